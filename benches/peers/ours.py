@@ -1,0 +1,64 @@
+"""The crate's side of the comparison: a bench binary that stays up for the whole run and is asked for a few timings at a time.
+
+    BINARY serve --engine cpu | ADAPTER NAME
+
+One JSON line in, one JSON line out:
+
+    {"rows": R, "classes": C, "storage": "f32" | "bf16", "seed": N, "rounds": K, "step": 1, "total": 2}
+    {"system": "wgpu-distill cpu", "times_ms": [K numbers], "plan": "...", "loss": x, "copy_gb_s": y}
+
+The loss is the crate's default configuration at TSTR = step / total. The same request comes many times in a row, between
+the peers' turns: the binary should keep its inputs and pipelines until the shape changes. A line with `"error": "..."` says
+that a shape cannot be done.
+"""
+
+import json
+import subprocess
+
+from systems import STEP, TOTAL
+
+
+class Refused(Exception):
+    """The binary says that it cannot do a shape."""
+
+
+class Failed(Exception):
+    """The binary ended, or did not keep to the protocol."""
+
+
+class Ours:
+    def __init__(self, path, engine):
+        self.process = subprocess.Popen([path, "serve", "--engine", engine], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, rows, classes, storage, seed, rounds):
+        request = {"rows": rows, "classes": classes, "storage": storage, "seed": seed, "rounds": rounds, "step": STEP, "total": TOTAL}
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise Failed(f"the bench binary ended with status {self.process.wait()}")
+        try:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise Refused(answer["error"])
+            missing = {"system", "times_ms", "plan", "loss"} - answer.keys()
+        except (ValueError, TypeError, AttributeError):
+            raise Failed(f"the bench binary answered {line.strip()[:200]!r}") from None
+        if missing:
+            raise Failed(f"the bench binary's answer lacks {', '.join(sorted(missing))}")
+        if len(answer["times_ms"]) != rounds:
+            raise Failed(f"the bench binary gave {len(answer['times_ms'])} times for {rounds} rounds")
+        return answer
+
+    def close(self):
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it is gone already, and that was reported
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()

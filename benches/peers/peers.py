@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Time the distillation loss and its gradient in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
+
+    python benches/peers/peers.py                                   # the device's default shapes, the peers alone
+    python benches/peers/peers.py --ours target/release/distill-bench
+    python benches/peers/peers.py --device cpu --shape 4096x1000 --storage f32 --rounds 7
+
+No system is timed before its answer is right: on a small shape against float64 autograd, on the timed shape against
+PyTorch eager. Then the systems take turns, round by round, so that a machine that slows down slows all of them.
+"""
+
+import argparse
+import gc
+import math
+import os
+import statistics
+import sys
+import time
+
+import torch
+
+sys.dont_write_bytecode = True
+
+import inputs
+import report
+import systems as peers
+from ours import Failed, Ours, Refused
+
+SHAPES = {
+    "cuda": [(128, 10), (4096, 100), (4096, 1000), (32768, 1024), (32768, 4096), (8192, 32000), (4096, 32768), (4096, 65536), (8192, 128256), (16384, 131072)],
+    "cpu": [(4096, 100), (4096, 1000), (1024, 32000), (256, 128256)],
+}
+BYTES = {"f32": 4, "bf16": 2}
+OURS = "wgpu-distill"
+
+
+class Wrong(Exception):
+    """An answer that is not the loss or not its gradient."""
+
+
+# ---- is it right? ----------------------------------------------------------------------------------------------------
+
+
+def compare(loss, grad, expected_loss, expected_grad, storage, tolerance, by_row=True):
+    """Loss to the tolerance, relative; gradient to the tolerance of the row's largest, plus one rounding where it is stored in 16 bits.
+
+    Other losses get the tolerance of the largest of all rows: backward through `log_softmax` cancels on peaked rows, where
+    PyTorch in f32 errs by the same 0.6 % of a tiny row.
+    """
+    if not abs(loss - expected_loss) <= tolerance * abs(expected_loss) + 1e-6:
+        raise Wrong(f"loss {loss}, expected {expected_loss}")
+    if grad is None:
+        return
+    expected_grad = expected_grad.double()
+    largest = expected_grad.abs().amax(1, keepdim=True)
+    allowed = tolerance * (largest if by_row else largest.max())
+    if storage == "bf16":
+        allowed = allowed + expected_grad.abs() * 2**-7
+    excess = ((grad.double() - expected_grad).abs() / allowed.clamp(min=1e-300)).max().item()
+    if not excess <= 1:
+        raise Wrong(f"gradient off by {excess:.3g} times what is allowed")
+
+
+def reference(loss_of, student, teacher, labels, rows):
+    """Loss and gradient of some of the `rows` rows, as their part of the mean over all."""
+    student = student.detach().requires_grad_()
+    loss = loss_of(student, teacher, labels) * (len(student) / rows)
+    (grad,) = torch.autograd.grad(loss, student)
+    return loss.item(), grad
+
+
+def verify_small(system, device, storage, seed, rows=6, classes=131):
+    """Against float64 autograd of the system's definition, on the values as stored."""
+    student, teacher = (inputs.matrix(rows, classes, s, seed, storage, device) for s in (inputs.STUDENT, inputs.TEACHER))
+    labels = inputs.labels(rows, classes, seed, device)
+    loss, grad = peers.fetch(system.prepare(student, teacher, labels)())
+    expected = reference(system.definition, student.double(), teacher.double(), labels, rows)
+    compare(loss, grad, *expected, storage, 1e-5, system.same_loss)
+
+
+def expected_loss(loss_of, student, teacher, labels, check_grad=None):
+    """The loss of the timed shape in f32, piece by piece, so that it fits wherever the inputs fit; on the way each piece of the gradient goes to `check_grad`."""
+    rows, classes = student.shape
+    piece = max(1, (1 << 24) // classes)
+    total = 0.0
+    for start in range(0, rows, piece):
+        part = slice(start, start + piece)
+        loss, grad = reference(loss_of, student[part].float(), teacher[part].float(), labels[part], rows)
+        total += loss
+        if check_grad:
+            check_grad(part, grad)
+    return total
+
+
+def verify_timed(system, result, student, teacher, labels, storage):
+    """Against PyTorch eager (another loss: its definition) on the very inputs that are timed, every element."""
+    loss, grad = peers.fetch(result)
+    loss_of = peers.distill_loss if system.same_loss else system.definition
+    check = lambda part, want: compare(0.0, grad[part], 0.0, want, storage, 2e-5, system.same_loss)
+    compare(loss, None, expected_loss(loss_of, student, teacher, labels, check), None, storage, 2e-5)
+
+
+# ---- does it fit? ----------------------------------------------------------------------------------------------------
+
+
+def free_bytes(device):
+    """Memory that can be taken now, or infinity where the system does not say."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info()[0]
+    try:
+        with open("/proc/meminfo") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return math.inf
+
+
+def too_large(device, needed):
+    free = free_bytes(device)
+    if needed > 0.9 * free:
+        return f"needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
+
+
+# ---- how long does it take? ------------------------------------------------------------------------------------------
+
+
+def time_once(run, device):
+    """Milliseconds of one call: events on the device, the clock on the CPU."""
+    if device == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        result = run()
+        end.record()
+        end.synchronize()
+        del result
+        return start.elapsed_time(end)
+    start = time.perf_counter()
+    result = run()
+    elapsed = (time.perf_counter() - start) * 1e3
+    del result
+    return elapsed
+
+
+def turn(run, device, count):
+    """One untimed call, which brings back caches and clocks after another system's turn, then `count` timed ones."""
+    time_once(run, device)
+    return [time_once(run, device) for _ in range(count)]
+
+
+def copy_run(device):
+    """A large copy: what memory can do. The bytes are those read and written."""
+    size = 2**30 if device == "cuda" else 2**28
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    return (lambda: target.copy_(source)), 2 * size
+
+
+def calls_for(milliseconds, slice_ms):
+    """How often in a turn: enough to fill the slice, within reason."""
+    return max(1, min(100, round(slice_ms / max(milliseconds, 1e-3))))
+
+
+def run_shape(shape, storage, listed, ours, options, copies):
+    """All systems on one shape: check, then take turns. One result a system."""
+    rows, classes = shape
+    device, seed = options.device, options.seed
+    positions = rows * classes
+    base = {"rows": rows, "classes": classes, "storage": storage}
+    results = []
+
+    def left_out(name, why, wrong=False):
+        print(f"  {name}: left out, {why}", flush=True)
+        results.append({**base, "system": name, "skipped": why, "wrong": wrong})
+
+    if why := too_large(device, positions * (2 * BYTES[storage] + 8)):
+        for system in listed:
+            left_out(system.name, why)
+        return results
+    student, teacher = (inputs.matrix(rows, classes, s, seed, storage, device) for s in (inputs.STUDENT, inputs.TEACHER))
+    labels = inputs.labels(rows, classes, seed, device)
+
+    runs = {}
+    torch._dynamo.reset()
+    for system in listed:
+        if why := too_large(device, positions * 4 * system.matrices):
+            left_out(system.name, why)
+            continue
+        try:
+            run = system.prepare(student, teacher, labels)
+            verify_timed(system, run(), student, teacher, labels, storage)
+            run()
+            runs[system.name] = (run, calls_for(time_once(run, device), options.slice_ms))
+        except Wrong as error:
+            left_out(system.name, f"WRONG: {error}", wrong=True)
+        except Exception as error:  # a compiler that is missing, memory that did not suffice: said, and the others go on
+            left_out(system.name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+
+    answer = None
+    if ours:
+        try:
+            answer = ours.ask(rows, classes, storage, seed, 2)
+            compare(answer["loss"], None, expected_loss(peers.distill_loss, student, teacher, labels), None, storage, 2e-5)
+            ours_calls = calls_for(answer["times_ms"][-1], options.slice_ms)
+        except Wrong as error:
+            left_out(answer["system"], f"WRONG: {error}", wrong=True)
+            answer = None
+        except (Refused, Failed) as error:
+            left_out(OURS, str(error), wrong=isinstance(error, Failed))
+            answer = None
+
+    copy, copy_bytes = copy_run(device)
+    times = {name: [] for name in runs}
+    ours_times, names = [], ["copy", *runs, *([OURS] if answer else [])]
+    gc.collect()
+    gc.disable()
+    for round in range(options.rounds):
+        shift = round % len(names)
+        for name in names[shift:] + names[:shift]:  # another one goes first in each round
+            time.sleep(0.02)  # the last one's idle threads stop spinning
+            if name == "copy":
+                copies.setdefault("torch", []).extend(copy_bytes / (ms * 1e6) for ms in turn(copy, device, 3))
+            elif name == OURS and answer:
+                if device == "cuda":
+                    torch.cuda.empty_cache()  # the other process needs room, too
+                try:
+                    got = ours.ask(rows, classes, storage, seed, ours_calls + 1)
+                except (Refused, Failed) as error:
+                    left_out(OURS, str(error), wrong=True)
+                    answer, ours_times = None, []
+                    continue
+                ours_times += got["times_ms"][1:]
+                if got.get("copy_gb_s"):
+                    copies.setdefault(OURS, []).append(got["copy_gb_s"])
+            elif name in runs:
+                run, calls = runs[name]
+                try:
+                    times[name] += turn(run, device, calls)
+                except Exception as error:  # memory that the other process took meanwhile
+                    left_out(name, f"{type(error).__name__} while timed")
+                    del runs[name]
+    gc.enable()
+
+    same = {system.name: system.same_loss for system in listed}
+    for name in runs:
+        results.append({**base, "system": name, "same_loss": same[name], "times_ms": times[name]})
+    if answer:
+        results.append({**base, "system": answer["system"], "same_loss": True, "times_ms": ours_times, "plan": answer["plan"], "loss": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
+    ours_median = statistics.median(ours_times) if ours_times else None
+    for r in results:
+        if "times_ms" in r:
+            r["median_ms"], r["min_ms"] = statistics.median(r["times_ms"]), min(r["times_ms"])
+            r["times_ms"] = [round_to(t) for t in r["times_ms"]]
+            r["gb_s"] = positions * 3 * BYTES[storage] / (r["median_ms"] * 1e6)
+            r["times_ours"] = r["median_ms"] / ours_median if ours_median else None
+            print(f"  {r['system']}: {r['median_ms']:.3f} ms, {r['gb_s']:.1f} GB/s", flush=True)
+    return results
+
+
+def round_to(x):
+    return float(f"{x:.5g}")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shape = lambda text: tuple(int(n) for n in text.lower().split("x"))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--shape", type=shape, action="append", metavar="ROWSxCLASSES", help="may be repeated; default: the device's list")
+    parser.add_argument("--storage", choices=list(BYTES), action="append", help="may be repeated; default: both")
+    parser.add_argument("--systems", help="comma-separated parts of names; default: all that are there")
+    parser.add_argument("--ours", metavar="PATH", help="bench binary of the crate, asked over stdin and stdout")
+    parser.add_argument("--engine", help="engine for the binary; default: cpu, or the name of the CUDA device")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slice-ms", type=float, default=200, help="how long a system's turn lasts, about")
+    parser.add_argument("--threads", type=int, help="use this many cores, all systems alike; default: those that are there")
+    parser.add_argument("--compile-mode", default="default", help="torch.compile's mode")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--record", metavar="FOLDER", help="default: benches/record/ADAPTER/DATE; 'none' files nothing")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    if options.threads:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # the bench binary inherits it
+        torch.set_num_threads(options.threads)
+    inputs.check()
+    storages = options.storage or list(BYTES)
+    listed, absent = peers.available(options.device, options.compile_mode)
+    if options.systems:
+        wanted = [part.strip().lower() for part in options.systems.split(",")]
+        listed = [s for s in listed if any(part in s.name.lower() for part in wanted)]
+
+    results, trusted, copies = [], {}, {}
+    for storage in storages:
+        print(f"small shape, {storage}, against float64 autograd", flush=True)
+        trusted[storage] = []
+        for system in listed:
+            try:
+                verify_small(system, options.device, storage, options.seed)
+                trusted[storage].append(system)
+                print(f"  {system.name}: right", flush=True)
+            except Exception as error:
+                why = f"{'WRONG' if isinstance(error, Wrong) else type(error).__name__}: {error}".splitlines()[0]
+                print(f"  {system.name}: left out, {why}", flush=True)
+                results.append({"rows": 6, "classes": 131, "storage": storage, "system": system.name, "skipped": why, "wrong": isinstance(error, Wrong)})
+
+    engine = options.engine or ("cpu" if options.device == "cpu" else torch.cuda.get_device_name(0))
+    ours = Ours(options.ours, engine) if options.ours else None
+    try:
+        for shape in options.shape or SHAPES[options.device]:
+            for storage in storages:
+                print(f"{shape[0]} x {shape[1]}, {storage}", flush=True)
+                results += run_shape(shape, storage, trusted[storage], ours, options, copies)
+    finally:
+        if ours:
+            ours.close()
+
+    # One yardstick for all: what the best of the copies reached, the peers' or the one that the binary measured on its side.
+    copies = {who: statistics.median(figures) for who, figures in copies.items()}
+    for r in results:
+        if "gb_s" in r:
+            r["share"] = r["gb_s"] / max(copies.values())
+    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "step": peers.STEP, "total": peers.TOTAL, "compile_mode": options.compile_mode, "engine": engine if ours else None}
+    record = {"machine": report.machine(options.device), "settings": settings, "copy_gb_s": copies, "absent": absent, "results": results}
+    print("\n" + report.table(record))
+    if options.record != "none":
+        report.file(record, options.record)
+    sys.exit(any(r.get("wrong") for r in results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What is left of a run: a markdown table, a JSON record with the machine's facts, and a plot."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+import torch
+
+
+def version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def nvidia_driver():
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split("\n")[0].strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine(device):
+    """Enough to judge a number by, nothing that names the host."""
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "device": torch.cuda.get_device_name(0) if device == "cuda" else cpu_name(),
+        "kind": device,
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "jax": version("jax"),
+        "liger_kernel": version("liger-kernel"),
+        "triton": version("triton"),
+    }
+    if device == "cuda":
+        facts |= {"driver": nvidia_driver(), "cuda": torch.version.cuda, "device_gib": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)}
+    return facts
+
+
+def slug(name):
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def table(record):
+    """The results as markdown; systems that were left out say why."""
+    facts = record["machine"]
+    copies = ", ".join(f"{who} {figure:.1f} GB/s" for who, figure in record["copy_gb_s"].items())
+    lines = [
+        f"# Peers on {facts['device']}, {facts['date']}",
+        "",
+        f"Logits in, loss and student gradient out: Cosine, Min, Row, Mean, temperature 1, TSTR 1/2. {record['settings']['rounds']} rounds,",
+        "the systems in turn within each. GB/s of the median by the byte model (12 bytes a position for f32, 6 for bf16), whatever is really moved.",
+        f"Share: of the larger copy bandwidth measured in the same run ({copies or 'none'}). Small shapes live in caches and can exceed it.",
+        "",
+        "| rows | classes | storage | system | median ms | min ms | GB/s | share of copy | times ours |",
+        "|--:|--:|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for r in record["results"]:
+        start = f"| {r['rows']} | {r['classes']} | {r['storage']} | {r['system']} |"
+        if r.get("skipped"):
+            lines.append(f"{start} left out: {r['skipped']} | | | | |")
+            continue
+        ratio = f"{r['times_ours']:.2f}" if r.get("times_ours") else "-"
+        lines.append(f"{start} {r['median_ms']:.3f} | {r['min_ms']:.3f} | {r['gb_s']:.2f} | {100 * r['share']:.1f} % | {ratio} |")
+    lines += [f"\nNot here: {name}, {why}." for name, why in record["absent"].items()]
+    keys = ("torch", "cuda", "driver", "jax", "liger_kernel", "triton", "cores", "torch_threads", "system")
+    lines += ["", "; ".join(f"{k} {facts[k]}" for k in keys if facts.get(k)) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def plot(record, path):
+    """Share of the floor against classes, one line a system, one panel a storage type. False where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "peers"
+    import matplotlib.pyplot as plt
+
+    done = [r for r in record["results"] if not r.get("skipped")]
+    if not done:
+        return False
+    storages = sorted({r["storage"] for r in done}, reverse=True)
+    systems = list(dict.fromkeys(r["system"] for r in done))
+    figure, panels = plt.subplots(1, len(storages), figsize=(6.5 * len(storages), 4.5), sharey=True, squeeze=False)
+    for panel, storage in zip(panels[0], storages):
+        for index, system in enumerate(systems):
+            points = sorted((r["classes"], r["share"]) for r in done if r["system"] == system and r["storage"] == storage)
+            record_of = next(r for r in done if r["system"] == system)
+            style = {"linewidth": 3 if "plan" in record_of else 1.5, "linestyle": "-" if record_of["same_loss"] else "--"}
+            panel.plot([c for c, _ in points], [share for _, share in points], marker="o", color=f"C{index}", label=system, **style)
+        panel.axhline(1, color="0.5", linestyle=":", linewidth=1)
+        panel.set_xscale("log")
+        panel.set_ylim(bottom=0)
+        panel.set_xlabel("classes")
+        panel.set_title(storage)
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("share of the floor (copy bandwidth = 1)")
+    figure.suptitle(f"{record['machine']['device']}, {record['machine']['date']}")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+    return True
+
+
+def file(record, folder):
+    """Write `peers.md`, `peers.json` and `peers.svg`; a second run of the day gets a number, nothing is overwritten."""
+    facts = record["machine"]
+    if folder is None:
+        folder = pathlib.Path(__file__).parent.parent / "record" / slug(facts["device"]) / facts["date"]
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem, n = "peers", 1
+    while (folder / f"{stem}.json").exists():
+        n += 1
+        stem = f"peers-{n}"
+    (folder / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / f"{stem}.md").write_text(table(record))
+    plotted = plot(record, folder / f"{stem}.svg")
+    print(f"filed {stem}.json, {stem}.md" + (f", {stem}.svg" if plotted else "; no plot, matplotlib is missing or nothing was timed") + f" in {folder}")

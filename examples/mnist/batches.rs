@@ -1,0 +1,78 @@
+//! Batches of digits in random order; where they are warped, a little differently every time a digit comes by.
+
+use ndarray::{Array2, ArrayView2, s};
+
+use crate::augment;
+use crate::data::{Digits, PIXELS};
+use crate::random::Random;
+use crate::train::Schedule;
+
+/// Goes round and round the first digits; every round in a new order.
+pub struct Batches<'a> {
+    digits: &'a Digits,
+    order: Vec<usize>,
+    next: usize,
+    warp: bool,
+    random: Random,
+    images: Array2<f32>, // [batch, PIXELS]
+    labels: Vec<i32>,    // [rows]
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of as many digits as `schedule` wants; the last of a round is smaller where they do not divide.
+    pub fn new(digits: &'a Digits, schedule: &Schedule, random: Random) -> Self {
+        Self {
+            digits,
+            order: (0..schedule.digits).collect(),
+            next: 0,
+            warp: schedule.warp,
+            random,
+            images: Array2::zeros((schedule.batch, PIXELS)),
+            labels: Vec::with_capacity(schedule.batch),
+        }
+    }
+
+    /// Makes the next batch.
+    pub fn advance(&mut self) {
+        if self.next == 0 {
+            self.random.shuffle(&mut self.order);
+        }
+        let end = self.order.len().min(self.next + self.images.nrows());
+        self.labels.clear();
+        for (&index, mut image) in self.order[self.next..end]
+            .iter()
+            .zip(self.images.rows_mut())
+        {
+            let image = image.as_slice_mut().expect("a row lies in one piece");
+            let digit = self.digits.image(index);
+            if self.warp {
+                augment::warp(digit, &mut self.random, image);
+            } else {
+                augment::copy(digit, image);
+            }
+            self.labels.push(self.digits.label(index));
+        }
+        self.next = if end == self.order.len() { 0 } else { end };
+    }
+
+    /// The batch's images, `[rows, PIXELS]`.
+    pub fn images(&self) -> ArrayView2<'_, f32> {
+        self.images.slice(s![..self.labels.len(), ..])
+    }
+
+    /// The batch's labels, `[rows]`.
+    pub fn labels(&self) -> &[i32] {
+        &self.labels
+    }
+}
+
+/// All of `digits` as they are, to measure accuracy on: images `[len, PIXELS]` and labels `[len]`.
+pub fn unwarped(digits: &Digits) -> (Array2<f32>, Vec<i32>) {
+    let mut images = Array2::zeros((digits.len(), PIXELS));
+    for (index, mut image) in images.rows_mut().into_iter().enumerate() {
+        let image = image.as_slice_mut().expect("a row lies in one piece");
+        augment::copy(digits.image(index), image);
+    }
+    let labels = (0..digits.len()).map(|index| digits.label(index)).collect();
+    (images, labels)
+}

@@ -1,0 +1,199 @@
+//! The whole method at work: a teacher and small students learn to read handwritten digits.
+//!
+//! `cargo run --release --example mnist` (`-- --help` for options)
+//!
+//! This is how a training framework links the crate. The networks and their passes are plain `ndarray`; what the crate does is
+//! one call a step: `Engine::run` takes the logits of student and teacher with the labels, and gives the loss and the gradient
+//! at the student's logits. `students.rs` has that call in its `step`.
+
+mod augment;
+mod batches;
+mod data;
+mod learner;
+mod network;
+mod options;
+mod plot;
+mod random;
+mod report;
+mod students;
+mod train;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use wgpu_distill::{Config, Engine, Selection};
+
+use data::Mnist;
+use options::Options;
+use report::{Report, grouped, shape};
+use students::{Method, School, TestSet};
+use train::Schedule;
+
+/// The learning rate of the first step, for teacher and students alike.
+const LEARNING_RATE: f32 = 2e-3;
+/// Points of a curve in the plot.
+const POINTS: u64 = 50;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    options.check()?;
+    let digits = read(options)?;
+    let engine = match options.engine.as_str() {
+        "auto" => Engine::auto(),
+        "cpu" => Engine::cpu(),
+        name => Engine::gpu(name)?,
+    };
+    println!("engine    {}", engine.describe());
+
+    let test = TestSet::new(&digits.test);
+    let teacher_sizes = Options::sizes(&options.teacher);
+    let schedule = Schedule {
+        digits: digits.train.len(),
+        epochs: options.teacher_epochs,
+        batch: options.batch,
+        warp: true,
+        learning_rate: LEARNING_RATE,
+    };
+    let teacher_start = Instant::now();
+    let bar = progress_bar("teacher   ", schedule.steps());
+    let teacher = train::teacher(&engine, &digits.train, &teacher_sizes, &schedule, &bar)?;
+    bar.finish_and_clear();
+    let teacher_time = teacher_start.elapsed();
+    let teacher_accuracy = test.accuracy(&teacher);
+    println!(
+        "teacher   {}, {} warped digits, {} rounds: {:.2} % of the test digits in {:.0} s",
+        shape(&teacher_sizes),
+        grouped(digits.train.len()),
+        options.teacher_epochs,
+        100.0 * teacher_accuracy,
+        teacher_time.as_secs_f64(),
+    );
+
+    let school = School {
+        engine: &engine,
+        train: &digits.train,
+        test: &test,
+        teacher: &teacher,
+        sizes: Options::sizes(&options.student),
+        schedule: Schedule {
+            digits: options.train_size,
+            epochs: options.epochs,
+            batch: options.batch,
+            warp: options.warp,
+            learning_rate: LEARNING_RATE,
+        },
+        methods: methods(options),
+        points: POINTS,
+    };
+    println!(
+        "students  {}, {} {}digits, {} rounds, {} methods x {} seeds, temperature {}",
+        shape(&school.sizes),
+        grouped(options.train_size),
+        if options.warp { "warped " } else { "" },
+        options.epochs,
+        school.methods.len(),
+        options.seeds,
+        options.temperature,
+    );
+    let bar = progress_bar("students  ", options.seeds * school.schedule.steps());
+    let courses = school.train(options.seeds, &bar)?;
+    bar.finish_and_clear();
+
+    let report = Report {
+        methods: &school.methods,
+        courses: &courses,
+        teacher_accuracy,
+        teacher_sizes: &teacher_sizes,
+        teacher_time,
+        student_sizes: &school.sizes,
+        test_digits: digits.test.len(),
+    };
+    println!("\n{}\n{}\n", report.table(), report.words());
+    plot::draw(&options.plot, &school.methods, &courses, teacher_accuracy)
+        .map_err(|reason| format!("--plot {}: {reason}", options.plot.display()))?;
+    println!("plot      {}", options.plot.display());
+    println!("total     {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Reads the digits and checks that there are as many as the options want.
+fn read(options: &Options) -> Result<Mnist, Box<dyn Error>> {
+    let digits = data::read(&options.data)?;
+    if options.train_size > digits.train.len() {
+        let (wanted, there) = (options.train_size, digits.train.len());
+        return Err(
+            format!("--train-size is {wanted}, but there are {there} training digits").into(),
+        );
+    }
+    println!(
+        "digits    {} to train on and {} to test on, from {}",
+        grouped(digits.train.len()),
+        grouped(digits.test.len()),
+        options.data.display()
+    );
+    Ok(digits)
+}
+
+/// The four ways to teach a student. They differ in what selects the label's share in the target, and in nothing else.
+fn methods(options: &Options) -> Vec<Method> {
+    let temperatures = Config {
+        student_temperature: options.temperature,
+        teacher_temperature: options.temperature,
+        ..Config::default()
+    };
+    let with = |selection| Config {
+        selection,
+        ..temperatures
+    };
+    vec![
+        Method {
+            name: "labels only".to_owned(),
+            // Without a teacher there is nothing to soften.
+            config: Config {
+                selection: Selection::Fixed(1.0),
+                ..Config::default()
+            },
+        },
+        Method {
+            name: format!("plain distillation (fixed:{})", options.fixed),
+            config: with(Selection::Fixed(options.fixed)),
+        },
+        Method {
+            name: "teacher annealing (tstr)".to_owned(),
+            config: with(Selection::Tstr),
+        },
+        Method {
+            name: format!(
+                "this method ({}, {})",
+                options.selection, options.similarity
+            ),
+            config: Config {
+                similarity: options.similarity,
+                ..with(options.selection)
+            },
+        },
+    ]
+}
+
+/// A bar on the terminal; where stderr is none, nothing is drawn.
+fn progress_bar(name: &'static str, steps: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} steps, {eta} left {msg}")
+            .expect("the template is valid");
+    let bar = ProgressBar::new(steps).with_style(style).with_prefix(name);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    bar
+}

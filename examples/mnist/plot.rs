@@ -1,0 +1,199 @@
+//! The plot: accuracy of every method over the steps, and below it what steers this method.
+
+use std::error::Error;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::students::{Course, Method, Point};
+
+const SIZE: (u32, u32) = (960, 1000);
+const UPPER_HEIGHT: u32 = 520;
+const FONT: &str = "sans-serif";
+/// Colours of Okabe and Ito, which colour-blind readers can tell apart.
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(0, 0, 0),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+];
+const GREY: RGBColor = RGBColor(130, 130, 130);
+
+/// One curve of a panel.
+struct Line {
+    name: String,
+    colour: RGBColor,
+    dashed: bool,
+    points: Vec<(f64, f64)>, // step, value
+}
+
+/// Writes the plot to `path`. `courses` are `[seeds][methods]`; the last method is the one whose KDR, TSTR and TSSR are shown.
+pub fn draw(
+    path: &Path,
+    methods: &[Method],
+    courses: &[Vec<Course>],
+    teacher_accuracy: f64,
+) -> Result<(), String> {
+    let mut svg = String::new();
+    draw_svg(&mut svg, methods, courses, teacher_accuracy).map_err(|e| e.to_string())?;
+    fs::write(path, svg).map_err(|e| e.to_string())
+}
+
+fn draw_svg(
+    svg: &mut String,
+    methods: &[Method],
+    courses: &[Vec<Course>],
+    teacher_accuracy: f64,
+) -> Result<(), Box<dyn Error>> {
+    let percent = |point: &Point| 100.0 * point.accuracy;
+    let mut accuracies: Vec<Line> = methods
+        .iter()
+        .zip(COLOURS)
+        .enumerate()
+        .map(|(index, (method, colour))| Line {
+            name: method.name.clone(),
+            colour,
+            dashed: false,
+            points: mean(courses, index, percent),
+        })
+        .collect();
+    let steps = accuracies[0].points.last().map_or(1.0, |point| point.0);
+    let range = accuracy_range(&accuracies, steps, 100.0 * teacher_accuracy);
+    accuracies.push(Line {
+        name: "the teacher".to_owned(),
+        colour: GREY,
+        dashed: true,
+        points: vec![
+            (0.0, 100.0 * teacher_accuracy),
+            (steps, 100.0 * teacher_accuracy),
+        ],
+    });
+
+    let last = methods.len() - 1;
+    let controls = [
+        Line {
+            name: "KDR, likeness of student and teacher".to_owned(),
+            colour: COLOURS[2],
+            dashed: false,
+            points: mean(courses, last, |point| point.kdr),
+        },
+        Line {
+            name: "TSTR, share of the training gone".to_owned(),
+            colour: GREY,
+            dashed: true,
+            points: mean(courses, last, |point| point.tstr),
+        },
+        Line {
+            name: "TSSR, share of the label in the target".to_owned(),
+            colour: COLOURS[3],
+            dashed: false,
+            points: mean(courses, last, |point| point.tssr),
+        },
+    ];
+
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let title = match courses.len() {
+        1 => "MNIST: students of one teacher, one seed".to_owned(),
+        seeds => format!("MNIST: students of one teacher, mean of {seeds} seeds"),
+    };
+    let page = root.titled(&title, (FONT, 26))?;
+    let (upper, lower) = page.split_vertically(UPPER_HEIGHT);
+    panel(
+        &upper,
+        "accuracy on the test digits, %",
+        steps,
+        range,
+        &accuracies,
+    )?;
+    let caption = format!("{}: what steers it", methods[last].name);
+    panel(&lower, &caption, steps, 0.0..1.0, &controls)?;
+    root.present()?;
+    Ok(())
+}
+
+/// Draws one pair of axes with its curves; what lies below `values` is left out.
+fn panel<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    caption: &str,
+    steps: f64,
+    values: Range<f64>,
+    lines: &[Line],
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    let decimals = if values.end - values.start > 5.0 {
+        0
+    } else {
+        1
+    };
+    let mut chart = ChartBuilder::on(area)
+        .caption(caption, (FONT, 19))
+        .margin(12)
+        .margin_right(28)
+        .x_label_area_size(48)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.0..steps, values.clone())?;
+    chart
+        .configure_mesh()
+        .x_desc("steps")
+        .x_labels(9)
+        .y_labels(9)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&|value| format!("{value:.decimals$}"))
+        .label_style((FONT, 15))
+        .axis_desc_style((FONT, 16))
+        .bold_line_style(BLACK.mix(0.12))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    for line in lines {
+        let style = line.colour.stroke_width(2);
+        let points = line.points.iter().copied();
+        let points = points.filter(|&(_, value)| value >= values.start);
+        let drawn = if line.dashed {
+            chart.draw_series(DashedLineSeries::new(points, 8, 6, style))?
+        } else {
+            chart.draw_series(LineSeries::new(points, style))?
+        };
+        drawn
+            .label(&line.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .margin(14)
+        .legend_area_size(30)
+        .label_font((FONT, 16))
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.3))
+        .draw()
+}
+
+/// A method's curve, the mean over the seeds.
+fn mean(courses: &[Vec<Course>], method: usize, value: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
+    let points = courses[0][method].points.len();
+    (0..points)
+        .map(|index| {
+            let of_seeds = courses.iter().map(|seed| &seed[method].points[index]);
+            let sum: f64 = of_seeds.map(&value).sum();
+            let step = courses[0][method].points[index].step;
+            (step as f64, sum / courses.len() as f64)
+        })
+        .collect()
+}
+
+/// The percent worth showing: all that is above the lowest value after the first tenth of the training, where curves differ.
+fn accuracy_range(lines: &[Line], steps: f64, teacher: f64) -> Range<f64> {
+    let settled = lines
+        .iter()
+        .flat_map(|line| &line.points)
+        .filter(|(step, _)| *step >= 0.1 * steps)
+        .map(|(_, value)| *value);
+    let (low, high) = settled.fold((teacher, teacher), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    let low = low.floor().max(0.0);
+    low..(high + 0.05).ceil().max(low + 1.0)
+}

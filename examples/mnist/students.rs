@@ -1,0 +1,220 @@
+//! The students: one for each method and seed, all of a seed side by side.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use ndarray::Array2;
+use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Progress, Summary};
+
+use crate::batches::{self, Batches};
+use crate::data::{CLASSES, Digits};
+use crate::learner::Learner;
+use crate::network::{Activations, Network};
+use crate::random::{Purpose, Random};
+use crate::train::Schedule;
+
+/// Rows of a forward pass when accuracy is measured.
+const TEST_ROWS: usize = 500;
+
+/// One way to teach a student.
+pub struct Method {
+    pub name: String,
+    pub config: Config,
+}
+
+/// What all students share.
+pub struct School<'a> {
+    pub engine: &'a Engine,
+    pub train: &'a Digits,
+    pub test: &'a TestSet,
+    pub teacher: &'a Network,
+    /// Inputs, hidden units and outputs of a student.
+    pub sizes: Vec<usize>,
+    pub schedule: Schedule,
+    pub methods: Vec<Method>,
+    /// How often accuracy is measured on the way.
+    pub points: u64,
+}
+
+/// Digits as they are, to measure accuracy on.
+pub struct TestSet {
+    images: Array2<f32>, // [len, PIXELS]
+    labels: Vec<i32>,    // [len]
+}
+
+impl TestSet {
+    /// All of `digits`.
+    pub fn new(digits: &Digits) -> Self {
+        let (images, labels) = batches::unwarped(digits);
+        Self { images, labels }
+    }
+
+    /// The share of the digits that `network` tells right.
+    pub fn accuracy(&self, network: &Network) -> f64 {
+        self.accuracy_with(network, &mut network.activations(TEST_ROWS))
+    }
+
+    fn accuracy_with(&self, network: &Network, activations: &mut Activations) -> f64 {
+        network.accuracy(self.images.view(), &self.labels, activations)
+    }
+}
+
+/// Where a student stands after so many steps; KDR, TSTR and TSSR are means over the steps since the point before.
+#[derive(Clone, Copy)]
+pub struct Point {
+    pub step: u64,
+    pub accuracy: f64,
+    pub kdr: f64,
+    pub tstr: f64,
+    pub tssr: f64,
+}
+
+/// The course of one student's training.
+#[derive(Clone, Default)]
+pub struct Course {
+    pub points: Vec<Point>,
+    /// Spent on this student alone: both passes, the engine, Adam.
+    pub time: Duration,
+    /// The engine's part of it.
+    pub engine_time: Duration,
+}
+
+/// A student on the way.
+struct Student {
+    learner: Learner,
+    course: Course,
+    means: Means,
+}
+
+/// Running sums over the steps since the last point.
+#[derive(Default)]
+struct Means {
+    steps: f64,
+    kdr: f64,
+    tstr: f64,
+    tssr: f64,
+}
+
+impl Means {
+    fn add(&mut self, progress: Progress, summary: &Summary) {
+        self.steps += 1.0;
+        self.kdr += summary.kdr as f64;
+        self.tstr += progress.tstr() as f64;
+        self.tssr += summary.tssr as f64;
+    }
+
+    fn take(&mut self, step: u64, accuracy: f64) -> Point {
+        let sums = std::mem::take(self);
+        Point {
+            step,
+            accuracy,
+            kdr: sums.kdr / sums.steps,
+            tstr: sums.tstr / sums.steps,
+            tssr: sums.tssr / sums.steps,
+        }
+    }
+}
+
+impl School<'_> {
+    /// Trains the students of the seeds `1..=seeds`: for each seed, one course for each method.
+    pub fn train(&self, seeds: u64, bar: &ProgressBar) -> Result<Vec<Vec<Course>>, Error> {
+        let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let next = AtomicU64::new(1);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed > seeds {
+                    return Ok(done);
+                }
+                done.push((seed, self.train_seed(seed, bar)?));
+            }
+        };
+        let mut courses = Vec::new();
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.min(seeds)).map(|_| scope.spawn(work)).collect();
+            for worker in workers {
+                match worker.join() {
+                    Ok(done) => courses.extend(done?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(())
+        })?;
+        courses.sort_by_key(|(seed, _)| *seed);
+        Ok(courses.into_iter().map(|(_, courses)| courses).collect())
+    }
+
+    /// Trains one student for each method.
+    ///
+    /// They start from the same weights and see the same digits at every step, warped alike if at all. The teacher sees
+    /// them too and is asked once for all. What differs is the gradient.
+    fn train_seed(&self, seed: u64, bar: &ProgressBar) -> Result<Vec<Course>, Error> {
+        let schedule = &self.schedule;
+        let network = Network::new(&self.sizes, &mut Random::new(seed, Purpose::Weights));
+        let mut students: Vec<Student> = self
+            .methods
+            .iter()
+            .map(|_| Student {
+                learner: Learner::new(network.clone(), schedule.batch),
+                course: Course::default(),
+                means: Means::default(),
+            })
+            .collect();
+        let mut teacher_activations = self.teacher.activations(schedule.batch);
+        let mut test_activations = network.activations(TEST_ROWS);
+        let random = Random::new(seed, Purpose::Batches);
+        let mut batches = Batches::new(self.train, schedule, random);
+        let total = schedule.steps();
+        for step in 0..total {
+            let progress = Progress::new(step, total);
+            batches.advance();
+            self.teacher
+                .forward(batches.images(), &mut teacher_activations);
+            let teacher_logits = teacher_activations.logits();
+            for (student, method) in students.iter_mut().zip(&self.methods) {
+                self.step(student, method, progress, &batches, teacher_logits)?;
+                if self.is_point(step, total) {
+                    let network = &student.learner.network;
+                    let accuracy = self.test.accuracy_with(network, &mut test_activations);
+                    let point = student.means.take(step + 1, accuracy);
+                    student.course.points.push(point);
+                }
+            }
+            bar.inc(1);
+        }
+        Ok(students.into_iter().map(|student| student.course).collect())
+    }
+
+    /// One step of one student: its logits and the teacher's go in, the gradient comes out.
+    fn step(
+        &self,
+        student: &mut Student,
+        method: &Method,
+        progress: Progress,
+        batches: &Batches,
+        teacher_logits: &[f32],
+    ) -> Result<(), Error> {
+        let start = Instant::now();
+        let student_logits = student.learner.logits(batches.images());
+        let batch = Batch::new(student_logits, teacher_logits, batches.labels(), CLASSES);
+        let engine_start = Instant::now();
+        let distillation = self
+            .engine
+            .run(&method.config, progress, &batch, Outputs::GRADIENT)?;
+        student.course.engine_time += engine_start.elapsed();
+        student.means.add(progress, &distillation.summary);
+        let gradient = distillation.into_grad_student_logits();
+        let rate = self.schedule.rate(progress);
+        student.learner.learn(batches.images(), &gradient, rate);
+        student.course.time += start.elapsed();
+        Ok(())
+    }
+
+    /// Whether accuracy is measured after this step: `points` times, evenly spread, and always after the last.
+    fn is_point(&self, step: u64, total: u64) -> bool {
+        step * self.points / total != (step + 1) * self.points / total
+    }
+}

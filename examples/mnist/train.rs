@@ -1,0 +1,71 @@
+//! The training loop in its plainest form: logits go into the engine, the gradient comes out. The teacher is trained by it.
+
+use indicatif::ProgressBar;
+use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Progress, Selection};
+
+use crate::batches::Batches;
+use crate::data::{CLASSES, Digits};
+use crate::learner::Learner;
+use crate::network::Network;
+use crate::random::{Purpose, Random};
+
+/// How long and how fast a network learns.
+pub struct Schedule {
+    /// Digits to learn from: the first so many.
+    pub digits: usize,
+    /// Rounds over them.
+    pub epochs: usize,
+    /// Digits of a step.
+    pub batch: usize,
+    /// Whether a digit is warped anew every time.
+    pub warp: bool,
+    /// The learning rate of the first step; it falls in a straight line to 0.
+    pub learning_rate: f32,
+}
+
+impl Schedule {
+    /// Steps of the whole training.
+    pub fn steps(&self) -> u64 {
+        (self.epochs * self.digits.div_ceil(self.batch)) as u64
+    }
+
+    /// The learning rate after so much of the training.
+    pub fn rate(&self, progress: Progress) -> f32 {
+        self.learning_rate * (1.0 - progress.tstr())
+    }
+}
+
+/// Trains a network of these `sizes` on labels only.
+pub fn teacher(
+    engine: &Engine,
+    train: &Digits,
+    sizes: &[usize],
+    schedule: &Schedule,
+    bar: &ProgressBar,
+) -> Result<Network, Error> {
+    // With all weight on the label the loss is the usual cross-entropy, whoever the teacher is: it may be its own.
+    let labels_only = Config {
+        selection: Selection::Fixed(1.0),
+        ..Config::default()
+    };
+    let network = Network::new(sizes, &mut Random::new(0, Purpose::Weights));
+    let mut learner = Learner::new(network, schedule.batch);
+    let random = Random::new(0, Purpose::Batches);
+    let mut batches = Batches::new(train, schedule, random);
+    let total = schedule.steps();
+    for step in 0..total {
+        let progress = Progress::new(step, total);
+        batches.advance();
+        let logits = learner.logits(batches.images());
+        let batch = Batch::new(logits, logits, batches.labels(), CLASSES);
+        let distillation = engine.run(&labels_only, progress, &batch, Outputs::GRADIENT)?;
+        let loss = distillation.summary.loss;
+        let gradient = distillation.into_grad_student_logits();
+        learner.learn(batches.images(), &gradient, schedule.rate(progress));
+        if step % 20 == 0 {
+            bar.set_message(format!("loss {loss:.3}"));
+        }
+        bar.inc(1);
+    }
+    Ok(learner.network)
+}

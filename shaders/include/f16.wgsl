@@ -1,0 +1,36 @@
+// Two IEEE binary16 in a word, the lower half first. Conversion needs no device feature.
+
+fn unpack_f16(word: u32) -> vec2<f32> {
+    // Infinities and NaN are widened by hand: `unpack2x16float` need not keep them.
+    let halves = vec2<u32>(word & 0xffffu, word >> 16u);
+    let special = (halves & vec2<u32>(0x7c00u)) == vec2<u32>(0x7c00u);
+    let wide = ((halves & vec2<u32>(0x8000u)) << vec2<u32>(16u))
+        | vec2<u32>(0x7f800000u)
+        | ((halves & vec2<u32>(0x03ffu)) << vec2<u32>(13u));
+    return select(unpack2x16float(word), bitcast<vec2<f32>>(wide), special);
+}
+
+// Rounds to nearest, ties to even; too large becomes infinity, NaN stays NaN, subnormals are kept.
+fn pack_f16(bits: u32) -> u32 {
+    let sign = (bits >> 16u) & 0x8000u;
+    let magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+        return sign | 0x7e00u;
+    }
+    if (magnitude >= 0x477ff000u) {
+        return sign | 0x7c00u;
+    }
+    if (magnitude < 0x38800000u) {
+        // Subnormal: the value is a multiple of 2^-24 once rounded.
+        let exponent = magnitude >> 23u;
+        let mantissa = (magnitude & 0x007fffffu) | select(0u, 0x00800000u, exponent > 0u);
+        let shift = min(126u - exponent, 31u);
+        let kept = mantissa >> shift;
+        let rest = mantissa & ((1u << shift) - 1u);
+        let half = 1u << (shift - 1u);
+        let up = rest > half || (rest == half && (kept & 1u) == 1u);
+        return sign | (kept + select(0u, 1u, up));
+    }
+    let rebased = magnitude - 0x38000000u;
+    return sign | ((rebased + 0x0fffu + ((rebased >> 13u) & 1u)) >> 13u);
+}

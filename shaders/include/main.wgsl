@@ -1,0 +1,6 @@
+// The entry point of kernels whose lanes need not meet.
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+    kernel(workgroup.x, Place(index / LANES, index % LANES, index));
+}

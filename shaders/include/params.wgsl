@@ -1,0 +1,67 @@
+// One dispatch's parameters. Its twin is src/gpu/params.rs; a test compares the layouts.
+
+struct Params {
+    rows: u32,              // in this chunk
+    classes: u32,           // the student's
+    teacher_classes: u32,   // that the student has too
+    workgroups: u32,        // dispatched; the stride of the loop over rows
+
+    student_offset: u32,    // offsets: elements from the start of the binding to the chunk's row 0
+    student_stride: u32,    // strides: elements from row to row
+    teacher_offset: u32,
+    teacher_stride: u32,
+
+    grad_offset: u32,
+    grad_stride: u32,
+    label_offset: u32,
+    result_offset: u32,
+
+    stats_offset: u32,
+    decision_offset: u32,
+    partial_offset: u32,
+    partials: u32,          // to add up, in `summary`
+
+    student_log2: f32,      // log2(e) / student_temperature
+    teacher_log2: f32,      // log2(e) / teacher_temperature
+    student_inverse: f32,   // 1 / student_temperature
+    teacher_inverse: f32,   // 1 / teacher_temperature
+
+    tstr: f32,
+    selection: u32,
+    fixed: f32,             // the share of `Fixed`
+    given_kdr: f32,         // the KDR of `Given`
+
+    smoothing: f32,
+    loss_factor: f32,       // temperature scaling
+    grad_factor: f32,       // temperature scaling * grad_loss / student_temperature
+    denominator: f32,       // of the reduction, unless it counts rows
+
+    scope: u32,
+    counts_rows: u32,       // 1: the denominator is the number of valid rows
+    count_labels: u32,      // labels that each workgroup counts for itself; 0: read the count from `valid_rows`
+    ignore_index: i32,
+
+    careful_bits: u32,      // magnitudes from here on take the careful path
+    write_results: u32,
+    infinity_bits: u32,     // passed in, so that no compiler folds them
+    nan_bits: u32,
+}
+
+const SCOPE_ROW: u32 = 0u;
+const SCOPE_BATCH: u32 = 1u;
+const SCOPE_GIVEN: u32 = 2u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// Last column of each matrix that may be read.
+fn student_last() -> u32 {
+    return params.classes - 1u;
+}
+
+fn teacher_last() -> u32 {
+    return params.teacher_classes - 1u;
+}
+
+fn infinity() -> f32 {
+    return bitcast<f32>(params.infinity_bits);
+}

@@ -1,0 +1,54 @@
+// What a workgroup's rows add up to, in a fixed order: each row's first lane its own rows, then a tree over the workgroup.
+
+var<workgroup> shared_partials: array<Partial, ROWS_PER_WORKGROUP>;
+
+fn add_partials(x: Partial, y: Partial) -> Partial {
+    return Partial(
+        x.loss + y.loss,
+        x.kdr + y.kdr,
+        x.tssr + y.tssr,
+        x.averaged_rows + y.averaged_rows,
+        x.valid_rows + y.valid_rows,
+        x.ignored_rows + y.ignored_rows,
+        x.invalid_labels + y.invalid_labels,
+        x.non_finite_rows + y.non_finite_rows,
+        x.infinite_losses + y.infinite_losses,
+        0u, 0u, 0u,
+    );
+}
+
+fn partial_of(result: RowResult) -> Partial {
+    let ignored = (result.flags & IGNORED) != 0u;
+    let invalid = (result.flags & INVALID_LABEL) != 0u;
+    let non_finite = (result.flags & NON_FINITE) != 0u;
+    let averaged = !ignored && !invalid && !non_finite;
+    let infinite = averaged && result.loss == params.infinity_bits;
+    let zero = vec3<f32>();
+    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
+    let v = select(zero, values, averaged);
+    return Partial(
+        v.x, v.y, v.z,
+        u32(averaged),
+        u32(!ignored && !invalid),
+        u32(ignored),
+        u32(invalid),
+        u32(non_finite),
+        u32(infinite),
+        0u, 0u, 0u,
+    );
+}
+
+// Must be called in uniform control flow, by all invocations; those that lead no row bring an empty one.
+fn reduce_partials(partial: Partial, place: Place) -> Partial {
+    if (place.lane == 0u) {
+        shared_partials[place.row] = partial;
+    }
+    workgroupBarrier();
+    for (var half = ROWS_PER_WORKGROUP / 2u; half > 0u; half /= 2u) {
+        if (place.index < half) {
+            shared_partials[place.index] = add_partials(shared_partials[place.index], shared_partials[place.index + half]);
+        }
+        workgroupBarrier();
+    }
+    return shared_partials[0];
+}

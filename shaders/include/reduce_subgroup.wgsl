@@ -1,0 +1,148 @@
+// How the lanes of a row meet: subgroup operations, then workgroup memory where a row has several subgroups.
+// Works for every subgroup size: rows of up to SUBGROUP_MIN lanes lie within one subgroup, longer ones own whole workgroups.
+
+const WITHIN_SUBGROUP: bool = LANES <= SUBGROUP_MIN;
+
+var<workgroup> shared_sums: array<Sums, WORKGROUP_SIZE / SUBGROUP_MIN>;
+var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE / SUBGROUP_MIN>;
+var<private> subgroup_of_lane: u32;
+var<private> subgroups: u32;
+var<private> leads_subgroup: bool;
+
+// Rows follow the subgroups as the device formed them, not the invocation's index: WGSL promises no relation between the two.
+fn place_of_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Place {
+    subgroup_of_lane = id;
+    subgroups = count;
+    leads_subgroup = invocation == 0u;
+    if (WITHIN_SUBGROUP) {
+        return Place(id * (size / LANES) + invocation / LANES, invocation % LANES, index);
+    }
+    return Place(0u, index, index);
+}
+
+fn lanes_max(x: f32) -> f32 {
+    if (!WITHIN_SUBGROUP) {
+        return subgroupMax(x);
+    }
+    var y = x;
+    for (var mask = 1u; mask < LANES; mask *= 2u) {
+        y = max(y, subgroupShuffleXor(y, mask));
+    }
+    return y;
+}
+
+fn lanes_add(x: f32) -> f32 {
+    if (!WITHIN_SUBGROUP) {
+        return subgroupAdd(x);
+    }
+    var y = x;
+    for (var mask = 1u; mask < LANES; mask *= 2u) {
+        y += subgroupShuffleXor(y, mask);
+    }
+    return y;
+}
+
+fn lanes_or(x: u32) -> u32 {
+    if (!WITHIN_SUBGROUP) {
+        return subgroupOr(x);
+    }
+    var y = x;
+    for (var mask = 1u; mask < LANES; mask *= 2u) {
+        y |= subgroupShuffleXor(y, mask);
+    }
+    return y;
+}
+
+// Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
+fn reduce_sums(x: Sums, place: Place) -> Sums {
+    if (LANES == 1u) {
+        return x;
+    }
+    // First the maxima, then one rescaling a lane, then plain sums.
+    var y = rescale_sums(x, lanes_max(x.student_max), lanes_max(x.teacher_max));
+    y.student_sum = lanes_add(y.student_sum);
+    y.teacher_sum = lanes_add(y.teacher_sum);
+    y.difference = lanes_add(y.difference);
+    y.moment = lanes_add(y.moment);
+    if (SIMILARITY == COSINE || SIMILARITY == BHATTACHARYYA) {
+        y.cross = lanes_add(y.cross);
+    }
+    if (SIMILARITY == COSINE) {
+        y.student_square = lanes_add(y.student_square);
+        y.teacher_square = lanes_add(y.teacher_square);
+    }
+    if (SMOOTHING) {
+        y.student_offset = lanes_add(y.student_offset);
+        y.student_count = lanes_add(y.student_count);
+    }
+    y.masked_mass = lanes_add(y.masked_mass);
+    y.flags = lanes_or(y.flags);
+    if (WITHIN_SUBGROUP) {
+        return y;
+    }
+    if (leads_subgroup) {
+        shared_sums[subgroup_of_lane] = y;
+    }
+    workgroupBarrier();
+    var merged = shared_sums[0];
+    for (var i = 1u; i < subgroups; i++) {
+        merged = combine_sums(merged, shared_sums[i]);
+    }
+    // Without it a fast lane could overwrite what a slow one still reads.
+    workgroupBarrier();
+    return merged;
+}
+
+// Every lane of a row gets the sum of all. Must be called in uniform control flow.
+fn reduce_add(x: f32, place: Place) -> f32 {
+    if (LANES == 1u) {
+        return x;
+    }
+    let y = lanes_add(x);
+    if (WITHIN_SUBGROUP) {
+        return y;
+    }
+    if (leads_subgroup) {
+        shared_f32[subgroup_of_lane] = y;
+    }
+    workgroupBarrier();
+    var sum = shared_f32[0];
+    for (var i = 1u; i < subgroups; i++) {
+        sum += shared_f32[i];
+    }
+    workgroupBarrier();
+    return sum;
+}
+
+// Every lane of a row gets the largest of all. Must be called in uniform control flow.
+fn reduce_max(x: f32, place: Place) -> f32 {
+    if (LANES == 1u) {
+        return x;
+    }
+    let y = lanes_max(x);
+    if (WITHIN_SUBGROUP) {
+        return y;
+    }
+    if (leads_subgroup) {
+        shared_f32[subgroup_of_lane] = y;
+    }
+    workgroupBarrier();
+    var largest = shared_f32[0];
+    for (var i = 1u; i < subgroups; i++) {
+        largest = max(largest, shared_f32[i]);
+    }
+    workgroupBarrier();
+    return largest;
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+    @builtin(subgroup_id) id: u32,
+    @builtin(num_subgroups) count: u32,
+    @builtin(subgroup_size) size: u32,
+    @builtin(subgroup_invocation_id) invocation: u32,
+) {
+    kernel(workgroup.x, place_of_subgroup(index, id, count, size, invocation));
+}

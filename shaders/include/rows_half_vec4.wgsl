@@ -1,0 +1,13 @@
+// THIS: rows of 16-bit numbers that start at multiples of 8 bytes, loaded 8 bytes at a time.
+
+#import HALF
+
+fn load_THIS(base: u32, first: u32) -> vec4<f32> {
+    let words = THIS_logits[(base + first) >> 2u];
+    return vec4<f32>(unpack_HALF(words.x), unpack_HALF(words.y));
+}
+
+fn load_THIS_at(base: u32, column: u32) -> f32 {
+    let at = base + column;
+    return unpack_HALF(THIS_logits[at >> 2u][(at >> 1u) & 1u])[at & 1u];
+}

@@ -1,0 +1,54 @@
+// The similarity of a row's two distributions (KDR), in [0, 1]. METHOD's formulas:
+//   cosine          sum pq / sqrt(sum p^2 sum q^2)                  from the sums
+//   bhattacharyya   sum sqrt(pq)                                    from the sums
+//   exp-neg-kl      exp(-KL), KL = A/zt - ln zt + ln zs             from the sums
+//   jensen-shannon  1 - (sum p log2(2p/(p+q)) + q log2(2q/(p+q)))/2 a second sweep
+//   overlap         sum min(p, q)                                   a second sweep
+
+const SECOND_SWEEP: bool = SIMILARITY == JENSEN_SHANNON || SIMILARITY == OVERLAP;
+
+// p log2(2p / (p+q)): the ratio to the mean keeps the error of equal rows at that of log2 near 1. 0 log 0 = 0.
+fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
+    let tiny = vec4<f32>(1.2e-38);
+    return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
+}
+
+// One lane's share of the second sweep, backwards: its start is what the first sweep read last.
+fn second_sweep(row: Row, place: Place, sums: Sums) -> f32 {
+    var sum = vec4<f32>();
+    let p_scale = 1.0 / sums.student_sum;
+    let q_scale = 1.0 / sums.teacher_sum;
+    for (var done = place.lane; done < row.units; done += LANES) {
+        let first = (row.units - 1u - done) * 4u - row.head;
+        let columns = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
+        let s = load_student(row.student, first);
+        let t = load_teacher(row.teacher, first);
+        let s_ok = columns < vec4<u32>(params.classes);
+        let t_ok = columns < vec4<u32>(params.teacher_classes);
+        let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
+        let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
+        if (SIMILARITY == OVERLAP) {
+            sum += min(p, q);
+        } else {
+            let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
+            sum += divergence_term(p, scale) + divergence_term(q, scale);
+        }
+    }
+    return total(sum);
+}
+
+// KDR from merged sums; `swept` is the second sweep's sum where there was one.
+fn similarity_of(sums: Sums, swept: f32) -> f32 {
+    var kdr = swept;
+    if (SIMILARITY == COSINE) {
+        kdr = sums.cross / (sqrt(sums.student_square) * sqrt(sums.teacher_square));
+    } else if (SIMILARITY == BHATTACHARYYA) {
+        kdr = sums.cross / (sqrt(sums.student_sum) * sqrt(sums.teacher_sum));
+    } else if (SIMILARITY == EXP_NEG_KL) {
+        let kl = sums.difference / sums.teacher_sum - log(sums.teacher_sum) + log(sums.student_sum);
+        kdr = select(exp(-max(kl, 0.0)), 0.0, sums.masked_mass > 0.0);
+    } else if (SIMILARITY == JENSEN_SHANNON) {
+        kdr = 1.0 - 0.5 * swept;
+    }
+    return clamp(kdr, 0.0, 1.0);
+}

@@ -1,0 +1,29 @@
+// The gradient as rows of f32 that start at multiples of 16 bytes.
+
+#import accumulate
+
+// How many columns of the row before it share a word with a row's first: none.
+fn grad_head(base: u32) -> u32 {
+    return 0u;
+}
+
+// Columns first .. first + 3, those that exist, given as bits.
+fn store_grad(base: u32, first: u32, value: vec4<u32>) {
+    let at = (base + first) >> 2u;
+    var bits = value;
+    if (ACCUMULATE) {
+        bits = accumulate_bits(bitcast<vec4<f32>>(grad_student_logits[at]), value);
+    }
+    if (first + 4u <= params.classes) {
+        grad_student_logits[at] = bits;
+        return;
+    }
+    // The columns beyond are padding of the caller's: written one by one up to the row's end.
+    grad_student_logits[at].x = bits.x;
+    if (first + 1u < params.classes) {
+        grad_student_logits[at].y = bits.y;
+    }
+    if (first + 2u < params.classes) {
+        grad_student_logits[at].z = bits.z;
+    }
+}

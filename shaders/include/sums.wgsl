@@ -1,0 +1,81 @@
+// The mergeable statistics of a part of a row: a monoid. METHOD: s, t are logits over their temperatures;
+// the maxima stay in the logits' own units, so that a common offset costs no digit whatever the temperature.
+
+struct Sums {
+    student_max: f32,
+    teacher_max: f32,
+    student_sum: f32,     // sum e^(s-ms)
+    teacher_sum: f32,     // sum e^(t-mt)
+    difference: f32,      // A = sum e^(t-mt) ((t-mt) - (s-ms)), over classes that the student does not mask
+    moment: f32,          // B = sum e^(t-mt) (t-mt), over the same
+    cross: f32,           // cosine: sum e^(s-ms) e^(t-mt); bhattacharyya: sum e^(((s-ms)+(t-mt))/2)
+    student_square: f32,  // cosine: sum e^2(s-ms)
+    teacher_square: f32,  // cosine: sum e^2(t-mt)
+    student_offset: f32,  // smoothing: U = sum (s-ms)
+    student_count: f32,   // smoothing: classes in that sum
+    masked_mass: f32,     // sum e^(t-mt) over classes that the student masks
+    flags: u32,
+}
+
+const LOWEST: f32 = -3.4028234e38;
+
+fn sums_identity() -> Sums {
+    return Sums(LOWEST, LOWEST, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0u);
+}
+
+// The same sums relative to other maxima, at least as large.
+fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
+    // Clamped: from the identity the distance overflows, and 0 * inf is no number. Below -1e4 every factor is 0 anyway,
+    // and a student that far below is only reached with a distance that must stay exact, hence the wider bound.
+    let ds = max((x.student_max - student_max) * params.student_inverse, -1e37);
+    let dt = max((x.teacher_max - teacher_max) * params.teacher_inverse, -1e4);
+    let fs = exp(ds);
+    let ft = exp(dt);
+    let seen = x.teacher_sum - x.masked_mass;
+    var y = x;
+    y.student_max = student_max;
+    y.teacher_max = teacher_max;
+    y.student_sum = x.student_sum * fs;
+    y.teacher_sum = x.teacher_sum * ft;
+    y.difference = select(0.0, ft * (x.difference + seen * (dt - ds)), ft > 0.0);
+    y.moment = ft * (x.moment + seen * dt);
+    if (SIMILARITY == BHATTACHARYYA) {
+        y.cross = x.cross * exp(0.5 * (max(ds, -1e4) + dt));
+    } else {
+        y.cross = x.cross * fs * ft;
+    }
+    y.student_square = x.student_square * fs * fs;
+    y.teacher_square = x.teacher_square * ft * ft;
+    y.student_offset = x.student_offset + x.student_count * ds;
+    y.masked_mass = x.masked_mass * ft;
+    return y;
+}
+
+// Of sums that are relative to the same maxima.
+fn add_sums(x: Sums, y: Sums) -> Sums {
+    return Sums(
+        x.student_max,
+        x.teacher_max,
+        x.student_sum + y.student_sum,
+        x.teacher_sum + y.teacher_sum,
+        x.difference + y.difference,
+        x.moment + y.moment,
+        x.cross + y.cross,
+        x.student_square + y.student_square,
+        x.teacher_square + y.teacher_square,
+        x.student_offset + y.student_offset,
+        x.student_count + y.student_count,
+        x.masked_mass + y.masked_mass,
+        x.flags | y.flags,
+    );
+}
+
+// The merge of the monoid.
+fn combine_sums(x: Sums, y: Sums) -> Sums {
+    let student_max = max(x.student_max, y.student_max);
+    let teacher_max = max(x.teacher_max, y.teacher_max);
+    return add_sums(
+        rescale_sums(x, student_max, teacher_max),
+        rescale_sums(y, student_max, teacher_max),
+    );
+}

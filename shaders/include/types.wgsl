@@ -1,0 +1,78 @@
+// What crosses a kernel's border. The twins of these structs are in src/results.rs and src/gpu/params.rs; a test compares the layouts.
+
+const IGNORED: u32 = 1u;
+const INVALID_LABEL: u32 = 2u;
+const NON_FINITE: u32 = 4u;
+const STUDENT_MASKED: u32 = 8u;
+const STUDENT_LIVE: u32 = 16u;
+const TEACHER_LIVE: u32 = 32u;
+
+// One row's outcome. Floats travel as bits where they may be NaN or infinite: a compiler may assume that arithmetic is finite.
+struct RowResult {
+    loss: u32,
+    kdr: u32,
+    tssr: u32,
+    flags: u32,
+}
+
+struct RowStats {
+    student_max: f32,
+    student_sum: f32,
+    teacher_max: f32,
+    teacher_sum: f32,
+    difference: f32,
+    moment: f32,
+    cross: f32,
+    student_square: f32,
+    teacher_square: f32,
+    student_offset: f32,
+    masked_mass: f32,
+    label_logit: u32,
+    kdr: u32,
+    label: i32,
+    flags: u32,
+    student_count: f32,
+}
+
+struct Decision {
+    result: RowResult,
+    student_max: f32,
+    teacher_max: f32,
+    student_scale: f32,
+    teacher_scale: f32,
+    label_share: f32,
+    uniform_share: f32,
+    label: i32,
+    reserved_0: u32,
+    reserved_1: u32,
+    reserved_2: u32,
+    reserved_3: u32,
+    reserved_4: u32,
+}
+
+// What one workgroup's rows add up to. Rows without a finite loss are counted, not added.
+struct Partial {
+    loss: f32,
+    kdr: f32,
+    tssr: f32,
+    averaged_rows: u32,
+    valid_rows: u32,
+    ignored_rows: u32,
+    invalid_labels: u32,
+    non_finite_rows: u32,
+    infinite_losses: u32,
+    reserved_0: u32,
+    reserved_1: u32,
+    reserved_2: u32,
+}
+
+struct Summary {
+    loss: u32,
+    kdr: f32,
+    tssr: f32,
+    valid_rows: u32,
+    ignored_rows: u32,
+    invalid_labels: u32,
+    non_finite_rows: u32,
+    reserved: u32,
+}

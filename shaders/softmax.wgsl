@@ -1,0 +1,61 @@
+// softmax: probabilities of a temperature softmax, fused.
+//
+//   p_i = e^((x_i - max x) / temperature) / sum_j e^((x_j - max x) / temperature)
+//
+// student_logits: the logits [rows, classes]; grad_student_logits: the probabilities [rows, classes]. LANES invocations own a row.
+// Each logit is read twice (online maximum and sum, then the quotient), each probability written once. Sums are f32, four a lane.
+// A logit of -inf gives exactly 0; a row with NaN or +inf, or with nothing but -inf, gives NaN.
+
+#import params
+#import types
+#import sums
+#import place
+#import $STUDENT_ROWS THIS=student
+#import $GRAD_STORE
+#import $REDUCE
+
+@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
+$GRAD_BINDING
+
+fn kernel(workgroup: u32, place: Place) {
+    for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
+        let index = block * ROWS_PER_WORKGROUP + place.row;
+        let row = row_at(min(index, params.rows - 1u), index < params.rows);
+        softmax_row(row, place);
+    }
+}
+
+// Must be called in uniform control flow.
+fn softmax_row(row: Row, place: Place) {
+    var largest = LOWEST;
+    var sum = vec4<f32>();
+    var live = 0.0;
+    var broken = 0.0;
+    for (var unit = place.lane; unit < row.units; unit += LANES) {
+        let first = unit * 4u - row.head;
+        let columns = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
+        let x = load_student(row.student, first);
+        let bits = bitcast<vec4<u32>>(x);
+        let inside = columns < vec4<u32>(params.classes);
+        let finite = (bits & vec4<u32>(0x7fffffffu)) < vec4<u32>(0x7f800000u);
+        let ok = inside & finite;
+        let y = select(vec4<f32>(LOWEST), x, ok);
+        let new_largest = max(largest, max(max(y.x, y.y), max(y.z, y.w)));
+        // Clamped: from LOWEST the distance overflows, and 0 * inf is no number.
+        sum *= exp2(max((largest - new_largest) * params.student_log2, -1e4));
+        sum += select(vec4<f32>(), exp2((y - new_largest) * params.student_log2), ok);
+        largest = new_largest;
+        live = select(live, 1.0, any(ok));
+        broken = select(broken, 1.0, any(inside & !finite & (bits != vec4<u32>(0xff800000u))));
+    }
+    let row_largest = reduce_max(largest, place);
+    let own = ((sum.x + sum.z) + (sum.y + sum.w)) * exp2(max((largest - row_largest) * params.student_log2, -1e4));
+    let scale = 1.0 / reduce_add(own, place);
+    let is_broken = reduce_max(broken, place) > 0.0;
+    let is_live = reduce_max(live, place) > 0.0;
+    for (var done = place.lane; done < row.units; done += LANES) {
+        let first = (row.units - 1u - done) * 4u - row.head;
+        let p = exp2((load_student(row.student, first) - row_largest) * params.student_log2) * scale;
+        store_grad(row.grad, first, select(bitcast<vec4<u32>>(p), vec4<u32>(params.nan_bits), is_broken || !is_live));
+    }
+}

@@ -1,0 +1,49 @@
+// summary: the batch's loss, mean KDR, mean TSSR and counts from what the workgroups left.
+//
+//   loss = sum of row losses / denominator; kdr, tssr = means over the rows that are valid and finite
+//
+// partials: [partials]; summary: one. One workgroup; every invocation adds a fixed set of partials, then a tree. f32.
+// A row without a finite answer makes the loss NaN, a row of infinite loss makes it infinite: by counts, not by arithmetic.
+
+#import params
+#import types
+#import place
+#import store_none
+#import partial
+#import main
+
+@group(0) @binding(6) var<storage, read> partials: array<Partial>;  // [partials]
+@group(0) @binding(7) var<storage, read_write> summary: Summary;
+
+fn kernel(workgroup: u32, place: Place) {
+    var sum: Partial;
+    for (var i = place.index; i < params.partials; i += WORKGROUP_SIZE) {
+        sum = add_partials(sum, partials[i]);
+    }
+    let all = reduce_partials(sum, place);
+    if (place.index != 0u) {
+        return;
+    }
+    var denominator = params.denominator;
+    if (params.counts_rows != 0u) {
+        denominator = f32(max(all.valid_rows, 1u));
+    }
+    var loss = bitcast<u32>(all.loss / denominator);
+    if (all.infinite_losses > 0u) {
+        loss = params.infinity_bits;
+    }
+    if (all.invalid_labels + all.non_finite_rows > 0u) {
+        loss = params.nan_bits;
+    }
+    let averaged = f32(max(all.averaged_rows, 1u));
+    summary = Summary(
+        loss,
+        all.kdr / averaged,
+        all.tssr / averaged,
+        all.valid_rows,
+        all.ignored_rows,
+        all.invalid_labels,
+        all.non_finite_rows,
+        0u,
+    );
+}

@@ -1,0 +1,29 @@
+// weighted_cross_entropy: apply. The gradient of the weighted-target cross-entropy from each row's decision.
+//
+//   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
+//
+// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows]. LANES invocations own a row.
+// Each logit is read once, each gradient element written once; nothing is summed.
+
+#import params
+#import types
+#import place
+#import apply
+#import $STUDENT_ROWS THIS=student
+#import $TEACHER_ROWS THIS=teacher
+#import $GRAD_STORE
+#import main
+
+@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
+@group(0) @binding(2) var<storage, $TEACHER_ACCESS> teacher_logits: array<$TEACHER_WORD>;  // [rows, teacher_stride]
+$GRAD_BINDING
+@group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
+
+fn kernel(workgroup: u32, place: Place) {
+    for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
+        let index = block * ROWS_PER_WORKGROUP + place.row;
+        if (index < params.rows) {
+            apply_row(row_at(index, true), place, decisions[params.decision_offset + index]);
+        }
+    }
+}

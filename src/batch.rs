@@ -1,0 +1,232 @@
+//! What goes in: logits in one of three storage types, and labels.
+
+use half::{bf16, f16};
+
+/// How one number is stored. Arithmetic is always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32 (bfloat16).
+    Bf16,
+}
+
+impl Storage {
+    /// Every storage type.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// `f32`, `f16` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Numbers in one of the storage types.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// 16-bit IEEE floats.
+    F16(&'a [f16]),
+    /// 16-bit brain floats.
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Values<'a> {
+    /// How they are stored.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::F32(_) => Storage::F32,
+            Self::F16(_) => Storage::F16,
+            Self::Bf16(_) => Storage::Bf16,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::F16(v) => v.len(),
+            Self::Bf16(v) => v.len(),
+        }
+    }
+
+    /// True if there is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number at `index`, widened to f32 (exact).
+    ///
+    /// # Panics
+    /// If `index` is out of bounds, as a slice does.
+    pub fn get(self, index: usize) -> f32 {
+        match self {
+            Self::F32(v) => v[index],
+            Self::F16(v) => v[index].to_f32(),
+            Self::Bf16(v) => v[index].to_f32(),
+        }
+    }
+
+    /// The bytes as they lie in memory.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(v) => bytemuck::cast_slice(v),
+            Self::F16(v) => bytemuck::cast_slice(v),
+            Self::Bf16(v) => bytemuck::cast_slice(v),
+        }
+    }
+}
+
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [f16]> for Values<'a> {
+    fn from(values: &'a [f16]) -> Self {
+        Self::F16(values)
+    }
+}
+
+impl<'a> From<&'a [bf16]> for Values<'a> {
+    fn from(values: &'a [bf16]) -> Self {
+        Self::Bf16(values)
+    }
+}
+
+impl<'a, T> From<&'a Vec<T>> for Values<'a>
+where
+    &'a [T]: Into<Values<'a>>,
+{
+    fn from(values: &'a Vec<T>) -> Self {
+        values.as_slice().into()
+    }
+}
+
+impl<'a, T, const N: usize> From<&'a [T; N]> for Values<'a>
+where
+    &'a [T]: Into<Values<'a>>,
+{
+    fn from(values: &'a [T; N]) -> Self {
+        values.as_slice().into()
+    }
+}
+
+/// A matrix `[rows, classes]` of logits in memory of the host. Row `r` starts at element `r * row_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    /// The numbers; at least `(rows - 1) * row_stride + classes` of them.
+    pub values: Values<'a>,
+    /// Numbers in a row.
+    pub classes: usize,
+    /// Distance from row to row in elements, at least `classes`.
+    pub row_stride: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// Rows of `classes` logits that lie close together.
+    pub fn new(values: impl Into<Values<'a>>, classes: usize) -> Self {
+        Self {
+            values: values.into(),
+            classes,
+            row_stride: classes,
+        }
+    }
+
+    /// The same with another distance between the rows, in elements.
+    pub fn with_row_stride(self, row_stride: usize) -> Self {
+        Self { row_stride, ..self }
+    }
+}
+
+/// One step's work on slices: logits of student and teacher, and one label a row. The number of rows is the number of labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `[rows, classes]`
+    pub student_logits: Logits<'a>,
+    /// `[rows, classes]`
+    pub teacher_logits: Logits<'a>,
+    /// `[rows]`, each a class or `ignore_index`.
+    pub labels: &'a [i32],
+}
+
+impl<'a> Batch<'a> {
+    /// Student and teacher with the same number of classes, rows close together.
+    pub fn new(
+        student_logits: impl Into<Values<'a>>,
+        teacher_logits: impl Into<Values<'a>>,
+        labels: &'a [i32],
+        classes: usize,
+    ) -> Self {
+        Self {
+            student_logits: Logits::new(student_logits, classes),
+            teacher_logits: Logits::new(teacher_logits, classes),
+            labels,
+        }
+    }
+
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Classes of the student, which are the classes of the gradient.
+    pub fn classes(&self) -> usize {
+        self.student_logits.classes
+    }
+}
+
+/// What to compute besides the summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Outputs {
+    /// Each row's loss, KDR and TSSR.
+    pub rows: bool,
+    /// The gradient with respect to the student's logits, in this storage type.
+    pub gradient: Option<Storage>,
+}
+
+impl Outputs {
+    /// The summary alone.
+    pub const SUMMARY: Self = Self {
+        rows: false,
+        gradient: None,
+    };
+    /// The summary and the gradient in f32.
+    pub const GRADIENT: Self = Self {
+        rows: false,
+        gradient: Some(Storage::F32),
+    };
+    /// The summary, the rows and the gradient in f32.
+    pub const ALL: Self = Self {
+        rows: true,
+        gradient: Some(Storage::F32),
+    };
+}
+
+/// True if a label names one of the classes.
+pub(crate) fn is_class(label: i32, classes: usize) -> bool {
+    usize::try_from(label).is_ok_and(|label| label < classes)
+}
+
+/// Rows that a mean divides by: those whose label is a class and not `ignore_index`.
+pub(crate) fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
+    let valid = |&&label: &&i32| label != ignore_index && is_class(label, classes);
+    labels.iter().filter(valid).count() as u32
+}

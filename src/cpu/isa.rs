@@ -1,0 +1,99 @@
+//! The row functions compiled for several instruction sets, chosen when the program runs.
+
+use super::row::{self, Row, RowMut};
+use crate::{Decision, RowStats};
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The widest one at hand.
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::Baseline)
+    }
+
+    /// All that this processor has, narrowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other architectures have only the baseline")]
+        let mut found = vec![Self::Baseline];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") && has!("f16c") {
+                found.push(Self::Avx2);
+                if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+                    found.push(Self::Avx512);
+                }
+            }
+        }
+        found
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline if cfg!(target_arch = "aarch64") => "NEON",
+            Self::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512",
+        }
+    }
+
+    pub(super) fn observe(self, row: &Row<'_>) -> RowStats {
+        match self {
+            Self::Baseline => row::observe::<{ cfg!(target_arch = "aarch64") }>(row),
+            // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { observe_avx2(row) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { observe_avx512(row) },
+        }
+    }
+
+    pub(super) fn apply(self, row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+        match self {
+            Self::Baseline => {
+                row::apply::<{ cfg!(target_arch = "aarch64") }>(row, decision, gradient);
+            }
+            // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { apply_avx2(row, decision, gradient) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { apply_avx512(row, decision, gradient) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn observe_avx2(row: &Row<'_>) -> RowStats {
+    row::observe::<true>(row)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+fn observe_avx512(row: &Row<'_>) -> RowStats {
+    row::observe::<true>(row)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn apply_avx2(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+    row::apply::<true>(row, decision, gradient);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+fn apply_avx512(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+    row::apply::<true>(row, decision, gradient);
+}

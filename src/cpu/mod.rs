@@ -1,0 +1,482 @@
+//! The CPU path: the method in f32, with vector instructions chosen at run time and rayon's threads over the rows.
+//!
+//! It is what every machine without a GPU gets. Results do not depend on the number of threads.
+
+mod decide;
+mod isa;
+mod lanes;
+mod row;
+
+use rayon::prelude::*;
+
+use crate::{
+    Batch, Config, Decision, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result,
+    RowResult, RowStats, Scope, Storage, Summary, Values, flags, validate,
+};
+use decide::Rule;
+use isa::Isa;
+use row::{Row, RowMut};
+
+/// Elements of a task: large enough to be worth handing to a thread, small enough to share out evenly.
+const TASK_ELEMENTS: usize = 1 << 15;
+
+/// The CPU engine.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    isa: Isa,
+}
+
+/// Memory of the caller that receives a gradient, `[rows, classes]`.
+#[derive(Debug)]
+pub enum GradientMut<'a> {
+    /// 32-bit floats.
+    F32(&'a mut [f32]),
+    /// 16-bit IEEE floats.
+    F16(&'a mut [half::f16]),
+    /// 16-bit brain floats.
+    Bf16(&'a mut [half::bf16]),
+}
+
+impl<'a> GradientMut<'a> {
+    pub(crate) fn of(gradient: &'a mut Gradient) -> Self {
+        match gradient {
+            Gradient::F32(v) => Self::F32(v),
+            Gradient::F16(v) => Self::F16(v),
+            Gradient::Bf16(v) => Self::Bf16(v),
+        }
+    }
+
+    /// How it is stored.
+    pub fn storage(&self) -> Storage {
+        match self {
+            Self::F32(_) => Storage::F32,
+            Self::F16(_) => Storage::F16,
+            Self::Bf16(_) => Storage::Bf16,
+        }
+    }
+
+    /// Elements it holds.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::F16(v) => v.len(),
+            Self::Bf16(v) => v.len(),
+        }
+    }
+
+    /// True if it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cuts off the first `n` elements.
+    fn take(self, n: usize) -> (Self, Self) {
+        match self {
+            Self::F32(v) => {
+                let (a, b) = v.split_at_mut(n);
+                (Self::F32(a), Self::F32(b))
+            }
+            Self::F16(v) => {
+                let (a, b) = v.split_at_mut(n);
+                (Self::F16(a), Self::F16(b))
+            }
+            Self::Bf16(v) => {
+                let (a, b) = v.split_at_mut(n);
+                (Self::Bf16(a), Self::Bf16(b))
+            }
+        }
+    }
+
+    fn row(&mut self, row: usize, classes: usize) -> RowMut<'_> {
+        let range = row * classes..(row + 1) * classes;
+        match self {
+            Self::F32(v) => RowMut::F32(&mut v[range]),
+            Self::F16(v) => RowMut::F16(&mut v[range]),
+            Self::Bf16(v) => RowMut::Bf16(&mut v[range]),
+        }
+    }
+}
+
+/// Zeros for a gradient of `n` elements, straight from the allocator.
+pub(crate) fn zeros(storage: Storage, n: usize) -> Gradient {
+    match storage {
+        Storage::F32 => Gradient::F32(vec![0.0; n]),
+        Storage::F16 => Gradient::F16(bytemuck::allocation::cast_vec(vec![0u16; n])),
+        Storage::Bf16 => Gradient::Bf16(bytemuck::allocation::cast_vec(vec![0u16; n])),
+    }
+}
+
+/// A run of rows, with the parts of the outputs that belong to it.
+struct Task<'a> {
+    rows: std::ops::Range<usize>,
+    gradient: Option<GradientMut<'a>>,
+    results: &'a mut [RowResult],
+}
+
+fn slice<'a>(logits: &Logits<'a>, row: usize, classes: usize) -> Values<'a> {
+    let start = row * logits.row_stride;
+    let range = start..start + classes.min(logits.classes);
+    match logits.values {
+        Values::F32(v) => Values::F32(&v[range]),
+        Values::F16(v) => Values::F16(&v[range]),
+        Values::Bf16(v) => Values::Bf16(&v[range]),
+    }
+}
+
+fn row_of<'a>(config: &'a Config, batch: &Batch<'a>, row: usize) -> Row<'a> {
+    let classes = batch.classes();
+    Row {
+        student: slice(&batch.student_logits, row, classes),
+        teacher: slice(&batch.teacher_logits, row, classes),
+        label: batch.labels[row],
+        config,
+    }
+}
+
+/// Sums over rows, from which the summary follows.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    loss: f64,
+    kdr: f64,
+    tssr: f64,
+    averaged: u32,
+    summary: Summary,
+}
+
+impl Totals {
+    fn count(&mut self, flags: u32) -> bool {
+        let s = &mut self.summary;
+        s.ignored_rows += u32::from(flags & flags::IGNORED != 0);
+        s.invalid_labels += u32::from(flags & flags::INVALID_LABEL != 0);
+        s.non_finite_rows += u32::from(flags & flags::NON_FINITE != 0);
+        s.valid_rows += u32::from(flags & (flags::IGNORED | flags::INVALID_LABEL) == 0);
+        let averaged = flags & (flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE) == 0;
+        self.averaged += u32::from(averaged);
+        averaged
+    }
+
+    fn add(&mut self, row: &RowResult) {
+        if self.count(row.flags) {
+            self.kdr += f64::from(row.kdr);
+            self.tssr += f64::from(row.tssr);
+        }
+        self.loss += f64::from(row.loss);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.kdr += other.kdr;
+        self.tssr += other.tssr;
+        self.averaged += other.averaged;
+        let (s, o) = (&mut self.summary, &other.summary);
+        s.valid_rows += o.valid_rows;
+        s.ignored_rows += o.ignored_rows;
+        s.invalid_labels += o.invalid_labels;
+        s.non_finite_rows += o.non_finite_rows;
+    }
+
+    fn finish(self, reduction: Reduction) -> Summary {
+        let mean = f64::from(self.averaged.max(1));
+        Summary {
+            loss: (self.loss / denominator(reduction, self.summary.valid_rows)) as f32,
+            kdr: (self.kdr / mean) as f32,
+            tssr: (self.tssr / mean) as f32,
+            ..self.summary
+        }
+    }
+}
+
+fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
+    match reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean => f64::from(valid_rows.max(1)),
+        Reduction::SumOver(d) => f64::from(d),
+    }
+}
+
+/// Runs the tasks, on this thread if there is but one, and adds up their totals in their order.
+fn run_tasks(tasks: Vec<Task<'_>>, work: impl Fn(Task<'_>) -> Totals + Send + Sync) -> Totals {
+    let parts: Vec<Totals> = if tasks.len() <= 1 {
+        tasks.into_iter().map(work).collect()
+    } else {
+        tasks.into_par_iter().map(work).collect()
+    };
+    let mut totals = Totals::default();
+    for part in &parts {
+        totals.merge(part);
+    }
+    totals
+}
+
+fn rows_per_task(rows: usize, classes: usize) -> usize {
+    // At least 8 tasks where there are 8 rows of some length, so that a few long rows use all threads.
+    let by_size = (TASK_ELEMENTS / classes).max(1);
+    if rows * classes > TASK_ELEMENTS {
+        by_size.min(rows.div_ceil(8))
+    } else {
+        by_size
+    }
+}
+
+impl Cpu {
+    /// The CPU engine with the widest vector instructions that this processor has.
+    pub fn new() -> Self {
+        Self { isa: Isa::detect() }
+    }
+
+    /// One engine for every instruction set that this processor has, so that tests reach all of them.
+    #[doc(hidden)]
+    pub fn for_each_instruction_set() -> Vec<Self> {
+        Isa::available()
+            .into_iter()
+            .map(|isa| Self { isa })
+            .collect()
+    }
+
+    /// The instruction set and the number of threads, in words.
+    pub fn describe(&self) -> String {
+        let threads = rayon::current_num_threads();
+        let s = if threads == 1 { "" } else { "s" };
+        format!("CPU path ({}, {threads} thread{s})", self.isa.name())
+    }
+
+    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` close together.
+    ///
+    /// A row with NaN or `+inf`, or with nothing but `-inf`, gives NaN.
+    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
+        validate::temperature("temperature", temperature)?;
+        validate::logits("logits", logits, rows)?;
+        let classes = logits.classes;
+        let config = Config {
+            student_temperature: temperature,
+            teacher_temperature: temperature,
+            ..Config::default()
+        };
+        let mut out = zeros(Storage::F32, rows * classes);
+        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
+        run_tasks(tasks, |mut task| {
+            for row in task.rows.clone() {
+                let values = slice(logits, row, classes);
+                let r = Row {
+                    student: values,
+                    teacher: values,
+                    label: 0,
+                    config: &config,
+                };
+                // Softmax is the gradient of a row that has only a student: coefficient 1 / z, all others 0.
+                let stats = self.isa.observe(&r);
+                let decision = Decision {
+                    result: RowResult {
+                        flags: stats.flags,
+                        ..RowResult::default()
+                    },
+                    student_max: stats.student_max,
+                    teacher_max: stats.teacher_max,
+                    student_scale: 1.0 / stats.student_sum,
+                    ..Decision::default()
+                };
+                let gradient = task.gradient.as_mut().expect("softmax has an output");
+                let target = gradient.row(row - task.rows.start, classes);
+                self.isa.apply(&r, &decision, target);
+            }
+            Totals::default()
+        });
+        Ok(out.into_f32())
+    }
+
+    /// Observe: each row's statistics, KDR included.
+    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        validate::batch(config, batch)?;
+        Ok(self.observe(config, batch))
+    }
+
+    fn observe(&self, config: &Config, batch: &Batch<'_>) -> Vec<RowStats> {
+        let per_task = rows_per_task(batch.rows(), batch.classes());
+        (0..batch.rows())
+            .into_par_iter()
+            .with_min_len(per_task)
+            .map(|row| self.isa.observe(&row_of(config, batch, row)))
+            .collect()
+    }
+
+    /// Decide: each row's results and gradient coefficients from its statistics. `classes` are the student's.
+    pub fn select(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        validate::config(config)?;
+        validate::progress(progress)?;
+        validate::shape("row_stats", row_stats.len(), classes, classes)?;
+        let rule = self.rule(config, progress, row_stats, classes);
+        Ok(row_stats.iter().map(|s| rule.decide(s)).collect())
+    }
+
+    fn rule(&self, config: &Config, progress: Progress, stats: &[RowStats], n: usize) -> Rule {
+        let mut totals = Totals::default();
+        for s in stats {
+            if totals.count(s.flags) {
+                totals.kdr += f64::from(s.kdr);
+            }
+        }
+        let mean = (totals.kdr / f64::from(totals.averaged.max(1))) as f32;
+        Rule {
+            config: *config,
+            tstr: progress.tstr(),
+            shared_kdr: match config.scope {
+                Scope::Row => None,
+                Scope::Batch => Some(mean),
+                Scope::Given(kdr) => Some(kdr),
+            },
+            grad_scale: f64::from(config.grad_loss)
+                / denominator(config.reduction, totals.summary.valid_rows),
+            classes: n,
+        }
+    }
+
+    /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`].
+    pub fn weighted_cross_entropy(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        validate::batch(config, batch)?;
+        let (rows, classes) = (batch.rows(), batch.classes());
+        validate::row_count("decisions", rows, decisions.len())?;
+        let mut out = zeros(Storage::F32, rows * classes);
+        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
+        run_tasks(tasks, |mut task| {
+            for row in task.rows.clone() {
+                let gradient = task.gradient.as_mut().expect("the gradient is the output");
+                let target = gradient.row(row - task.rows.start, classes);
+                let r = row_of(config, batch, row);
+                self.isa.apply(&r, &decisions[row], target);
+            }
+            Totals::default()
+        });
+        Ok(out.into_f32())
+    }
+
+    /// The whole method. See [`Engine::run`](crate::Engine::run).
+    pub fn run(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        validate::batch(config, batch)?;
+        validate::progress(progress)?;
+        let elements = validate::elements(batch.rows(), batch.classes())?;
+        let mut gradient = outputs.gradient.map(|storage| zeros(storage, elements));
+        let mut rows = Vec::new();
+        if outputs.rows {
+            rows.resize(batch.rows(), RowResult::default());
+        }
+        let target = gradient.as_mut().map(GradientMut::of);
+        let summary = self.distill(config, progress, batch, target, &mut rows);
+        Ok(Distillation {
+            summary,
+            rows,
+            gradient,
+        })
+    }
+
+    /// The whole method into memory of the caller: `gradient` is `[rows, classes]`, close together, and overwritten.
+    ///
+    /// Reusing that memory from step to step saves its allocation, which can cost as much as the arithmetic.
+    pub fn run_into(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        gradient: GradientMut<'_>,
+    ) -> Result<Summary> {
+        validate::batch(config, batch)?;
+        validate::progress(progress)?;
+        validate::gradient(batch, gradient.len())?;
+        Ok(self.distill(config, progress, batch, Some(gradient), &mut []))
+    }
+
+    fn distill(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        gradient: Option<GradientMut<'_>>,
+        results: &mut [RowResult],
+    ) -> Summary {
+        let (rows, classes) = (batch.rows(), batch.classes());
+        // With `Batch` scope nothing can be decided before every row is observed; else labels alone say by what to divide.
+        let observed = match config.scope {
+            Scope::Batch => self.observe(config, batch),
+            Scope::Row | Scope::Given(_) => Vec::new(),
+        };
+        let mut rule = self.rule(config, progress, &observed, classes);
+        if observed.is_empty() {
+            let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
+            rule.grad_scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
+        }
+        let rule = rule;
+        let tasks = tasks(rows, classes, gradient, results);
+        let totals = run_tasks(tasks, |mut task| {
+            let mut totals = Totals::default();
+            for row in task.rows.clone() {
+                let local = row - task.rows.start;
+                let r = row_of(config, batch, row);
+                let decision = match observed.get(row) {
+                    Some(stats) => rule.decide(stats),
+                    None => rule.decide(&self.isa.observe(&r)),
+                };
+                totals.add(&decision.result);
+                if let Some(result) = task.results.get_mut(local) {
+                    *result = decision.result;
+                }
+                if let Some(gradient) = &mut task.gradient {
+                    self.isa.apply(&r, &decision, gradient.row(local, classes));
+                }
+            }
+            totals
+        });
+        totals.finish(config.reduction)
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Cuts rows and outputs into tasks. The cut depends on the shape alone, so that results do not depend on the threads.
+fn tasks<'a>(
+    rows: usize,
+    classes: usize,
+    mut gradient: Option<GradientMut<'a>>,
+    mut results: &'a mut [RowResult],
+) -> Vec<Task<'a>> {
+    let per_task = rows_per_task(rows, classes);
+    let mut tasks = Vec::with_capacity(rows.div_ceil(per_task));
+    let mut start = 0;
+    while start < rows {
+        let n = per_task.min(rows - start);
+        let mut own_gradient = None;
+        if let Some(all) = gradient.take() {
+            let (own, rest) = all.take(n * classes);
+            own_gradient = Some(own);
+            gradient = Some(rest);
+        }
+        let (own_results, rest) = results.split_at_mut(n.min(results.len()));
+        results = rest;
+        tasks.push(Task {
+            rows: start..start + n,
+            gradient: own_gradient,
+            results: own_results,
+        });
+        start += n;
+    }
+    tasks
+}

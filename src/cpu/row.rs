@@ -1,0 +1,419 @@
+//! Observe and apply for one row, in blocks that stay in the first-level cache.
+//!
+//! Elementwise arithmetic is f32, in lanes; the block's sums are merged in f64, so that the error does not grow with the row.
+//! Everything here is `inline(always)`: `isa.rs` compiles it once per instruction set.
+
+use std::f64::consts::{LN_2, LOG2_E};
+
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
+
+use super::decide;
+use super::lanes::{LANES, Lanes, exp2, log2, map, mul_add, sum, zip};
+use crate::params::careful_bits;
+use crate::{Config, Decision, RowStats, Similarity, Values, flags};
+
+/// Elements handled at a time: two blocks of f32 are 4 KiB.
+pub(super) const BLOCK: usize = 512;
+type Block = [f32; BLOCK];
+
+/// Where a gradient row goes.
+pub(crate) enum RowMut<'a> {
+    F32(&'a mut [f32]),
+    F16(&'a mut [half::f16]),
+    Bf16(&'a mut [bf16]),
+}
+
+/// One row of student and teacher, and what of the configuration concerns observing and applying.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub student: Values<'a>,
+    pub teacher: Values<'a>,
+    pub label: i32,
+    pub config: &'a Config,
+}
+
+/// Values `[start, start + n)` as f32, filled up to a multiple of `LANES` with `-inf`; classes that the teacher lacks likewise.
+#[inline(always)]
+fn block<'a>(values: Values<'a>, start: usize, n: usize, scratch: &'a mut Block) -> &'a [f32] {
+    let padded = n.next_multiple_of(LANES);
+    let have = n.min(values.len().saturating_sub(start));
+    if let Values::F32(v) = values
+        && have == padded
+    {
+        return &v[start..start + n];
+    }
+    scratch[have..padded].fill(f32::NEG_INFINITY);
+    let out = &mut scratch[..have];
+    if have > 0 {
+        let range = start..start + have;
+        match values {
+            Values::F32(v) => out.copy_from_slice(&v[range]),
+            Values::F16(v) => v[range].convert_to_f32_slice(out),
+            Values::Bf16(v) => {
+                for (o, x) in out.iter_mut().zip(&v[range]) {
+                    *o = f32::from_bits(u32::from(x.to_bits()) << 16);
+                }
+            }
+        }
+    }
+    &scratch[..padded]
+}
+
+#[inline(always)]
+fn lanes(block: &[f32]) -> impl Iterator<Item = Lanes> + '_ {
+    block.as_chunks::<LANES>().0.iter().copied()
+}
+
+/// The largest value and the largest magnitude (as bits) of a block.
+#[inline(always)]
+fn extremes(block: &[f32]) -> (f32, u32) {
+    let mut max = [f32::MIN; LANES];
+    let mut magnitude = [0u32; LANES];
+    for x in lanes(block) {
+        for i in 0..LANES {
+            max[i] = if x[i] > max[i] { x[i] } else { max[i] };
+            magnitude[i] = magnitude[i].max(x[i].to_bits() & 0x7fff_ffff);
+        }
+    }
+    let max = max.into_iter().fold(f32::MIN, f32::max);
+    (max, magnitude.into_iter().fold(0, u32::max))
+}
+
+/// What the careful path notes about the real (not the padding) values of a block.
+fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
+    values.iter().fold(0, |found, x| {
+        found
+            | match x.to_bits() {
+                0xff80_0000 => masked,
+                b if b & 0x7f80_0000 == 0x7f80_0000 => flags::NON_FINITE,
+                _ => live,
+            }
+    })
+}
+
+/// The sums of `RowStats`, in f64 and relative to the row's maxima so far.
+#[derive(Clone, Copy)]
+struct Sums {
+    student_max: f32,
+    teacher_max: f32,
+    zs: f64,
+    zt: f64,
+    difference: f64,
+    moment: f64,
+    cross: f64,
+    student_square: f64,
+    teacher_square: f64,
+    offset: f64,
+    offset_count: f64,
+    masked_mass: f64,
+    flags: u32,
+}
+
+impl Sums {
+    const EMPTY: Self = Self {
+        student_max: f32::MIN,
+        teacher_max: f32::MIN,
+        zs: 0.0,
+        zt: 0.0,
+        difference: 0.0,
+        moment: 0.0,
+        cross: 0.0,
+        student_square: 0.0,
+        teacher_square: 0.0,
+        offset: 0.0,
+        offset_count: 0.0,
+        masked_mass: 0.0,
+        flags: 0,
+    };
+
+    /// Makes the sums relative to larger maxima (METHOD: the merge with an empty piece).
+    fn rescale(&mut self, student_max: f32, teacher_max: f32, config: &Config) {
+        let from = |old: f32, new: f32, temperature: f32| {
+            (f64::from(old) - f64::from(new)) / f64::from(temperature)
+        };
+        let ds = from(self.student_max, student_max, config.student_temperature);
+        let dt = from(self.teacher_max, teacher_max, config.teacher_temperature);
+        if ds == 0.0 && dt == 0.0 {
+            return;
+        }
+        let (fs, ft) = (ds.exp(), dt.exp());
+        // Where the factor is 0 nothing remains, whatever the size of the shift.
+        let shift = |sum: f64, count: f64, by: f64| {
+            if ft == 0.0 {
+                0.0
+            } else {
+                ft * (sum + count * by)
+            }
+        };
+        self.difference = shift(self.difference, self.zt - self.masked_mass, dt - ds);
+        self.moment = shift(self.moment, self.zt - self.masked_mass, dt);
+        self.masked_mass *= ft;
+        self.zs *= fs;
+        self.zt *= ft;
+        self.cross *= match config.similarity {
+            Similarity::Bhattacharyya => (0.5 * (ds + dt)).exp(),
+            _ => fs * ft,
+        };
+        self.student_square *= fs * fs;
+        self.teacher_square *= ft * ft;
+        if self.offset_count > 0.0 {
+            self.offset += self.offset_count * ds;
+        }
+        self.student_max = student_max;
+        self.teacher_max = teacher_max;
+    }
+
+    /// Adds a block. `CAREFUL` where it holds padding, infinities, NaN or huge values.
+    #[inline(always)]
+    fn add<const FMA: bool, const CAREFUL: bool>(&mut self, s: &[f32], t: &[f32], row: &Row<'_>) {
+        let config = row.config;
+        let ks = (LOG2_E / f64::from(config.student_temperature)) as f32;
+        let kt = (LOG2_E / f64::from(config.teacher_temperature)) as f32;
+        let (ms, mt) = (self.student_max, self.teacher_max);
+        let zero = [0.0; LANES];
+        let [mut zs, mut zt, mut difference, mut moment] = [zero; 4];
+        let [mut cross, mut ss, mut tt, mut offset, mut masked] = [zero; 5];
+        let cosine = config.similarity == Similarity::Cosine;
+        let bhattacharyya = config.similarity == Similarity::Bhattacharyya;
+        let smoothing = config.label_smoothing > 0.0;
+        for (s, t) in lanes(s).zip(lanes(t)) {
+            let mut ds = map(s, |s| (s - ms) * ks);
+            let mut dt = map(t, |t| (t - mt) * kt);
+            let mut hidden = zero;
+            if CAREFUL {
+                // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
+                hidden = map(s, |s| if s == f32::NEG_INFINITY { 1.0 } else { 0.0 });
+                ds = map(ds, |d| if d > f32::MIN { d } else { f32::MIN });
+                dt = map(dt, |d| if d > -1e4 { d } else { -1e4 });
+            }
+            let es = map(ds, exp2::<FMA>);
+            let et = map(dt, exp2::<FMA>);
+            zs = zip(zs, es, |a, b| a + b);
+            zt = zip(zt, et, |a, b| a + b);
+            let mut seen = et;
+            if CAREFUL {
+                seen = zip(et, hidden, |e, h| if h > 0.0 { 0.0 } else { e });
+                masked = zip(masked, zip(et, seen, |e, v| e - v), |a, b| a + b);
+                ds = zip(ds, hidden, |d, h| if h > 0.0 { 0.0 } else { d });
+            }
+            for i in 0..LANES {
+                difference[i] = mul_add::<FMA>(seen[i], dt[i] - ds[i], difference[i]);
+                moment[i] = mul_add::<FMA>(seen[i], dt[i], moment[i]);
+            }
+            if cosine {
+                for i in 0..LANES {
+                    cross[i] = mul_add::<FMA>(es[i], et[i], cross[i]);
+                    ss[i] = mul_add::<FMA>(es[i], es[i], ss[i]);
+                    tt[i] = mul_add::<FMA>(et[i], et[i], tt[i]);
+                }
+            }
+            if bhattacharyya {
+                let h = zip(es, et, |a, b| (a * b).sqrt());
+                cross = zip(cross, h, |a, b| a + b);
+            }
+            if smoothing {
+                offset = zip(offset, ds, |a, b| a + b);
+            }
+        }
+        self.zs += sum(zs);
+        self.zt += sum(zt);
+        self.difference += sum(difference) * LN_2;
+        self.moment += sum(moment) * LN_2;
+        self.cross += sum(cross);
+        self.student_square += sum(ss);
+        self.teacher_square += sum(tt);
+        self.offset += sum(offset) * LN_2;
+        self.masked_mass += sum(masked);
+    }
+}
+
+/// Observe: the statistics of one row, KDR included.
+#[inline(always)]
+pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
+    let classes = row.student.len();
+    let mut stats = RowStats {
+        label: row.label,
+        ..RowStats::default()
+    };
+    if row.label == row.config.ignore_index {
+        stats.flags = flags::IGNORED;
+        return stats;
+    }
+    let careful_from = careful_bits(row.config);
+    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let mut sums = Sums::EMPTY;
+    for start in (0..classes).step_by(BLOCK) {
+        let n = BLOCK.min(classes - start);
+        let s = block(row.student, start, n, &mut s_scratch);
+        let t = block(row.teacher, start, n, &mut t_scratch);
+        let (s_max, s_magnitude) = extremes(s);
+        let (t_max, t_magnitude) = extremes(t);
+        let s_max = sums.student_max.max(s_max);
+        let t_max = sums.teacher_max.max(t_max);
+        sums.rescale(s_max, t_max, row.config);
+        if s_magnitude.max(t_magnitude) < careful_from {
+            sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
+            sums.add::<FMA, false>(s, t, row);
+        } else {
+            sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
+            sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
+            sums.add::<FMA, true>(s, t, row);
+        }
+        sums.offset_count += n as f64;
+    }
+    stats.flags = sums.flags;
+    let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
+    if stats.flags & live != live {
+        stats.flags |= flags::NON_FINITE;
+    }
+    match usize::try_from(row.label) {
+        Ok(label) if label < classes => stats.label_logit = row.student.get(label),
+        _ => stats.flags |= flags::INVALID_LABEL,
+    }
+    stats.student_max = sums.student_max;
+    stats.student_sum = sums.zs as f32;
+    stats.teacher_max = sums.teacher_max;
+    stats.teacher_sum = sums.zt as f32;
+    stats.difference = sums.difference as f32;
+    stats.moment = sums.moment as f32;
+    stats.cross = sums.cross as f32;
+    stats.student_square = sums.student_square as f32;
+    stats.teacher_square = sums.teacher_square as f32;
+    stats.student_offset = sums.offset as f32;
+    stats.masked_mass = sums.masked_mass as f32;
+    if row.config.label_smoothing > 0.0 {
+        stats.student_count = sums.offset_count as f32;
+    }
+    if stats.flags & flags::NON_FINITE != 0 {
+        stats.kdr = f32::NAN;
+        return stats;
+    }
+    if row.config.similarity.needs_second_sweep() {
+        stats.cross = second_sweep::<FMA>(row, &stats) as f32;
+    }
+    stats.kdr = decide::kdr(&stats, row.config.similarity);
+    stats
+}
+
+/// The sum that `JensenShannon` (in bits, twice the divergence) or `Overlap` needs, once the normalisers are known.
+#[inline(always)]
+fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats) -> f64 {
+    let classes = row.student.len();
+    let jensen_shannon = row.config.similarity == Similarity::JensenShannon;
+    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let (inv_zs, inv_zt) = (1.0 / stats.student_sum, 1.0 / stats.teacher_sum);
+    let ks = (LOG2_E / f64::from(row.config.student_temperature)) as f32;
+    let kt = (LOG2_E / f64::from(row.config.teacher_temperature)) as f32;
+    let mut total = 0.0;
+    for start in (0..classes).step_by(BLOCK) {
+        let n = BLOCK.min(classes - start);
+        let s = block(row.student, start, n, &mut s_scratch);
+        let t = block(row.teacher, start, n, &mut t_scratch);
+        let mut acc = [0.0; LANES];
+        for (s, t) in lanes(s).zip(lanes(t)) {
+            let p = map(s, |s| exp2::<FMA>((s - stats.student_max) * ks) * inv_zs);
+            let q = map(t, |t| exp2::<FMA>((t - stats.teacher_max) * kt) * inv_zt);
+            if jensen_shannon {
+                for i in 0..LANES {
+                    // Ratios to the mean keep the error of equal rows at rounding: log2(1) = 0.
+                    // Subnormal probabilities are too small to matter and would break log2.
+                    let scale = 2.0 / (p[i] + q[i]).max(f32::MIN_POSITIVE);
+                    let (rp, rq) = (p[i] * scale, q[i] * scale);
+                    let term = |x: f32, r: f32| {
+                        let l = x * log2::<FMA>(r.max(f32::MIN_POSITIVE));
+                        if x > f32::MIN_POSITIVE { l } else { 0.0 }
+                    };
+                    acc[i] += term(p[i], rp) + term(q[i], rq);
+                }
+            } else {
+                acc = zip(acc, zip(p, q, |p, q| if p < q { p } else { q }), |a, b| {
+                    a + b
+                });
+            }
+        }
+        total += sum(acc);
+    }
+    total
+}
+
+/// Apply: one row of the gradient.
+#[inline(always)]
+pub(super) fn apply<const FMA: bool>(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+    let classes = row.student.len();
+    let mut gradient = gradient;
+    let result = decision.result.flags;
+    if result & flags::IGNORED != 0 {
+        return fill(gradient, 0.0);
+    }
+    if result & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
+        return fill(gradient, f32::NAN);
+    }
+    let ks = (LOG2_E / f64::from(row.config.student_temperature)) as f32;
+    let kt = (LOG2_E / f64::from(row.config.teacher_temperature)) as f32;
+    let d = decision;
+    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let mut out_scratch = [0.0; BLOCK];
+    for start in (0..classes).step_by(BLOCK) {
+        let n = BLOCK.min(classes - start);
+        let s = block(row.student, start, n, &mut s_scratch);
+        let t = block(row.teacher, start, n, &mut t_scratch);
+        let one = |s: Lanes, t: Lanes| {
+            let es = map(s, |s| exp2::<FMA>((s - d.student_max) * ks));
+            let et = map(t, |t| exp2::<FMA>((t - d.teacher_max) * kt));
+            zip(es, et, |es, et| {
+                mul_add::<FMA>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share
+            })
+        };
+        let label = (d.label as usize).wrapping_sub(start);
+        if let RowMut::F32(g) = &mut gradient {
+            let g = &mut g[start..start + n];
+            let (whole, rest) = g.as_chunks_mut::<LANES>();
+            for ((o, s), t) in whole.iter_mut().zip(lanes(s)).zip(lanes(t)) {
+                *o = one(s, t);
+            }
+            if !rest.is_empty() {
+                let last = s.len() - LANES;
+                let tail = one(
+                    s[last..].try_into().expect("padded to lanes"),
+                    t[last..].try_into().expect("padded to lanes"),
+                );
+                rest.copy_from_slice(&tail[..rest.len()]);
+            }
+            if label < n {
+                g[label] -= d.label_share;
+            }
+            continue;
+        }
+        let out = &mut out_scratch[..s.len()];
+        for ((o, s), t) in out.as_chunks_mut().0.iter_mut().zip(lanes(s)).zip(lanes(t)) {
+            *o = one(s, t);
+        }
+        if label < n {
+            out[label] -= d.label_share;
+        }
+        match &mut gradient {
+            RowMut::F32(_) => unreachable!("handled above"),
+            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&out[..n]),
+            RowMut::Bf16(g) => {
+                for (o, x) in g[start..start + n].iter_mut().zip(out.iter()) {
+                    *o = bf16::from_bits(round_to_bf16(x.to_bits()));
+                }
+            }
+        }
+    }
+}
+
+/// The upper half of a finite f32, rounded to nearest, ties to even.
+#[inline(always)]
+fn round_to_bf16(bits: u32) -> u16 {
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
+fn fill(gradient: RowMut<'_>, value: f32) {
+    match gradient {
+        RowMut::F32(g) => g.fill(value),
+        RowMut::F16(g) => g.fill(half::f16::from_f32(value)),
+        RowMut::Bf16(g) => g.fill(bf16::from_f32(value)),
+    }
+}

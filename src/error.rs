@@ -1,0 +1,203 @@
+//! Everything that can go wrong, with the numbers inside.
+
+/// Why a call was refused or failed. Arguments are checked before anything runs on a device.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of [`Config`](crate::Config) holds a value outside its range.
+    #[error("`{field}` is {value}, expected {expected}")]
+    InvalidConfig {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
+    /// `total` is 0, or `step` lies beyond it.
+    #[error("progress is step {step} of {total}, expected 0 <= step <= total and total >= 1")]
+    InvalidProgress {
+        /// The step given.
+        step: u64,
+        /// The total given.
+        total: u64,
+    },
+    /// Logits without classes.
+    #[error("`{name}` has 0 classes")]
+    ZeroClasses {
+        /// Which logits.
+        name: &'static str,
+    },
+    /// Teacher and student differ in their number of classes, and the common prefix was not asked for.
+    #[error(
+        "the student has {student} classes and the teacher {teacher}; set `teacher_classes: TeacherClasses::CommonPrefix` to use the classes that both have"
+    )]
+    ShapeMismatch {
+        /// Classes of the student.
+        student: usize,
+        /// Classes of the teacher.
+        teacher: usize,
+    },
+    /// A list that must have one entry per row has another length.
+    #[error("`{name}` has {got} entries, expected one for each of {rows} rows")]
+    RowCount {
+        /// Which list.
+        name: &'static str,
+        /// Rows of the batch.
+        rows: usize,
+        /// Entries given.
+        got: usize,
+    },
+    /// A row stride shorter than a row.
+    #[error("`{name}` has a row stride of {row_stride}, shorter than its {classes} classes")]
+    RowStrideTooSmall {
+        /// Which matrix.
+        name: &'static str,
+        /// The stride, in elements.
+        row_stride: usize,
+        /// The classes of a row.
+        classes: usize,
+    },
+    /// A slice shorter than the shape asks for.
+    #[error("`{name}` has {got} elements, needs {needed}")]
+    SliceTooSmall {
+        /// Which slice.
+        name: &'static str,
+        /// Elements needed.
+        needed: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// A slice that must have exactly the length of the shape.
+    #[error("`{name}` has {got} elements, expected exactly {needed}")]
+    SliceLength {
+        /// Which slice.
+        name: &'static str,
+        /// Elements expected.
+        needed: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// A buffer that ends before the shape does.
+    #[error("buffer `{name}` has {got} bytes, needs {needed} (offset included)")]
+    BufferTooSmall {
+        /// Which buffer.
+        name: &'static str,
+        /// Bytes needed, offset included.
+        needed: u64,
+        /// Bytes it has.
+        got: u64,
+    },
+    /// A buffer offset that is no multiple of the element's size.
+    #[error("buffer `{name}` is bound at byte {offset}, which is no multiple of {alignment}")]
+    BufferMisaligned {
+        /// Which buffer.
+        name: &'static str,
+        /// The offset, in bytes.
+        offset: u64,
+        /// What it must be a multiple of.
+        alignment: u64,
+    },
+    /// A buffer created without a usage that the kernels need.
+    #[error("buffer `{name}` was created without usage {needed} (it has {got})")]
+    BufferUsage {
+        /// Which buffer.
+        name: &'static str,
+        /// The missing usage.
+        needed: String,
+        /// The usages it has.
+        got: String,
+    },
+    /// A buffer that is written overlaps one that is used for something else.
+    #[error("buffer `{first}` and buffer `{second}` overlap in memory: {why}")]
+    BufferOverlap {
+        /// One of the two.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What would be allowed.
+        why: &'static str,
+    },
+    /// A gradient of another width than the student's logits.
+    #[error("the gradient has {got} classes, expected the student's {classes}")]
+    GradientShape {
+        /// Classes of the student.
+        classes: usize,
+        /// Classes of the gradient.
+        got: usize,
+    },
+    /// A workspace made for a smaller plan.
+    #[error("the workspace is too small, this plan needs one of {needed} bytes made for it")]
+    WorkspaceTooSmall {
+        /// Bytes needed.
+        needed: u64,
+    },
+    /// A label that is neither a class nor `ignore_index`.
+    #[error("label {label} in row {row} is neither in 0..{classes} nor the ignore_index")]
+    LabelOutOfRange {
+        /// The first such row.
+        row: usize,
+        /// Its label.
+        label: i32,
+        /// Classes of the student.
+        classes: usize,
+    },
+    /// Something larger than the device, or this crate's 32-bit indices, can address.
+    #[error("{what} is {needed}, the limit is {limit}")]
+    LimitExceeded {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// How large it is.
+        needed: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// An option that this way of calling does not offer.
+    #[error("{what} is not supported here: {why}")]
+    Unsupported {
+        /// The option.
+        what: String,
+        /// Why, and what to do instead.
+        why: &'static str,
+    },
+    /// No adapter of that name, or none at all.
+    #[error("no adapter matches `{wanted}`; available: {available}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        available: String,
+    },
+    /// The adapter gave no device.
+    #[error("adapter `{adapter}` gave no device: {reason}")]
+    NoDevice {
+        /// The adapter.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The device was lost before or during the call. A new context is needed.
+    #[error("the GPU device was lost: {0}; create a new context")]
+    DeviceLost(String),
+    /// The device could not allocate a buffer.
+    #[error("out of memory on the device while allocating {bytes} bytes for `{name}`: {reason}")]
+    OutOfMemory {
+        /// What for.
+        name: &'static str,
+        /// How much.
+        bytes: u64,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The driver or wgpu refused something that passed our own checks. Please report it.
+    #[error("the GPU refused {doing}: {reason}")]
+    Gpu {
+        /// What was being done.
+        doing: &'static str,
+        /// What was said.
+        reason: String,
+    },
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,173 @@
+//! A device, its queue, and the kernels compiled for it.
+
+use std::sync::Arc;
+
+use super::adapters::{self, AdapterDescription, is_hardware};
+use super::encode::{GpuBatch, GpuOutputs};
+use super::pipelines::Pipelines;
+use crate::plan::{Limits, Plan};
+use crate::{Config, Error, Result, validate};
+
+/// The GPU engine: a device with the kernels compiled for it. Cheap to clone; clones share the kernels. May be used from many threads at once.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: Arc<Pipelines>,
+    pub(super) limits: Limits,
+    description: Arc<str>,
+}
+
+impl Gpu {
+    /// The best hardware adapter: discrete before integrated before virtual.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where there is none; software adapters do not count.
+    pub async fn hardware() -> Result<Self> {
+        let instance = adapters::instance();
+        let mut found = adapters::all(&instance).await;
+        let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
+        found.retain(|a| is_hardware(&a.get_info()));
+        found.sort_by_key(|a| adapters::rank(&a.get_info()));
+        let Some(adapter) = found.first() else {
+            return Err(Error::NoAdapter {
+                wanted: "a hardware GPU".to_owned(),
+                available: match names.as_slice() {
+                    [] => "none".to_owned(),
+                    some => format!("{} (software, only used when named)", some.join(", ")),
+                },
+            });
+        };
+        Self::on(adapter).await
+    }
+
+    /// The first adapter, software ones included, whose name contains `name`, whatever the case. See [`adapters`](super::adapters).
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with what there is; [`Error::NoDevice`].
+    pub async fn named(name: &str) -> Result<Self> {
+        let instance = adapters::instance();
+        let adapter = adapters::named(&instance, name).await?;
+        Self::on(&adapter).await
+    }
+
+    /// A device of our own on an adapter, with its largest limits and the features that help.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] with what the driver said.
+    pub async fn on(adapter: &wgpu::Adapter) -> Result<Self> {
+        let useful = wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        let request = adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("wgpu-distill"),
+            required_features: adapter.features() & useful,
+            required_limits: adapter.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        });
+        let (device, queue) = request.await.map_err(|e| Error::NoDevice {
+            adapter: adapter.get_info().name,
+            reason: e.to_string(),
+        })?;
+        let description = AdapterDescription::of(adapter).to_string();
+        Ok(Self::from_parts(device, queue, description))
+    }
+
+    /// A context on the caller's device and queue. The device's callbacks are left alone.
+    ///
+    /// Any device will do: default limits, no features. With [`wgpu::Features::SUBGROUP`] enabled on it the kernels are faster.
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        let info = device.adapter_info();
+        let description = format!("{} ({:?})", info.name, info.backend);
+        Self::from_parts(device.clone(), queue.clone(), description)
+    }
+
+    fn from_parts(device: wgpu::Device, queue: wgpu::Queue, description: String) -> Self {
+        let limits = limits_of(&device);
+        Self {
+            device,
+            queue,
+            pipelines: Arc::default(),
+            limits,
+            description: description.into(),
+        }
+    }
+
+    /// The same device without subgroup operations, as if it had none. Its kernels are compiled anew.
+    pub fn without_subgroups(&self) -> Self {
+        let limits = Limits {
+            subgroup: None,
+            ..self.limits
+        };
+        Self {
+            limits,
+            pipelines: Arc::default(),
+            description: format!("{}, plain", self.description).into(),
+            ..self.clone()
+        }
+    }
+
+    /// The adapter in words.
+    pub fn describe(&self) -> String {
+        self.description.to_string()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// What of the device concerns planning.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The plan that [`encode`](Self::encode) would follow; to print, or to size a [`Workspace`](super::Workspace).
+    ///
+    /// # Errors
+    /// Whatever `encode` would refuse.
+    pub fn plan(
+        &self,
+        config: &Config,
+        batch: &GpuBatch<'_>,
+        outputs: &GpuOutputs<'_>,
+    ) -> Result<Plan> {
+        validate::config(config)?;
+        let problem = super::encode::problem(config, batch, outputs)?;
+        Plan::new(config, &problem, &self.limits)
+    }
+
+    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready.
+    pub fn prepare(&self, plan: &Plan) {
+        for kernel in plan.kernels() {
+            self.pipelines
+                .get(&self.device, kernel, &plan.variant_of(kernel));
+        }
+    }
+}
+
+fn limits_of(device: &wgpu::Device) -> Limits {
+    let limits = device.limits();
+    let info = device.adapter_info();
+    let subgroup = device.features().contains(wgpu::Features::SUBGROUP);
+    let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
+    // Rows of up to `min` lanes are laid out by powers of two.
+    let usable = subgroup && min.is_power_of_two() && max.is_power_of_two() && min <= max;
+    Limits {
+        binding_bytes: limits.max_storage_buffer_binding_size,
+        offset_alignment: u64::from(limits.min_storage_buffer_offset_alignment.max(16)),
+        workgroup_invocations: limits
+            .max_compute_invocations_per_workgroup
+            .min(limits.max_compute_workgroup_size_x),
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        workgroups: limits.max_compute_workgroups_per_dimension,
+        subgroup: usable.then_some((min, max)),
+        software: !is_hardware(&info),
+    }
+}

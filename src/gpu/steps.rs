@@ -1,0 +1,314 @@
+//! Each step of the method on its own, on slices.
+
+use std::ops::Range;
+
+use super::dispatch::{Dispatch, Recorder};
+use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use super::readback::{Download, Failures, output, upload};
+use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
+use super::{Gpu, Workspace};
+use crate::plan::{Chunk, DECISION_BYTES, Matrix, Plan, Problem, ROW_STATS_BYTES};
+use crate::{
+    Batch, Config, Decision, Logits, Progress, Result, RowStats, Scope, Storage, Summary, flags,
+    validate,
+};
+
+/// The same with a scope that plans the steps one by one; the steps themselves are given the caller's.
+fn step_by_step(config: &Config) -> Config {
+    Config {
+        scope: Scope::Batch,
+        ..*config
+    }
+}
+
+/// A step without a time: no selection takes place.
+const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
+
+impl Gpu {
+    /// Bytes of a piece that one dispatch can bind whole.
+    fn bound_bytes(&self) -> u64 {
+        self.device
+            .limits()
+            .max_buffer_size
+            .min(self.limits.binding_bytes)
+            / 2
+    }
+
+    /// Records one step of a plan, for its only chunk.
+    fn encode_step<'a>(
+        &'a self,
+        recorder: &Recorder<'a>,
+        step: impl Fn(&Recorder<'a>, &Chunk) -> Dispatch<'a>,
+    ) -> Result<wgpu::CommandEncoder> {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let chunks = &recorder.plan.chunks;
+        assert!(chunks.len() <= 1, "a piece fits a binding");
+        let dispatches: Vec<_> = chunks.iter().map(|c| step(recorder, c)).collect();
+        self.record(&mut encoder, recorder.plan, &dispatches)?;
+        Ok(encoder)
+    }
+
+    /// Softmax on slices, without blocking. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
+    pub async fn softmax_async(
+        &self,
+        logits: &Logits<'_>,
+        rows: usize,
+        temperature: f32,
+    ) -> Result<Vec<f32>> {
+        validate::temperature("temperature", temperature)?;
+        validate::logits("logits", logits, rows)?;
+        let config = Config {
+            student_temperature: temperature,
+            ..Config::default()
+        };
+        let mut out = Vec::new();
+        let row = logits.row_stride * logits.values.storage().bytes();
+        for range in pieces(rows, row.max(4 * logits.classes), self.bound_bytes()) {
+            let failures = Failures::watch(&self.device);
+            let sent = self.send_softmax(&config, logits, &range);
+            failures.check().await?;
+            let (mut download, bytes) = sent?;
+            let all = download.next_bytes(bytes);
+            out.extend(download.wait(self).await?.items::<f32>(&all));
+        }
+        Ok(out)
+    }
+
+    fn send_softmax(
+        &self,
+        config: &Config,
+        logits: &Logits<'_>,
+        range: &Range<usize>,
+    ) -> Result<(Download, usize)> {
+        let student = upload(&self.device, "logits", rows_of(logits, range))?;
+        let bytes = range.len() * logits.classes * 4;
+        let out = output(&self.device, "probabilities", bytes);
+        let on = GpuLogits {
+            buffer: &student,
+            offset: 0,
+            storage: logits.values.storage(),
+            classes: logits.classes,
+            row_stride: logits.row_stride,
+        };
+        let labels = output(&self.device, "labels", 4 * range.len());
+        let batch = GpuBatch {
+            rows: range.len(),
+            student_logits: on,
+            teacher_logits: on,
+            labels: GpuSlice {
+                buffer: &labels,
+                offset: 0,
+            },
+        };
+        let outputs = GpuOutputs {
+            gradient: Some(GpuLogits::new(&out, Storage::F32, logits.classes)),
+            ..GpuOutputs::default()
+        };
+        let plan = self.plan(config, &batch, &outputs)?;
+        let workspace = Workspace::new(&self.device, &plan);
+        let recorder = Recorder::new(
+            self,
+            &plan,
+            config,
+            NO_PROGRESS,
+            &batch,
+            &outputs,
+            &workspace,
+        );
+        let encoder = self.encode_step(&recorder, Recorder::softmax)?;
+        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+    }
+
+    /// Observe on slices, without blocking. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
+    pub async fn row_stats_async(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<RowStats>> {
+        validate::batch(config, batch)?;
+        let mut out = Vec::new();
+        let config = step_by_step(config);
+        for range in batch_pieces(batch, self.bound_bytes()) {
+            let part = part(batch, &range);
+            let failures = Failures::watch(&self.device);
+            let sent = self.send_row_stats(&config, &part);
+            failures.check().await?;
+            let mut download = sent?;
+            let all = download.next::<RowStats>(range.len());
+            out.extend(download.wait(self).await?.items::<RowStats>(&all));
+        }
+        Ok(out)
+    }
+
+    fn send_row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Download> {
+        let uploaded = Uploaded::new(self, batch)?;
+        let on_device = uploaded.batch(batch);
+        let outputs = GpuOutputs::default();
+        let plan = self.plan(config, &on_device, &outputs)?;
+        let workspace = Workspace::new(&self.device, &plan);
+        let recorder = Recorder::new(
+            self,
+            &plan,
+            config,
+            NO_PROGRESS,
+            &on_device,
+            &outputs,
+            &workspace,
+        );
+        let encoder = self.encode_step(&recorder, |r, chunk| r.row_stats(chunk, 0))?;
+        let bytes = batch.rows() * ROW_STATS_BYTES as usize;
+        Ok(Download::submit(
+            self,
+            encoder,
+            &[(&workspace.row_stats, bytes)],
+        ))
+    }
+
+    /// Decide on slices, without blocking. See [`Cpu::select`](crate::cpu::Cpu::select).
+    pub async fn select_async(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        validate::config(config)?;
+        validate::progress(progress)?;
+        validate::shape("row_stats", row_stats.len(), classes, classes)?;
+        let mut total = Totals::default();
+        let mut observed = Summary::default();
+        for stats in row_stats {
+            let bad = flags::IGNORED | flags::INVALID_LABEL;
+            observed.valid_rows += u32::from(stats.flags & bad == 0);
+            if stats.flags & (bad | flags::NON_FINITE) == 0 {
+                total.averaged += 1;
+                total.kdr += f64::from(stats.kdr);
+            }
+        }
+        observed.kdr = total.summary().kdr;
+        let mut out = Vec::new();
+        for range in pieces(
+            row_stats.len(),
+            ROW_STATS_BYTES as usize,
+            self.bound_bytes(),
+        ) {
+            let failures = Failures::watch(&self.device);
+            let stats = &row_stats[range.clone()];
+            let sent = self.send_select(config, progress, stats, classes, &observed);
+            failures.check().await?;
+            let mut download = sent?;
+            let all = download.next::<Decision>(range.len());
+            out.extend(download.wait(self).await?.items::<Decision>(&all));
+        }
+        Ok(out)
+    }
+
+    fn send_select(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+        observed: &Summary,
+    ) -> Result<Download> {
+        let matrix = Matrix {
+            storage: Storage::F32,
+            row_stride: classes,
+            offset: 0,
+            buffer_bytes: u64::MAX,
+        };
+        // `select` never sees a logit: the matrices have no rows, the plan has them all.
+        let problem = Problem {
+            rows: row_stats.len(),
+            classes: 1,
+            teacher_classes: 1,
+            student: Matrix {
+                row_stride: 1,
+                ..matrix
+            },
+            teacher: Matrix {
+                row_stride: 1,
+                ..matrix
+            },
+            gradient: None,
+            shared_buffers: false,
+        };
+        let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
+        let mut workspace = Workspace::new(&self.device, &plan);
+        workspace.row_stats = upload(&self.device, "row_stats", bytemuck::cast_slice(row_stats))?;
+        workspace.observed = upload(&self.device, "observed", bytemuck::bytes_of(observed))?;
+        let labels = output(&self.device, "labels", 16);
+        let logits = GpuLogits::new(&labels, Storage::F32, classes);
+        let batch = GpuBatch {
+            rows: 0,
+            student_logits: logits,
+            teacher_logits: logits,
+            labels: GpuSlice {
+                buffer: &labels,
+                offset: 0,
+            },
+        };
+        let outputs = GpuOutputs::default();
+        let recorder = Recorder::new(self, &plan, config, progress, &batch, &outputs, &workspace);
+        let encoder = self.encode_step(&recorder, |r, chunk| r.select(chunk, 0))?;
+        let bytes = row_stats.len() * DECISION_BYTES as usize;
+        Ok(Download::submit(
+            self,
+            encoder,
+            &[(&workspace.decisions, bytes)],
+        ))
+    }
+
+    /// Apply on slices, without blocking. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
+    pub async fn weighted_cross_entropy_async(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        validate::batch(config, batch)?;
+        validate::row_count("decisions", batch.rows(), decisions.len())?;
+        let config = step_by_step(config);
+        let mut out = Vec::new();
+        for range in batch_pieces(batch, self.bound_bytes()) {
+            let part = part(batch, &range);
+            let failures = Failures::watch(&self.device);
+            let sent = self.send_weighted_cross_entropy(&config, &part, &decisions[range]);
+            failures.check().await?;
+            let (mut download, bytes) = sent?;
+            let all = download.next_bytes(bytes);
+            out.extend(download.wait(self).await?.items::<f32>(&all));
+        }
+        Ok(out)
+    }
+
+    fn send_weighted_cross_entropy(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<(Download, usize)> {
+        let uploaded = Uploaded::new(self, batch)?;
+        let on_device = uploaded.batch(batch);
+        let bytes = batch.rows() * batch.classes() * 4;
+        let out = output(&self.device, "grad_student_logits", bytes);
+        let outputs = GpuOutputs {
+            gradient: Some(GpuLogits::new(&out, Storage::F32, batch.classes())),
+            ..GpuOutputs::default()
+        };
+        let plan = self.plan(config, &on_device, &outputs)?;
+        let mut workspace = Workspace::new(&self.device, &plan);
+        workspace.decisions = upload(&self.device, "decisions", bytemuck::cast_slice(decisions))?;
+        let recorder = Recorder::new(
+            self,
+            &plan,
+            config,
+            NO_PROGRESS,
+            &on_device,
+            &outputs,
+            &workspace,
+        );
+        let encoder = self.encode_step(&recorder, Recorder::weighted_cross_entropy)?;
+        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+    }
+}

@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod batch;
+mod config;
+pub mod cpu;
+mod engine;
+mod error;
+pub mod gpu;
+mod params;
+pub mod plan;
+pub mod reference;
+mod results;
+pub mod shader;
+mod validate;
+
+pub use batch::{Batch, Logits, Outputs, Storage, Values};
+pub use config::{
+    Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
+    TemperatureScaling,
+};
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};
+
+pub use half;
+pub use wgpu;

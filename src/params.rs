@@ -1,0 +1,105 @@
+//! One dispatch's parameters, the twin of `shaders/include/params.wgsl`.
+
+use std::f64::consts::LOG2_E;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{Config, Progress, Reduction, Scope, Selection};
+
+/// The uniform buffer of every kernel. All offsets and strides are in elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "described where the shader declares them")]
+pub struct Params {
+    pub rows: u32,
+    pub classes: u32,
+    pub teacher_classes: u32,
+    pub workgroups: u32,
+    pub student_offset: u32,
+    pub student_stride: u32,
+    pub teacher_offset: u32,
+    pub teacher_stride: u32,
+    pub grad_offset: u32,
+    pub grad_stride: u32,
+    pub label_offset: u32,
+    pub result_offset: u32,
+    pub stats_offset: u32,
+    pub decision_offset: u32,
+    pub partial_offset: u32,
+    pub partials: u32,
+    pub student_log2: f32,
+    pub teacher_log2: f32,
+    pub student_inverse: f32,
+    pub teacher_inverse: f32,
+    pub tstr: f32,
+    pub selection: u32,
+    pub fixed: f32,
+    pub given_kdr: f32,
+    pub smoothing: f32,
+    pub loss_factor: f32,
+    pub grad_factor: f32,
+    pub denominator: f32,
+    pub scope: u32,
+    pub counts_rows: u32,
+    pub count_labels: u32,
+    pub ignore_index: i32,
+    pub careful_bits: u32,
+    pub write_results: u32,
+    pub infinity_bits: u32,
+    pub nan_bits: u32,
+}
+
+/// Bits of the magnitude from which on a logit takes the careful path: a difference of two smaller ones, over the temperature, cannot overflow.
+pub(crate) fn careful_bits(config: &Config) -> u32 {
+    let smallest = config.student_temperature.min(config.teacher_temperature);
+    (1e36 * smallest).min(1e18).to_bits()
+}
+
+impl Params {
+    /// What configuration and progress say; shape and offsets are still 0.
+    pub fn of(config: &Config, progress: Progress) -> Self {
+        let (selection, fixed) = match config.selection {
+            Selection::Max => (0, 0.0),
+            Selection::Min => (1, 0.0),
+            Selection::Mean => (2, 0.0),
+            Selection::Product => (3, 0.0),
+            Selection::Tstr => (4, 0.0),
+            Selection::Kdr => (5, 0.0),
+            Selection::Fixed(w) => (6, w),
+        };
+        let (scope, given_kdr) = match config.scope {
+            Scope::Row => (0, 0.0),
+            Scope::Batch => (1, 0.0),
+            Scope::Given(kdr) => (2, kdr),
+        };
+        let (counts_rows, denominator) = match config.reduction {
+            Reduction::None | Reduction::Sum => (0, 1.0),
+            Reduction::Mean => (1, 1.0),
+            Reduction::SumOver(d) => (0, d),
+        };
+        let student = f64::from(config.student_temperature);
+        let teacher = f64::from(config.teacher_temperature);
+        let factor = config.temperature_factor();
+        Self {
+            student_log2: (LOG2_E / student) as f32,
+            teacher_log2: (LOG2_E / teacher) as f32,
+            student_inverse: (1.0 / student) as f32,
+            teacher_inverse: (1.0 / teacher) as f32,
+            tstr: progress.tstr(),
+            selection,
+            fixed,
+            given_kdr,
+            smoothing: config.label_smoothing,
+            loss_factor: factor as f32,
+            grad_factor: (factor * f64::from(config.grad_loss) / student) as f32,
+            denominator,
+            scope,
+            counts_rows,
+            ignore_index: config.ignore_index,
+            careful_bits: careful_bits(config),
+            infinity_bits: f32::INFINITY.to_bits(),
+            nan_bits: 0x7fc0_0000,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Which kernels run, how many lanes own a row, how many workgroups run, in which chunks of whole rows.
+//!
+//! A plan is a pure function of the problem and the device's limits. It knows no device, so it is tested on invented ones.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::shader::{Access, Kernel, Variant};
+use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Storage};
+
+/// What of a device concerns planning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Bytes of one storage binding.
+    pub binding_bytes: u64,
+    /// Bytes that a binding's offset must be a multiple of.
+    pub offset_alignment: u64,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Workgroups of a dispatch in one dimension.
+    pub workgroups: u32,
+    /// Smallest and largest subgroup, where subgroup operations may be used.
+    pub subgroup: Option<(u32, u32)>,
+    /// A software adapter, where barriers are dear and a few lanes fill a core.
+    pub software: bool,
+}
+
+impl Limits {
+    /// WebGPU's default limits, which every device has, on hardware without subgroup operations.
+    pub const DEFAULT: Self = Self {
+        binding_bytes: 128 << 20,
+        offset_alignment: 256,
+        workgroup_invocations: 256,
+        workgroup_bytes: 16 << 10,
+        workgroups: 65_535,
+        subgroup: None,
+        software: false,
+    };
+}
+
+/// A matrix `[rows, classes]` in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// How its numbers are stored.
+    pub storage: Storage,
+    /// Elements from row to row.
+    pub row_stride: usize,
+    /// Bytes from the buffer's start to row 0.
+    pub offset: u64,
+    /// Bytes of the buffer.
+    pub buffer_bytes: u64,
+}
+
+impl Matrix {
+    /// Bytes from the buffer's start to the end of the last row.
+    pub fn end(&self, rows: usize, classes: usize) -> u64 {
+        if rows == 0 {
+            return self.offset;
+        }
+        let elements = (rows as u64 - 1) * self.row_stride as u64 + classes as u64;
+        self.offset + elements * self.storage.bytes() as u64
+    }
+
+    /// Whether every row starts at a multiple of four elements and the last one may be read up to one.
+    fn takes_vec4(&self, rows: usize, classes: usize) -> bool {
+        let unit = 4 * self.storage.bytes() as u64;
+        self.row_stride.is_multiple_of(4)
+            && self.offset.is_multiple_of(unit)
+            && self.end(rows, classes.next_multiple_of(4)) <= self.buffer_bytes
+    }
+}
+
+/// What is to be computed, as far as it concerns planning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Problem {
+    /// Rows of the batch.
+    pub rows: usize,
+    /// Classes of the student.
+    pub classes: usize,
+    /// Classes of the teacher that the student has too.
+    pub teacher_classes: usize,
+    /// The student's logits.
+    pub student: Matrix,
+    /// The teacher's logits.
+    pub teacher: Matrix,
+    /// The gradient, if there is one.
+    pub gradient: Option<Matrix>,
+    /// Whether an output lies in the buffer of an input.
+    pub shared_buffers: bool,
+}
+
+/// How observe, decide and apply are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlanKind {
+    /// A few lanes own a row, several rows share a workgroup; one dispatch.
+    Packed,
+    /// A workgroup owns a row and sweeps over it twice, the second time in reverse; one dispatch.
+    Streaming,
+    /// Statistics, selection and gradient in dispatches of their own, all on the device.
+    TwoPhase,
+}
+
+/// A run of whole rows that one dispatch can bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// Workgroups of the kernels that own rows by lanes.
+    pub workgroups: u32,
+    /// Workgroups of `select` and `valid_rows`, where an invocation owns a row.
+    pub row_workgroups: u32,
+}
+
+/// What will be dispatched. Ask for one with [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan), print it with `{}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How the steps are laid out.
+    pub kind: PlanKind,
+    /// The variant of the kernels that own rows by lanes.
+    pub variant: Variant,
+    /// The variant of `select`, `valid_rows` and `summary`.
+    pub row_variant: Variant,
+    /// The chunks, in the order of the rows.
+    pub chunks: Vec<Chunk>,
+    /// Labels that each workgroup counts for itself; 0 where nothing is counted, or a dispatch of `valid_rows` does it.
+    pub count_labels: u32,
+    /// Whether `valid_rows` is dispatched first.
+    pub counts_first: bool,
+}
+
+/// Batches up to this size count their valid labels in every workgroup.
+const COUNT_INLINE: usize = 1024;
+
+/// Bytes of the device's structs for one row or one workgroup.
+pub(crate) const ROW_STATS_BYTES: u64 = 64;
+pub(crate) const DECISION_BYTES: u64 = 64;
+pub(crate) const ROW_RESULT_BYTES: u64 = 16;
+pub(crate) const PARTIAL_BYTES: u64 = 48;
+pub(crate) const SUMMARY_BYTES: u64 = 32;
+
+/// Workgroups that leave a partial sum each; more rows are looped over.
+const MOST_WORKGROUPS: u32 = 4096;
+
+/// Lanes of a row and size of a workgroup.
+fn lanes_and_workgroup(classes: usize, limits: &Limits) -> (u32, u32, Option<u32>) {
+    let units = classes.div_ceil(4).next_power_of_two();
+    let units = u32::try_from(units).unwrap_or(u32::MAX).max(1);
+    let cap = limits.workgroup_invocations;
+    if let Some((min, max)) = limits.subgroup {
+        // A workgroup must hold whole subgroups of any size that the device may choose.
+        let smallest = max.max(min).min(cap);
+        if limits.software {
+            return (units.min(min), smallest, Some(min));
+        }
+        // Up to eight units a lane, a row stays within a subgroup and needs no barrier.
+        if units <= 8 * min {
+            return (
+                (units / 4).clamp(1, min),
+                128.max(smallest).min(cap),
+                Some(min),
+            );
+        }
+        let wanted = (units / 8).next_power_of_two().clamp(128, 1024);
+        let size = wanted.max(smallest).min(cap);
+        return (size, size, Some(min));
+    }
+    if limits.software {
+        let lanes = units.min(16);
+        return (lanes, 16.min(cap), None);
+    }
+    if units <= 128 {
+        return ((units / 4).clamp(1, 16), 64.min(cap), None);
+    }
+    let size = (units / 8).next_power_of_two().clamp(64, 256).min(cap);
+    (size, size, None)
+}
+
+impl Plan {
+    /// The plan for a problem on a device with these limits.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be.
+    pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
+        let (lanes, workgroup_size, subgroup_min) = lanes_and_workgroup(problem.classes, limits);
+        Self::with_lanes(config, problem, limits, lanes, workgroup_size, subgroup_min)
+    }
+
+    /// The plan with lanes of a row and size of a workgroup chosen by the caller.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be;
+    /// [`Error::Unsupported`] if the device cannot run such workgroups.
+    pub fn with_lanes(
+        config: &Config,
+        problem: &Problem,
+        limits: &Limits,
+        lanes: u32,
+        workgroup_size: u32,
+        subgroup_min: Option<u32>,
+    ) -> Result<Self> {
+        let p = problem;
+        let matrices = [Some(p.student), Some(p.teacher), p.gradient];
+        let matrices = || matrices.into_iter().flatten();
+        let access = if matrices().all(|m| m.takes_vec4(p.rows, p.classes)) {
+            Access::Vec4
+        } else {
+            Access::Element
+        };
+        let two_phase = config.scope == Scope::Batch;
+        let variant = Variant {
+            student: p.student.storage,
+            teacher: p.teacher.storage,
+            gradient: p.gradient.map(|g| g.storage),
+            access,
+            similarity: config.similarity,
+            smoothing: config.label_smoothing > 0.0,
+            accumulate: config.grad_write == GradWrite::Accumulate,
+            shared_buffers: p.shared_buffers,
+            workgroup_size,
+            lanes,
+            subgroup_min,
+        };
+        let row_size = if limits.software { 16 } else { 128 };
+        let row_size = row_size.min(limits.workgroup_invocations);
+        let row_variant = Variant {
+            workgroup_size: row_size,
+            lanes: 1,
+            subgroup_min: None,
+            ..variant
+        };
+        check_workgroup(&variant, limits)?;
+        check_workgroup(&row_variant, limits)?;
+
+        let per_chunk = rows_per_chunk(matrices(), p, limits, two_phase)?;
+        let mut chunks = Vec::new();
+        let most = limits.workgroups.min(MOST_WORKGROUPS);
+        let mut start = 0;
+        while start < p.rows {
+            let rows = start..p.rows.min(start + per_chunk);
+            let groups = |rows_each: u32| {
+                let wanted = rows.len().div_ceil(rows_each as usize);
+                u32::try_from(wanted).unwrap_or(u32::MAX).min(most)
+            };
+            chunks.push(Chunk {
+                workgroups: groups(workgroup_size / lanes),
+                row_workgroups: groups(row_size),
+                rows: rows.clone(),
+            });
+            start = rows.end;
+        }
+        let counts = config.reduction == Reduction::Mean && !two_phase;
+        let inline = counts && chunks.len() == 1 && p.rows <= COUNT_INLINE;
+        let kind = match (two_phase, lanes < workgroup_size) {
+            (true, _) => PlanKind::TwoPhase,
+            (false, true) => PlanKind::Packed,
+            (false, false) => PlanKind::Streaming,
+        };
+        Ok(Self {
+            kind,
+            variant,
+            row_variant,
+            count_labels: if inline { p.rows as u32 } else { 0 },
+            counts_first: counts && !inline && !chunks.is_empty(),
+            chunks,
+        })
+    }
+
+    /// The kernels in the order of their dispatches; those before the last `Summary` once a chunk.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        let mut list = Vec::new();
+        if self.counts_first {
+            list.push(Kernel::ValidRows);
+        }
+        if self.kind == PlanKind::TwoPhase {
+            list.extend([Kernel::RowStats, Kernel::Summary, Kernel::Select]);
+            if self.variant.gradient.is_some() {
+                list.push(Kernel::WeightedCrossEntropy);
+            }
+        } else {
+            list.push(Kernel::Distill);
+        }
+        list.push(Kernel::Summary);
+        list
+    }
+
+    /// The variant in which the plan runs a kernel.
+    pub fn variant_of(&self, kernel: Kernel) -> Variant {
+        let variant = match kernel {
+            Kernel::Select | Kernel::ValidRows | Kernel::Summary => &self.row_variant,
+            _ => &self.variant,
+        };
+        kernel.canonical(variant)
+    }
+
+    /// Bytes of device memory that the plan needs besides the caller's buffers: in proportion to the rows at most.
+    pub fn workspace_bytes(&self) -> u64 {
+        let sizes = self.workspace();
+        sizes.partials + sizes.row_stats + sizes.decisions + sizes.small
+    }
+
+    pub(crate) fn workspace(&self) -> WorkspaceSizes {
+        let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
+        let groups: u64 = self.chunks.iter().map(|c| u64::from(c.workgroups)).sum();
+        let row_groups: u64 = self
+            .chunks
+            .iter()
+            .map(|c| u64::from(c.row_workgroups))
+            .sum();
+        let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
+        let two_phase = self.kind == PlanKind::TwoPhase;
+        let only = |yes: bool, bytes: u64| if yes { bytes.max(64) } else { 64 };
+        WorkspaceSizes {
+            partials: only(true, PARTIAL_BYTES * groups.max(row_groups)),
+            row_stats: only(two_phase, ROW_STATS_BYTES * rows),
+            decisions: only(two_phase, DECISION_BYTES * longest.unwrap_or(0)),
+            small: 3 * 256,
+        }
+    }
+}
+
+/// Bytes of each buffer of the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkspaceSizes {
+    pub partials: u64,
+    pub row_stats: u64,
+    pub decisions: u64,
+    /// The count of valid rows, the summary of what was observed, the summary.
+    pub small: u64,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            PlanKind::Packed => "packed",
+            PlanKind::Streaming => "streaming",
+            PlanKind::TwoPhase => "two-phase",
+        };
+        let v = &self.variant;
+        let meet = match v.subgroup_min {
+            Some(_) => "subgroups",
+            None => "workgroup memory",
+        };
+        let access = match v.access {
+            Access::Vec4 => "vec4",
+            Access::Element => "element",
+        };
+        write!(
+            f,
+            "{kind}: {} of {} lanes a row, {access} access, {meet}, ",
+            v.lanes, v.workgroup_size
+        )?;
+        match self.chunks.as_slice() {
+            [] => write!(f, "no rows"),
+            [only] => write!(f, "{} workgroups", only.workgroups),
+            many => write!(f, "{} chunks", many.len()),
+        }
+    }
+}
+
+fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> {
+    let Variant {
+        lanes,
+        workgroup_size: size,
+        ..
+    } = *variant;
+    let refuse = |why| {
+        Err(Error::Unsupported {
+            what: format!("{lanes} lanes a row in workgroups of {size}"),
+            why,
+        })
+    };
+    if !lanes.is_power_of_two() || !size.is_power_of_two() || lanes > size {
+        return refuse("both must be powers of two, and a row's lanes must fit a workgroup");
+    }
+    if size > limits.workgroup_invocations {
+        return refuse("the device's workgroups are smaller");
+    }
+    if variant.workgroup_bytes() > limits.workgroup_bytes {
+        return refuse("the device has too little workgroup memory");
+    }
+    if let Some(min) = variant.subgroup_min {
+        let Some((device_min, device_max)) = limits.subgroup else {
+            return refuse("the device has no subgroup operations");
+        };
+        if min != device_min || size % device_max != 0 {
+            return refuse("workgroups must hold whole subgroups of the device");
+        }
+        if lanes > min && lanes != size {
+            return refuse("a row's lanes must be within a subgroup or a whole workgroup");
+        }
+    }
+    Ok(())
+}
+
+/// How many rows a chunk may have, so that every binding of it fits.
+fn rows_per_chunk(
+    matrices: impl Iterator<Item = Matrix>,
+    p: &Problem,
+    limits: &Limits,
+    two_phase: bool,
+) -> Result<usize> {
+    // A binding starts at a multiple of the alignment, so up to that much is lost before row 0. Indices are 32 bits.
+    let room = limits.binding_bytes.min((1 << 31) - 4) - limits.offset_alignment - 16;
+    let mut most = p.rows.max(1) as u64;
+    for m in matrices {
+        let bytes = m.storage.bytes() as u64;
+        let row = p.classes as u64 * bytes;
+        if row > room {
+            return Err(Error::LimitExceeded {
+                what: "one row of logits, in bytes,",
+                needed: row,
+                limit: room,
+            });
+        }
+        let stride = m.row_stride as u64 * bytes;
+        most = most.min(1 + (room - row) / stride);
+    }
+    let per_row = if two_phase {
+        ROW_STATS_BYTES
+    } else {
+        ROW_RESULT_BYTES
+    };
+    most = most.min(room / per_row);
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,351 @@
+//! The method in f64 by its textbook formulas: what every kernel is checked against.
+//!
+//! Written to be read, not to be fast, and in another way than the kernels: whole probability vectors, no online sums, no merging.
+//! One function for each kernel, under the kernel's name. What hard inputs get is written out where it happens.
+
+use crate::{
+    Batch, Config, Logits, Progress, Reduction, Result, Scope, Selection, Similarity, flags,
+    validate,
+};
+
+/// Twin of the kernel `softmax`: `e^(x / temperature) / sum`, `[rows, classes]`.
+///
+/// NaN for a row with NaN or `+inf`, or with nothing but `-inf`.
+pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f64>> {
+    validate::temperature("temperature", temperature)?;
+    validate::logits("logits", logits, rows)?;
+    let row = |r| softmax_row(&row_values(logits, r, logits.classes), temperature);
+    Ok((0..rows).flat_map(row).collect())
+}
+
+/// `ln softmax`; NaN for a row without a finite answer. The maximum goes first: at an offset of 1e30 even f64 would lose the rest.
+fn log_softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
+    let max = max(x);
+    let z: Vec<f64> = x
+        .iter()
+        .map(|x| (x - max) / f64::from(temperature))
+        .collect();
+    let log_sum = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+    z.into_iter().map(|z| z - log_sum).collect()
+}
+
+fn softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
+    log_softmax_row(x, temperature)
+        .into_iter()
+        .map(f64::exp)
+        .collect()
+}
+
+/// The largest logit of a row; NaN where it is not finite or any logit is NaN.
+fn max(x: &[f64]) -> f64 {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if x.iter().any(|x| x.is_nan()) || !max.is_finite() {
+        return f64::NAN;
+    }
+    max
+}
+
+/// `ln sum e^(x / temperature)`
+fn lse(x: &[f64], temperature: f32) -> f64 {
+    let (max, temperature) = (max(x), f64::from(temperature));
+    let sum: f64 = x.iter().map(|x| ((x - max) / temperature).exp()).sum();
+    max / temperature + sum.ln()
+}
+
+/// `n` logits of a row in f64; what the row lacks counts as `-inf`.
+fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
+    let value = |i| {
+        if i < logits.classes {
+            f64::from(logits.values.get(row * logits.row_stride + i))
+        } else {
+            f64::NEG_INFINITY
+        }
+    };
+    (0..n).map(value).collect()
+}
+
+/// Twin of the kernel `row_stats`: what one row of student and teacher is like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowStats {
+    /// `ln sum e^s` with `s` the student's logits over its temperature.
+    pub student_lse: f64,
+    /// `ln sum e^t` with `t` the teacher's logits over its temperature.
+    pub teacher_lse: f64,
+    /// `KL(q, p) = sum q ln(q / p)`
+    pub kl: f64,
+    /// The teacher's entropy, `- sum q ln q`.
+    pub teacher_entropy: f64,
+    /// The similarity, in `[0, 1]`; 0 for ignored rows.
+    pub kdr: f64,
+    /// `IGNORED`, `INVALID_LABEL` and `NON_FINITE` of [`flags`].
+    pub flags: u32,
+}
+
+/// Twin of the kernel `row_stats`, for every row of a batch. Labels are not refused here, they are flagged as a kernel does.
+pub fn row_stats(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+    check(config, batch)?;
+    Ok((0..batch.rows())
+        .map(|row| stats_of(config, batch, row))
+        .collect())
+}
+
+/// All checks but the labels: the reference also says what a kernel does with a bad one.
+fn check(config: &Config, batch: &Batch<'_>) -> Result<()> {
+    let no_labels = Batch {
+        labels: &[],
+        ..*batch
+    };
+    validate::batch(config, &no_labels)?;
+    validate::logits("student_logits", &batch.student_logits, batch.rows())?;
+    validate::logits("teacher_logits", &batch.teacher_logits, batch.rows())
+}
+
+fn pair(batch: &Batch<'_>, row: usize) -> (Vec<f64>, Vec<f64>) {
+    let classes = batch.classes();
+    let s = row_values(&batch.student_logits, row, classes);
+    let t = row_values(&batch.teacher_logits, row, classes);
+    (s, t)
+}
+
+/// `x ln(x / y)`, where an `x` of 0 gives 0.
+fn x_ln_ratio(x: f64, ln_x: f64, ln_y: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x * (ln_x - ln_y) }
+}
+
+fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
+    let label = batch.labels[row];
+    let mut stats = RowStats {
+        student_lse: 0.0,
+        teacher_lse: 0.0,
+        kl: 0.0,
+        teacher_entropy: 0.0,
+        kdr: 0.0,
+        flags: 0,
+    };
+    if label == config.ignore_index {
+        stats.flags = flags::IGNORED;
+        return stats;
+    }
+    if label < 0 || label as usize >= batch.classes() {
+        stats.flags = flags::INVALID_LABEL;
+    }
+    let (s, t) = pair(batch, row);
+    stats.student_lse = lse(&s, config.student_temperature);
+    stats.teacher_lse = lse(&t, config.teacher_temperature);
+    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() {
+        stats.flags |= flags::NON_FINITE;
+        stats.kdr = f64::NAN;
+        return stats;
+    }
+    let log_p = log_softmax_row(&s, config.student_temperature);
+    let log_q = log_softmax_row(&t, config.teacher_temperature);
+    for (log_p, log_q) in log_p.iter().zip(&log_q) {
+        let q = log_q.exp();
+        stats.kl += x_ln_ratio(q, *log_q, *log_p);
+        stats.teacher_entropy -= x_ln_ratio(q, *log_q, 0.0);
+    }
+    stats.kl = stats.kl.max(0.0);
+    stats.kdr = similarity(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
+    stats
+}
+
+/// The five similarities of two distributions, given by the logarithms of their probabilities.
+fn similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
+    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
+    };
+    match similarity {
+        Similarity::Cosine => {
+            let pq = sum(&|p, q| p.exp() * q.exp());
+            let pp = sum(&|p, _| p.exp() * p.exp());
+            let qq = sum(&|_, q| q.exp() * q.exp());
+            pq / (pp * qq).sqrt()
+        }
+        Similarity::Bhattacharyya => sum(&|p, q| (p.exp() * q.exp()).sqrt()),
+        Similarity::ExpNegKl => (-sum(&|p, q| x_ln_ratio(q.exp(), q, p)).max(0.0)).exp(),
+        Similarity::JensenShannon => {
+            let divergence = sum(&|p, q| {
+                let log_mean = (0.5 * (p.exp() + q.exp())).ln();
+                0.5 * (x_ln_ratio(p.exp(), p, log_mean) + x_ln_ratio(q.exp(), q, log_mean))
+            });
+            1.0 - divergence / std::f64::consts::LN_2
+        }
+        Similarity::Overlap => sum(&|p, q| p.exp().min(q.exp())),
+    }
+}
+
+/// Twin of the kernel `select`: TSSR from TSTR and KDR.
+pub fn select(selection: Selection, tstr: f64, kdr: f64) -> f64 {
+    match selection {
+        Selection::Max => tstr.max(kdr),
+        Selection::Min => tstr.min(kdr),
+        Selection::Mean => (tstr + kdr) / 2.0,
+        Selection::Product => tstr * kdr,
+        Selection::Tstr => tstr,
+        Selection::Kdr => kdr,
+        Selection::Fixed(w) => f64::from(w),
+    }
+}
+
+/// Twin of the kernel `weighted_cross_entropy`: loss and gradient of one row for a given TSSR, before reduction, with temperature scaling.
+///
+/// The row must be finite and its label a class. A target share of 0 contributes 0 even where the student's probability is 0.
+pub fn weighted_cross_entropy(
+    config: &Config,
+    batch: &Batch<'_>,
+    row: usize,
+    tssr: f64,
+) -> (f64, Vec<f64>) {
+    let (s, t) = pair(batch, row);
+    let log_p = log_softmax_row(&s, config.student_temperature);
+    let q = softmax_row(&t, config.teacher_temperature);
+    let e = f64::from(config.label_smoothing);
+    let classes = log_p.len();
+    let factor = config.temperature_factor();
+    let mut loss = 0.0;
+    let mut gradient = Vec::with_capacity(classes);
+    for i in 0..classes {
+        let one_hot = f64::from(i as i64 == i64::from(batch.labels[row]));
+        let truth = (1.0 - e) * one_hot + e / classes as f64;
+        let y = tssr * truth + (1.0 - tssr) * q[i];
+        if y > 0.0 {
+            loss -= y * log_p[i];
+        }
+        gradient.push(factor * (log_p[i].exp() - y) / f64::from(config.student_temperature));
+    }
+    (factor * loss, gradient)
+}
+
+/// One row's outcome in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowResult {
+    /// Before reduction, with temperature scaling.
+    pub loss: f64,
+    /// In `[0, 1]`.
+    pub kdr: f64,
+    /// In `[0, 1]`.
+    pub tssr: f64,
+    /// `IGNORED`, `INVALID_LABEL` and `NON_FINITE` of [`flags`].
+    pub flags: u32,
+}
+
+impl RowResult {
+    fn counts(&self) -> bool {
+        self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
+    }
+
+    fn is_averaged(&self) -> bool {
+        self.counts() && self.flags & flags::NON_FINITE == 0
+    }
+}
+
+/// The batch's outcome in f64.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// The reduced loss.
+    pub loss: f64,
+    /// Mean KDR over the rows that are valid and finite.
+    pub kdr: f64,
+    /// Mean TSSR over the same rows.
+    pub tssr: f64,
+    /// Rows whose label is a class.
+    pub valid_rows: u32,
+    /// Rows whose label is `ignore_index`.
+    pub ignored_rows: u32,
+    /// Rows whose label is neither.
+    pub invalid_labels: u32,
+    /// Rows without a finite answer.
+    pub non_finite_rows: u32,
+}
+
+/// Twin of the kernel `valid_rows`: rows whose label is a class and not `ignore_index`.
+pub fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
+    let valid = |l: &i32| *l != ignore_index && *l >= 0 && (*l as usize) < classes;
+    labels.iter().copied().filter(valid).count() as u32
+}
+
+fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
+    match reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean if valid_rows == 0 => 1.0,
+        Reduction::Mean => f64::from(valid_rows),
+        Reduction::SumOver(d) => f64::from(d),
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Twin of the kernel `summary`.
+pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
+    let count = |bit: u32| rows.iter().filter(|r| r.flags & bit != 0).count() as u32;
+    let valid_rows = rows.iter().filter(|r| r.counts()).count() as u32;
+    let averaged = || rows.iter().filter(|r| r.is_averaged());
+    Summary {
+        loss: rows.iter().map(|r| r.loss).sum::<f64>() / denominator(reduction, valid_rows),
+        kdr: mean(averaged().map(|r| r.kdr)),
+        tssr: mean(averaged().map(|r| r.tssr)),
+        valid_rows,
+        ignored_rows: count(flags::IGNORED),
+        invalid_labels: count(flags::INVALID_LABEL),
+        non_finite_rows: count(flags::NON_FINITE),
+    }
+}
+
+/// The whole method's outcome in f64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distillation {
+    /// The batch's outcome.
+    pub summary: Summary,
+    /// Each row's outcome.
+    pub rows: Vec<RowResult>,
+    /// `[rows, classes]`
+    pub grad_student_logits: Vec<f64>,
+}
+
+/// Twin of the kernel `distill`: the whole method.
+///
+/// Labels out of range are not refused here: their rows get what a kernel gives them, NaN in loss and gradient.
+pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
+    validate::progress(progress)?;
+    let stats = row_stats(config, batch)?;
+    let averaged = || stats.iter().filter(|s| s.flags == 0);
+    let tstr = f64::from(progress.tstr());
+    let valid = valid_rows(batch.labels, batch.classes(), config.ignore_index);
+    let scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
+    let mut rows = Vec::with_capacity(batch.rows());
+    let mut grad_student_logits = Vec::new();
+    for (row, stats) in stats.iter().enumerate() {
+        let kdr = match config.scope {
+            Scope::Row => stats.kdr,
+            Scope::Batch => mean(averaged().map(|s| s.kdr)),
+            Scope::Given(kdr) => f64::from(kdr),
+        };
+        let tssr = select(config.selection, tstr, kdr);
+        let mut result = RowResult {
+            loss: f64::NAN,
+            kdr: stats.kdr,
+            tssr,
+            flags: stats.flags,
+        };
+        let mut gradient = vec![f64::NAN; batch.classes()];
+        if stats.flags == 0 {
+            (result.loss, gradient) = weighted_cross_entropy(config, batch, row, tssr);
+            gradient.iter_mut().for_each(|g| *g *= scale);
+        } else if stats.flags & flags::IGNORED != 0 {
+            (result.loss, result.tssr) = (0.0, 0.0);
+            gradient.fill(0.0);
+        } else if stats.flags & flags::NON_FINITE != 0 {
+            result.tssr = f64::NAN;
+        }
+        rows.push(result);
+        grad_student_logits.extend(gradient);
+    }
+    Ok(Distillation {
+        summary: summary(&rows, config.reduction),
+        rows,
+        grad_student_logits,
+    })
+}

@@ -1,0 +1,174 @@
+//! What comes out. The `repr(C)` structs have the layout of their twins in `shaders/include/types.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+use half::{bf16, f16};
+
+use crate::Storage;
+
+/// Bits of [`RowResult::flags`] and [`RowStats::flags`].
+pub mod flags {
+    /// The row's label is `ignore_index`.
+    pub const IGNORED: u32 = 1;
+    /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
+    pub const INVALID_LABEL: u32 = 2;
+    /// NaN or `+inf` among the row's logits, or nothing but `-inf`; all its results are NaN.
+    pub const NON_FINITE: u32 = 4;
+    /// Some student logit is `-inf` (a masked class).
+    pub const STUDENT_MASKED: u32 = 8;
+    /// Some student logit is above `-inf`. Without it the row is [`NON_FINITE`].
+    pub const STUDENT_LIVE: u32 = 16;
+    /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
+    pub const TEACHER_LIVE: u32 = 32;
+}
+
+/// One row's outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct RowResult {
+    /// The weighted-target cross-entropy in nats, with temperature scaling, before reduction. 0 for ignored rows.
+    pub loss: f32,
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for ignored rows.
+    pub kdr: f32,
+    /// The share of the true label in the row's target, in `[0, 1]`. 0 for ignored rows.
+    pub tssr: f32,
+    /// [`flags`].
+    pub flags: u32,
+}
+
+/// What one sweep over a student row and a teacher row leaves: enough for KDR, loss and gradient, and mergeable.
+///
+/// With `s`, `t` for logits divided by their temperatures and `ms`, `mt` for their maxima in the row.
+/// The maxima here are kept in the units of the logits, before the division.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct RowStats {
+    /// Largest student logit (not divided by the temperature).
+    pub student_max: f32,
+    /// `sum e^(s - ms)`
+    pub student_sum: f32,
+    /// Largest teacher logit (not divided by the temperature).
+    pub teacher_max: f32,
+    /// `sum e^(t - mt)`
+    pub teacher_sum: f32,
+    /// `A = sum e^(t - mt) ((t - mt) - (s - ms))`, over classes that the student does not mask.
+    pub difference: f32,
+    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask.
+    pub moment: f32,
+    /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
+    pub cross: f32,
+    /// `Cosine`: `sum e^(2 (s - ms))`. Else 0.
+    pub student_square: f32,
+    /// `Cosine`: `sum e^(2 (t - mt))`. Else 0.
+    pub teacher_square: f32,
+    /// `U = sum (s - ms)`, with label smoothing. Else 0.
+    pub student_offset: f32,
+    /// `sum e^(t - mt)` over the classes that the student masks (`-inf`): above 0, the divergence is infinite.
+    pub masked_mass: f32,
+    /// The student's logit at the label (not divided by the temperature).
+    pub label_logit: f32,
+    /// The similarity, in `[0, 1]`.
+    pub kdr: f32,
+    /// The row's label.
+    pub label: i32,
+    /// [`flags`].
+    pub flags: u32,
+    /// With label smoothing, the classes that `student_offset` sums over. Else 0.
+    pub student_count: f32,
+}
+
+/// What was decided for one row: its results, and the coefficients from which the gradient follows.
+///
+/// `grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Decision {
+    /// Loss, KDR, TSSR, flags.
+    pub result: RowResult,
+    /// Largest student logit.
+    pub student_max: f32,
+    /// Largest teacher logit.
+    pub teacher_max: f32,
+    /// `w / sum e^(s - ms)` with `w = scale / student_temperature`.
+    pub student_scale: f32,
+    /// `w (1 - tssr) / sum e^(t - mt)`
+    pub teacher_scale: f32,
+    /// `w tssr (1 - e)`
+    pub label_share: f32,
+    /// `w tssr e / classes`
+    pub uniform_share: f32,
+    /// The row's label.
+    pub label: i32,
+    /// Always 0.
+    pub reserved: [u32; 5],
+}
+
+/// The batch's outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Summary {
+    /// The reduced loss in nats. NaN if any row that counts is non-finite or any label is out of range.
+    pub loss: f32,
+    /// Mean KDR over the rows that are valid and finite; 0 if there is none.
+    pub kdr: f32,
+    /// Mean TSSR over the same rows; 0 if there is none.
+    pub tssr: f32,
+    /// Rows whose label is a class: what [`Reduction::Mean`](crate::Reduction::Mean) divides by.
+    pub valid_rows: u32,
+    /// Rows whose label is `ignore_index`.
+    pub ignored_rows: u32,
+    /// Rows whose label is neither.
+    pub invalid_labels: u32,
+    /// Rows with NaN or `+inf` among their logits, or nothing but `-inf`. Ignored rows are not looked at.
+    pub non_finite_rows: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// The gradient `[rows, classes]`, rows close together, in the storage type that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gradient {
+    /// 32-bit floats.
+    F32(Vec<f32>),
+    /// 16-bit IEEE floats.
+    F16(Vec<f16>),
+    /// 16-bit brain floats.
+    Bf16(Vec<bf16>),
+}
+
+impl Gradient {
+    /// How it is stored.
+    pub fn storage(&self) -> Storage {
+        match self {
+            Self::F32(_) => Storage::F32,
+            Self::F16(_) => Storage::F16,
+            Self::Bf16(_) => Storage::Bf16,
+        }
+    }
+
+    /// The numbers as f32, copied unless they are.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Self::F32(v) => v,
+            Self::F16(v) => v.into_iter().map(f16::to_f32).collect(),
+            Self::Bf16(v) => v.into_iter().map(bf16::to_f32).collect(),
+        }
+    }
+}
+
+/// What [`Engine::run`](crate::Engine::run) gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distillation {
+    /// The batch's outcome.
+    pub summary: Summary,
+    /// Each row's outcome, if asked for; else empty.
+    pub rows: Vec<RowResult>,
+    /// The gradient with respect to the student's logits, if asked for.
+    pub gradient: Option<Gradient>,
+}
+
+impl Distillation {
+    /// The gradient as f32, `[rows, classes]`; empty if it was not asked for.
+    pub fn into_grad_student_logits(self) -> Vec<f32> {
+        self.gradient.map(Gradient::into_f32).unwrap_or_default()
+    }
+}

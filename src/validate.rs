@@ -1,0 +1,170 @@
+//! Refusals, before anything runs. Every engine comes through here.
+
+use crate::{
+    Batch, Config, Error, GradWrite, Logits, Progress, Reduction, Result, Scope, Selection,
+    TeacherClasses, batch,
+};
+
+fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(Error::InvalidConfig {
+        field,
+        value: value.to_string(),
+        expected,
+    })
+}
+
+/// `log2(e) / temperature` as the kernels use it must be a normal f32, so must the temperature.
+pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
+    let ok = value.is_finite() && (1e-30..=1e30).contains(&value);
+    require(
+        ok,
+        field,
+        value,
+        "a finite number above 0, between 1e-30 and 1e30",
+    )
+}
+
+pub(crate) fn config(config: &Config) -> Result<()> {
+    temperature("student_temperature", config.student_temperature)?;
+    temperature("teacher_temperature", config.teacher_temperature)?;
+    let unit = |x: f32| (0.0..=1.0).contains(&x);
+    if let Selection::Fixed(w) = config.selection {
+        require(unit(w), "selection: Fixed", w, "a number in [0, 1]")?;
+    }
+    if let Scope::Given(kdr) = config.scope {
+        require(unit(kdr), "scope: Given", kdr, "a number in [0, 1]")?;
+    }
+    if let Reduction::SumOver(d) = config.reduction {
+        let ok = d.is_finite() && d > 0.0;
+        require(ok, "reduction: SumOver", d, "a finite number above 0")?;
+    }
+    let e = config.label_smoothing;
+    let ok = (0.0..1.0).contains(&e);
+    require(ok, "label_smoothing", e, "a number in [0, 1)")?;
+    let g = config.grad_loss;
+    require(g.is_finite(), "grad_loss", g, "a finite number")
+}
+
+pub(crate) fn progress(progress: Progress) -> Result<()> {
+    let Progress { step, total } = progress;
+    if total == 0 || step > total {
+        return Err(Error::InvalidProgress { step, total });
+    }
+    Ok(())
+}
+
+/// Elements that `rows` rows of `classes` at `row_stride` reach over, or an overflow error.
+pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<usize> {
+    if rows == 0 {
+        return Ok(0);
+    }
+    (rows - 1)
+        .checked_mul(row_stride)
+        .and_then(|n| n.checked_add(classes))
+        .ok_or(Error::LimitExceeded {
+            what: "rows times row_stride, in elements",
+            needed: u64::MAX,
+            limit: usize::MAX as u64,
+        })
+}
+
+/// The 32-bit indices of the kernels end here; so do the plans, for every engine alike.
+pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usize) -> Result<()> {
+    if classes == 0 {
+        return Err(Error::ZeroClasses { name });
+    }
+    if stride < classes {
+        return Err(Error::RowStrideTooSmall {
+            name,
+            row_stride: stride,
+            classes,
+        });
+    }
+    for (what, n, limit) in [
+        ("the number of rows", rows, i32::MAX as usize),
+        ("the number of classes", classes, 1 << 28),
+        ("the row stride, in elements,", stride, 1 << 28),
+    ] {
+        if n > limit {
+            return Err(Error::LimitExceeded {
+                what,
+                needed: n as u64,
+                limit: limit as u64,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Elements of a matrix without gaps between its rows, or an overflow error.
+pub(crate) fn elements(rows: usize, classes: usize) -> Result<usize> {
+    extent(rows, classes, classes)
+}
+
+/// Memory of the caller for a gradient without gaps.
+pub(crate) fn gradient(batch: &Batch<'_>, got: usize) -> Result<()> {
+    let needed = elements(batch.rows(), batch.classes())?;
+    if got != needed {
+        return Err(Error::SliceLength {
+            name: "gradient",
+            needed,
+            got,
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn row_count(name: &'static str, rows: usize, got: usize) -> Result<()> {
+    if got != rows {
+        return Err(Error::RowCount { name, rows, got });
+    }
+    Ok(())
+}
+
+pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
+    shape(name, rows, logits.classes, logits.row_stride)?;
+    let needed = extent(rows, logits.classes, logits.row_stride)?;
+    let got = logits.values.len();
+    if got < needed {
+        return Err(Error::SliceTooSmall { name, needed, got });
+    }
+    Ok(())
+}
+
+pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
+    if student != teacher && config.teacher_classes == TeacherClasses::SameAsStudent {
+        return Err(Error::ShapeMismatch { student, teacher });
+    }
+    Ok(())
+}
+
+/// Slices: shapes, strides, lengths and every label.
+pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
+    self::config(config)?;
+    let rows = batch.rows();
+    let classes = batch.classes();
+    logits("student_logits", &batch.student_logits, rows)?;
+    logits("teacher_logits", &batch.teacher_logits, rows)?;
+    self::classes(config, classes, batch.teacher_logits.classes)?;
+    if config.grad_write == GradWrite::Accumulate {
+        return Err(Error::Unsupported {
+            what: "grad_write: Accumulate".to_owned(),
+            why: "a call on slices returns a new gradient; add it, or encode onto a buffer",
+        });
+    }
+    let ignored = config.ignore_index;
+    let bad = |label: i32| label != ignored && !batch::is_class(label, classes);
+    let found = batch.labels.iter().position(|&label| bad(label));
+    if let Some(row) = found {
+        let label = batch.labels[row];
+        return Err(Error::LabelOutOfRange {
+            row,
+            label,
+            classes,
+        });
+    }
+    Ok(())
+}
