@@ -42,7 +42,7 @@ fn kernel(workgroup: u32, place: Place) {
         let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
         let decision = decide(stats, kdr, denominator);
         if (exists && place.lane == 0u) {
-            partial = add_partials(partial, partial_of(decision.result));
+            partial = add_partials(partial, partial_of(decision.result, denominator));
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }

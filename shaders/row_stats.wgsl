@@ -32,7 +32,7 @@ fn kernel(workgroup: u32, place: Place) {
         let stats = row_stats_of(row, place, label, ignored || !exists);
         if (exists && place.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
-            partial = add_partials(partial, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags)));
+            partial = add_partials(partial, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
         }
     }
     let sum = reduce_partials(partial, place);

@@ -41,7 +41,7 @@ fn kernel(workgroup: u32, place: Place) {
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
-            partial = add_partials(partial, partial_of(decision.result));
+            partial = add_partials(partial, partial_of(decision.result, denominator));
         }
     }
     let sum = reduce_partials(partial, place);

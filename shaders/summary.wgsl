@@ -1,6 +1,6 @@
 // summary: the batch's loss, mean KDR, mean TSSR and counts from what the workgroups left.
 //
-//   loss = sum of row losses / denominator; kdr, tssr = means over the rows that are valid and finite
+//   loss = sum of what the partials hold, row losses over the denominator; kdr, tssr = means over the rows that are valid and finite
 //
 // partials: [partials]; summary: one. One workgroup; every invocation adds a fixed set of partials, then a tree. f32.
 // A row without a finite answer makes the loss NaN, a row of infinite loss makes it infinite: by counts, not by arithmetic.
@@ -24,11 +24,7 @@ fn kernel(workgroup: u32, place: Place) {
     if (place.index != 0u) {
         return;
     }
-    var denominator = params.denominator;
-    if (params.counts_rows != 0u) {
-        denominator = f32(max(all.valid_rows, 1u));
-    }
-    var loss = bitcast<u32>(all.loss / denominator);
+    var loss = bitcast<u32>(all.loss);
     if (all.infinite_losses > 0u) {
         loss = params.infinity_bits;
     }

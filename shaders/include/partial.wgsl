@@ -17,7 +17,8 @@ fn add_partials(x: Partial, y: Partial) -> Partial {
     );
 }
 
-fn partial_of(result: RowResult) -> Partial {
+// Losses are divided before they are summed: a sum of large ones must not overflow where their mean does not.
+fn partial_of(result: RowResult, denominator: f32) -> Partial {
     let ignored = (result.flags & IGNORED) != 0u;
     let invalid = (result.flags & INVALID_LABEL) != 0u;
     let non_finite = (result.flags & NON_FINITE) != 0u;
@@ -27,7 +28,7 @@ fn partial_of(result: RowResult) -> Partial {
     let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
     let v = select(zero, values, averaged);
     return Partial(
-        v.x, v.y, v.z,
+        v.x / denominator, v.y, v.z,
         u32(averaged),
         u32(!ignored && !invalid),
         u32(ignored),

@@ -1,0 +1,372 @@
+//! Runs a case on buffers: offsets, strides, poison and canaries around everything that is written.
+
+use std::sync::OnceLock;
+
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
+use wgpu_distill::{RowResult, Storage, Summary, Values, wgpu};
+
+use crate::cases::Case;
+use crate::cases::compare::{Outcome, before};
+use crate::cases::inputs::{Stored, spread};
+
+/// The GPU under test, or none if tests on GPUs are skipped by name. All tests share it, and with it the compiled kernels.
+pub fn gpu() -> Option<Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    GPU.get_or_init(find).clone()
+}
+
+fn find() -> Option<Gpu> {
+    if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
+        println!("skipped by WGPU_DISTILL_SKIP_GPU");
+        return None;
+    }
+    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
+    let gpu = pollster::block_on(Gpu::named(&name));
+    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
+}
+
+/// A device with default limits and no features on the same adapter.
+pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
+    let name = gpu.device().adapter_info().name;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapter = found
+        .into_iter()
+        .find(|a| a.get_info().name == name)
+        .expect("it was there before");
+    let device = adapter.request_device(&wgpu::DeviceDescriptor::default());
+    pollster::block_on(device).expect("default limits are had everywhere")
+}
+
+/// Bytes of the canary word.
+const CANARY: u8 = 0xa5;
+
+pub struct Bench {
+    gpu: Gpu,
+    plan_for: Option<Limits>,
+}
+
+impl Bench {
+    pub fn new(gpu: Gpu) -> Self {
+        Self {
+            gpu,
+            plan_for: None,
+        }
+    }
+
+    /// Plans as for hardware with default limits, and chunks of a few rows.
+    pub fn with_hardware_plans(gpu: Gpu) -> Self {
+        let plan_for = Some(Limits::DEFAULT);
+        Self { gpu, plan_for }
+    }
+
+    pub fn describe(&self) -> String {
+        let plans = if self.plan_for.is_some() {
+            ", plans for hardware"
+        } else {
+            ""
+        };
+        format!("buffers, {}{plans}", self.gpu.describe())
+    }
+
+    fn buffer(&self, bytes: &[u8]) -> wgpu::Buffer {
+        use wgpu::util::DeviceExt;
+        self.gpu
+            .device()
+            .create_buffer_init(&wgpu::util::BufferInitDescriptor {
+                label: None,
+                contents: bytes,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+            })
+    }
+
+    /// A matrix of a case in a buffer, with NaN wherever no element is.
+    fn matrix(
+        &self,
+        values: &[f32],
+        classes: usize,
+        stride: usize,
+        offset: usize,
+        storage: Storage,
+    ) -> wgpu::Buffer {
+        let stored = Stored::round(&spread(values, classes, stride, offset), storage);
+        self.buffer(stored.values().as_bytes())
+    }
+
+    pub fn run(&self, case: &Case) -> Result<Outcome, String> {
+        let [student, teacher] = case.logits();
+        let strides = case.strides();
+        let [s_storage, t_storage, g_storage] = case.storage;
+        let student_buffer = self.matrix(
+            &student,
+            case.classes,
+            strides[0],
+            case.offsets[0],
+            s_storage,
+        );
+        let teacher_buffer = self.matrix(
+            &teacher,
+            case.teacher_classes,
+            strides[1],
+            case.offsets[1],
+            t_storage,
+        );
+        // Labels at an offset that no binding can start at.
+        let mut labels = vec![i32::MAX; 3];
+        labels.extend(case.labels());
+        let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
+
+        let (g_stride, g_offset) = if case.in_place {
+            (strides[0], case.offsets[0])
+        } else {
+            (strides[2], case.offsets[2])
+        };
+        let initial = self.initial_gradient(case, g_stride, g_offset);
+        let own_gradient = self.buffer(&initial);
+        let gradient_buffer = if case.in_place {
+            &student_buffer
+        } else {
+            &own_gradient
+        };
+        let results_before = vec![CANARY; 16 * (case.rows + 4)];
+        let results_buffer = self.buffer(&results_before);
+        let summary_buffer = self.buffer(&[CANARY; 256 + 64]);
+
+        let logits = |buffer, offset: usize, storage: Storage, classes, row_stride| GpuLogits {
+            buffer,
+            offset: (offset * storage.bytes()) as u64,
+            storage,
+            classes,
+            row_stride,
+        };
+        let batch = GpuBatch {
+            rows: case.rows,
+            student_logits: logits(
+                &student_buffer,
+                case.offsets[0],
+                s_storage,
+                case.classes,
+                strides[0],
+            ),
+            teacher_logits: logits(
+                &teacher_buffer,
+                case.offsets[1],
+                t_storage,
+                case.teacher_classes,
+                strides[1],
+            ),
+            labels: GpuSlice {
+                buffer: &labels_buffer,
+                offset: 12,
+            },
+        };
+        let gradient = logits(gradient_buffer, g_offset, g_storage, case.classes, g_stride);
+        let outputs = GpuOutputs {
+            summary: Some(GpuSlice {
+                buffer: &summary_buffer,
+                offset: 256,
+            }),
+            row_results: Some(GpuSlice {
+                buffer: &results_buffer,
+                offset: 32,
+            }),
+            gradient: Some(gradient),
+        };
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
+        match self.plan_for {
+            None => self.gpu.encode(
+                &mut encoder,
+                &case.config,
+                case.progress,
+                &batch,
+                &outputs,
+                None,
+            ),
+            Some(limits) => {
+                let plan = invented_plan(case, &batch, &gradient, limits);
+                let progress = case.progress;
+                self.gpu.encode_plan(
+                    &mut encoder,
+                    &plan,
+                    &case.config,
+                    progress,
+                    &batch,
+                    &outputs,
+                    None,
+                )
+            }
+        }
+        .map_err(|e| e.to_string())?;
+        let read = |encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer| {
+            let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: buffer.size(),
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            });
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            staging
+        };
+        let staged =
+            [&summary_buffer, &results_buffer, gradient_buffer].map(|b| read(&mut encoder, b));
+        self.gpu.queue().submit([encoder.finish()]);
+        for s in &staged {
+            s.slice(..).map_async(wgpu::MapMode::Read, |done| {
+                done.expect("mapping for reading")
+            });
+        }
+        self.gpu
+            .device()
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| e.to_string())?;
+        let [summary, results, gradient] =
+            staged.map(|s| s.slice(..).get_mapped_range().expect("mapped").to_vec());
+
+        untouched("summary", &summary, &[CANARY; 320], 256..256 + 32)?;
+        untouched(
+            "row_results",
+            &results,
+            &results_before,
+            32..32 + 16 * case.rows,
+        )?;
+        Ok(Outcome {
+            summary: bytemuck::pod_read_unaligned::<Summary>(&summary[256..288]),
+            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&results[32..32 + 16 * case.rows]),
+            gradient: gather(
+                case,
+                &gradient,
+                &self.gradient_surroundings(case, &student, &initial),
+                g_stride,
+                g_offset,
+            )?,
+        })
+    }
+
+    /// What is in the gradient's memory before: canaries, and where it is accumulated onto, known values; else NaN.
+    fn initial_gradient(&self, case: &Case, stride: usize, offset: usize) -> Vec<u8> {
+        use wgpu_distill::GradWrite::Accumulate;
+        let value = |i| {
+            if case.config.grad_write == Accumulate {
+                before(i)
+            } else {
+                f32::NAN
+            }
+        };
+        let values: Vec<f32> = (0..case.rows * case.classes).map(value).collect();
+        let spread_out = spread(&values, case.classes, stride, offset);
+        Stored::round(&spread_out, case.storage[2])
+            .values()
+            .as_bytes()
+            .to_vec()
+    }
+
+    /// The bytes that must still be there between and before the rows of the gradient.
+    fn gradient_surroundings(&self, case: &Case, student: &[f32], initial: &[u8]) -> Vec<u8> {
+        if !case.in_place {
+            return initial.to_vec();
+        }
+        let strides = case.strides();
+        let spread_out = spread(student, case.classes, strides[0], case.offsets[0]);
+        Stored::round(&spread_out, case.storage[0])
+            .values()
+            .as_bytes()
+            .to_vec()
+    }
+}
+
+/// A plan for other limits than the device's, with bindings so small that several chunks are needed.
+fn invented_plan(
+    case: &Case,
+    batch: &GpuBatch<'_>,
+    gradient: &GpuLogits<'_>,
+    limits: Limits,
+) -> Plan {
+    let matrix = |l: &GpuLogits<'_>| Matrix {
+        storage: l.storage,
+        row_stride: l.row_stride,
+        offset: l.offset,
+        buffer_bytes: l.buffer.size(),
+    };
+    let widest = [batch.student_logits, batch.teacher_logits, *gradient];
+    let widest = widest
+        .iter()
+        .map(|l| l.row_stride * l.storage.bytes())
+        .max()
+        .expect("there are three");
+    let problem = Problem {
+        rows: case.rows,
+        classes: case.classes,
+        teacher_classes: case.teacher_classes.min(case.classes),
+        student: matrix(&batch.student_logits),
+        teacher: matrix(&batch.teacher_logits),
+        gradient: Some(matrix(gradient)),
+        shared_buffers: case.in_place,
+    };
+    // Room for a few rows, so that every case has several chunks, but for thousands where there are many.
+    let rows = (case.rows / 4).max(3);
+    let limits = Limits {
+        binding_bytes: ((widest.max(64) * rows) as u64 + 512).min(limits.binding_bytes),
+        ..limits
+    };
+    Plan::new(&case.config, &problem, &limits).expect("the limits leave room for a row")
+}
+
+/// All bytes outside `written` are as they were.
+fn untouched(
+    name: &str,
+    got: &[u8],
+    before: &[u8],
+    written: std::ops::Range<usize>,
+) -> Result<(), String> {
+    let same = got[..written.start] == before[..written.start]
+        && got[written.end..] == before[written.end..];
+    if same {
+        Ok(())
+    } else {
+        Err(format!("{name}: bytes outside the range were written"))
+    }
+}
+
+/// The rows of the gradient as f32, once everything around them is found as it was.
+fn gather(
+    case: &Case,
+    bytes: &[u8],
+    before: &[u8],
+    stride: usize,
+    offset: usize,
+) -> Result<Vec<f32>, String> {
+    let storage = case.storage[2];
+    let size = storage.bytes();
+    let mut out = Vec::with_capacity(case.rows * case.classes);
+    let mut end = 0;
+    for row in 0..case.rows {
+        let start = (offset + row * stride) * size;
+        if bytes[end..start] != before[end..start] {
+            return Err(format!(
+                "bytes before row {row} of the gradient were written"
+            ));
+        }
+        end = start + case.classes * size;
+        let values = &bytes[start..end];
+        match storage {
+            Storage::F32 => out.extend(bytemuck::pod_collect_to_vec::<u8, f32>(values)),
+            Storage::F16 => {
+                let values = bytemuck::pod_collect_to_vec(values);
+                out.extend((0..case.classes).map(|i| Values::F16(&values).get(i)));
+            }
+            Storage::Bf16 => {
+                let values = bytemuck::pod_collect_to_vec(values);
+                out.extend((0..case.classes).map(|i| Values::Bf16(&values).get(i)));
+            }
+        }
+    }
+    let tail = before.len().min(bytes.len());
+    if bytes[end..tail] != before[end..tail] {
+        return Err("bytes after the last row of the gradient were written".to_owned());
+    }
+    Ok(out)
+}

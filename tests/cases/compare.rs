@@ -1,0 +1,185 @@
+//! Comparison with the f64 reference, within the tolerances of the design.
+
+use wgpu_distill::half::{bf16, f16};
+use wgpu_distill::{GradWrite, Reduction, RowResult, Storage, Summary, reference};
+
+use super::Case;
+use super::inputs::Kind;
+
+/// What an engine gave back: the gradient widened to f32, `[rows, classes]`.
+pub struct Outcome {
+    pub summary: Summary,
+    pub rows: Vec<RowResult>,
+    pub gradient: Vec<f32>,
+}
+
+/// Equal, both NaN, or the same infinity, or within `tolerance`.
+fn close(got: f64, want: f64, tolerance: f64) -> bool {
+    if want.is_nan() || got.is_nan() {
+        return want.is_nan() && got.is_nan();
+    }
+    got == want || (got - want).abs() <= tolerance
+}
+
+/// Checks an outcome; the first difference is the error.
+pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
+    let factor = case.config.temperature_factor();
+    let loss_tolerance = |want: f64| 1e-5 * want.abs() + 1e-6 * factor.max(1.0);
+    // Very peaked rows: a cosine near 0 or 1 from sums that differ by orders of magnitude.
+    let unit_tolerance = if case.kind == Kind::Peaked {
+        1e-5
+    } else {
+        2e-6
+    };
+    if got.rows.len() != case.rows {
+        return Err(format!("{} row results", got.rows.len()));
+    }
+    for (row, (g, w)) in got.rows.iter().zip(&want.rows).enumerate() {
+        let seen = wgpu_distill::flags::IGNORED
+            | wgpu_distill::flags::INVALID_LABEL
+            | wgpu_distill::flags::NON_FINITE;
+        if g.flags & seen != w.flags {
+            return Err(format!(
+                "flags of row {row}: {:#x}, want {:#x}",
+                g.flags, w.flags
+            ));
+        }
+        for (name, g, w, tolerance) in [
+            ("loss", g.loss, w.loss, loss_tolerance(w.loss)),
+            ("kdr", g.kdr, w.kdr, unit_tolerance),
+            ("tssr", g.tssr, w.tssr, unit_tolerance),
+        ] {
+            if !close(f64::from(g), w, tolerance) {
+                return Err(format!("{name} of row {row}: {g}, want {w}"));
+            }
+        }
+    }
+    check_summary(case, want, &got.summary)?;
+    check_gradient(case, want, &got.gradient)
+}
+
+fn check_summary(case: &Case, want: &reference::Distillation, g: &Summary) -> Result<(), String> {
+    let w = &want.summary;
+    let magnitude: f64 = want.rows.iter().map(|r| r.loss.abs()).sum();
+    let divisor = if w.loss.is_finite() && w.loss != 0.0 {
+        magnitude / w.loss.abs()
+    } else {
+        1.0
+    };
+    let scale = case.config.temperature_factor().max(1.0);
+    // A sum of rows may be off by what each of them may be.
+    let rows = match case.config.reduction {
+        Reduction::Mean => 1.0,
+        _ => f64::from(w.valid_rows.max(1)),
+    };
+    let tolerance = 1e-5 * w.loss.abs() * divisor.max(1.0) + 1e-6 * scale * rows;
+    if !close(f64::from(g.loss), w.loss, tolerance) {
+        return Err(format!("summary loss: {}, want {}", g.loss, w.loss));
+    }
+    let unit = if case.kind == Kind::Peaked {
+        1e-5
+    } else {
+        2e-6
+    };
+    for (name, g, w) in [("kdr", g.kdr, w.kdr), ("tssr", g.tssr, w.tssr)] {
+        if !close(f64::from(g), w, unit) {
+            return Err(format!("summary {name}: {g}, want {w}"));
+        }
+    }
+    let got = [
+        g.valid_rows,
+        g.ignored_rows,
+        g.invalid_labels,
+        g.non_finite_rows,
+    ];
+    let want = [
+        w.valid_rows,
+        w.ignored_rows,
+        w.invalid_labels,
+        w.non_finite_rows,
+    ];
+    if got != want {
+        return Err(format!("counts {got:?}, want {want:?}"));
+    }
+    Ok(())
+}
+
+/// What is in the gradient's memory before it is accumulated onto.
+pub fn before(index: usize) -> f32 {
+    [0.5, -0.25, 0.0][index % 3]
+}
+
+fn denominator(case: &Case, valid_rows: u32) -> f64 {
+    match case.config.reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean => f64::from(valid_rows.max(1)),
+        Reduction::SumOver(d) => f64::from(d),
+    }
+}
+
+fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
+    let n = case.classes;
+    if got.len() != case.rows * n {
+        return Err(format!("{} gradient elements", got.len()));
+    }
+    // The gradient is a difference of probabilities, each times w: an error of their rounding remains where they cancel.
+    let w = case.config.temperature_factor() * f64::from(case.config.grad_loss.abs())
+        / f64::from(case.config.student_temperature)
+        / denominator(case, want.summary.valid_rows);
+    for row in 0..case.rows {
+        let want = &want.grad_student_logits[row * n..(row + 1) * n];
+        let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        let tolerance = 1e-5 * largest + 3e-7 * w;
+        for (i, (&g, &exact)) in got[row * n..(row + 1) * n].iter().zip(want).enumerate() {
+            let index = row * n + i;
+            let exact = match case.config.grad_write {
+                GradWrite::Overwrite => exact,
+                GradWrite::Accumulate => exact + f64::from(before(index)),
+            };
+            let ok = match case.storage[2] {
+                Storage::F32 => close(f64::from(g), exact, tolerance + 1e-7 * exact.abs()),
+                storage => stored_close(g, exact, tolerance, storage),
+            };
+            if !ok {
+                return Err(format!(
+                    "gradient of row {row}, class {i}: {g}, want {exact} (tolerance {tolerance:e})"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Within one unit in the last place of the f64 value rounded to the type, or within the f32 tolerance.
+fn stored_close(got: f32, exact: f64, tolerance: f64, storage: Storage) -> bool {
+    if exact.is_nan() || got.is_nan() {
+        return exact.is_nan() && got.is_nan();
+    }
+    let (rounded, ulps) = match storage {
+        Storage::F16 => {
+            let r = f16::from_f64(exact);
+            (
+                r.to_f32(),
+                ordered(r.to_bits()).abs_diff(ordered(f16::from_f32(got).to_bits())),
+            )
+        }
+        _ => {
+            let r = bf16::from_f64(exact);
+            (
+                r.to_f32(),
+                ordered(r.to_bits()).abs_diff(ordered(bf16::from_f32(got).to_bits())),
+            )
+        }
+    };
+    ulps <= 1 || close(f64::from(got), f64::from(rounded), tolerance)
+}
+
+/// The bits of a 16-bit float as an integer in the order of the numbers.
+fn ordered(bits: u16) -> i32 {
+    let magnitude = i32::from(bits & 0x7fff);
+    if bits & 0x8000 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }
+}

@@ -1,0 +1,198 @@
+//! Inputs that hurt: seeded logits of several kinds, laid out with strides and offsets, with poison between the rows.
+
+use half::{bf16, f16};
+use wgpu_distill::{Storage, Values, half};
+
+/// What the logits of a case are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Normal, standard deviation 2, every 64th value times 20.
+    Normal,
+    /// One logit 25 above the rest, another one in the teacher.
+    Peaked,
+    /// `Normal` plus a common offset.
+    Offset(f32),
+    /// Teacher and student the same.
+    Identical,
+    /// All logits of a row equal.
+    Flat,
+    /// All the mass in one class, the same for both: 0 and -inf.
+    OneHot,
+    /// The same third of the classes masked (-inf) in both.
+    MaskedBoth,
+    /// A third of the classes masked in the teacher only.
+    MaskedTeacher,
+    /// A third of the classes masked in the student only: infinite loss unless the label alone counts.
+    MaskedStudent,
+    /// Everything masked but the last class of the teacher and the last two of the student.
+    MaskedButLast,
+    /// Some logits at +-1e30.
+    Huge,
+    /// The lowest finite f32 in every other class, as some frameworks mask.
+    Lowest,
+    /// Row 1 has a NaN in the student, row 2 +inf in the teacher, row 3 only -inf in the student, row 4 likewise in the teacher.
+    Broken,
+    /// Subnormal numbers and zeros of both signs.
+    Subnormal,
+}
+
+/// A sequence of evenly distributed 32-bit numbers (splitmix).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 32) as u32
+    }
+
+    pub fn unit(&mut self) -> f32 {
+        (self.next() >> 8) as f32 / (1u32 << 24) as f32
+    }
+
+    /// The sum of four uniform numbers, scaled to standard deviation 1: close enough to normal.
+    pub fn normal(&mut self) -> f32 {
+        let sum: f32 = (0..4).map(|_| self.unit()).sum();
+        (sum - 2.0) * 1.732_05
+    }
+}
+
+/// Student and teacher rows of a kind, `[rows, classes]` and `[rows, teacher_classes]`, close together.
+pub fn logits(
+    kind: Kind,
+    rows: usize,
+    classes: usize,
+    teacher_classes: usize,
+    seed: u64,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut random = Random::new(seed);
+    let mut student = normal(&mut random, rows * classes);
+    let mut teacher = normal(&mut random, rows * teacher_classes);
+    let masked = |i: usize| i % 3 == 1;
+    for row in 0..rows {
+        let s = &mut student[row * classes..(row + 1) * classes];
+        let t = &mut teacher[row * teacher_classes..(row + 1) * teacher_classes];
+        match kind {
+            Kind::Normal => {}
+            Kind::Peaked => {
+                s[(row * 7) % classes] = 25.0;
+                t[(row * 11 + 1) % teacher_classes] = 25.0;
+            }
+            Kind::Offset(offset) => {
+                // Rounded to what survives the addition, so that the offset changes nothing in exact arithmetic.
+                let step = (offset.abs() / 4096.0).max(1.0 / 1024.0);
+                for x in s.iter_mut().chain(t.iter_mut()) {
+                    *x = (*x / step).round() * step + offset;
+                }
+            }
+            Kind::Identical => {
+                let n = classes.min(teacher_classes);
+                t[..n].copy_from_slice(&s[..n]);
+            }
+            Kind::Flat => {
+                s.fill(row as f32 - 3.0);
+                t.fill(2.5);
+            }
+            Kind::OneHot => {
+                s.fill(f32::NEG_INFINITY);
+                t.fill(f32::NEG_INFINITY);
+                s[row % classes] = 0.0;
+                t[row % classes] = 0.0;
+            }
+            Kind::MaskedBoth => {
+                mask(s, masked);
+                mask(t, masked);
+            }
+            Kind::MaskedTeacher => mask(t, masked),
+            Kind::MaskedStudent => mask(s, masked),
+            Kind::MaskedButLast => {
+                mask(s, |i| i + 2 < classes);
+                mask(t, |i| i + 1 < classes);
+            }
+            Kind::Huge => {
+                s[row % classes] = 1e30;
+                t[row % classes] = 1e30;
+                s[(row + 1) % classes] = -1e30;
+            }
+            Kind::Lowest => {
+                for i in (1..classes).step_by(2) {
+                    s[i] = f32::MIN;
+                    t[i] = f32::MIN;
+                }
+            }
+            Kind::Broken => match row {
+                1 => s[classes / 2] = f32::NAN,
+                2 => t[classes - 1] = f32::INFINITY,
+                3 => s.fill(f32::NEG_INFINITY),
+                4 => t.fill(f32::NEG_INFINITY),
+                5 => s[0] = -f32::NAN,
+                _ => {}
+            },
+            Kind::Subnormal => {
+                for (i, x) in s.iter_mut().chain(t.iter_mut()).enumerate() {
+                    *x = [1e-40, -0.0, 0.0, -1e-39][i % 4];
+                }
+            }
+        }
+    }
+    (student, teacher)
+}
+
+fn normal(random: &mut Random, n: usize) -> Vec<f32> {
+    let value = |i: usize, r: &mut Random| {
+        let x = 2.0 * r.normal();
+        if i % 64 == 63 { 20.0 * x } else { x }
+    };
+    (0..n).map(|i| value(i, random)).collect()
+}
+
+fn mask(row: &mut [f32], masked: impl Fn(usize) -> bool) {
+    for (i, x) in row.iter_mut().enumerate() {
+        if masked(i) {
+            *x = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// Numbers in one of the storage types, owned.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+}
+
+impl Stored {
+    /// Rounds to a storage type.
+    pub fn round(values: &[f32], storage: Storage) -> Self {
+        match storage {
+            Storage::F32 => Self::F32(values.to_vec()),
+            Storage::F16 => Self::F16(values.iter().map(|x| f16::from_f32(*x)).collect()),
+            Storage::Bf16 => Self::Bf16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
+        }
+    }
+
+    pub fn values(&self) -> Values<'_> {
+        match self {
+            Self::F32(v) => v.into(),
+            Self::F16(v) => v.into(),
+            Self::Bf16(v) => v.into(),
+        }
+    }
+}
+
+/// Spreads rows out to a stride, from an offset on. Everything else is NaN: nothing may come of reading it.
+pub fn spread(values: &[f32], classes: usize, stride: usize, offset: usize) -> Vec<f32> {
+    let rows = values.len() / classes.max(1);
+    let mut out = vec![f32::NAN; offset + rows * stride];
+    for row in 0..rows {
+        let at = offset + row * stride;
+        out[at..at + classes].copy_from_slice(&values[row * classes..(row + 1) * classes]);
+    }
+    out
+}

@@ -1,0 +1,103 @@
+//! The table of cases against the f64 reference, on every engine.
+//!
+//! The GPU engines run on the adapter that `WGPU_DISTILL_ADAPTER` names (default: a software one, llvmpipe). A missing adapter
+//! fails, unless `WGPU_DISTILL_SKIP_GPU` is set.
+
+mod buffers;
+mod cases;
+
+use buffers::Bench;
+use cases::compare::{self, Outcome};
+use wgpu_distill::cpu::Cpu;
+use wgpu_distill::gpu::Gpu;
+use wgpu_distill::{Engine, Outputs, reference};
+
+/// Runs every case that an engine takes and reports all that fail.
+fn run_all(engine: &str, mut run: impl FnMut(&cases::Case) -> Option<Result<Outcome, String>>) {
+    let mut failures = Vec::new();
+    let (mut passed, mut elsewhere) = (0, 0);
+    for case in cases::all() {
+        let host = case.host();
+        let want = reference::distill(&case.config, case.progress, &host.batch())
+            .expect("cases are valid");
+        match run(&case).map(|got| got.and_then(|got| compare::check(&case, &want, &got))) {
+            None => elsewhere += 1,
+            Some(Ok(())) => passed += 1,
+            Some(Err(why)) => failures.push(format!("  {} ({}): {why}", case.name, case.why)),
+        }
+    }
+    println!(
+        "cases: {passed} passed, {} failed, {elsewhere} not for this door: {engine}",
+        failures.len()
+    );
+    assert!(
+        passed + failures.len() > 500,
+        "the table of cases has shrunk"
+    );
+    assert!(
+        failures.is_empty(),
+        "{} cases failed on {engine}:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, String>> {
+    if !case.on_slices() {
+        return None;
+    }
+    let host = case.host();
+    let outputs = Outputs {
+        rows: true,
+        gradient: Some(case.storage[2]),
+    };
+    let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
+    Some(done.map_err(|e| e.to_string()).map(|done| Outcome {
+        summary: done.summary,
+        rows: done.rows.clone(),
+        gradient: done.into_grad_student_logits(),
+    }))
+}
+
+#[test]
+fn cpu_with_every_instruction_set() {
+    for cpu in Cpu::for_each_instruction_set() {
+        let engine = Engine::Cpu {
+            cpu,
+            reason: String::new(),
+        };
+        run_all(&engine.describe(), |case| on_slices(&engine, case));
+    }
+}
+
+#[test]
+fn gpu_on_slices() {
+    let Some(gpu) = buffers::gpu() else { return };
+    let engine = Engine::Gpu(gpu);
+    run_all(&format!("slices, {}", engine.describe()), |case| {
+        on_slices(&engine, case)
+    });
+}
+
+#[test]
+fn gpu_on_buffers() {
+    let Some(gpu) = buffers::gpu() else { return };
+    let bench = Bench::new(gpu);
+    run_all(&bench.describe(), |case| Some(bench.run(case)));
+}
+
+#[test]
+fn gpu_on_buffers_without_subgroups() {
+    let Some(gpu) = buffers::gpu() else { return };
+    let bench = Bench::new(gpu.without_subgroups());
+    run_all(&bench.describe(), |case| Some(bench.run(case)));
+}
+
+/// As on hardware with WebGPU's default limits and no feature at all: larger workgroups, workgroup memory, many chunks.
+#[test]
+fn gpu_with_default_limits() {
+    let Some(gpu) = buffers::gpu() else { return };
+    let (device, queue) = buffers::default_device(&gpu);
+    let bench = Bench::with_hardware_plans(Gpu::new(&device, &queue));
+    run_all(&bench.describe(), |case| Some(bench.run(case)));
+}
