@@ -160,8 +160,14 @@ pub enum Error {
         /// Why, and what to do instead.
         why: &'static str,
     },
-    /// No adapter of that name, or none at all.
-    #[error("no adapter matches `{wanted}`; available: {available}")]
+    /// No adapter runs on a GPU.
+    #[error("no hardware GPU found; available: {available}")]
+    NoHardwareGpu {
+        /// What there is.
+        available: String,
+    },
+    /// No adapter of that name.
+    #[error("no adapter is named like `{wanted}`; available: {available}")]
     NoAdapter {
         /// What was asked for.
         wanted: String,

@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 mod batch;
+#[cfg(not(target_arch = "wasm32"))]
+mod blocking;
 mod config;
 pub mod cpu;
 mod engine;

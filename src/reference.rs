@@ -315,7 +315,7 @@ pub struct Distillation {
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     validate::progress(progress)?;
     let stats = row_stats(config, batch)?;
-    let averaged = || stats.iter().filter(|s| s.flags == 0);
+    let mean_kdr = mean(stats.iter().filter(|s| s.flags == 0).map(|s| s.kdr));
     let tstr = f64::from(progress.tstr());
     let valid = valid_rows(batch.labels, batch.classes(), config.ignore_index);
     let scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
@@ -324,7 +324,7 @@ pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result
     for (row, stats) in stats.iter().enumerate() {
         let kdr = match config.scope {
             Scope::Row => stats.kdr,
-            Scope::Batch => mean(averaged().map(|s| s.kdr)),
+            Scope::Batch => mean_kdr,
             Scope::Given(kdr) => f64::from(kdr),
         };
         let tssr = select(config.selection, tstr, kdr);

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
-use crate::Storage;
+use crate::{Config, Storage};
 
 /// Bits of [`RowResult::flags`] and [`RowStats::flags`].
 pub mod flags {
@@ -74,6 +74,39 @@ pub struct RowStats {
     pub flags: u32,
     /// With label smoothing, the classes that `student_offset` sums over. Else 0.
     pub student_count: f32,
+}
+
+/// Metrics that fall out of the same sweep. They mean nothing for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
+impl RowStats {
+    /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
+    pub fn student_lse(&self, config: &Config) -> f64 {
+        let max = f64::from(self.student_max) / f64::from(config.student_temperature);
+        max + f64::from(self.student_sum).ln()
+    }
+
+    /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature.
+    pub fn teacher_lse(&self, config: &Config) -> f64 {
+        let max = f64::from(self.teacher_max) / f64::from(config.teacher_temperature);
+        max + f64::from(self.teacher_sum).ln()
+    }
+
+    /// `KL(q, p) = sum q ln(q / p)` in nats; infinite where the student masks a class that the teacher does not.
+    pub fn kl(&self) -> f64 {
+        if self.masked_mass > 0.0 {
+            return f64::INFINITY;
+        }
+        let (zs, zt) = (f64::from(self.student_sum), f64::from(self.teacher_sum));
+        (f64::from(self.difference) / zt - zt.ln() + zs.ln()).max(0.0)
+    }
+
+    /// The teacher's entropy `- sum q ln q` in nats; NaN where the student masks a class that the teacher does not.
+    pub fn teacher_entropy(&self) -> f64 {
+        if self.masked_mass > 0.0 {
+            return f64::NAN;
+        }
+        let zt = f64::from(self.teacher_sum);
+        zt.ln() - f64::from(self.moment) / zt
+    }
 }
 
 /// What was decided for one row: its results, and the coefficients from which the gradient follows.

@@ -1,14 +1,18 @@
 //! What is refused: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
 
-use std::sync::{Arc, Mutex};
-
-use proptest::prelude::*;
 use wgpu_distill::cpu::GradientMut;
-use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
+use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
     Batch, Config, Decision, Engine, Error, GradWrite, Logits, Outputs, Progress, Reduction,
-    Result, Scope, Selection, Similarity, Storage, TeacherClasses, reference, wgpu,
+    Result, Scope, Selection, reference,
 };
+
+#[path = "errors/buffers.rs"]
+mod buffers;
+#[path = "errors/devices.rs"]
+mod devices;
+#[path = "errors/extremes.rs"]
+mod extremes;
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 const MOST_CLASSES: u64 = 1 << 28;
@@ -124,7 +128,7 @@ fn config_with(field: &str, value: f32) -> Config {
     config
 }
 
-/// Every way from slices to a result refuses this. `labels`: the reference also says what a kernel does with a bad label or an accumulated gradient, so it does not refuse them.
+/// Every way from slices to a result refuses this. The reference has answers for a bad label and for an accumulated gradient, so it does not refuse them.
 fn refused_on_slices(
     about: &str,
     config: &Config,
@@ -210,10 +214,6 @@ fn limit(what: &'static str, needed: u64, limit: u64) -> Error {
     }
 }
 
-fn too_small(name: &'static str, needed: usize, got: usize) -> Error {
-    Error::SliceTooSmall { name, needed, got }
-}
-
 fn stride_too_small(name: &'static str, row_stride: usize, classes: usize) -> Error {
     Error::RowStrideTooSmall {
         name,
@@ -222,101 +222,43 @@ fn stride_too_small(name: &'static str, row_stride: usize, classes: usize) -> Er
     }
 }
 
-/// Shapes of slices that are refused: elements, classes and row stride of student and teacher, labels, and the error.
-#[test]
-fn bad_shapes_of_slices_are_refused() {
+/// Elements, classes, row stride.
+type Side = [usize; 3];
+
+/// Why, student, teacher, and the error.
+#[rustfmt::skip]
+fn bad_shapes() -> Vec<(&'static str, Side, Side, Error)> {
     let (student, teacher) = ("student_logits", "teacher_logits");
+    let (strides, classes) = ("the row stride, in elements,", "the number of classes");
     let far = usize::MAX;
-    let strides = "the row stride, in elements,";
-    let classes = "the number of classes";
+    let zero = |name| Error::ZeroClasses { name };
     let mismatch = |student, teacher| Error::ShapeMismatch { student, teacher };
-    type Side = [usize; 3]; // elements, classes, row stride
-    let cases: [(&str, Side, Side, Error); 17] = [
-        (
-            "no classes",
-            [6, 0, 3],
-            [6, 3, 3],
-            Error::ZeroClasses { name: student },
-        ),
-        (
-            "no teacher classes",
-            [6, 3, 3],
-            [6, 0, 0],
-            Error::ZeroClasses { name: teacher },
-        ),
+    let short = |name, needed, got| Error::SliceTooSmall { name, needed, got };
+    vec![
+        ("no classes", [6, 0, 3], [6, 3, 3], zero(student)),
+        ("no teacher classes", [6, 3, 3], [6, 0, 0], zero(teacher)),
         ("teacher has more", [6, 3, 3], [8, 4, 4], mismatch(3, 4)),
         ("teacher has fewer", [6, 3, 3], [4, 2, 2], mismatch(3, 2)),
-        (
-            "rows overlap",
-            [6, 3, 2],
-            [6, 3, 3],
-            stride_too_small(student, 2, 3),
-        ),
-        (
-            "stride forgotten",
-            [6, 3, 3],
-            [6, 3, 0],
-            stride_too_small(teacher, 0, 3),
-        ),
-        ("one short", [5, 3, 3], [6, 3, 3], too_small(student, 6, 5)),
-        ("empty", [6, 3, 3], [0, 3, 3], too_small(teacher, 6, 0)),
-        (
-            "stride counts",
-            [7, 3, 5],
-            [6, 3, 3],
-            too_small(student, 8, 7),
-        ),
-        (
-            "last row counts",
-            [6, 3, 3],
-            [12, 3, 10],
-            too_small(teacher, 13, 12),
-        ),
-        (
-            "stride as far as it goes",
-            [6, 3, far],
-            [6, 3, 3],
-            limit(strides, u64::MAX, MOST_CLASSES),
-        ),
-        (
-            "stride that wraps to 0",
-            [6, 3, 3],
-            [6, 3, 1 << 63],
-            limit(strides, 1 << 63, MOST_CLASSES),
-        ),
-        (
-            "one beyond",
-            [6, 3, (1 << 28) + 1],
-            [6, 3, 3],
-            limit(strides, MOST_CLASSES + 1, MOST_CLASSES),
-        ),
-        (
-            "stride just allowed",
-            [6, 3, 1 << 28],
-            [6, 3, 3],
-            too_small(student, (1 << 28) + 3, 6),
-        ),
-        (
-            "classes as far as they go",
-            [6, far, far],
-            [6, 3, 3],
-            limit(classes, u64::MAX, MOST_CLASSES),
-        ),
-        (
-            "teacher classes",
-            [6, 3, 3],
-            [6, 1 << 62, 1 << 62],
-            limit(classes, 1 << 62, MOST_CLASSES),
-        ),
-        (
-            "stride below many classes",
-            [6, far, 3],
-            [6, 3, 3],
-            stride_too_small(student, 3, far),
-        ),
-    ];
+        ("rows overlap", [6, 3, 2], [6, 3, 3], stride_too_small(student, 2, 3)),
+        ("stride forgotten", [6, 3, 3], [6, 3, 0], stride_too_small(teacher, 0, 3)),
+        ("one short", [5, 3, 3], [6, 3, 3], short(student, 6, 5)),
+        ("empty", [6, 3, 3], [0, 3, 3], short(teacher, 6, 0)),
+        ("the stride counts", [7, 3, 5], [6, 3, 3], short(student, 8, 7)),
+        ("the last row counts", [6, 3, 3], [12, 3, 10], short(teacher, 13, 12)),
+        ("stride as far as it goes", [6, 3, far], [6, 3, 3], limit(strides, u64::MAX, MOST_CLASSES)),
+        ("a stride whose bytes wrap to 0", [6, 3, 3], [6, 3, 1 << 63], limit(strides, 1 << 63, MOST_CLASSES)),
+        ("stride one beyond", [6, 3, (1 << 28) + 1], [6, 3, 3], limit(strides, MOST_CLASSES + 1, MOST_CLASSES)),
+        ("stride just allowed", [6, 3, 1 << 28], [6, 3, 3], short(student, (1 << 28) + 3, 6)),
+        ("classes as far as they go", [6, far, far], [6, 3, 3], limit(classes, u64::MAX, MOST_CLASSES)),
+        ("teacher classes", [6, 3, 3], [6, 1 << 62, 1 << 62], limit(classes, 1 << 62, MOST_CLASSES)),
+        ("stride below many classes", [6, far, 3], [6, 3, 3], stride_too_small(student, 3, far)),
+    ]
+}
+
+#[test]
+fn bad_shapes_of_slices_are_refused() {
     let zeros = [0.0; 16];
-    for (why, student, teacher, want) in cases {
+    for (why, student, teacher, want) in bad_shapes() {
         let logits = |[elements, classes, stride]: Side| {
             Logits::new(&zeros[..elements], classes).with_row_stride(stride)
         };

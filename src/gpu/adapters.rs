@@ -93,12 +93,6 @@ pub async fn adapters() -> Vec<AdapterDescription> {
     found.iter().map(AdapterDescription::of).collect()
 }
 
-/// [`adapters`] for callers that may block.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn adapters_blocking() -> Vec<AdapterDescription> {
-    pollster::block_on(adapters())
-}
-
 /// The first adapter, hardware before software, whose name contains `wanted`, whatever the case.
 pub(super) async fn named(instance: &wgpu::Instance, wanted: &str) -> Result<wgpu::Adapter> {
     let mut found = all(instance).await;

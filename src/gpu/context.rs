@@ -22,7 +22,7 @@ impl Gpu {
     /// The best hardware adapter: discrete before integrated before virtual.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where there is none; software adapters do not count.
+    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count.
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
@@ -30,8 +30,7 @@ impl Gpu {
         found.retain(|a| is_hardware(&a.get_info()));
         found.sort_by_key(|a| adapters::rank(&a.get_info()));
         let Some(adapter) = found.first() else {
-            return Err(Error::NoAdapter {
-                wanted: "a hardware GPU".to_owned(),
+            return Err(Error::NoHardwareGpu {
                 available: match names.as_slice() {
                     [] => "none".to_owned(),
                     some => format!("{} (software, only used when named)", some.join(", ")),

@@ -10,7 +10,9 @@ mod run;
 mod steps;
 mod workspace;
 
-pub use adapters::{AdapterDescription, adapters, adapters_blocking};
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::blocking::adapters_blocking;
+pub use adapters::{AdapterDescription, adapters};
 pub use context::Gpu;
 pub use encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 pub use workspace::Workspace;

@@ -5,11 +5,10 @@ use std::ops::Range;
 use super::Gpu;
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use super::readback::{Download, Failures, output, upload};
-use crate::cpu::GradientMut;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
-    Batch, Config, Decision, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result,
-    RowResult, RowStats, Scope, Storage, Summary, Values, validate,
+    Batch, Config, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result, RowResult,
+    Scope, Storage, Summary, Values, validate,
 };
 
 /// Rows `range` of a matrix, in the memory of the host.
@@ -286,75 +285,5 @@ fn append(all: &mut Gradient, piece: Gradient) {
         (Gradient::F16(all), Gradient::F16(piece)) => all.extend(piece),
         (Gradient::Bf16(all), Gradient::Bf16(piece)) => all.extend(piece),
         _ => unreachable!("every piece has the storage that was asked for"),
-    }
-}
-
-/// The blocking forms. A browser cannot block; there are only the others.
-#[cfg(not(target_arch = "wasm32"))]
-impl Gpu {
-    /// The whole method on slices. See [`Engine::run`](crate::Engine::run).
-    pub fn run(
-        &self,
-        config: &Config,
-        progress: Progress,
-        batch: &Batch<'_>,
-        outputs: Outputs,
-    ) -> Result<Distillation> {
-        pollster::block_on(self.run_async(config, progress, batch, outputs))
-    }
-
-    /// The whole method with the gradient written to memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
-    pub fn run_into(
-        &self,
-        config: &Config,
-        progress: Progress,
-        batch: &Batch<'_>,
-        gradient: GradientMut<'_>,
-    ) -> Result<Summary> {
-        validate::batch(config, batch)?;
-        validate::gradient(batch, gradient.len())?;
-        let outputs = Outputs {
-            rows: false,
-            gradient: Some(gradient.storage()),
-        };
-        let done = self.run(config, progress, batch, outputs)?;
-        match (gradient, done.gradient) {
-            (GradientMut::F32(to), Some(Gradient::F32(from))) => to.copy_from_slice(&from),
-            (GradientMut::F16(to), Some(Gradient::F16(from))) => to.copy_from_slice(&from),
-            (GradientMut::Bf16(to), Some(Gradient::Bf16(from))) => to.copy_from_slice(&from),
-            _ => unreachable!("the gradient has the storage that was asked for"),
-        }
-        Ok(done.summary)
-    }
-
-    /// Softmax on slices. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
-    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
-        pollster::block_on(self.softmax_async(logits, rows, temperature))
-    }
-
-    /// Observe on slices. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
-    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        pollster::block_on(self.row_stats_async(config, batch))
-    }
-
-    /// Decide on slices. See [`Cpu::select`](crate::cpu::Cpu::select).
-    pub fn select(
-        &self,
-        config: &Config,
-        progress: Progress,
-        row_stats: &[RowStats],
-        classes: usize,
-    ) -> Result<Vec<Decision>> {
-        pollster::block_on(self.select_async(config, progress, row_stats, classes))
-    }
-
-    /// Apply on slices. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
-    pub fn weighted_cross_entropy(
-        &self,
-        config: &Config,
-        batch: &Batch<'_>,
-        decisions: &[Decision],
-    ) -> Result<Vec<f32>> {
-        pollster::block_on(self.weighted_cross_entropy_async(config, batch, decisions))
     }
 }

@@ -1,5 +1,8 @@
 //! Runs a case on buffers: offsets, strides, poison and canaries around everything that is written.
 
+// Each test binary compiles this module for itself and uses what it needs of it.
+#![allow(dead_code)]
+
 use std::sync::OnceLock;
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};

@@ -355,12 +355,7 @@ fn memory(list: &mut Vec<Case>) {
                     ),
                     ("offset", "rows start anywhere", 21, [0, 1, 0], [1, 3, 5]),
                 ];
-                // Every layout with one type for all, the two ways of access with every combination.
-                let mixed = student != teacher || teacher != gradient;
                 for (layout, why, classes, gaps, offsets) in layouts {
-                    if mixed && !matches!(layout, "aligned" | "offset") {
-                        continue;
-                    }
                     let mut case = Case::new(format!("{types}/{layout}"), why, 9, classes);
                     case.storage = [student, teacher, gradient];
                     case.gaps = gaps;

@@ -2,21 +2,19 @@
 
 use std::sync::{Arc, Mutex};
 
-use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
-use wgpu_distill::plan::Plan;
-use wgpu_distill::{Config, Error, GradWrite, Progress, Result, Scope, Storage, TeacherClasses};
-use wgpu_distill::{Selection, wgpu};
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use wgpu_distill::{Config, Error, Progress, Result, Storage, wgpu};
 
 use crate::{HALFWAY, MOST_CLASSES, config_error, limit, overlap, refused, stride_too_small};
 
 /// A device of the application's, with what its error handler heard.
-struct Bench {
-    gpu: Gpu,
+pub struct Bench {
+    pub gpu: Gpu,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Bench {
-    fn new(limits: Option<wgpu::Limits>) -> Option<Self> {
+    pub fn new(limits: Option<wgpu::Limits>) -> Option<Self> {
         let own = crate::gpu()?;
         let name = own.device().adapter_info().name;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
@@ -37,7 +35,7 @@ impl Bench {
         Some(Self { gpu, heard })
     }
 
-    fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    pub fn buffer(&self, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size,
@@ -47,14 +45,14 @@ impl Bench {
     }
 
     /// The call is refused with this error by `plan` and by `encode`, the encoder is as good as before, and wgpu has nothing to object.
-    fn refuses(&self, about: &str, work: &Work<'_>, want: &Error) {
+    pub fn refuses(&self, about: &str, work: &Work<'_>, want: &Error) {
         let plan = self.gpu.plan(&work.config, &work.batch, &work.outputs);
         refused(&format!("{about}, plan"), plan, want);
         refused(&format!("{about}, encode"), self.encode(work), want);
         self.is_silent(about);
     }
 
-    fn encode(&self, work: &Work<'_>) -> Result<()> {
+    pub fn encode(&self, work: &Work<'_>) -> Result<()> {
         let mut encoder = self.encoder();
         let done = self.gpu.encode(
             &mut encoder,
@@ -68,12 +66,16 @@ impl Bench {
         done
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
         let device = self.gpu.device();
         device.create_command_encoder(&Default::default())
     }
 
-    fn is_silent(&self, about: &str) {
+    pub fn take_heard(&self) -> impl Iterator<Item = String> {
+        std::mem::take(&mut *self.heard.lock().unwrap()).into_iter()
+    }
+
+    pub fn is_silent(&self, about: &str) {
         let heard = self.heard.lock().unwrap();
         assert!(heard.is_empty(), "{about}: {heard:?}");
     }
@@ -81,10 +83,10 @@ impl Bench {
 
 /// Arguments of `encode`.
 #[derive(Clone)]
-struct Work<'a> {
-    config: Config,
-    batch: GpuBatch<'a>,
-    outputs: GpuOutputs<'a>,
+pub struct Work<'a> {
+    pub config: Config,
+    pub batch: GpuBatch<'a>,
+    pub outputs: GpuOutputs<'a>,
 }
 
 const ROWS: usize = 4;
@@ -93,25 +95,25 @@ const CLASSES: usize = 8;
 const MATRIX: u64 = 128;
 
 /// Buffers for a batch of 4 rows and 8 classes that is right in every way.
-struct Right {
-    student: wgpu::Buffer,
-    teacher: wgpu::Buffer,
-    labels: wgpu::Buffer,
-    gradient: wgpu::Buffer,
-    results: wgpu::Buffer,
-    summary: wgpu::Buffer,
+pub struct Right {
+    pub student: wgpu::Buffer,
+    pub teacher: wgpu::Buffer,
+    pub labels: wgpu::Buffer,
+    pub gradient: wgpu::Buffer,
+    pub results: wgpu::Buffer,
+    pub summary: wgpu::Buffer,
     /// Large, for whatever must not fail for want of space.
-    large: wgpu::Buffer,
+    pub large: wgpu::Buffer,
     /// Large, but with another usage.
-    unusable: wgpu::Buffer,
+    pub unusable: wgpu::Buffer,
 }
 
-fn at(buffer: &wgpu::Buffer, offset: u64) -> GpuSlice<'_> {
+pub fn at(buffer: &wgpu::Buffer, offset: u64) -> GpuSlice<'_> {
     GpuSlice { buffer, offset }
 }
 
 impl Right {
-    fn new(bench: &Bench) -> Self {
+    pub fn new(bench: &Bench) -> Self {
         let storage = |size| bench.buffer(size, wgpu::BufferUsages::STORAGE);
         Self {
             student: storage(MATRIX),
@@ -125,7 +127,7 @@ impl Right {
         }
     }
 
-    fn work(&self) -> Work<'_> {
+    pub fn work(&self) -> Work<'_> {
         let logits = |buffer| GpuLogits::new(buffer, Storage::F32, CLASSES);
         Work {
             config: Config::default(),
@@ -255,12 +257,20 @@ fn offsets_at_the_end_of_the_world_are_refused() {
     let right = Right::new(&bench);
     type Change = fn(&mut Work<'_>);
     let changes: [(&str, Change); 6] = [
-        ("student_logits", |w| w.batch.student_logits.offset = u64::MAX - 3),
-        ("teacher_logits", |w| w.batch.teacher_logits.offset = u64::MAX - 63),
+        ("student_logits", |w| {
+            w.batch.student_logits.offset = u64::MAX - 3
+        }),
+        ("teacher_logits", |w| {
+            w.batch.teacher_logits.offset = u64::MAX - 63
+        }),
         ("labels", |w| w.batch.labels.offset = u64::MAX - 3),
         ("gradient", |w| gradient(w).offset = u64::MAX - 15),
-        ("row_results", |w| w.outputs.row_results.as_mut().unwrap().offset = u64::MAX - 15),
-        ("summary", |w| w.outputs.summary.as_mut().unwrap().offset = u64::MAX - 255),
+        ("row_results", |w| {
+            w.outputs.row_results.as_mut().unwrap().offset = u64::MAX - 15
+        }),
+        ("summary", |w| {
+            w.outputs.summary.as_mut().unwrap().offset = u64::MAX - 255
+        }),
     ];
     let mut panics = Vec::new();
     for (name, change) in changes {
@@ -321,7 +331,9 @@ fn bad_values_are_refused_on_buffers() {
         let progress = Progress { step, total };
         let mut encoder = bench.encoder();
         let (config, batch, outputs) = (&work.config, &work.batch, &work.outputs);
-        let encode = bench.gpu.encode(&mut encoder, config, progress, batch, outputs, None);
+        let encode = bench
+            .gpu
+            .encode(&mut encoder, config, progress, batch, outputs, None);
         refused("progress", encode, &Error::InvalidProgress { step, total });
     }
     bench.is_silent("progress");

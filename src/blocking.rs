@@ -1,0 +1,189 @@
+//! The blocking forms of everything that waits. A browser cannot block: there this module is left out.
+
+use crate::cpu::GradientMut;
+use crate::gpu::{AdapterDescription, Gpu, adapters};
+use crate::{
+    Batch, Config, Decision, Distillation, Engine, Gradient, Logits, Outputs, Progress, Result,
+    RowStats, Summary, validate,
+};
+
+/// Every adapter that wgpu reaches here, software ones included: [`gpu::adapters`](crate::gpu::adapters), blocking.
+pub fn adapters_blocking() -> Vec<AdapterDescription> {
+    pollster::block_on(adapters())
+}
+
+impl Engine {
+    /// [`auto_async`](Self::auto_async), blocking.
+    pub fn auto() -> Self {
+        pollster::block_on(Self::auto_async())
+    }
+
+    /// [`gpu_async`](Self::gpu_async), blocking.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the adapters there are.
+    pub fn gpu(name: &str) -> Result<Self> {
+        pollster::block_on(Self::gpu_async(name))
+    }
+
+    /// The whole method: loss, KDR and TSSR, and what of `outputs` is asked for.
+    ///
+    /// # Errors
+    /// Every bad argument, named with its values, before anything runs; then what the device reports.
+    pub fn run(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        match self {
+            Self::Gpu(gpu) => gpu.run(config, progress, batch, outputs),
+            Self::Cpu { cpu, .. } => cpu.run(config, progress, batch, outputs),
+        }
+    }
+
+    /// The kernel `softmax` on its own: `softmax(logits / temperature)`, `[rows, classes]` close together.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
+        match self {
+            Self::Gpu(gpu) => gpu.softmax(logits, rows, temperature),
+            Self::Cpu { cpu, .. } => cpu.softmax(logits, rows, temperature),
+        }
+    }
+
+    /// The kernel `row_stats` on its own (observe): each row's mergeable statistics and its KDR.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        match self {
+            Self::Gpu(gpu) => gpu.row_stats(config, batch),
+            Self::Cpu { cpu, .. } => cpu.row_stats(config, batch),
+        }
+    }
+
+    /// The kernel `select` on its own (decide): TSSR, loss and gradient coefficients of each row. `classes` are the student's.
+    ///
+    /// To steer with a controller of your own, write each row's share of the truth into `kdr` and take [`Selection::Kdr`](crate::Selection::Kdr).
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn select(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        match self {
+            Self::Gpu(gpu) => gpu.select(config, progress, row_stats, classes),
+            Self::Cpu { cpu, .. } => cpu.select(config, progress, row_stats, classes),
+        }
+    }
+
+    /// The kernel `weighted_cross_entropy` on its own (apply): the gradient `[rows, classes]` from each row's decision.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn weighted_cross_entropy(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        match self {
+            Self::Gpu(gpu) => gpu.weighted_cross_entropy(config, batch, decisions),
+            Self::Cpu { cpu, .. } => cpu.weighted_cross_entropy(config, batch, decisions),
+        }
+    }
+
+    /// The whole method, with the gradient written to memory of the caller: `[rows, classes]`, close together, overwritten.
+    ///
+    /// Reusing that memory from step to step saves its allocation, which on the CPU can cost as much as the arithmetic.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and if `gradient` has another length.
+    pub fn run_into(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        gradient: GradientMut<'_>,
+    ) -> Result<Summary> {
+        match self {
+            Self::Gpu(gpu) => gpu.run_into(config, progress, batch, gradient),
+            Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, gradient),
+        }
+    }
+}
+
+impl Gpu {
+    /// The whole method on slices. See [`Engine::run`](crate::Engine::run).
+    pub fn run(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        pollster::block_on(self.run_async(config, progress, batch, outputs))
+    }
+
+    /// The whole method with the gradient written to memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
+    pub fn run_into(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        gradient: GradientMut<'_>,
+    ) -> Result<Summary> {
+        validate::batch(config, batch)?;
+        validate::gradient(batch, gradient.len())?;
+        let outputs = Outputs {
+            rows: false,
+            gradient: Some(gradient.storage()),
+        };
+        let done = self.run(config, progress, batch, outputs)?;
+        match (gradient, done.gradient) {
+            (GradientMut::F32(to), Some(Gradient::F32(from))) => to.copy_from_slice(&from),
+            (GradientMut::F16(to), Some(Gradient::F16(from))) => to.copy_from_slice(&from),
+            (GradientMut::Bf16(to), Some(Gradient::Bf16(from))) => to.copy_from_slice(&from),
+            _ => unreachable!("the gradient has the storage that was asked for"),
+        }
+        Ok(done.summary)
+    }
+
+    /// Softmax on slices. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
+    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
+        pollster::block_on(self.softmax_async(logits, rows, temperature))
+    }
+
+    /// Observe on slices. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
+    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        pollster::block_on(self.row_stats_async(config, batch))
+    }
+
+    /// Decide on slices. See [`Cpu::select`](crate::cpu::Cpu::select).
+    pub fn select(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        pollster::block_on(self.select_async(config, progress, row_stats, classes))
+    }
+
+    /// Apply on slices. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
+    pub fn weighted_cross_entropy(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        pollster::block_on(self.weighted_cross_entropy_async(config, batch, decisions))
+    }
+}

@@ -1,0 +1,330 @@
+//! The rules of the house that no compiler checks: one stem, one door per floor; nothing unused, nothing that points nowhere.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wgpu_distill::Storage;
+use wgpu_distill::shader::Kernel;
+
+/// Lines that a file may have.
+const MOST_LINES: usize = 500;
+
+/// Text that belongs to the repository: these folders and files, as far as they are there.
+const PLACES: [&str; 8] = [
+    "src",
+    "shaders",
+    "tests",
+    "benches",
+    "examples",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Files below a place, with `/` in their names on every system.
+fn files(place: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(place)];
+    while let Some(path) = open.pop() {
+        let here = root().join(&path);
+        if here.is_dir() {
+            let entries = fs::read_dir(&here).expect("a folder can be listed");
+            open.extend(entries.map(|e| path.join(e.expect("an entry").file_name())));
+        } else if here.is_file() {
+            let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
+            found.push(parts.join("/"));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every text of the repository with its name. What is no UTF-8 is no text; caches are nobody's.
+fn texts() -> Vec<(String, String)> {
+    let names = PLACES.into_iter().flat_map(files);
+    let own = names.filter(|name| !name.contains("__pycache__") && !name.contains("/target/"));
+    own.filter_map(|name| Some((fs::read_to_string(root().join(&name)).ok()?, name)))
+        .map(|(text, name)| (name, text))
+        .collect()
+}
+
+/// Fails with everything that is wrong at once.
+fn none(wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// `a/b/stem.ext` to `stem`.
+fn stem(name: &str) -> &str {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    file.split('.').next().unwrap_or(file)
+}
+
+#[test]
+fn every_kernel_has_its_shader_its_contract_and_its_twin() {
+    let reference = read("src/reference.rs");
+    let mut wrong = Vec::new();
+    for kernel in Kernel::ALL {
+        let name = kernel.name();
+        let file = format!("shaders/{name}.wgsl");
+        match fs::read_to_string(root().join(&file)) {
+            Ok(text) if text.starts_with(&format!("// {name}: ")) => {}
+            Ok(_) => wrong.push(format!(
+                "{file} does not open with its contract, `// {name}: `"
+            )),
+            Err(e) => wrong.push(format!("{file}: {e}")),
+        }
+        if !reference.contains(&format!("\npub fn {name}(")) {
+            wrong.push(format!("src/reference.rs has no `pub fn {name}`"));
+        }
+    }
+    none(wrong);
+}
+
+#[test]
+fn every_kernel_has_cases() {
+    let tests = files("tests");
+    let own = tests
+        .iter()
+        .filter(|name| name.ends_with(".rs") && !name.ends_with("house.rs"));
+    let text: String = own.map(|name| read(name)).collect();
+    let calls =
+        |name: &str| text.contains(&format!("{name}(")) || text.contains(&format!("\"{name}\""));
+    let without = Kernel::ALL
+        .into_iter()
+        .filter(|kernel| !calls(kernel.name()));
+    none(
+        without
+            .map(|kernel| format!("no test calls `{}`", kernel.name()))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_shader_is_a_kernel() {
+    let names: Vec<_> = Kernel::ALL
+        .iter()
+        .map(|k| format!("shaders/{}.wgsl", k.name()))
+        .collect();
+    let found = files("shaders").into_iter();
+    let others = found.filter(|f| !f.starts_with("shaders/include/") && !names.contains(f));
+    none(others.map(|f| format!("{f} is no kernel")).collect());
+}
+
+/// The text between double quotes in a Rust source, every second piece.
+fn strings(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(2)
+}
+
+/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader.rs, its placeholders filled in.
+fn names_in_the_expander() -> HashSet<String> {
+    let source = read("src/shader.rs");
+    // The list of all includes would make every one of them count as imported.
+    let start = source.find("\nincludes!(").expect("the list of includes");
+    let end = start + source[start..].find(");").expect("its end");
+    let source = [&source[..start], &source[end..]].concat();
+    let mut names: HashSet<String> = Storage::ALL.map(|s| s.name().to_owned()).into();
+    for text in strings(&source) {
+        let name = text.split_whitespace().next().unwrap_or_default();
+        for stem in ["rows", "store"] {
+            for access in ["vec4", "element"] {
+                names.insert(name.replace("{stem}", stem).replace("{access}", access));
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_include_is_imported() {
+    let shaders = files("shaders");
+    let mut imported = names_in_the_expander();
+    for name in &shaders {
+        for line in read(name).lines() {
+            if let Some(import) = line.strip_prefix("#import ") {
+                imported.extend(import.split_whitespace().next().map(str::to_owned));
+            }
+        }
+    }
+    let includes: Vec<_> = shaders
+        .iter()
+        .filter(|f| f.starts_with("shaders/include/"))
+        .collect();
+    assert!(!includes.is_empty());
+    let unused = includes.into_iter().filter(|f| !imported.contains(stem(f)));
+    none(unused.map(|f| format!("nothing imports {f}")).collect());
+}
+
+#[test]
+fn every_include_says_what_it_is() {
+    let silent = files("shaders")
+        .into_iter()
+        .filter(|f| !read(f).starts_with("// "));
+    none(
+        silent
+            .map(|f| format!("{f} does not open with a comment"))
+            .collect(),
+    );
+}
+
+/// Code without blanks, without what rustfmt adds when it breaks a line, and without comments.
+fn squeezed<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
+    let text: String = code
+        .flat_map(|line| line.chars())
+        .filter(|c| !c.is_whitespace())
+        .collect();
+    text.replace(",)", ")")
+        .replace(",}", "}")
+        .replace(",]", "]")
+}
+
+/// `use` statements, each squeezed, and everything else, squeezed.
+fn imports_and_rest(code: &str) -> (Vec<String>, String) {
+    let mut imports = Vec::new();
+    let mut rest = Vec::new();
+    let mut import: Option<Vec<&str>> = None;
+    for line in code.lines() {
+        if import.is_none() && line.trim_start().starts_with("use ") {
+            import = Some(Vec::new());
+        }
+        match &mut import {
+            Some(lines) => {
+                lines.push(line);
+                if line.trim_end().ends_with(';') {
+                    imports.push(squeezed(import.take().into_iter().flatten()));
+                }
+            }
+            None => rest.push(line),
+        }
+    }
+    (imports, squeezed(rest.into_iter()))
+}
+
+/// What stands between the braces of `fn main`, squeezed.
+fn main_body(squeezed: &str) -> &str {
+    let start = squeezed.find("fnmain(").expect("a fn main");
+    let open = start + squeezed[start..].find('{').expect("its body");
+    let mut depth = 0;
+    for (i, c) in squeezed[open..].char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth == 0 {
+            return &squeezed[open + 1..open + i];
+        }
+    }
+    panic!("fn main does not end");
+}
+
+/// The first rust block of the README is what `cargo run --example hello` runs.
+#[test]
+fn the_readme_shows_the_hello_example() {
+    let readme = read("README.md");
+    let mut lines = readme.lines().skip_while(|l| !l.starts_with("```rust"));
+    assert!(lines.next().is_some(), "README.md has no rust block");
+    let block: Vec<&str> = lines.take_while(|l| !l.starts_with("```")).collect();
+    // Lines that rustdoc hides are the reader's not to see.
+    let shown: Vec<&str> = block
+        .into_iter()
+        .filter(|l| !l.starts_with("# ") && *l != "#")
+        .collect();
+    let (imports, shown) = imports_and_rest(&shown.join("\n"));
+    let (hello_imports, hello) = imports_and_rest(&read("examples/hello.rs"));
+    let shown = match shown.contains("fnmain(") {
+        true => main_body(&shown),
+        false => &shown,
+    };
+    assert!(!shown.is_empty(), "the block has nothing but imports");
+    assert!(
+        main_body(&hello).contains(shown),
+        "README.md and examples/hello.rs differ:\n{shown}\n{}",
+        main_body(&hello)
+    );
+    assert_eq!(
+        imports, hello_imports,
+        "imports of README.md and examples/hello.rs"
+    );
+}
+
+#[test]
+fn files_are_short() {
+    let rust = files("tests").into_iter().filter(|f| f.ends_with(".rs"));
+    let all = files("src").into_iter().chain(files("shaders")).chain(rust);
+    let counted = all.map(|f| (read(&f).lines().count(), f));
+    let long = counted.filter(|(lines, _)| *lines >= MOST_LINES);
+    none(
+        long.map(|(n, f)| format!("{f} has {n} lines, {MOST_LINES} are too many"))
+            .collect(),
+    );
+}
+
+/// A path of the machine that something was written on helps nobody else.
+#[test]
+fn no_file_names_a_place_of_somebodys_machine() {
+    // In pieces, so that this file does not name them itself.
+    let places = [
+        ["/wo", "rk/"],
+        ["registry", "/src"],
+        ["/ro", "ot/"],
+        ["/ho", "me/"],
+    ]
+    .map(|p| p.concat());
+    let mut wrong = Vec::new();
+    for (name, text) in texts() {
+        for (i, line) in text.lines().enumerate() {
+            for place in places.iter().filter(|place| line.contains(place.as_str())) {
+                wrong.push(format!("{name}:{}: {place}", i + 1));
+            }
+        }
+    }
+    none(wrong);
+}
+
+/// Comments and pages point at files that are there: a file that moves takes its mentions along.
+#[test]
+fn files_that_are_mentioned_exist() {
+    let mut wrong = Vec::new();
+    for (name, text) in texts() {
+        if !name.ends_with(".rs") && !name.ends_with(".wgsl") && !name.ends_with(".md") {
+            continue;
+        }
+        let is_path = |c: char| c.is_alphanumeric() || "_-./<>*{}$".contains(c);
+        for (i, line) in text.lines().enumerate() {
+            for word in line.split(|c| !is_path(c)) {
+                let word = word.trim_end_matches('.');
+                let folder = word.split('/').next().unwrap_or_default();
+                let known = ["src", "shaders", "tests", "benches", "examples"].contains(&folder);
+                // `shaders/<name>.wgsl` and `shaders/include/name.wgsl` stand for many.
+                let one = word.contains('.')
+                    && stem(word) != "name"
+                    && !word.contains(['<', '*', '{', '$']);
+                if known && one && !root().join(word).exists() {
+                    wrong.push(format!("{name}:{}: {word} is not there", i + 1));
+                }
+            }
+        }
+    }
+    none(wrong);
+}
+
+/// Only `src/gpu` knows wgpu; lib.rs hands it on by name.
+#[test]
+fn wgpu_stays_in_its_folder() {
+    let sources = files("src").into_iter();
+    let others = sources.filter(|f| !f.starts_with("src/gpu/") && f != "src/lib.rs");
+    let wrong = others.filter(|f| {
+        let text = read(f);
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        code.into_iter().any(|line| line.contains("wgpu::"))
+    });
+    none(wrong.map(|f| format!("{f} names a type of wgpu")).collect());
+}

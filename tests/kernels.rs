@@ -1,0 +1,194 @@
+//! Each kernel on its own, through the host API, against its twin in the reference.
+//!
+//! `valid_rows` and `summary` have no call of their own: they are compared through what they leave in every summary.
+
+mod buffers;
+mod cases;
+
+use cases::inputs::{self, Kind, Stored};
+use wgpu_distill::gpu::Gpu;
+use wgpu_distill::{Engine, Logits, Scope, Storage, flags, reference};
+
+/// Every engine that there is, with a name for failures.
+fn engines() -> Vec<Engine> {
+    let mut list = vec![Engine::cpu()];
+    if let Some(gpu) = buffers::gpu() {
+        let (device, queue) = buffers::default_device(&gpu);
+        list.push(Engine::Gpu(gpu.without_subgroups()));
+        list.push(Engine::Gpu(Gpu::new(&device, &queue)));
+        list.push(Engine::Gpu(gpu));
+    }
+    list
+}
+
+const FLAGS: u32 = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
+
+fn assert_close(about: &str, got: f64, want: f64, tolerance: f64) {
+    let same = got == want || (got.is_nan() && want.is_nan());
+    assert!(
+        same || (got - want).abs() <= tolerance,
+        "{about}: {got}, want {want}"
+    );
+}
+
+#[test]
+fn softmax() {
+    let kinds = [
+        Kind::Normal,
+        Kind::Peaked,
+        Kind::Offset(1e4),
+        Kind::MaskedBoth,
+        Kind::Broken,
+        Kind::Flat,
+        Kind::Huge,
+    ];
+    let mut cases = 0;
+    for engine in engines() {
+        for kind in kinds {
+            for (classes, stride) in [(1, 1), (10, 10), (100, 100), (257, 260), (1000, 1003)] {
+                for storage in Storage::ALL {
+                    for temperature in [1.0, 2.5] {
+                        if storage == Storage::F16 && kind == Kind::Huge {
+                            continue;
+                        }
+                        let rows = 6;
+                        let (values, _) = inputs::logits(kind, rows, classes, classes, 3);
+                        let stored =
+                            Stored::round(&inputs::spread(&values, classes, stride, 0), storage);
+                        let logits = Logits::new(stored.values(), classes).with_row_stride(stride);
+                        let want = reference::softmax(&logits, rows, temperature).expect("valid");
+                        let got = engine.softmax(&logits, rows, temperature).expect("valid");
+                        let about = format!(
+                            "{}: {kind:?} {classes} {storage:?} {temperature}",
+                            engine.describe()
+                        );
+                        assert_eq!(got.len(), want.len(), "{about}");
+                        for (g, w) in got.iter().zip(&want) {
+                            // The exponent is rounded in f32, so the relative error grows with it.
+                            let tolerance = 3e-7 * w.abs() * (10.0 + w.ln().abs()) + 1e-37;
+                            let tolerance = if *w > 0.0 { tolerance } else { 1e-37 };
+                            assert_close(&about, f64::from(*g), *w, tolerance);
+                        }
+                        cases += 1;
+                    }
+                }
+            }
+        }
+    }
+    println!("softmax: {cases} cases");
+}
+
+#[test]
+fn row_stats() {
+    let mut count = 0;
+    for engine in engines() {
+        for case in cases::all().into_iter().filter(cases::Case::on_slices) {
+            let host = case.host();
+            let want = reference::row_stats(&case.config, &host.batch()).expect("valid");
+            let got = engine
+                .row_stats(&case.config, &host.batch())
+                .expect("valid");
+            let peaked = if case.kind == Kind::Peaked {
+                1e-5
+            } else {
+                2e-6
+            };
+            for (row, (g, w)) in got.iter().zip(&want).enumerate() {
+                let about =
+                    |what: &str| format!("{}: {} row {row} {what}", engine.describe(), case.name);
+                assert_eq!(g.flags & FLAGS, w.flags, "{}", about("flags"));
+                assert_close(&about("kdr"), f64::from(g.kdr), w.kdr, peaked);
+                if w.flags & (flags::IGNORED | flags::NON_FINITE) != 0 {
+                    continue;
+                }
+                let close = |what: &str, g: f64, w: f64| {
+                    // KL and entropy are sums of parts of the size of the logits' spread.
+                    assert_close(&about(what), g, w, 1e-5 * w.abs() + 4e-6);
+                };
+                close("student_lse", g.student_lse(&case.config), w.student_lse);
+                close("teacher_lse", g.teacher_lse(&case.config), w.teacher_lse);
+                close("kl", g.kl(), w.kl);
+                if w.kl.is_finite() {
+                    close("teacher_entropy", g.teacher_entropy(), w.teacher_entropy);
+                }
+            }
+            count += 1;
+        }
+    }
+    println!("row_stats: {count} cases");
+}
+
+/// Decide and apply, chained onto observe, are the whole method.
+#[test]
+fn select_and_weighted_cross_entropy() {
+    let mut count = 0;
+    for engine in engines() {
+        for case in cases::all().into_iter().filter(cases::Case::on_slices) {
+            let host = case.host();
+            let batch = host.batch();
+            let want = reference::distill(&case.config, case.progress, &batch).expect("valid");
+            let stats = engine.row_stats(&case.config, &batch).expect("valid");
+            let decisions = engine
+                .select(&case.config, case.progress, &stats, case.classes)
+                .expect("valid");
+            let gradient = engine
+                .weighted_cross_entropy(&case.config, &batch, &decisions)
+                .expect("valid");
+            let rows = decisions.iter().map(|d| d.result).collect();
+            // The summary is not part of these two; it is taken over from the reference.
+            let w = &want.summary;
+            let summary = wgpu_distill::Summary {
+                loss: w.loss as f32,
+                kdr: w.kdr as f32,
+                tssr: w.tssr as f32,
+                valid_rows: w.valid_rows,
+                ignored_rows: w.ignored_rows,
+                invalid_labels: w.invalid_labels,
+                non_finite_rows: w.non_finite_rows,
+                reserved: 0,
+            };
+            let outcome = cases::compare::Outcome {
+                summary,
+                rows,
+                gradient,
+            };
+            let case = cases::Case {
+                storage: [case.storage[0], case.storage[1], Storage::F32],
+                ..case
+            };
+            if let Err(why) = cases::compare::check(&case, &want, &outcome) {
+                panic!("{}: {} ({}): {why}", engine.describe(), case.name, case.why);
+            }
+            count += 1;
+        }
+    }
+    println!("select, weighted_cross_entropy: {count} cases");
+}
+
+/// A controller of the caller's: each row's share of the truth handed in through `kdr`.
+#[test]
+fn select_with_the_callers_own_share() {
+    let shares = [0.0, 0.2, 0.7, 1.0];
+    let (student, teacher) = inputs::logits(Kind::Normal, 4, 20, 20, 9);
+    let labels = [1, 5, 19, 0];
+    let batch = wgpu_distill::Batch::new(&student, &teacher, &labels, 20);
+    let config = wgpu_distill::Config {
+        selection: wgpu_distill::Selection::Kdr,
+        scope: Scope::Row,
+        ..Default::default()
+    };
+    for engine in engines() {
+        let mut stats = engine.row_stats(&config, &batch).expect("valid");
+        for (s, share) in stats.iter_mut().zip(shares) {
+            s.kdr = share;
+        }
+        let progress = wgpu_distill::Progress::new(0, 1);
+        let decisions = engine.select(&config, progress, &stats, 20).expect("valid");
+        for (row, (d, share)) in decisions.iter().zip(shares).enumerate() {
+            let (loss, _) =
+                reference::weighted_cross_entropy(&config, &batch, row, f64::from(share));
+            assert_eq!(d.result.tssr, share);
+            assert_close("loss", f64::from(d.result.loss), loss, 1e-5 * loss + 1e-6);
+        }
+    }
+}
