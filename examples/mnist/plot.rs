@@ -27,6 +27,7 @@ struct Line {
     name: String,
     colour: RGBColor,
     dashed: bool,
+    width: u32,
     points: Vec<(f64, f64)>, // step, value
 }
 
@@ -57,6 +58,8 @@ fn draw_svg(
             name: method.name.clone(),
             colour,
             dashed: false,
+            // Curves may coincide: the last is drawn thin over wide ones, so that all stay visible.
+            width: if index + 1 < methods.len() { 5 } else { 2 },
             points: mean(courses, index, percent),
         })
         .collect();
@@ -66,6 +69,7 @@ fn draw_svg(
         name: "the teacher".to_owned(),
         colour: GREY,
         dashed: true,
+        width: 2,
         points: vec![
             (0.0, 100.0 * teacher_accuracy),
             (steps, 100.0 * teacher_accuracy),
@@ -78,21 +82,32 @@ fn draw_svg(
             name: "KDR, likeness of student and teacher".to_owned(),
             colour: COLOURS[2],
             dashed: false,
+            width: 2,
             points: mean(courses, last, |point| point.kdr),
         },
         Line {
             name: "TSTR, share of the training gone".to_owned(),
             colour: GREY,
             dashed: true,
+            width: 2,
             points: mean(courses, last, |point| point.tstr),
         },
         Line {
             name: "TSSR, share of the label in the target".to_owned(),
             colour: COLOURS[3],
             dashed: false,
+            width: 2,
             points: mean(courses, last, |point| point.tssr),
         },
     ];
+
+    // 0 to 1, but a value outside must stand out rather than lie flat on the edge, where plotters would put it.
+    let shares = controls
+        .iter()
+        .flat_map(|line| &line.points)
+        .fold(0.0..1.0, |range: Range<f64>, &(_, value)| {
+            range.start.min(value)..range.end.max(value)
+        });
 
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
@@ -100,7 +115,7 @@ fn draw_svg(
         1 => "MNIST: students of one teacher, one seed".to_owned(),
         seeds => format!("MNIST: students of one teacher, mean of {seeds} seeds"),
     };
-    let page = root.titled(&title, (FONT, 26))?;
+    let page = root.margin(10, 0, 0, 0).titled(&title, (FONT, 26))?;
     let (upper, lower) = page.split_vertically(UPPER_HEIGHT);
     panel(
         &upper,
@@ -110,7 +125,7 @@ fn draw_svg(
         &accuracies,
     )?;
     let caption = format!("{}: what steers it", methods[last].name);
-    panel(&lower, &caption, steps, 0.0..1.0, &controls)?;
+    panel(&lower, &caption, steps, shares, &controls)?;
     root.present()?;
     Ok(())
 }
@@ -148,7 +163,7 @@ fn panel<B: DrawingBackend>(
         .light_line_style(TRANSPARENT)
         .draw()?;
     for line in lines {
-        let style = line.colour.stroke_width(2);
+        let style = line.colour.stroke_width(line.width);
         let points = line.points.iter().copied();
         let points = points.filter(|&(_, value)| value >= values.start);
         let drawn = if line.dashed {
@@ -194,6 +209,7 @@ fn accuracy_range(lines: &[Line], steps: f64, teacher: f64) -> Range<f64> {
     let (low, high) = settled.fold((teacher, teacher), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    let low = low.floor().max(0.0);
+    // Some room below, where the legend lies.
+    let low = (low - 0.3 * (high - low)).floor().max(0.0);
     low..(high + 0.05).ceil().max(low + 1.0)
 }

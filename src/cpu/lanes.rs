@@ -3,26 +3,6 @@
 pub(super) const LANES: usize = 16;
 pub(super) type Lanes = [f32; LANES];
 
-/// Applies `f` to every lane.
-#[inline(always)]
-pub(super) fn map(a: Lanes, f: impl Fn(f32) -> f32) -> Lanes {
-    let mut out = [0.0; LANES];
-    for i in 0..LANES {
-        out[i] = f(a[i]);
-    }
-    out
-}
-
-/// Applies `f` to every pair of lanes.
-#[inline(always)]
-pub(super) fn zip(a: Lanes, b: Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
-    let mut out = [0.0; LANES];
-    for i in 0..LANES {
-        out[i] = f(a[i], b[i]);
-    }
-    out
-}
-
 /// `a * b + c`, fused where the instruction set has it (calling the library's `fmaf` instead would be slow).
 #[inline(always)]
 pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -34,7 +14,7 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 pub(super) fn exp2<const FMA: bool>(x: f32) -> f32 {
     // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.max(-127.0);
+    let x = if x > -127.0 { x } else { -127.0 };
     let rounded = x + ROUND;
     let f = x - (rounded - ROUND);
     // (2^f - 1) / f on [-1/2, 1/2], fitted to minimise the relative error of 2^f (2e-9 before rounding).

@@ -9,7 +9,7 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::decide;
-use super::lanes::{LANES, Lanes, exp2, log2, map, mul_add, sum, zip};
+use super::lanes::{LANES, Lanes, exp2, log2, mul_add, sum};
 use crate::params::careful_bits;
 use crate::{Config, Decision, RowStats, Similarity, Values, flags};
 
@@ -60,20 +60,49 @@ fn block<'a>(values: Values<'a>, start: usize, n: usize, scratch: &'a mut Block)
     &scratch[..padded]
 }
 
+/// A block's lanes, one after the other.
 #[inline(always)]
-fn lanes(block: &[f32]) -> impl Iterator<Item = Lanes> + '_ {
-    block.as_chunks::<LANES>().0.iter().copied()
+fn chunks(block: &[f32]) -> std::slice::Iter<'_, Lanes> {
+    block.as_chunks().0.iter()
 }
+
+/// log2(e) over the temperatures, of student and teacher.
+#[inline(always)]
+fn exponents(config: &Config) -> (f32, f32) {
+    let of = |temperature: f32| (LOG2_E / f64::from(temperature)) as f32;
+    (
+        of(config.student_temperature),
+        of(config.teacher_temperature),
+    )
+}
+
+/// `2^((x - max) k)` of every value. A loop over slices, which compilers turn into vectors more surely than arrays of lanes.
+#[inline(always)]
+fn exp_block<const FMA: bool>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = exp2::<FMA>((x - max) * k);
+    }
+}
+
+// What a similarity needs summed in the first sweep.
+const OTHER: u8 = 0;
+const COSINE: u8 = 1;
+const BHATTACHARYYA: u8 = 2;
 
 /// The largest value and the largest magnitude (as bits) of a block.
 #[inline(always)]
 fn extremes(block: &[f32]) -> (f32, u32) {
     let mut max = [f32::MIN; LANES];
     let mut magnitude = [0u32; LANES];
-    for x in lanes(block) {
+    for x in chunks(block) {
         for i in 0..LANES {
             max[i] = if x[i] > max[i] { x[i] } else { max[i] };
-            magnitude[i] = magnitude[i].max(x[i].to_bits() & 0x7fff_ffff);
+            let bits = x[i].to_bits() & 0x7fff_ffff;
+            magnitude[i] = if bits > magnitude[i] {
+                bits
+            } else {
+                magnitude[i]
+            };
         }
     }
     let max = max.into_iter().fold(f32::MIN, f32::max);
@@ -164,56 +193,53 @@ impl Sums {
         self.teacher_max = teacher_max;
     }
 
-    /// Adds a block. `CAREFUL` where it holds padding, infinities, NaN or huge values.
+    /// Adds a block. `CAREFUL` where it holds padding, infinities, NaN or huge values; `SIMILARITY` is one of the constants above.
     #[inline(always)]
-    fn add<const FMA: bool, const CAREFUL: bool>(&mut self, s: &[f32], t: &[f32], row: &Row<'_>) {
-        let config = row.config;
-        let ks = (LOG2_E / f64::from(config.student_temperature)) as f32;
-        let kt = (LOG2_E / f64::from(config.teacher_temperature)) as f32;
+    fn add<const FMA: bool, const CAREFUL: bool, const SIMILARITY: u8>(
+        &mut self,
+        s: &[f32],
+        t: &[f32],
+        row: &Row<'_>,
+    ) {
+        let (ks, kt) = exponents(row.config);
         let (ms, mt) = (self.student_max, self.teacher_max);
+        let (mut es, mut et) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (es, et) = (&mut es[..s.len()], &mut et[..t.len()]);
+        exp_block::<FMA>(s, ms, ks, es);
+        exp_block::<FMA>(t, mt, kt, et);
         let zero = [0.0; LANES];
-        let [mut zs, mut zt, mut difference, mut moment] = [zero; 4];
-        let [mut cross, mut ss, mut tt, mut offset, mut masked] = [zero; 5];
-        let cosine = config.similarity == Similarity::Cosine;
-        let bhattacharyya = config.similarity == Similarity::Bhattacharyya;
-        let smoothing = config.label_smoothing > 0.0;
-        for (s, t) in lanes(s).zip(lanes(t)) {
-            let mut ds = map(s, |s| (s - ms) * ks);
-            let mut dt = map(t, |t| (t - mt) * kt);
-            let mut hidden = zero;
-            if CAREFUL {
-                // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
-                hidden = map(s, |s| if s == f32::NEG_INFINITY { 1.0 } else { 0.0 });
-                ds = map(ds, |d| if d > f32::MIN { d } else { f32::MIN });
-                dt = map(dt, |d| if d > -1e4 { d } else { -1e4 });
-            }
-            let es = map(ds, exp2::<FMA>);
-            let et = map(dt, exp2::<FMA>);
-            zs = zip(zs, es, |a, b| a + b);
-            zt = zip(zt, et, |a, b| a + b);
-            let mut seen = et;
-            if CAREFUL {
-                seen = zip(et, hidden, |e, h| if h > 0.0 { 0.0 } else { e });
-                masked = zip(masked, zip(et, seen, |e, v| e - v), |a, b| a + b);
-                ds = zip(ds, hidden, |d, h| if h > 0.0 { 0.0 } else { d });
-            }
+        let [mut zs, mut zt, mut difference, mut moment, mut masked] = [zero; 5];
+        let [mut cross, mut ss, mut tt] = [zero; 3];
+        for (((s, t), es), et) in chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et)) {
             for i in 0..LANES {
-                difference[i] = mul_add::<FMA>(seen[i], dt[i] - ds[i], difference[i]);
-                moment[i] = mul_add::<FMA>(seen[i], dt[i], moment[i]);
+                zs[i] += es[i];
+                zt[i] += et[i];
+                let mut ds = (s[i] - ms) * ks;
+                let mut dt = (t[i] - mt) * kt;
+                let mut seen = et[i];
+                if CAREFUL {
+                    // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
+                    let hidden = s[i] == f32::NEG_INFINITY;
+                    masked[i] += if hidden { et[i] } else { 0.0 };
+                    seen = if hidden { 0.0 } else { et[i] };
+                    ds = if ds > f32::MIN { ds } else { f32::MIN };
+                    ds = if hidden { 0.0 } else { ds };
+                    dt = if dt > -1e4 { dt } else { -1e4 };
+                }
+                difference[i] = mul_add::<FMA>(seen, dt - ds, difference[i]);
+                moment[i] = mul_add::<FMA>(seen, dt, moment[i]);
             }
-            if cosine {
+            if SIMILARITY == COSINE {
                 for i in 0..LANES {
                     cross[i] = mul_add::<FMA>(es[i], et[i], cross[i]);
                     ss[i] = mul_add::<FMA>(es[i], es[i], ss[i]);
                     tt[i] = mul_add::<FMA>(et[i], et[i], tt[i]);
                 }
             }
-            if bhattacharyya {
-                let h = zip(es, et, |a, b| (a * b).sqrt());
-                cross = zip(cross, h, |a, b| a + b);
-            }
-            if smoothing {
-                offset = zip(offset, ds, |a, b| a + b);
+            if SIMILARITY == BHATTACHARYYA {
+                for i in 0..LANES {
+                    cross[i] += (es[i] * et[i]).sqrt();
+                }
             }
         }
         self.zs += sum(zs);
@@ -223,8 +249,35 @@ impl Sums {
         self.cross += sum(cross);
         self.student_square += sum(ss);
         self.teacher_square += sum(tt);
-        self.offset += sum(offset) * LN_2;
         self.masked_mass += sum(masked);
+        if row.config.label_smoothing > 0.0 {
+            let mut offset = zero;
+            for s in chunks(s) {
+                for i in 0..LANES {
+                    offset[i] += if s[i] > f32::NEG_INFINITY {
+                        s[i] - ms
+                    } else {
+                        0.0
+                    };
+                }
+            }
+            self.offset += sum(offset) / f64::from(row.config.student_temperature);
+        }
+    }
+
+    /// `add` for the configured similarity.
+    #[inline(always)]
+    fn add_any<const FMA: bool, const CAREFUL: bool>(
+        &mut self,
+        s: &[f32],
+        t: &[f32],
+        row: &Row<'_>,
+    ) {
+        match row.config.similarity {
+            Similarity::Cosine => self.add::<FMA, CAREFUL, COSINE>(s, t, row),
+            Similarity::Bhattacharyya => self.add::<FMA, CAREFUL, BHATTACHARYYA>(s, t, row),
+            _ => self.add::<FMA, CAREFUL, OTHER>(s, t, row),
+        }
     }
 }
 
@@ -254,11 +307,11 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
         sums.rescale(s_max, t_max, row.config);
         if s_magnitude.max(t_magnitude) < careful_from {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
-            sums.add::<FMA, false>(s, t, row);
+            sums.add_any::<FMA, false>(s, t, row);
         } else {
             sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
             sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
-            sums.add::<FMA, true>(s, t, row);
+            sums.add_any::<FMA, true>(s, t, row);
         }
         sums.offset_count += n as f64;
     }
@@ -302,39 +355,49 @@ fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats) -> f64 {
     let classes = row.student.len();
     let jensen_shannon = row.config.similarity == Similarity::JensenShannon;
     let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let (ks, kt) = exponents(row.config);
     let (inv_zs, inv_zt) = (1.0 / stats.student_sum, 1.0 / stats.teacher_sum);
-    let ks = (LOG2_E / f64::from(row.config.student_temperature)) as f32;
-    let kt = (LOG2_E / f64::from(row.config.teacher_temperature)) as f32;
+    let (mut p_scratch, mut q_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut total = 0.0;
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
         let s = block(row.student, start, n, &mut s_scratch);
         let t = block(row.teacher, start, n, &mut t_scratch);
-        let mut acc = [0.0; LANES];
-        for (s, t) in lanes(s).zip(lanes(t)) {
-            let p = map(s, |s| exp2::<FMA>((s - stats.student_max) * ks) * inv_zs);
-            let q = map(t, |t| exp2::<FMA>((t - stats.teacher_max) * kt) * inv_zt);
-            if jensen_shannon {
-                for i in 0..LANES {
-                    // Ratios to the mean keep the error of equal rows at rounding: log2(1) = 0.
-                    // Subnormal probabilities are too small to matter and would break log2.
-                    let scale = 2.0 / (p[i] + q[i]).max(f32::MIN_POSITIVE);
-                    let (rp, rq) = (p[i] * scale, q[i] * scale);
-                    let term = |x: f32, r: f32| {
-                        let l = x * log2::<FMA>(r.max(f32::MIN_POSITIVE));
-                        if x > f32::MIN_POSITIVE { l } else { 0.0 }
-                    };
-                    acc[i] += term(p[i], rp) + term(q[i], rq);
-                }
+        let (p, q) = (&mut p_scratch[..s.len()], &mut q_scratch[..t.len()]);
+        exp_block::<FMA>(s, stats.student_max, ks, p);
+        exp_block::<FMA>(t, stats.teacher_max, kt, q);
+        let terms = &mut s_scratch[..p.len()];
+        for ((term, p), q) in terms.iter_mut().zip(&*p).zip(&*q) {
+            let (p, q) = (p * inv_zs, q * inv_zt);
+            *term = if jensen_shannon {
+                divergence::<FMA>(p, q)
+            } else if p < q {
+                p
             } else {
-                acc = zip(acc, zip(p, q, |p, q| if p < q { p } else { q }), |a, b| {
-                    a + b
-                });
+                q
+            };
+        }
+        let mut acc = [0.0; LANES];
+        for term in chunks(terms) {
+            for i in 0..LANES {
+                acc[i] += term[i];
             }
         }
         total += sum(acc);
     }
     total
+}
+
+/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. Ratios to the mean keep the error of equal rows at rounding: log2(1) = 0.
+/// Subnormal probabilities are too small to matter and would break log2.
+#[inline(always)]
+fn divergence<const FMA: bool>(p: f32, q: f32) -> f32 {
+    let tiny = f32::MIN_POSITIVE;
+    let scale = 2.0 / if p + q > tiny { p + q } else { tiny };
+    let (rp, rq) = (p * scale, q * scale);
+    let lp = p * log2::<FMA>(if rp > tiny { rp } else { tiny });
+    let lq = q * log2::<FMA>(if rq > tiny { rq } else { tiny });
+    (if p > tiny { lp } else { 0.0 }) + (if q > tiny { lq } else { 0.0 })
 }
 
 /// Apply: one row of the gradient.
@@ -349,58 +412,46 @@ pub(super) fn apply<const FMA: bool>(row: &Row<'_>, decision: &Decision, gradien
     if result & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
         return fill(gradient, f32::NAN);
     }
-    let ks = (LOG2_E / f64::from(row.config.student_temperature)) as f32;
-    let kt = (LOG2_E / f64::from(row.config.teacher_temperature)) as f32;
-    let d = decision;
     let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut out_scratch = [0.0; BLOCK];
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let s = block(row.student, start, n, &mut s_scratch);
-        let t = block(row.teacher, start, n, &mut t_scratch);
-        let one = |s: Lanes, t: Lanes| {
-            let es = map(s, |s| exp2::<FMA>((s - d.student_max) * ks));
-            let et = map(t, |t| exp2::<FMA>((t - d.teacher_max) * kt));
-            zip(es, et, |es, et| {
-                mul_add::<FMA>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share
-            })
+        let s = &block(row.student, start, n, &mut s_scratch)[..n];
+        let t = &block(row.teacher, start, n, &mut t_scratch)[..n];
+        let out = match &mut gradient {
+            RowMut::F32(g) => &mut g[start..start + n],
+            RowMut::F16(_) | RowMut::Bf16(_) => &mut out_scratch[..n],
         };
-        let label = (d.label as usize).wrapping_sub(start);
-        if let RowMut::F32(g) = &mut gradient {
-            let g = &mut g[start..start + n];
-            let (whole, rest) = g.as_chunks_mut::<LANES>();
-            for ((o, s), t) in whole.iter_mut().zip(lanes(s)).zip(lanes(t)) {
-                *o = one(s, t);
-            }
-            if !rest.is_empty() {
-                let last = s.len() - LANES;
-                let tail = one(
-                    s[last..].try_into().expect("padded to lanes"),
-                    t[last..].try_into().expect("padded to lanes"),
-                );
-                rest.copy_from_slice(&tail[..rest.len()]);
-            }
-            if label < n {
-                g[label] -= d.label_share;
-            }
-            continue;
-        }
-        let out = &mut out_scratch[..s.len()];
-        for ((o, s), t) in out.as_chunks_mut().0.iter_mut().zip(lanes(s)).zip(lanes(t)) {
-            *o = one(s, t);
-        }
+        grad_block::<FMA>(s, t, decision, exponents(row.config), out);
+        let label = (decision.label as usize).wrapping_sub(start);
         if label < n {
-            out[label] -= d.label_share;
+            out[label] -= decision.label_share;
         }
         match &mut gradient {
-            RowMut::F32(_) => unreachable!("handled above"),
-            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&out[..n]),
+            RowMut::F32(_) => {}
+            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&out_scratch[..n]),
             RowMut::Bf16(g) => {
-                for (o, x) in g[start..start + n].iter_mut().zip(out.iter()) {
+                for (o, x) in g[start..start + n].iter_mut().zip(&out_scratch) {
                     *o = bf16::from_bits(round_to_bf16(x.to_bits()));
                 }
             }
         }
+    }
+}
+
+/// The gradient of a block, all but the label's share.
+#[inline(always)]
+fn grad_block<const FMA: bool>(
+    s: &[f32],
+    t: &[f32],
+    d: &Decision,
+    (ks, kt): (f32, f32),
+    out: &mut [f32],
+) {
+    for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
+        let es = exp2::<FMA>((s - d.student_max) * ks);
+        let et = exp2::<FMA>((t - d.teacher_max) * kt);
+        *o = mul_add::<FMA>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share;
     }
 }
 

@@ -1,0 +1,138 @@
+//! The whole method, logits to gradient, at the shapes that people train with.
+//!
+//! `cargo bench --bench distill` measures the CPU path and, if there is one, the GPU; `WGPU_DISTILL_ADAPTER=NAME` another adapter.
+//! `WGPU_DISTILL_SHAPES=large` adds the shapes for hardware. Every answer is compared with the f64 reference first.
+//! GPU times are the device's own time stamps. At the end stands a table: median, GB/s by the byte model (both rows read once, the
+//! gradient written once, whatever the kernel really moves), the share of a plain copy's bandwidth on the same device in the same run, and the plan.
+
+mod work;
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use wgpu_distill::{Engine, Storage};
+use work::{Runner, Work};
+
+const SMALL: &[(usize, usize)] = &[
+    (128, 10),
+    (4096, 100),
+    (4096, 1000),
+    (1024, 32_000),
+    (256, 128_256),
+];
+const LARGE: &[(usize, usize)] = &[
+    (32_768, 1024),
+    (32_768, 4096),
+    (8192, 32_000),
+    (4096, 32_768),
+    (4096, 65_536),
+    (8192, 128_256),
+    (16_384, 131_072),
+];
+
+fn engines() -> Vec<(String, Engine)> {
+    let mut list = vec![("cpu".to_owned(), Engine::cpu())];
+    let gpu = match std::env::var("WGPU_DISTILL_ADAPTER") {
+        Ok(name) => work::engine(&name),
+        Err(_) => Engine::auto(),
+    };
+    if let Engine::Gpu(gpu) = &gpu {
+        list.push((gpu.device().adapter_info().name, Engine::Gpu(gpu.clone())));
+    }
+    list
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let large = std::env::var("WGPU_DISTILL_SHAPES").is_ok_and(|s| s == "large");
+    let shapes = SMALL.iter().chain(if large { LARGE } else { &[] });
+    let mut table = Vec::new();
+    for (name, engine) in engines() {
+        println!("{name}: {}", engine.describe());
+        for &(rows, classes) in shapes.clone() {
+            for storage in Storage::ALL {
+                measure(
+                    &mut criterion,
+                    &name,
+                    &engine,
+                    (rows, classes),
+                    storage,
+                    &mut table,
+                );
+            }
+        }
+    }
+    if !table.is_empty() {
+        println!(
+            "\n| engine | rows x classes | storage | median ms | clock ms | GB/s | of copy | plan |"
+        );
+        println!("|---|---|---|---|---|---|---|---|");
+        table.iter().for_each(|line| println!("{line}"));
+    }
+    criterion.final_summary();
+}
+
+fn measure(
+    criterion: &mut Criterion,
+    name: &str,
+    engine: &Engine,
+    (rows, classes): (usize, usize),
+    storage: Storage,
+    table: &mut Vec<String>,
+) {
+    let mut group = criterion.benchmark_group(format!("distill/{name}"));
+    let id = BenchmarkId::new(format!("{rows}x{classes}"), storage.name());
+    let mut times = Vec::new();
+    let mut ready: Option<(Work, Runner)> = None;
+    group.throughput(Throughput::Bytes(
+        (3 * storage.bytes() * rows * classes) as u64,
+    ));
+    group.bench_function(id, |bencher| {
+        // Made on first use: a filter on the command line may leave this shape out.
+        let (work, runner) = ready.get_or_insert_with(|| {
+            let work = Work::new(rows, classes, storage, 1);
+            let mut runner = Runner::new(engine, &work);
+            runner.check(&work);
+            (work, runner)
+        });
+        bencher.iter_custom(|n| {
+            let mut total = Duration::ZERO;
+            for _ in 0..n {
+                let time = runner.time(work);
+                times.push(time);
+                total += time.0;
+            }
+            total
+        });
+    });
+    group.finish();
+    let Some((work, mut runner)) = ready else {
+        return;
+    };
+    let copy = runner.copy_bandwidth();
+    let median = |pick: fn(&(Duration, Duration)) -> Duration| {
+        let mut all: Vec<Duration> = times.iter().map(pick).collect();
+        all.sort();
+        all[all.len() / 2].as_secs_f64()
+    };
+    let (device, clock) = (median(|t| t.0), median(|t| t.1));
+    let rate = work.model_bytes() as f64 / device;
+    let mut plan = runner.plan();
+    if let Runner::Gpu(gpu) = &runner {
+        let mut costs: Vec<Duration> = (0..50).map(|_| gpu.encoding()).collect();
+        costs.sort();
+        plan += &format!("; encoding {:.0} us", 1e6 * costs[25].as_secs_f64());
+    }
+    table.push(format!(
+        "| {name} | {rows} x {classes} | {} | {:.3} | {:.3} | {:.1} | {:.0} % | {plan} |",
+        storage.name(),
+        1e3 * device,
+        1e3 * clock,
+        rate / 1e9,
+        100.0 * rate / copy
+    ));
+}
