@@ -1,5 +1,7 @@
 //! What is refused: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
 
+use std::sync::OnceLock;
+
 use wgpu_distill::cpu::GradientMut;
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
@@ -17,8 +19,13 @@ mod extremes;
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 const MOST_CLASSES: u64 = 1 << 28;
 
-/// The GPU under test, unless the environment says to go without.
+/// The GPU under test, unless the environment says to go without. All tests share it.
 fn gpu() -> Option<Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    GPU.get_or_init(find).clone()
+}
+
+fn find() -> Option<Gpu> {
     if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
         println!("skipped by WGPU_DISTILL_SKIP_GPU");
         return None;

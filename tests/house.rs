@@ -269,18 +269,20 @@ fn files_are_short() {
 #[test]
 fn no_file_names_a_place_of_somebodys_machine() {
     // In pieces, so that this file does not name them itself.
-    let places = [
-        ["/wo", "rk/"],
-        ["registry", "/src"],
-        ["/ro", "ot/"],
-        ["/ho", "me/"],
-    ]
-    .map(|p| p.concat());
+    let roots = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"]].map(|p| p.concat());
+    let registry = ["registry", "/src"].concat();
+    // A folder of ours may have such a name; a path that starts there has nothing before it.
+    let starts = |line: &str, place: &str| {
+        line.match_indices(place).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            before.is_none_or(|c| !c.is_alphanumeric() && !"_-.".contains(c))
+        })
+    };
     let mut wrong = Vec::new();
     for (name, text) in texts() {
         for (i, line) in text.lines().enumerate() {
-            for place in places.iter().filter(|place| line.contains(place.as_str())) {
-                wrong.push(format!("{name}:{}: {place}", i + 1));
+            if line.contains(&registry) || roots.iter().any(|place| starts(line, place)) {
+                wrong.push(format!("{name}:{}: {}", i + 1, line.trim()));
             }
         }
     }

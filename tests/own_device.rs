@@ -31,7 +31,12 @@ impl App {
         let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-        let is_it = |a: &wgpu::Adapter| a.get_info().name.to_lowercase().contains(&name);
+        let is_it = |a: &wgpu::Adapter| {
+            a.get_info()
+                .name
+                .to_lowercase()
+                .contains(&name.to_lowercase())
+        };
         let Some(adapter) = found.into_iter().find(is_it) else {
             panic!("no adapter `{name}`; set WGPU_DISTILL_SKIP_GPU to go without");
         };

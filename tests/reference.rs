@@ -276,16 +276,15 @@ fn reference_select_equals_autograd() {
     assert_eq!(selections.len(), Selection::ALL.len(), "every selection");
 }
 
-/// llvmpipe; without it the tests fail, unless the environment says that they shall go without.
+/// The GPU under test; without it the tests fail, unless the environment says to go without.
 fn gpu() -> Option<Gpu> {
     if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
         println!("skipped by WGPU_DISTILL_SKIP_GPU");
         return None;
     }
-    match pollster::block_on(Gpu::named("llvmpipe")) {
-        Ok(gpu) => Some(gpu),
-        Err(e) => panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without"),
-    }
+    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
+    let gpu = pollster::block_on(Gpu::named(&name));
+    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
 }
 
 /// The CPU path by every instruction set.

@@ -195,22 +195,21 @@ def run_shape(shape, storage, listed, ours, options, copies):
         except Exception as error:  # a compiler that is missing, memory that did not suffice: said, and the others go on
             left_out(system.name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
-    answer = None
-    if ours:
+    answers, ours_calls = {}, {}
+    for name, binary in ours.items():
         try:
-            answer = ours.ask(rows, classes, storage, seed, 2)
+            answer = binary.ask(rows, classes, storage, seed, 2)
             compare(answer["loss"], None, expected_loss(peers.distill_loss, student, teacher, labels), None, storage, 2e-5)
-            ours_calls = calls_for(answer["times_ms"][-1], options.slice_ms)
+            answers[name], ours_calls[name] = answer, calls_for(answer["times_ms"][-1], options.slice_ms)
         except Wrong as error:
-            left_out(answer["system"], f"WRONG: {error}", wrong=True)
-            answer = None
+            left_out(name, f"WRONG: {error}", wrong=True)
         except (Refused, Failed) as error:
-            left_out(OURS, str(error), wrong=isinstance(error, Failed))
-            answer = None
+            left_out(name, str(error), wrong=isinstance(error, Failed))
 
     copy, copy_bytes = copy_run(device)
     times = {name: [] for name in runs}
-    ours_times, names = [], ["copy", *runs, *([OURS] if answer else [])]
+    times |= {name: [] for name in answers}
+    names = ["copy", *runs, *answers]
     gc.collect()
     gc.disable()
     for round in range(options.rounds):
@@ -219,18 +218,18 @@ def run_shape(shape, storage, listed, ours, options, copies):
             time.sleep(0.02)  # the last one's idle threads stop spinning
             if name == "copy":
                 copies.setdefault("torch", []).extend(copy_bytes / (ms * 1e6) for ms in turn(copy, device, 3))
-            elif name == OURS and answer:
+            elif name in answers:
                 if device == "cuda":
                     torch.cuda.empty_cache()  # the other process needs room, too
                 try:
-                    got = ours.ask(rows, classes, storage, seed, ours_calls + 1)
+                    got = ours[name].ask(rows, classes, storage, seed, ours_calls[name] + 1)
                 except (Refused, Failed) as error:
-                    left_out(OURS, str(error), wrong=True)
-                    answer, ours_times = None, []
+                    left_out(name, str(error), wrong=True)
+                    del answers[name]
                     continue
-                ours_times += got["times_ms"][1:]
+                times[name] += got["times_ms"][1:]
                 if got.get("copy_gb_s"):
-                    copies.setdefault(OURS, []).append(got["copy_gb_s"])
+                    copies.setdefault(name, []).append(got["copy_gb_s"])
             elif name in runs:
                 run, calls = runs[name]
                 try:
@@ -243,9 +242,11 @@ def run_shape(shape, storage, listed, ours, options, copies):
     same = {system.name: system.same_loss for system in listed}
     for name in runs:
         results.append({**base, "system": name, "same_loss": same[name], "times_ms": times[name]})
-    if answer:
-        results.append({**base, "system": answer["system"], "same_loss": True, "times_ms": ours_times, "plan": answer["plan"], "loss": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
-    ours_median = statistics.median(ours_times) if ours_times else None
+    for name, answer in answers.items():
+        results.append({**base, "system": answer["system"], "same_loss": True, "times_ms": times[name], "plan": answer["plan"], "loss": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
+    # Ratios are to the first engine that was asked for.
+    first = next(iter(ours), None)
+    ours_median = statistics.median(times[first]) if first in answers else None
     for r in results:
         if "times_ms" in r:
             r["median_ms"], r["min_ms"] = statistics.median(r["times_ms"]), min(r["times_ms"])
@@ -268,7 +269,7 @@ def parse():
     parser.add_argument("--storage", choices=list(BYTES), action="append", help="may be repeated; default: both")
     parser.add_argument("--systems", help="comma-separated parts of names; default: all that are there")
     parser.add_argument("--ours", metavar="PATH", help="bench binary of the crate, asked over stdin and stdout")
-    parser.add_argument("--engine", help="engine for the binary; default: cpu, or the name of the CUDA device")
+    parser.add_argument("--engine", action="append", help="engine for the binary, may be repeated; default: cpu, or the name of the CUDA device")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slice-ms", type=float, default=200, help="how long a system's turn lasts, about")
     parser.add_argument("--threads", type=int, help="use this many cores, all systems alike; default: those that are there")
@@ -305,23 +306,23 @@ def main():
                 print(f"  {system.name}: left out, {why}", flush=True)
                 results.append({"rows": 6, "classes": 131, "storage": storage, "system": system.name, "skipped": why, "wrong": isinstance(error, Wrong)})
 
-    engine = options.engine or ("cpu" if options.device == "cpu" else torch.cuda.get_device_name(0))
-    ours = Ours(options.ours, engine) if options.ours else None
+    engines = options.engine or ["cpu" if options.device == "cpu" else torch.cuda.get_device_name(0)]
+    ours = {f"{OURS} {engine}": Ours(options.ours, engine) for engine in engines} if options.ours else {}
     try:
         for shape in options.shape or SHAPES[options.device]:
             for storage in storages:
                 print(f"{shape[0]} x {shape[1]}, {storage}", flush=True)
                 results += run_shape(shape, storage, trusted[storage], ours, options, copies)
     finally:
-        if ours:
-            ours.close()
+        for binary in ours.values():
+            binary.close()
 
     # One yardstick for all: what the best of the copies reached, the peers' or the one that the binary measured on its side.
     copies = {who: statistics.median(figures) for who, figures in copies.items()}
     for r in results:
         if "gb_s" in r:
             r["share"] = r["gb_s"] / max(copies.values())
-    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "step": peers.STEP, "total": peers.TOTAL, "compile_mode": options.compile_mode, "engine": engine if ours else None}
+    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "step": peers.STEP, "total": peers.TOTAL, "compile_mode": options.compile_mode, "engines": engines if ours else None}
     record = {"machine": report.machine(options.device), "settings": settings, "copy_gb_s": copies, "absent": absent, "results": results}
     print("\n" + report.table(record))
     if options.record != "none":

@@ -54,7 +54,7 @@ pub struct Options {
     )]
     pub teacher: Vec<usize>,
 
-    /// Warp the students' digits too, as the teacher's always are: every method gains, and the teacher has less to add
+    /// Warp the students' digits too, as the teacher's always are: every method gains by it, labels only the most: at the other defaults it is then ahead of all with a teacher
     #[arg(long)]
     pub warp: bool,
 

@@ -194,9 +194,10 @@ fn two_devices_do_not_mix() {
         let threads = [&first, &second].map(|app| scope.spawn(move || run(app)));
         threads.map(|t| t.join().expect("no panic"))
     });
-    for n in 0..8 {
-        Work::new(n).check(&format!("work {n}"), &results[0][n]);
-        assert_eq!(results[0][n], results[1][n], "work {n} on two devices");
+    let [one, other] = results;
+    for (n, (one, other)) in one.iter().zip(&other).enumerate() {
+        Work::new(n).check(&format!("work {n}"), one);
+        assert_eq!(one, other, "work {n} on two devices");
     }
     first.is_silent();
     second.is_silent();

@@ -7,8 +7,10 @@ use crate::close;
 const ONCE: TemperatureScaling = TemperatureScaling::None;
 const SQUARED: TemperatureScaling = TemperatureScaling::Squared;
 
-/// Shapes of the difference tests: name, classes, temperatures of student and teacher, smoothing, scaling, and what logits are multiplied by.
-const SLOPES: [(&str, usize, [f32; 2], f32, TemperatureScaling, f32); 6] = [
+/// Name, classes, temperatures of student and teacher, smoothing, scaling, and what logits are multiplied by.
+type Shape = (&'static str, usize, [f32; 2], f32, TemperatureScaling, f32);
+
+const SLOPES: [Shape; 6] = [
     // Nothing but the two cross-entropies.
     ("bare", 5, [1.0, 1.0], 0.0, ONCE, 1.0),
     // Temperatures that differ must not be swapped.
