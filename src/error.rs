@@ -126,6 +126,11 @@ pub enum Error {
         /// Classes of the gradient.
         got: usize,
     },
+    /// A plan made for other buffers, shapes or choices than it is used with.
+    #[error(
+        "the plan was made for another problem; make one for these buffers and this config with `Gpu::plan`"
+    )]
+    PlanMismatch,
     /// A workspace made for a smaller plan.
     #[error("the workspace is too small, this plan needs one of {needed} bytes made for it")]
     WorkspaceTooSmall {

@@ -1,4 +1,4 @@
-// One dispatch's parameters. Its twin is src/gpu/params.rs; a test compares the layouts.
+// One dispatch's parameters. Its twin is src/params.rs; a test compares the layouts.
 
 struct Params {
     rows: u32,              // in this chunk

@@ -1,4 +1,4 @@
-// What crosses a kernel's border. The twins of these structs are in src/results.rs and src/gpu/params.rs; a test compares the layouts.
+// What crosses a kernel's border. The twins of these structs are in src/results.rs and src/params.rs; a test compares the layouts.
 
 const IGNORED: u32 = 1u;
 const INVALID_LABEL: u32 = 2u;

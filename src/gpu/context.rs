@@ -160,6 +160,8 @@ fn limits_of(device: &wgpu::Device) -> Limits {
     let usable = subgroup && min.is_power_of_two() && max.is_power_of_two() && min <= max;
     Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
+        buffer_bytes: limits.max_buffer_size,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
         offset_alignment: u64::from(limits.min_storage_buffer_offset_alignment.max(16)),
         workgroup_invocations: limits
             .max_compute_invocations_per_workgroup

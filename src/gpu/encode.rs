@@ -123,7 +123,7 @@ impl<'a> Region<'a> {
             });
         }
         // Bindings are whole 32-bit words: an odd number of 16-bit elements needs one more.
-        let needed = self.end.next_multiple_of(4);
+        let needed = self.end.checked_next_multiple_of(4).unwrap_or(u64::MAX);
         if needed > self.buffer.size() {
             return Err(Error::BufferTooSmall {
                 name: self.name,
@@ -243,7 +243,7 @@ impl Gpu {
     /// [`encode`](Self::encode) with a plan of the caller's, made for the same problem.
     ///
     /// # Errors
-    /// Those of `encode`, and [`Error::WorkspaceTooSmall`].
+    /// Those of `encode`, [`Error::PlanMismatch`] and [`Error::WorkspaceTooSmall`].
     #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
     pub fn encode_plan(
         &self,
@@ -257,7 +257,9 @@ impl Gpu {
     ) -> Result<()> {
         validate::config(config)?;
         validate::progress(progress)?;
-        problem(config, batch, outputs)?;
+        if !plan.is_for(config, &problem(config, batch, outputs)?) {
+            return Err(Error::PlanMismatch);
+        }
         let made;
         let workspace = match workspace {
             Some(workspace) if workspace.fits(plan) => workspace,

@@ -29,11 +29,8 @@ pub(super) fn filled(
     let mut view = buffer
         .slice(..)
         .get_mapped_range_mut()
-        .map_err(|e| Error::OutOfMemory {
-            name,
-            bytes: size,
-            reason: e.to_string(),
-        })?;
+        // Memory that a living device lacks is reported through an error scope; what is left is a device that is gone.
+        .map_err(|e| Error::DeviceLost(format!("no memory of `{name}` could be mapped: {e}")))?;
     view.slice(..bytes.len()).copy_from_slice(bytes);
     drop(view);
     buffer.unmap();

@@ -271,6 +271,7 @@ fn any_limits() -> impl Strategy<Value = Limits> {
             workgroups,
             subgroup: subgroup.filter(|(_, max)| *max <= 1 << invocations),
             software,
+            ..Limits::DEFAULT
         },
     )
 }

@@ -2,43 +2,16 @@
 //!
 //! A plan is a pure function of the problem and the device's limits. It knows no device, so it is tested on invented ones.
 
+mod limits;
+
 use std::fmt;
 use std::ops::Range;
 
+pub use limits::Limits;
+use limits::{check_limits, check_workgroup, lanes_and_workgroup};
+
 use crate::shader::{Access, Kernel, Variant};
-use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Storage};
-
-/// What of a device concerns planning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limits {
-    /// Bytes of one storage binding.
-    pub binding_bytes: u64,
-    /// Bytes that a binding's offset must be a multiple of.
-    pub offset_alignment: u64,
-    /// Invocations of a workgroup.
-    pub workgroup_invocations: u32,
-    /// Bytes of workgroup memory.
-    pub workgroup_bytes: u32,
-    /// Workgroups of a dispatch in one dimension.
-    pub workgroups: u32,
-    /// Smallest and largest subgroup, where subgroup operations may be used.
-    pub subgroup: Option<(u32, u32)>,
-    /// A software adapter, where barriers are dear and a few lanes fill a core.
-    pub software: bool,
-}
-
-impl Limits {
-    /// WebGPU's default limits, which every device has, on hardware without subgroup operations.
-    pub const DEFAULT: Self = Self {
-        binding_bytes: 128 << 20,
-        offset_alignment: 256,
-        workgroup_invocations: 256,
-        workgroup_bytes: 16 << 10,
-        workgroups: 65_535,
-        subgroup: None,
-        software: false,
-    };
-}
+use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, Storage, validate};
 
 /// A matrix `[rows, classes]` in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,13 +27,15 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Bytes from the buffer's start to the end of the last row.
+    /// Bytes from the buffer's start to the end of the last row; `u64::MAX` where that overflows.
     pub fn end(&self, rows: usize, classes: usize) -> u64 {
         if rows == 0 {
             return self.offset;
         }
-        let elements = (rows as u64 - 1) * self.row_stride as u64 + classes as u64;
-        self.offset + elements * self.storage.bytes() as u64
+        let before = (rows as u64 - 1).saturating_mul(self.row_stride as u64);
+        let elements = before.saturating_add(classes as u64);
+        let bytes = elements.saturating_mul(self.storage.bytes() as u64);
+        self.offset.saturating_add(bytes)
     }
 
     /// Whether every row starts at a multiple of four elements and the last one may be read up to one.
@@ -113,6 +88,28 @@ pub struct Chunk {
     pub row_workgroups: u32,
 }
 
+/// What of a configuration is built into a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Choices {
+    similarity: Similarity,
+    smoothing: bool,
+    accumulate: bool,
+    two_phase: bool,
+    counts_rows: bool,
+}
+
+impl Choices {
+    fn of(config: &Config) -> Self {
+        Self {
+            similarity: config.similarity,
+            smoothing: config.label_smoothing > 0.0,
+            accumulate: config.grad_write == GradWrite::Accumulate,
+            two_phase: config.scope == Scope::Batch,
+            counts_rows: config.reduction == Reduction::Mean,
+        }
+    }
+}
+
 /// What will be dispatched. Ask for one with [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan), print it with `{}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -128,6 +125,8 @@ pub struct Plan {
     pub count_labels: u32,
     /// Whether `valid_rows` is dispatched first.
     pub counts_first: bool,
+    problem: Problem,
+    choices: Choices,
 }
 
 /// Batches up to this size count their valid labels in every workgroup.
@@ -142,40 +141,6 @@ pub(crate) const SUMMARY_BYTES: u64 = 32;
 
 /// Workgroups that leave a partial sum each; more rows are looped over.
 const MOST_WORKGROUPS: u32 = 4096;
-
-/// Lanes of a row and size of a workgroup.
-fn lanes_and_workgroup(classes: usize, limits: &Limits) -> (u32, u32, Option<u32>) {
-    let units = classes.div_ceil(4).next_power_of_two();
-    let units = u32::try_from(units).unwrap_or(u32::MAX).max(1);
-    let cap = limits.workgroup_invocations;
-    if let Some((min, max)) = limits.subgroup {
-        // A workgroup must hold whole subgroups of any size that the device may choose.
-        let smallest = max.max(min).min(cap);
-        if limits.software {
-            return (units.min(min), smallest, Some(min));
-        }
-        // Up to eight units a lane, a row stays within a subgroup and needs no barrier.
-        if units <= 8 * min {
-            return (
-                (units / 4).clamp(1, min),
-                128.max(smallest).min(cap),
-                Some(min),
-            );
-        }
-        let wanted = (units / 8).next_power_of_two().clamp(128, 1024);
-        let size = wanted.max(smallest).min(cap);
-        return (size, size, Some(min));
-    }
-    if limits.software {
-        let lanes = units.min(16);
-        return (lanes, 16.min(cap), None);
-    }
-    if units <= 128 {
-        return ((units / 4).clamp(1, 16), 64.min(cap), None);
-    }
-    let size = (units / 8).next_power_of_two().clamp(64, 256).min(cap);
-    (size, size, None)
-}
 
 impl Plan {
     /// The plan for a problem on a device with these limits.
@@ -201,6 +166,7 @@ impl Plan {
         subgroup_min: Option<u32>,
     ) -> Result<Self> {
         let p = problem;
+        check_limits(limits)?;
         let matrices = [Some(p.student), Some(p.teacher), p.gradient];
         let matrices = || matrices.into_iter().flatten();
         let access = if matrices().all(|m| m.takes_vec4(p.rows, p.classes)) {
@@ -208,22 +174,29 @@ impl Plan {
         } else {
             Access::Element
         };
-        let two_phase = config.scope == Scope::Batch;
+        for m in matrices() {
+            validate::shape("logits", p.rows, p.classes.max(1), m.row_stride)?;
+        }
+        if p.classes == 0 {
+            return Err(Error::ZeroClasses { name: "logits" });
+        }
+        let choices = Choices::of(config);
+        let two_phase = choices.two_phase;
         let variant = Variant {
             student: p.student.storage,
             teacher: p.teacher.storage,
             gradient: p.gradient.map(|g| g.storage),
             access,
             similarity: config.similarity,
-            smoothing: config.label_smoothing > 0.0,
-            accumulate: config.grad_write == GradWrite::Accumulate,
+            smoothing: choices.smoothing,
+            accumulate: choices.accumulate,
             shared_buffers: p.shared_buffers,
             workgroup_size,
             lanes,
             subgroup_min,
         };
         let row_size = if limits.software { 16 } else { 128 };
-        let row_size = row_size.min(limits.workgroup_invocations);
+        let row_size = row_size.min(1 << limits.workgroup_invocations.ilog2());
         let row_variant = Variant {
             workgroup_size: row_size,
             lanes: 1,
@@ -235,7 +208,10 @@ impl Plan {
 
         let per_chunk = rows_per_chunk(matrices(), p, limits, two_phase)?;
         let mut chunks = Vec::new();
+        // All chunks' partial sums are bound together.
+        let room = limits.binding_bytes / PARTIAL_BYTES / p.rows.div_ceil(per_chunk).max(1) as u64;
         let most = limits.workgroups.min(MOST_WORKGROUPS);
+        let most = most.min(u32::try_from(room).unwrap_or(u32::MAX)).max(1);
         let mut start = 0;
         while start < p.rows {
             let rows = start..p.rows.min(start + per_chunk);
@@ -250,21 +226,38 @@ impl Plan {
             });
             start = rows.end;
         }
-        let counts = config.reduction == Reduction::Mean && !two_phase;
+        let counts = choices.counts_rows && !two_phase;
         let inline = counts && chunks.len() == 1 && p.rows <= COUNT_INLINE;
         let kind = match (two_phase, lanes < workgroup_size) {
             (true, _) => PlanKind::TwoPhase,
             (false, true) => PlanKind::Packed,
             (false, false) => PlanKind::Streaming,
         };
-        Ok(Self {
+        let plan = Self {
             kind,
             variant,
             row_variant,
             count_labels: if inline { p.rows as u32 } else { 0 },
             counts_first: counts && !inline && !chunks.is_empty(),
             chunks,
-        })
+            problem: *problem,
+            choices,
+        };
+        let sizes = plan.workspace();
+        let largest = sizes.partials.max(sizes.row_stats).max(sizes.decisions);
+        if largest > limits.buffer_bytes {
+            return Err(Error::LimitExceeded {
+                what: "a buffer of the workspace, in bytes,",
+                needed: largest,
+                limit: limits.buffer_bytes,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Whether it was made for this problem and these choices.
+    pub(crate) fn is_for(&self, config: &Config, problem: &Problem) -> bool {
+        self.problem == *problem && self.choices == Choices::of(config)
     }
 
     /// The kernels in the order of their dispatches; those before the last `Summary` once a chunk.
@@ -357,41 +350,6 @@ impl fmt::Display for Plan {
             many => write!(f, "{} chunks", many.len()),
         }
     }
-}
-
-fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> {
-    let Variant {
-        lanes,
-        workgroup_size: size,
-        ..
-    } = *variant;
-    let refuse = |why| {
-        Err(Error::Unsupported {
-            what: format!("{lanes} lanes a row in workgroups of {size}"),
-            why,
-        })
-    };
-    if !lanes.is_power_of_two() || !size.is_power_of_two() || lanes > size {
-        return refuse("both must be powers of two, and a row's lanes must fit a workgroup");
-    }
-    if size > limits.workgroup_invocations {
-        return refuse("the device's workgroups are smaller");
-    }
-    if variant.workgroup_bytes() > limits.workgroup_bytes {
-        return refuse("the device has too little workgroup memory");
-    }
-    if let Some(min) = variant.subgroup_min {
-        let Some((device_min, device_max)) = limits.subgroup else {
-            return refuse("the device has no subgroup operations");
-        };
-        if min != device_min || size % device_max != 0 {
-            return refuse("workgroups must hold whole subgroups of the device");
-        }
-        if lanes > min && lanes != size {
-            return refuse("a row's lanes must be within a subgroup or a whole workgroup");
-        }
-    }
-    Ok(())
 }
 
 /// How many rows a chunk may have, so that every binding of it fits.
