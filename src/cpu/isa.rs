@@ -1,6 +1,6 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::row::{self, Row, RowMut};
+use super::row::{self, Row, RowMut, Scratch};
 use crate::{Decision, RowStats};
 
 /// An instruction set that this processor has.
@@ -47,53 +47,59 @@ impl Isa {
         }
     }
 
-    pub(super) fn observe(self, row: &Row<'_>) -> RowStats {
+    pub(super) fn observe(self, row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => row::observe::<{ cfg!(target_arch = "aarch64") }>(row),
+            Self::Baseline => row::observe::<{ cfg!(target_arch = "aarch64") }>(row, scratch),
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { observe_avx2(row) },
+            Self::Avx2 => unsafe { observe_avx2(row, scratch) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { observe_avx512(row) },
+            Self::Avx512 => unsafe { observe_avx512(row, scratch) },
         }
     }
 
-    pub(super) fn apply(self, row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+    pub(super) fn apply(
+        self,
+        row: &Row<'_>,
+        decision: &Decision,
+        gradient: RowMut<'_>,
+        scratch: &mut Scratch,
+    ) {
         match self {
             Self::Baseline => {
-                row::apply::<{ cfg!(target_arch = "aarch64") }>(row, decision, gradient);
+                row::apply::<{ cfg!(target_arch = "aarch64") }>(row, decision, gradient, scratch);
             }
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { apply_avx2(row, decision, gradient) },
+            Self::Avx2 => unsafe { apply_avx2(row, decision, gradient, scratch) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { apply_avx512(row, decision, gradient) },
+            Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, scratch) },
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn observe_avx2(row: &Row<'_>) -> RowStats {
-    row::observe::<true>(row)
+fn observe_avx2(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
+    row::observe::<true>(row, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn observe_avx512(row: &Row<'_>) -> RowStats {
-    row::observe::<true>(row)
+fn observe_avx512(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
+    row::observe::<true>(row, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn apply_avx2(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
-    row::apply::<true>(row, decision, gradient);
+fn apply_avx2(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>, scratch: &mut Scratch) {
+    row::apply::<true>(row, decision, gradient, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn apply_avx512(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
-    row::apply::<true>(row, decision, gradient);
+fn apply_avx512(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>, scratch: &mut Scratch) {
+    row::apply::<true>(row, decision, gradient, scratch);
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 use decide::Rule;
 use isa::Isa;
-use row::{Row, RowMut};
+use row::{Row, RowMut, Scratch};
 
 /// Elements of a task: large enough to be worth handing to a thread, small enough to share out evenly.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -270,6 +270,7 @@ impl Cpu {
         let mut out = zeros(Storage::F32, rows * classes);
         let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
         run_tasks(tasks, |mut task| {
+            let mut scratch = Scratch::new();
             for row in task.rows.clone() {
                 let values = slice(logits, row, classes);
                 let r = Row {
@@ -279,7 +280,7 @@ impl Cpu {
                     config: &config,
                 };
                 // Softmax is the gradient of a row that has only a student: coefficient 1 / z, all others 0.
-                let stats = self.isa.observe(&r);
+                let stats = self.isa.observe(&r, &mut scratch);
                 let decision = Decision {
                     result: RowResult {
                         flags: stats.flags,
@@ -292,7 +293,7 @@ impl Cpu {
                 };
                 let gradient = task.gradient.as_mut().expect("softmax has an output");
                 let target = gradient.row(row - task.rows.start, classes);
-                self.isa.apply(&r, &decision, target);
+                self.isa.apply(&r, &decision, target, &mut scratch);
             }
             Totals::default()
         });
@@ -310,7 +311,9 @@ impl Cpu {
         (0..batch.rows())
             .into_par_iter()
             .with_min_len(per_task)
-            .map(|row| self.isa.observe(&row_of(config, batch, row)))
+            .map_init(Scratch::new, |scratch, row| {
+                self.isa.observe(&row_of(config, batch, row), scratch)
+            })
             .collect()
     }
 
@@ -364,11 +367,12 @@ impl Cpu {
         let mut out = zeros(Storage::F32, rows * classes);
         let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
         run_tasks(tasks, |mut task| {
+            let mut scratch = Scratch::new();
             for row in task.rows.clone() {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
                 let target = gradient.row(row - task.rows.start, classes);
                 let r = row_of(config, batch, row);
-                self.isa.apply(&r, &decisions[row], target);
+                self.isa.apply(&r, &decisions[row], target, &mut scratch);
             }
             Totals::default()
         });
@@ -439,19 +443,21 @@ impl Cpu {
         let tasks = tasks(rows, classes, gradient, results);
         let totals = run_tasks(tasks, |mut task| {
             let mut totals = Totals::default();
+            let mut scratch = Scratch::new();
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
                 let r = row_of(config, batch, row);
                 let decision = match observed.get(row) {
                     Some(stats) => rule.decide(stats),
-                    None => rule.decide(&self.isa.observe(&r)),
+                    None => rule.decide(&self.isa.observe(&r, &mut scratch)),
                 };
                 totals.add(&decision.result);
                 if let Some(result) = task.results.get_mut(local) {
                     *result = decision.result;
                 }
                 if let Some(gradient) = &mut task.gradient {
-                    self.isa.apply(&r, &decision, gradient.row(local, classes));
+                    self.isa
+                        .apply(&r, &decision, gradient.row(local, classes), &mut scratch);
                 }
             }
             totals

@@ -33,31 +33,93 @@ pub(super) struct Row<'a> {
     pub config: &'a Config,
 }
 
-/// Values `[start, start + n)` as f32, filled up to a multiple of `LANES` with `-inf`; classes that the teacher lacks likewise.
-#[inline(always)]
-fn block<'a>(values: Values<'a>, start: usize, n: usize, scratch: &'a mut Block) -> &'a [f32] {
-    let padded = n.next_multiple_of(LANES);
-    let have = n.min(values.len().saturating_sub(start));
-    if let Values::F32(v) = values
-        && have == padded
-    {
-        return &v[start..start + n];
+/// Room for a block of everything, kept from row to row: clearing it for each would cost as much as a short row.
+pub(super) struct Scratch {
+    student: Block,
+    teacher: Block,
+    first: Block,
+    second: Block,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self {
+            student: [0.0; BLOCK],
+            teacher: [0.0; BLOCK],
+            first: [0.0; BLOCK],
+            second: [0.0; BLOCK],
+        }
     }
-    scratch[have..padded].fill(f32::NEG_INFINITY);
+}
+
+/// Values `[start, start + n)` where they lie, if they are f32 and fill whole lanes.
+#[inline(always)]
+fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]> {
+    match values {
+        Values::F32(v) if n.is_multiple_of(LANES) => v.get(start..start + n),
+        _ => None,
+    }
+}
+
+/// Values `[start, start + n)` as f32, and `-inf` up to a multiple of `LANES` and where the teacher lacks classes.
+#[inline(always)]
+fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Block) {
+    let have = n.min(values.len().saturating_sub(start));
+    scratch[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
+    if have == 0 {
+        return;
+    }
     let out = &mut scratch[..have];
-    if have > 0 {
-        let range = start..start + have;
-        match values {
-            Values::F32(v) => out.copy_from_slice(&v[range]),
-            Values::F16(v) => v[range].convert_to_f32_slice(out),
-            Values::Bf16(v) => {
-                for (o, x) in out.iter_mut().zip(&v[range]) {
-                    *o = f32::from_bits(u32::from(x.to_bits()) << 16);
-                }
+    let range = start..start + have;
+    match values {
+        Values::F32(v) => out.copy_from_slice(&v[range]),
+        Values::F16(v) => v[range].convert_to_f32_slice(out),
+        Values::Bf16(v) => {
+            for (o, x) in out.iter_mut().zip(&v[range]) {
+                *o = f32::from_bits(u32::from(x.to_bits()) << 16);
             }
         }
     }
-    &scratch[..padded]
+}
+
+/// A block in whole lanes, where it lies or copied.
+#[inline(always)]
+fn block<'a>(values: Values<'a>, start: usize, n: usize, scratch: &'a mut Block) -> &'a [f32] {
+    if let Some(values) = in_place(values, start, n) {
+        return values;
+    }
+    copied(values, start, n, scratch);
+    &scratch[..n.next_multiple_of(LANES)]
+}
+
+/// A block in whole lanes with its largest value and magnitude, neither of which sees the padding.
+#[inline(always)]
+fn measured<'a>(
+    values: Values<'a>,
+    start: usize,
+    n: usize,
+    padding: Option<f32>,
+    scratch: &'a mut Block,
+) -> (&'a [f32], f32, u32) {
+    if let Some(values) = in_place(values, start, n) {
+        let (max, magnitude) = extremes(values);
+        return (values, max, magnitude);
+    }
+    copied(values, start, n, scratch);
+    let (max, mut magnitude) = extremes(&scratch[..n]);
+    let padded = n.next_multiple_of(LANES);
+    match padding {
+        Some(padding) => scratch[n..padded].fill(padding),
+        None => magnitude = u32::MAX,
+    }
+    (&scratch[..padded], max, magnitude)
+}
+
+/// A finite number so far below all that take the fast path that its exponential is 0, and so near that its distance to them, over
+/// the temperature, cannot overflow. At absurd temperatures there is none, and blocks with padding take the careful path.
+fn padding(careful_from: u32, k: f32) -> Option<f32> {
+    let bound = f32::from_bits(careful_from);
+    (3.0 * bound * k > 200.0).then_some(-4.0 * bound)
 }
 
 /// A block's lanes, one after the other.
@@ -105,8 +167,13 @@ fn extremes(block: &[f32]) -> (f32, u32) {
             };
         }
     }
-    let max = max.into_iter().fold(f32::MIN, f32::max);
-    (max, magnitude.into_iter().fold(0, u32::max))
+    let mut max = max.into_iter().fold(f32::MIN, f32::max);
+    let mut magnitude = magnitude.into_iter().fold(0, u32::max);
+    for x in block.as_chunks::<LANES>().1 {
+        max = max.max(*x);
+        magnitude = magnitude.max(x.to_bits() & 0x7fff_ffff);
+    }
+    (max, magnitude)
 }
 
 /// What the careful path notes about the real (not the padding) values of a block.
@@ -199,11 +266,12 @@ impl Sums {
         &mut self,
         s: &[f32],
         t: &[f32],
+        n: usize,
         row: &Row<'_>,
+        (es, et): (&mut Block, &mut Block),
     ) {
         let (ks, kt) = exponents(row.config);
         let (ms, mt) = (self.student_max, self.teacher_max);
-        let (mut es, mut et) = ([0.0; BLOCK], [0.0; BLOCK]);
         let (es, et) = (&mut es[..s.len()], &mut et[..t.len()]);
         exp_block::<FMA>(s, ms, ks, es);
         exp_block::<FMA>(t, mt, kt, et);
@@ -251,15 +319,16 @@ impl Sums {
         self.teacher_square += sum(tt);
         self.masked_mass += sum(masked);
         if row.config.label_smoothing > 0.0 {
+            let visible = |s: f32| if s > f32::NEG_INFINITY { s - ms } else { 0.0 };
+            let (whole, rest) = s[..n].as_chunks::<LANES>();
             let mut offset = zero;
-            for s in chunks(s) {
+            for s in whole {
                 for i in 0..LANES {
-                    offset[i] += if s[i] > f32::NEG_INFINITY {
-                        s[i] - ms
-                    } else {
-                        0.0
-                    };
+                    offset[i] += visible(s[i]);
                 }
+            }
+            for (o, s) in offset.iter_mut().zip(rest) {
+                *o += visible(*s);
             }
             self.offset += sum(offset) / f64::from(row.config.student_temperature);
         }
@@ -271,19 +340,23 @@ impl Sums {
         &mut self,
         s: &[f32],
         t: &[f32],
+        n: usize,
         row: &Row<'_>,
+        scratch: (&mut Block, &mut Block),
     ) {
         match row.config.similarity {
-            Similarity::Cosine => self.add::<FMA, CAREFUL, COSINE>(s, t, row),
-            Similarity::Bhattacharyya => self.add::<FMA, CAREFUL, BHATTACHARYYA>(s, t, row),
-            _ => self.add::<FMA, CAREFUL, OTHER>(s, t, row),
+            Similarity::Cosine => self.add::<FMA, CAREFUL, COSINE>(s, t, n, row, scratch),
+            Similarity::Bhattacharyya => {
+                self.add::<FMA, CAREFUL, BHATTACHARYYA>(s, t, n, row, scratch);
+            }
+            _ => self.add::<FMA, CAREFUL, OTHER>(s, t, n, row, scratch),
         }
     }
 }
 
 /// Observe: the statistics of one row, KDR included.
 #[inline(always)]
-pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
+pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
     let classes = row.student.len();
     let mut stats = RowStats {
         label: row.label,
@@ -294,24 +367,26 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
         return stats;
     }
     let careful_from = careful_bits(row.config);
-    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let (ks, kt) = exponents(row.config);
+    let (s_padding, t_padding) = (padding(careful_from, ks), padding(careful_from, kt));
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let s = block(row.student, start, n, &mut s_scratch);
-        let t = block(row.teacher, start, n, &mut t_scratch);
-        let (s_max, s_magnitude) = extremes(s);
-        let (t_max, t_magnitude) = extremes(t);
+        let (s, s_max, s_magnitude) =
+            measured(row.student, start, n, s_padding, &mut scratch.student);
+        let (t, t_max, t_magnitude) =
+            measured(row.teacher, start, n, t_padding, &mut scratch.teacher);
+        let exps = (&mut scratch.first, &mut scratch.second);
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, row.config);
         if s_magnitude.max(t_magnitude) < careful_from {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
-            sums.add_any::<FMA, false>(s, t, row);
+            sums.add_any::<FMA, false>(s, t, n, row, exps);
         } else {
             sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
             sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
-            sums.add_any::<FMA, true>(s, t, row);
+            sums.add_any::<FMA, true>(s, t, n, row, exps);
         }
         sums.offset_count += n as f64;
     }
@@ -343,7 +418,7 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
         return stats;
     }
     if row.config.similarity.needs_second_sweep() {
-        stats.cross = second_sweep::<FMA>(row, &stats) as f32;
+        stats.cross = second_sweep::<FMA>(row, &stats, scratch) as f32;
     }
     stats.kdr = decide::kdr(&stats, row.config.similarity);
     stats
@@ -351,22 +426,23 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>) -> RowStats {
 
 /// The sum that `JensenShannon` (in bits, twice the divergence) or `Overlap` needs, once the normalisers are known.
 #[inline(always)]
-fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats) -> f64 {
+fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) -> f64 {
     let classes = row.student.len();
     let jensen_shannon = row.config.similarity == Similarity::JensenShannon;
-    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
     let (ks, kt) = exponents(row.config);
     let (inv_zs, inv_zt) = (1.0 / stats.student_sum, 1.0 / stats.teacher_sum);
-    let (mut p_scratch, mut q_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
     let mut total = 0.0;
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let s = block(row.student, start, n, &mut s_scratch);
-        let t = block(row.teacher, start, n, &mut t_scratch);
-        let (p, q) = (&mut p_scratch[..s.len()], &mut q_scratch[..t.len()]);
+        let s = block(row.student, start, n, &mut scratch.student);
+        let t = block(row.teacher, start, n, &mut scratch.teacher);
+        let (p, q) = (
+            &mut scratch.first[..s.len()],
+            &mut scratch.second[..t.len()],
+        );
         exp_block::<FMA>(s, stats.student_max, ks, p);
         exp_block::<FMA>(t, stats.teacher_max, kt, q);
-        let terms = &mut s_scratch[..p.len()];
+        let terms = &mut scratch.student[..p.len()];
         for ((term, p), q) in terms.iter_mut().zip(&*p).zip(&*q) {
             let (p, q) = (p * inv_zs, q * inv_zt);
             *term = if jensen_shannon {
@@ -402,7 +478,12 @@ fn divergence<const FMA: bool>(p: f32, q: f32) -> f32 {
 
 /// Apply: one row of the gradient.
 #[inline(always)]
-pub(super) fn apply<const FMA: bool>(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>) {
+pub(super) fn apply<const FMA: bool>(
+    row: &Row<'_>,
+    decision: &Decision,
+    gradient: RowMut<'_>,
+    scratch: &mut Scratch,
+) {
     let classes = row.student.len();
     let mut gradient = gradient;
     let result = decision.result.flags;
@@ -412,15 +493,13 @@ pub(super) fn apply<const FMA: bool>(row: &Row<'_>, decision: &Decision, gradien
     if result & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
         return fill(gradient, f32::NAN);
     }
-    let (mut s_scratch, mut t_scratch) = ([0.0; BLOCK], [0.0; BLOCK]);
-    let mut out_scratch = [0.0; BLOCK];
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let s = &block(row.student, start, n, &mut s_scratch)[..n];
-        let t = &block(row.teacher, start, n, &mut t_scratch)[..n];
+        let s = &block(row.student, start, n, &mut scratch.student)[..n];
+        let t = &block(row.teacher, start, n, &mut scratch.teacher)[..n];
         let out = match &mut gradient {
             RowMut::F32(g) => &mut g[start..start + n],
-            RowMut::F16(_) | RowMut::Bf16(_) => &mut out_scratch[..n],
+            RowMut::F16(_) | RowMut::Bf16(_) => &mut scratch.first[..n],
         };
         grad_block::<FMA>(s, t, decision, exponents(row.config), out);
         let label = (decision.label as usize).wrapping_sub(start);
@@ -429,9 +508,9 @@ pub(super) fn apply<const FMA: bool>(row: &Row<'_>, decision: &Decision, gradien
         }
         match &mut gradient {
             RowMut::F32(_) => {}
-            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&out_scratch[..n]),
+            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&scratch.first[..n]),
             RowMut::Bf16(g) => {
-                for (o, x) in g[start..start + n].iter_mut().zip(&out_scratch) {
+                for (o, x) in g[start..start + n].iter_mut().zip(&scratch.first) {
                     *o = bf16::from_bits(round_to_bf16(x.to_bits()));
                 }
             }
