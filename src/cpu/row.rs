@@ -225,6 +225,12 @@ impl Sums {
 
     /// Makes the sums relative to larger maxima (METHOD: the merge with an empty piece).
     fn rescale(&mut self, student_max: f32, teacher_max: f32, config: &Config) {
+        if self.zs == 0.0 && self.zt == 0.0 {
+            // Nothing is summed yet.
+            self.student_max = student_max;
+            self.teacher_max = teacher_max;
+            return;
+        }
         let from = |old: f32, new: f32, temperature: f32| {
             (f64::from(old) - f64::from(new)) / f64::from(temperature)
         };
