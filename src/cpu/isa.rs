@@ -1,6 +1,7 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::row::{self, Row, RowMut, Scratch};
+use super::block::Scratch;
+use super::row::{self, Row, RowMut};
 use crate::{Decision, RowStats};
 
 /// An instruction set that this processor has.

@@ -2,7 +2,9 @@
 //!
 //! It is what every machine without a GPU gets. Results do not depend on the number of threads.
 
+mod block;
 mod decide;
+mod gradient;
 mod isa;
 mod lanes;
 mod row;
@@ -10,12 +12,16 @@ mod row;
 use rayon::prelude::*;
 
 use crate::{
-    Batch, Config, Decision, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result,
-    RowResult, RowStats, Scope, Storage, Summary, Values, flags, validate,
+    Batch, Config, Decision, Distillation, Logits, Outputs, Progress, Reduction, Result, RowResult,
+    RowStats, Scope, Storage, Summary, Values, flags, validate,
 };
 use decide::Rule;
+pub use gradient::GradientMut;
+pub(crate) use gradient::zeros;
 use isa::Isa;
-use row::{Row, RowMut, Scratch};
+
+use block::Scratch;
+use row::Row;
 
 /// Elements of a task: large enough to be worth handing to a thread, small enough to share out evenly.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -24,86 +30,6 @@ const TASK_ELEMENTS: usize = 1 << 15;
 #[derive(Clone, Debug)]
 pub struct Cpu {
     isa: Isa,
-}
-
-/// Memory of the caller that receives a gradient, `[rows, classes]`.
-#[derive(Debug)]
-pub enum GradientMut<'a> {
-    /// 32-bit floats.
-    F32(&'a mut [f32]),
-    /// 16-bit IEEE floats.
-    F16(&'a mut [half::f16]),
-    /// 16-bit brain floats.
-    Bf16(&'a mut [half::bf16]),
-}
-
-impl<'a> GradientMut<'a> {
-    pub(crate) fn of(gradient: &'a mut Gradient) -> Self {
-        match gradient {
-            Gradient::F32(v) => Self::F32(v),
-            Gradient::F16(v) => Self::F16(v),
-            Gradient::Bf16(v) => Self::Bf16(v),
-        }
-    }
-
-    /// How it is stored.
-    pub fn storage(&self) -> Storage {
-        match self {
-            Self::F32(_) => Storage::F32,
-            Self::F16(_) => Storage::F16,
-            Self::Bf16(_) => Storage::Bf16,
-        }
-    }
-
-    /// Elements it holds.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::F32(v) => v.len(),
-            Self::F16(v) => v.len(),
-            Self::Bf16(v) => v.len(),
-        }
-    }
-
-    /// True if it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Cuts off the first `n` elements.
-    fn take(self, n: usize) -> (Self, Self) {
-        match self {
-            Self::F32(v) => {
-                let (a, b) = v.split_at_mut(n);
-                (Self::F32(a), Self::F32(b))
-            }
-            Self::F16(v) => {
-                let (a, b) = v.split_at_mut(n);
-                (Self::F16(a), Self::F16(b))
-            }
-            Self::Bf16(v) => {
-                let (a, b) = v.split_at_mut(n);
-                (Self::Bf16(a), Self::Bf16(b))
-            }
-        }
-    }
-
-    fn row(&mut self, row: usize, classes: usize) -> RowMut<'_> {
-        let range = row * classes..(row + 1) * classes;
-        match self {
-            Self::F32(v) => RowMut::F32(&mut v[range]),
-            Self::F16(v) => RowMut::F16(&mut v[range]),
-            Self::Bf16(v) => RowMut::Bf16(&mut v[range]),
-        }
-    }
-}
-
-/// Zeros for a gradient of `n` elements, straight from the allocator.
-pub(crate) fn zeros(storage: Storage, n: usize) -> Gradient {
-    match storage {
-        Storage::F32 => Gradient::F32(vec![0.0; n]),
-        Storage::F16 => Gradient::F16(bytemuck::allocation::cast_vec(vec![0u16; n])),
-        Storage::Bf16 => Gradient::Bf16(bytemuck::allocation::cast_vec(vec![0u16; n])),
-    }
 }
 
 /// A run of rows, with the parts of the outputs that belong to it.

@@ -8,14 +8,11 @@ use std::f64::consts::{LN_2, LOG2_E};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
+use super::block::{BLOCK, Block, Scratch, block, chunks, measured, padding};
 use super::decide;
-use super::lanes::{LANES, Lanes, exp2, log2, mul_add, sum};
+use super::lanes::{LANES, exp2, log2, mul_add, sum};
 use crate::params::careful_bits;
 use crate::{Config, Decision, RowStats, Similarity, Values, flags};
-
-/// Elements handled at a time: two blocks of f32 are 4 KiB.
-pub(super) const BLOCK: usize = 512;
-type Block = [f32; BLOCK];
 
 /// Where a gradient row goes.
 pub(crate) enum RowMut<'a> {
@@ -31,101 +28,6 @@ pub(super) struct Row<'a> {
     pub teacher: Values<'a>,
     pub label: i32,
     pub config: &'a Config,
-}
-
-/// Room for a block of everything, kept from row to row: clearing it for each would cost as much as a short row.
-pub(super) struct Scratch {
-    student: Block,
-    teacher: Block,
-    first: Block,
-    second: Block,
-}
-
-impl Scratch {
-    pub fn new() -> Self {
-        Self {
-            student: [0.0; BLOCK],
-            teacher: [0.0; BLOCK],
-            first: [0.0; BLOCK],
-            second: [0.0; BLOCK],
-        }
-    }
-}
-
-/// Values `[start, start + n)` where they lie, if they are f32 and fill whole lanes.
-#[inline(always)]
-fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]> {
-    match values {
-        Values::F32(v) if n.is_multiple_of(LANES) => v.get(start..start + n),
-        _ => None,
-    }
-}
-
-/// Values `[start, start + n)` as f32, and `-inf` up to a multiple of `LANES` and where the teacher lacks classes.
-#[inline(always)]
-fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Block) {
-    let have = n.min(values.len().saturating_sub(start));
-    scratch[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
-    if have == 0 {
-        return;
-    }
-    let out = &mut scratch[..have];
-    let range = start..start + have;
-    match values {
-        Values::F32(v) => out.copy_from_slice(&v[range]),
-        Values::F16(v) => v[range].convert_to_f32_slice(out),
-        Values::Bf16(v) => {
-            for (o, x) in out.iter_mut().zip(&v[range]) {
-                *o = f32::from_bits(u32::from(x.to_bits()) << 16);
-            }
-        }
-    }
-}
-
-/// A block in whole lanes, where it lies or copied.
-#[inline(always)]
-fn block<'a>(values: Values<'a>, start: usize, n: usize, scratch: &'a mut Block) -> &'a [f32] {
-    if let Some(values) = in_place(values, start, n) {
-        return values;
-    }
-    copied(values, start, n, scratch);
-    &scratch[..n.next_multiple_of(LANES)]
-}
-
-/// A block in whole lanes with its largest value and magnitude, neither of which sees the padding.
-#[inline(always)]
-fn measured<'a>(
-    values: Values<'a>,
-    start: usize,
-    n: usize,
-    padding: Option<f32>,
-    scratch: &'a mut Block,
-) -> (&'a [f32], f32, u32) {
-    if let Some(values) = in_place(values, start, n) {
-        let (max, magnitude) = extremes(values);
-        return (values, max, magnitude);
-    }
-    copied(values, start, n, scratch);
-    let (max, mut magnitude) = extremes(&scratch[..n]);
-    let padded = n.next_multiple_of(LANES);
-    match padding {
-        Some(padding) => scratch[n..padded].fill(padding),
-        None => magnitude = u32::MAX,
-    }
-    (&scratch[..padded], max, magnitude)
-}
-
-/// A finite number so far below all that take the fast path that its exponential is 0, and so near that its distance to them, over
-/// the temperature, cannot overflow. At absurd temperatures there is none, and blocks with padding take the careful path.
-fn padding(careful_from: u32, k: f32) -> Option<f32> {
-    let bound = f32::from_bits(careful_from);
-    (3.0 * bound * k > 200.0).then_some(-4.0 * bound)
-}
-
-/// A block's lanes, one after the other.
-#[inline(always)]
-fn chunks(block: &[f32]) -> std::slice::Iter<'_, Lanes> {
-    block.as_chunks().0.iter()
 }
 
 /// log2(e) over the temperatures, of student and teacher.
@@ -150,31 +52,6 @@ fn exp_block<const FMA: bool>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
 const OTHER: u8 = 0;
 const COSINE: u8 = 1;
 const BHATTACHARYYA: u8 = 2;
-
-/// The largest value and the largest magnitude (as bits) of a block.
-#[inline(always)]
-fn extremes(block: &[f32]) -> (f32, u32) {
-    let mut max = [f32::MIN; LANES];
-    let mut magnitude = [0u32; LANES];
-    for x in chunks(block) {
-        for i in 0..LANES {
-            max[i] = if x[i] > max[i] { x[i] } else { max[i] };
-            let bits = x[i].to_bits() & 0x7fff_ffff;
-            magnitude[i] = if bits > magnitude[i] {
-                bits
-            } else {
-                magnitude[i]
-            };
-        }
-    }
-    let mut max = max.into_iter().fold(f32::MIN, f32::max);
-    let mut magnitude = magnitude.into_iter().fold(0, u32::max);
-    for x in block.as_chunks::<LANES>().1 {
-        max = max.max(*x);
-        magnitude = magnitude.max(x.to_bits() & 0x7fff_ffff);
-    }
-    (max, magnitude)
-}
 
 /// What the careful path notes about the real (not the padding) values of a block.
 fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
@@ -378,10 +255,22 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> 
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let (s, s_max, s_magnitude) =
-            measured(row.student, start, n, s_padding, &mut scratch.student);
-        let (t, t_max, t_magnitude) =
-            measured(row.teacher, start, n, t_padding, &mut scratch.teacher);
+        let (s, s_max, s_magnitude) = measured(
+            row.student,
+            start,
+            n,
+            careful_from,
+            s_padding,
+            &mut scratch.student,
+        );
+        let (t, t_max, t_magnitude) = measured(
+            row.teacher,
+            start,
+            n,
+            careful_from,
+            t_padding,
+            &mut scratch.teacher,
+        );
         let exps = (&mut scratch.first, &mut scratch.second);
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);

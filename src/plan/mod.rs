@@ -167,19 +167,21 @@ impl Plan {
     ) -> Result<Self> {
         let p = problem;
         check_limits(limits)?;
-        let matrices = [Some(p.student), Some(p.teacher), p.gradient];
+        // Each with the columns that are looked at: a teacher may have fewer than the student.
+        let matrices = [
+            Some((p.student, p.classes)),
+            Some((p.teacher, p.teacher_classes)),
+            p.gradient.map(|g| (g, p.classes)),
+        ];
         let matrices = || matrices.into_iter().flatten();
-        let access = if matrices().all(|m| m.takes_vec4(p.rows, p.classes)) {
+        for (m, classes) in matrices() {
+            validate::shape("logits", p.rows, classes, m.row_stride)?;
+        }
+        let access = if matrices().all(|(m, classes)| m.takes_vec4(p.rows, classes)) {
             Access::Vec4
         } else {
             Access::Element
         };
-        for m in matrices() {
-            validate::shape("logits", p.rows, p.classes.max(1), m.row_stride)?;
-        }
-        if p.classes == 0 {
-            return Err(Error::ZeroClasses { name: "logits" });
-        }
         let choices = Choices::of(config);
         let two_phase = choices.two_phase;
         let variant = Variant {
@@ -244,13 +246,26 @@ impl Plan {
             choices,
         };
         let sizes = plan.workspace();
-        let largest = sizes.partials.max(sizes.row_stats).max(sizes.decisions);
-        if largest > limits.buffer_bytes {
-            return Err(Error::LimitExceeded {
-                what: "a buffer of the workspace, in bytes,",
-                needed: largest,
-                limit: limits.buffer_bytes,
-            });
+        let largest = sizes.row_stats.max(sizes.decisions);
+        for (what, needed, limit) in [
+            (
+                "a buffer of the workspace, in bytes,",
+                largest,
+                limits.buffer_bytes,
+            ),
+            (
+                "the partial sums, in bytes,",
+                sizes.partials,
+                limits.binding_bytes,
+            ),
+        ] {
+            if needed > limit {
+                return Err(Error::LimitExceeded {
+                    what,
+                    needed,
+                    limit,
+                });
+            }
         }
         Ok(plan)
     }
@@ -354,7 +369,7 @@ impl fmt::Display for Plan {
 
 /// How many rows a chunk may have, so that every binding of it fits.
 fn rows_per_chunk(
-    matrices: impl Iterator<Item = Matrix>,
+    matrices: impl Iterator<Item = (Matrix, usize)>,
     p: &Problem,
     limits: &Limits,
     two_phase: bool,
@@ -362,9 +377,9 @@ fn rows_per_chunk(
     // A binding starts at a multiple of the alignment, so up to that much is lost before row 0. Indices are 32 bits.
     let room = limits.binding_bytes.min((1 << 31) - 4) - limits.offset_alignment - 16;
     let mut most = p.rows.max(1) as u64;
-    for m in matrices {
+    for (m, classes) in matrices {
         let bytes = m.storage.bytes() as u64;
-        let row = p.classes as u64 * bytes;
+        let row = classes as u64 * bytes;
         if row > room {
             return Err(Error::LimitExceeded {
                 what: "one row of logits, in bytes,",

@@ -115,6 +115,7 @@ fn hard_inputs(list: &mut Vec<Case>) {
         Kind::Offset(1e3),
         Kind::Offset(-1e4),
         Kind::Offset(1e30),
+        Kind::Offset(-1e30),
         Kind::Identical,
         Kind::Flat,
         Kind::OneHot,
