@@ -1,14 +1,12 @@
 //! What is refused: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
 
-use std::sync::OnceLock;
-
 use wgpu_distill::cpu::GradientMut;
-use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
     Batch, Config, Decision, Engine, Error, GradWrite, Logits, Outputs, Progress, Reduction,
     Result, Scope, Selection, reference,
 };
 
+mod adapter;
 #[path = "errors/buffers.rs"]
 mod buffers;
 #[path = "errors/devices.rs"]
@@ -16,24 +14,10 @@ mod devices;
 #[path = "errors/extremes.rs"]
 mod extremes;
 
+use adapter::gpu;
+
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 const MOST_CLASSES: u64 = 1 << 28;
-
-/// The GPU under test, unless the environment says to go without. All tests share it.
-fn gpu() -> Option<Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(find).clone()
-}
-
-fn find() -> Option<Gpu> {
-    if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
-        println!("skipped by WGPU_DISTILL_SKIP_GPU");
-        return None;
-    }
-    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
-    let gpu = pollster::block_on(Gpu::named(&name));
-    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
-}
 
 fn engines() -> Vec<Engine> {
     let gpu = gpu().map(Engine::Gpu);

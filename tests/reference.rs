@@ -2,12 +2,14 @@
 //!
 //! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
 
+mod adapter;
+
+use adapter::gpu;
 use std::fmt::Arguments;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
     Batch, Config, Distillation, Engine, Gradient, Logits, Outputs, Progress, Reduction, Result,
     RowResult, Scope, Selection, TeacherClasses, TemperatureScaling, reference,
@@ -274,17 +276,6 @@ fn reference_select_equals_autograd() {
         }
     }
     assert_eq!(selections.len(), Selection::ALL.len(), "every selection");
-}
-
-/// The GPU under test; without it the tests fail, unless the environment says to go without.
-fn gpu() -> Option<Gpu> {
-    if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
-        println!("skipped by WGPU_DISTILL_SKIP_GPU");
-        return None;
-    }
-    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
-    let gpu = pollster::block_on(Gpu::named(&name));
-    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
 }
 
 /// The CPU path by every instruction set.

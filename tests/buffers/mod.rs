@@ -3,8 +3,10 @@
 // Each test binary compiles this module for itself and uses what it needs of it.
 #![allow(dead_code)]
 
-use std::sync::OnceLock;
+#[path = "../adapter/mod.rs"]
+mod adapter;
 
+pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
 use wgpu_distill::{RowResult, Storage, Summary, Values, wgpu};
@@ -12,22 +14,6 @@ use wgpu_distill::{RowResult, Storage, Summary, Values, wgpu};
 use crate::cases::Case;
 use crate::cases::compare::{Outcome, before};
 use crate::cases::inputs::{Stored, spread};
-
-/// The GPU under test, or none if tests on GPUs are skipped by name. All tests share it, and with it the compiled kernels.
-pub fn gpu() -> Option<Gpu> {
-    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(find).clone()
-}
-
-fn find() -> Option<Gpu> {
-    if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
-        println!("skipped by WGPU_DISTILL_SKIP_GPU");
-        return None;
-    }
-    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
-    let gpu = pollster::block_on(Gpu::named(&name));
-    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
-}
 
 /// A device with default limits and no features on the same adapter.
 pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
