@@ -5,8 +5,9 @@
 //   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature
 //
 // student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type; labels: [rows].
-// LANES invocations own a row. Each logit is read once to observe (once more for similarities with a second sweep) and once to apply;
-// each gradient element is written once. Sums are kept in f32 relative to the row's maxima, four a lane, merged in a fixed order.
+// LANES invocations own a row. A row of up to 4 * BLOCK * LANES classes is read once: its exponentials stay in registers. Of a longer one
+// that much stays, and the rest is read once more to apply (and once more for similarities with a second sweep), in reverse.
+// Each gradient element is written once. Sums are kept in f32 relative to the lane's maxima, merged in a fixed order.
 
 #import params
 #import place
@@ -14,6 +15,7 @@
 #import decide
 #import partial
 #import apply
+#import apply_kept
 #import $STUDENT_ROWS THIS=student
 #import $TEACHER_ROWS THIS=teacher
 #import $GRAD_STORE

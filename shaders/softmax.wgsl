@@ -33,10 +33,9 @@ fn softmax_row(row: Row, place: Place) {
     var broken = 0.0;
     for (var unit = place.lane; unit < row.units; unit += LANES) {
         let first = unit * 4u - row.head;
-        let columns = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
         let x = load_student(row.student, first);
         let bits = bitcast<vec4<u32>>(x);
-        let inside = columns < vec4<u32>(params.classes);
+        let inside = columns_of(first) < vec4<u32>(params.classes);
         let finite = (bits & vec4<u32>(0x7fffffffu)) < vec4<u32>(0x7f800000u);
         let ok = inside & finite;
         let y = select(vec4<f32>(LOWEST), x, ok);

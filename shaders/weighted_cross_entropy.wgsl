@@ -2,7 +2,7 @@
 //
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
-// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows]. LANES invocations own a row.
+// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows]. LANES invocations own a row, or a piece of one.
 // Each logit is read once, each gradient element written once; nothing is summed.
 
 #import params
@@ -20,10 +20,18 @@ $GRAD_BINDING
 @group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
 
 fn kernel(workgroup: u32, place: Place) {
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
+    let pieces = params.rows * params.pieces;
+    for (var block = workgroup; block * ROWS_PER_WORKGROUP < pieces; block += params.workgroups) {
         let index = block * ROWS_PER_WORKGROUP + place.row;
-        if (index < params.rows) {
-            apply_row(row_at(index, true), place, decisions[params.decision_offset + index]);
+        if (index < pieces) {
+            let row = index / params.pieces;
+            let piece = piece_at(row, index % params.pieces, true);
+            let decision = decisions[params.decision_offset + row];
+            if (is_filled(decision.result.flags)) {
+                fill_units(piece, place, decision.result.flags);
+            } else {
+                apply_units(piece, piece.units, place, decision);
+            }
         }
     }
 }

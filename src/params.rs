@@ -30,7 +30,6 @@ pub struct Params {
     pub student_log2: f32,
     pub teacher_log2: f32,
     pub student_inverse: f32,
-    pub teacher_inverse: f32,
     pub tstr: f32,
     pub selection: u32,
     pub fixed: f32,
@@ -47,6 +46,9 @@ pub struct Params {
     pub write_results: u32,
     pub infinity_bits: u32,
     pub nan_bits: u32,
+    pub pieces: u32,
+    pub piece_units: u32,
+    pub reserved: [u32; 3],
 }
 
 /// Bits of the magnitude from which on a logit takes the careful path: a difference of two smaller ones, over the temperature, cannot overflow.
@@ -84,7 +86,6 @@ impl Params {
             student_log2: (LOG2_E / student) as f32,
             teacher_log2: (LOG2_E / teacher) as f32,
             student_inverse: (1.0 / student) as f32,
-            teacher_inverse: (1.0 / teacher) as f32,
             tstr: progress.tstr(),
             selection,
             fixed,
@@ -99,6 +100,8 @@ impl Params {
             careful_bits: careful_bits(config),
             infinity_bits: f32::INFINITY.to_bits(),
             nan_bits: 0x7fc0_0000,
+            pieces: 1,
+            piece_units: u32::MAX,
             ..Self::default()
         }
     }

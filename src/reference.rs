@@ -149,12 +149,38 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         stats.teacher_entropy -= x_ln_ratio(q, *log_q, 0.0);
     }
     stats.kl = stats.kl.max(0.0);
-    stats.kdr = similarity(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
+    stats.kdr = row_similarity(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
 }
 
-/// The five similarities of two distributions, given by the logarithms of their probabilities.
-fn similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
+/// Twin of the kernel `merge_row_stats`: the statistics of a row from those of its pieces, all but the similarity, which is no
+/// function of the pieces' similarities.
+pub fn merge_row_stats(pieces: &[RowStats]) -> RowStats {
+    let lse = |of: &dyn Fn(&RowStats) -> f64| pieces.iter().map(|p| of(p).exp()).sum::<f64>().ln();
+    let student_lse = lse(&|p| p.student_lse);
+    let teacher_lse = lse(&|p| p.teacher_lse);
+    let (mut kl, mut teacher_entropy, mut flags) = (0.0, 0.0, 0);
+    for piece in pieces {
+        // The piece's share of the teacher's and of the student's probability.
+        let log_q = piece.teacher_lse - teacher_lse;
+        let log_p = piece.student_lse - student_lse;
+        kl += log_q.exp() * (piece.kl + log_q - log_p);
+        teacher_entropy += log_q.exp() * (piece.teacher_entropy - log_q);
+        flags |= piece.flags;
+    }
+    RowStats {
+        student_lse,
+        teacher_lse,
+        kl,
+        teacher_entropy,
+        kdr: f64::NAN,
+        flags,
+    }
+}
+
+/// Twin of the kernel `row_similarity`, and of what `row_stats` makes of its sums: the five similarities of two distributions, given by the
+/// logarithms of their probabilities.
+pub fn row_similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
     };

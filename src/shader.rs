@@ -1,7 +1,8 @@
 //! The text door: assembled WGSL, its bindings and its parameters, for hosts that bring another wgpu or none.
 //!
-//! A kernel's file from `shaders/` is expanded by two rules and no others: `#import name KEY=value ...` pastes
-//! `shaders/include/name.wgsl`, each text once, with the keys replaced in it; `$KEY` is replaced by the variant's value.
+//! A kernel's file from `shaders/` is expanded by three rules and no others: `#import name KEY=value ...` pastes
+//! `shaders/include/name.wgsl`, each text once, with the keys replaced in it; `$KEY` is replaced by the variant's value;
+//! the lines from `#unroll` to `#end` are repeated for `$i` from 0 to [`Variant::block`] - 1.
 //! In front stands a prelude of `const`s that make the variant.
 
 use std::collections::HashSet;
@@ -17,6 +18,10 @@ pub enum Kernel {
     Softmax,
     /// Observe: statistics and similarity (KDR) of each row.
     RowStats,
+    /// Observe, where rows are cut into pieces: the second sweep of the similarities that need one.
+    RowSimilarity,
+    /// Observe, where rows are cut into pieces: statistics and KDR of each row from those of its pieces.
+    MergeRowStats,
     /// Decide: TSSR, loss and gradient coefficients of each row.
     Select,
     /// Apply: the gradient of the weighted-target cross-entropy.
@@ -61,9 +66,14 @@ pub struct Variant {
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.
     pub lanes: u32,
+    /// Units of four classes that an invocation handles at a time, from 1 to [`MOST_BLOCK`]. The last of a row stay in its registers.
+    pub block: u32,
     /// The device's smallest subgroup, to use subgroup operations; `workgroup_size` must be a multiple of its largest one.
     pub subgroup_min: Option<u32>,
 }
+
+/// The largest [`Variant::block`].
+pub const MOST_BLOCK: u32 = 16;
 
 /// The kind of a binding in group 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,11 +119,14 @@ macro_rules! includes {
 includes!(
     "accumulate",
     "apply",
+    "apply_kept",
     "bf16",
+    "complete",
     "count",
     "decide",
     "f16",
     "main",
+    "merge",
     "observe",
     "params",
     "partial",
@@ -132,14 +145,18 @@ includes!(
     "store_half_vec4",
     "store_none",
     "sums",
+    "sweep",
+    "sweep_kept",
     "types",
 );
 
 impl Kernel {
     /// Every kernel.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Softmax,
         Self::RowStats,
+        Self::RowSimilarity,
+        Self::MergeRowStats,
         Self::Select,
         Self::WeightedCrossEntropy,
         Self::Distill,
@@ -152,6 +169,8 @@ impl Kernel {
         match self {
             Self::Softmax => "softmax",
             Self::RowStats => "row_stats",
+            Self::RowSimilarity => "row_similarity",
+            Self::MergeRowStats => "merge_row_stats",
             Self::Select => "select",
             Self::WeightedCrossEntropy => "weighted_cross_entropy",
             Self::Distill => "distill",
@@ -164,6 +183,8 @@ impl Kernel {
         match self {
             Self::Softmax => include_str!("../shaders/softmax.wgsl"),
             Self::RowStats => include_str!("../shaders/row_stats.wgsl"),
+            Self::RowSimilarity => include_str!("../shaders/row_similarity.wgsl"),
+            Self::MergeRowStats => include_str!("../shaders/merge_row_stats.wgsl"),
             Self::Select => include_str!("../shaders/select.wgsl"),
             Self::WeightedCrossEntropy => include_str!("../shaders/weighted_cross_entropy.wgsl"),
             Self::Distill => include_str!("../shaders/distill.wgsl"),
@@ -195,6 +216,18 @@ impl Kernel {
                 labels,
                 (5, "row_stats", ReadWrite),
                 (6, "partials", ReadWrite),
+            ]),
+            Self::RowSimilarity => list.extend([
+                student,
+                teacher,
+                (5, "piece_stats", Read),
+                (8, "swept", ReadWrite),
+            ]),
+            Self::MergeRowStats => list.extend([
+                (5, "piece_stats", Read),
+                (6, "partials", ReadWrite),
+                (7, "swept", Read),
+                (8, "row_stats", ReadWrite),
             ]),
             Self::Select => list.extend([
                 (5, "row_stats", Read),
@@ -239,6 +272,7 @@ impl Kernel {
             shared_buffers: false,
             workgroup_size: variant.workgroup_size,
             lanes: variant.lanes,
+            block: 1,
             subgroup_min: None,
         };
         let v = *variant;
@@ -248,12 +282,25 @@ impl Kernel {
                 similarity: Similarity::Cosine,
                 smoothing: false,
                 accumulate: false,
+                block: 1,
                 ..v
             },
             Self::RowStats => Variant {
                 gradient: None,
                 accumulate: false,
                 ..v
+            },
+            Self::RowSimilarity => Variant {
+                gradient: None,
+                accumulate: false,
+                block: 1,
+                ..v
+            },
+            Self::MergeRowStats => Variant {
+                similarity: v.similarity,
+                smoothing: v.smoothing,
+                subgroup_min: v.subgroup_min,
+                ..plain
             },
             Self::Select => Variant {
                 smoothing: v.smoothing,
@@ -304,6 +351,7 @@ impl Variant {
         };
         constant("WORKGROUP_SIZE", "u32", format!("{}u", self.workgroup_size));
         constant("LANES", "u32", format!("{}u", self.lanes));
+        constant("BLOCK", "u32", format!("{}u", self.block));
         if let Some(min) = self.subgroup_min {
             constant("SUBGROUP_MIN", "u32", format!("{min}u"));
         }
@@ -393,8 +441,23 @@ fn substitute(variant: &Variant, line: &str) -> String {
     out + rest
 }
 
+/// The text with every passage from `#unroll` to `#end` repeated.
+fn unroll(variant: &Variant, text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, tail)) = rest.split_once("#unroll\n") {
+        let (body, after) = tail.split_once("#end\n").expect("#unroll has its #end");
+        out.push_str(before);
+        for i in 0..variant.block {
+            out.push_str(&body.replace("$i", &i.to_string()));
+        }
+        rest = after;
+    }
+    out + rest
+}
+
 fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut String) {
-    for line in text.lines() {
+    for line in unroll(variant, text).lines() {
         let line = substitute(variant, line);
         let Some(import) = line.strip_prefix("#import ") else {
             out.push_str(&line);

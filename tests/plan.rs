@@ -131,9 +131,13 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
             }
         }
     }
-    let is_two_phase = plan.kind == PlanKind::TwoPhase;
-    assert_eq!(is_two_phase, config.scope == Scope::Batch, "{about}");
-    let most = 200 * problem.rows as u64 + 4096;
+    assert_eq!(plan.kind == PlanKind::Split, plan.pieces > 1, "{about}");
+    let in_steps = plan.kernels().contains(&Kernel::Select);
+    let wanted = config.scope == Scope::Batch || plan.kind == PlanKind::Split;
+    assert_eq!(in_steps, wanted, "{about}");
+    // Rows are cut into 256 pieces at most, all together.
+    assert!(plan.pieces == 1 || plan.pieces as usize * problem.rows <= 256);
+    let most = 200 * problem.rows as u64 + 4096 + 72 * 256;
     assert!(
         plan.workspace_bytes() <= most,
         "{} bytes: {about}",
@@ -342,7 +346,11 @@ fn workspace_is_in_proportion_to_the_rows() {
     for scope in [Scope::Row, Scope::Batch] {
         for rows in [1, 128, 1000, 100_000] {
             let many = bytes(rows, 262_144, scope);
-            assert!(many <= 200 * rows as u64 + 4096, "{rows} rows: {many}");
+            let pieces = 72 * 256;
+            assert!(
+                many <= 200 * rows as u64 + 4096 + pieces,
+                "{rows} rows: {many}"
+            );
         }
     }
     let without = bytes(100_000, 1000, Scope::Row);
@@ -357,9 +365,19 @@ fn plans_say_what_they_are() {
     let text = |rows, classes| default_plan(rows, classes).to_string();
     assert!(text(128, 10).starts_with("packed: "), "{}", text(128, 10));
     assert!(
-        text(128, 50_257).starts_with("streaming: "),
+        text(1000, 50_257).starts_with("streaming: "),
         "{}",
-        text(128, 50_257)
+        text(1000, 50_257)
+    );
+    assert!(
+        text(300, 4096).starts_with("resident: "),
+        "{}",
+        text(300, 4096)
+    );
+    assert!(
+        text(4, 50_257).starts_with("split: "),
+        "{}",
+        text(4, 50_257)
     );
     assert!(
         text(40_000, 1000).ends_with("2 chunks"),

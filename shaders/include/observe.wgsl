@@ -1,167 +1,197 @@
-// Observe: one lane's share of a row of student and teacher logits, in one online sweep.
-// Each logit is loaded once. Sums are f32, four a lane, relative to the lane's own maxima.
+// Observe: one lane's share of a row of student and teacher logits, in one online sweep, BLOCK units of four classes at a time.
+// Each logit is loaded once. All loads of a block are under way before the first is used, and sums are rescaled once a block.
+// The exponentials of the last block stay in registers, relative to the lane's maxima at that time: variables of their own,
+// because an array that is indexed while the program runs would lie in memory.
 
-struct LaneSums {
-    student_max: f32,
-    teacher_max: f32,
-    student_sum: vec4<f32>,
-    teacher_sum: vec4<f32>,
-    difference: vec4<f32>,      // in units of log2(e), as the exponents are
-    moment: vec4<f32>,          // likewise
-    cross: vec4<f32>,
-    student_square: vec4<f32>,
-    teacher_square: vec4<f32>,
-    student_offset: vec4<f32>,  // likewise
-    student_count: vec4<f32>,
-    masked_mass: vec4<f32>,
-    flags: u32,
-}
-
-fn total(v: vec4<f32>) -> f32 {
-    return (v.x + v.z) + (v.y + v.w);
-}
+#unroll
+var<private> kept_student_$i: vec4<f32>;
+var<private> kept_teacher_$i: vec4<f32>;
+#end
+var<private> kept_student_max: f32;
+var<private> kept_teacher_max: f32;
 
 fn largest(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.z), max(v.y, v.w));
-}
-
-fn rescale_lane(lane: ptr<function, LaneSums>, student_max: f32, teacher_max: f32) {
-    // The clamps are those of `rescale_sums`.
-    let ds = max(((*lane).student_max - student_max) * params.student_log2, -1e37);
-    let dt = max(((*lane).teacher_max - teacher_max) * params.teacher_log2, -1e4);
-    let fs = exp2(ds);
-    let ft = exp2(dt);
-    let seen = (*lane).teacher_sum - (*lane).masked_mass;
-    (*lane).difference = select(vec4<f32>(), ft * ((*lane).difference + seen * (dt - ds)), ft > 0.0);
-    (*lane).moment = ft * ((*lane).moment + seen * dt);
-    (*lane).student_sum *= fs;
-    (*lane).teacher_sum *= ft;
-    if (SIMILARITY == COSINE) {
-        (*lane).cross *= fs * ft;
-        (*lane).student_square *= fs * fs;
-        (*lane).teacher_square *= ft * ft;
-    }
-    if (SIMILARITY == BHATTACHARYYA) {
-        (*lane).cross *= exp2(0.5 * (max(ds, -1e4) + dt));
-    }
-    if (SMOOTHING) {
-        (*lane).student_offset += (*lane).student_count * ds;
-    }
-    (*lane).masked_mass *= ft;
-    (*lane).student_max = student_max;
-    (*lane).teacher_max = teacher_max;
-}
-
-// Adds 4 classes. With `careful`, `hidden` marks masked students, and differences are kept from overflowing;
-// `s_ok` and `t_ok` say which values take part, the others hold LOWEST.
-fn add_unit(
-    lane: ptr<function, LaneSums>,
-    s: vec4<f32>,
-    t: vec4<f32>,
-    careful: bool,
-    s_ok: vec4<bool>,
-    t_ok: vec4<bool>,
-    hidden: vec4<bool>,
-) {
-    let student_max = max((*lane).student_max, largest(s));
-    let teacher_max = max((*lane).teacher_max, largest(t));
-    if (student_max > (*lane).student_max || teacher_max > (*lane).teacher_max) {
-        rescale_lane(lane, student_max, teacher_max);
-    }
-    var ds = (s - student_max) * params.student_log2;
-    var dt = (t - teacher_max) * params.teacher_log2;
-    if (careful) {
-        ds = max(ds, vec4<f32>(-1e37));
-        dt = max(dt, vec4<f32>(-1e4));
-    }
-    var es = exp2(ds);
-    var et = exp2(dt);
-    var seen = et;
-    if (careful) {
-        es = select(vec4<f32>(), es, s_ok);
-        et = select(vec4<f32>(), et, t_ok);
-        ds = select(vec4<f32>(), ds, s_ok);
-        seen = select(et, vec4<f32>(), hidden);
-        (*lane).masked_mass += et - seen;
-    }
-    (*lane).student_sum += es;
-    (*lane).teacher_sum += et;
-    (*lane).difference += seen * (dt - ds);
-    (*lane).moment += seen * dt;
-    if (SIMILARITY == COSINE) {
-        (*lane).cross += es * et;
-        (*lane).student_square += es * es;
-        (*lane).teacher_square += et * et;
-    }
-    if (SIMILARITY == BHATTACHARYYA) {
-        (*lane).cross += sqrt(es * et);
-    }
-    if (SMOOTHING) {
-        (*lane).student_offset += ds;
-        (*lane).student_count += select(vec4<f32>(), vec4<f32>(1.0), s_ok);
-    }
 }
 
 fn magnitudes(v: vec4<f32>) -> vec4<u32> {
     return bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
 }
 
+fn is_finite(v: vec4<f32>) -> vec4<bool> {
+    return magnitudes(v) < vec4<u32>(0x7f800000u);
+}
+
+// Adds 4 classes, given by their exponents (of 2) and exponentials, relative to the maxima of the sums.
+fn add_unit(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
+    (*sums).student_sum += total(es);
+    (*sums).teacher_sum += total(et);
+    (*sums).difference += dot(et, dt - ds);
+    (*sums).moment += dot(et, dt);
+    if (SIMILARITY == COSINE) {
+        (*sums).cross += dot(es, et);
+        (*sums).student_square += dot(es, es);
+        (*sums).teacher_square += dot(et, et);
+    }
+    if (SIMILARITY == BHATTACHARYYA) {
+        (*sums).cross += total(sqrt(es * et));
+    }
+    if (SMOOTHING) {
+        (*sums).student_offset += total(ds);
+        (*sums).student_count += 4.0;
+    }
+}
+
 // Padding, infinities, NaN and huge values: sorted out by their bits before any arithmetic sees them.
-fn add_unit_carefully(lane: ptr<function, LaneSums>, s: vec4<f32>, t: vec4<f32>, first: u32) {
-    let columns = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
-    let inside = columns < vec4<u32>(params.classes);
-    let inside_teacher = columns < vec4<u32>(params.teacher_classes);
+fn observe_carefully(sums: ptr<function, Sums>, row: Row, unit: u32) {
+    let first = unit * 4u - row.head;
+    let s = load_student(row.student, first);
+    let t = load_teacher(row.teacher, first);
+    let inside = columns_of(first) < vec4<u32>(params.classes);
+    let inside_teacher = columns_of(first) < vec4<u32>(params.teacher_classes);
     let s_masked = bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u);
     let t_masked = bitcast<vec4<u32>>(t) == vec4<u32>(0xff800000u);
-    let s_finite = magnitudes(s) < vec4<u32>(0x7f800000u);
-    let t_finite = magnitudes(t) < vec4<u32>(0x7f800000u);
-    let s_ok = inside & s_finite;
-    let t_ok = inside_teacher & t_finite;
+    let s_ok = inside & is_finite(s);
+    let t_ok = inside_teacher & is_finite(t);
     let hidden = inside & s_masked;
-    if (any(inside & !s_finite & !s_masked) || any(inside_teacher & !t_finite & !t_masked)) {
-        (*lane).flags |= NON_FINITE;
+    if (any(inside & !is_finite(s) & !s_masked) || any(inside_teacher & !is_finite(t) & !t_masked)) {
+        (*sums).flags |= NON_FINITE;
     }
-    (*lane).flags |= select(0u, STUDENT_MASKED, any(hidden));
-    (*lane).flags |= select(0u, STUDENT_LIVE, any(s_ok));
-    (*lane).flags |= select(0u, TEACHER_LIVE, any(t_ok));
+    (*sums).flags |= select(0u, STUDENT_MASKED, any(hidden));
+    (*sums).flags |= select(0u, STUDENT_LIVE, any(s_ok));
+    (*sums).flags |= select(0u, TEACHER_LIVE, any(t_ok));
     let lowest = vec4<f32>(LOWEST);
-    add_unit(lane, select(lowest, s, s_ok), select(lowest, t, t_ok), true, s_ok, t_ok, hidden);
+    let s_real = select(lowest, s, s_ok);
+    let t_real = select(lowest, t, t_ok);
+    let student_max = max((*sums).student_max, largest(s_real));
+    let teacher_max = max((*sums).teacher_max, largest(t_real));
+    *sums = rescale_sums(*sums, student_max, teacher_max);
+    // The clamps are those of `rescale_sums`.
+    let zero = vec4<f32>();
+    let ds = select(zero, max((s_real - student_max) * params.student_log2, vec4<f32>(-1e37)), s_ok);
+    let dt = max((t_real - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
+    let es = select(zero, exp2(ds), s_ok);
+    let et = select(zero, exp2(dt), t_ok);
+    let seen = select(et, zero, hidden);
+    (*sums).masked_mass += total(et - seen);
+    (*sums).student_sum += total(es);
+    (*sums).teacher_sum += total(et);
+    (*sums).difference += dot(seen, dt - ds);
+    (*sums).moment += dot(seen, dt);
+    if (SIMILARITY == COSINE) {
+        (*sums).cross += dot(es, et);
+        (*sums).student_square += dot(es, es);
+        (*sums).teacher_square += dot(et, et);
+    }
+    if (SIMILARITY == BHATTACHARYYA) {
+        (*sums).cross += total(sqrt(es * et));
+    }
+    if (SMOOTHING) {
+        (*sums).student_offset += total(ds);
+        (*sums).student_count += total(select(zero, vec4<f32>(1.0), s_ok));
+    }
+}
+
+// Units start, start + LANES, ... of the row's piece, those that exist; at least the last does.
+fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
+    let lowest = vec4<f32>(LOWEST);
+#unroll
+    let unit_$i = start + $iu * LANES;
+    let first_$i = (row.start + min(unit_$i, row.units - 1u)) * 4u - row.head;
+    var s_$i = load_student(row.student, first_$i);
+    var t_$i = load_teacher(row.teacher, first_$i);
+#end
+    // With a head the row's first unit starts before the row: its column wraps around, and is not below any number of classes.
+    let end = (row.start + start + (BLOCK - 1u) * LANES) * 4u - row.head;
+    let edge = start >= row.units || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
+    var bits = vec4<u32>();
+    var has_teacher = true;
+    if (edge) {
+        has_teacher = false;
+#unroll
+        {
+            let exists = vec4<bool>(unit_$i < row.units);
+            let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes));
+            let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes));
+            s_$i = select(vec4<f32>(), s_$i, s_in);
+            t_$i = select(vec4<f32>(), t_$i, t_in);
+            bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
+            s_$i = select(lowest, s_$i, s_in);
+            t_$i = select(lowest, t_$i, t_in);
+            has_teacher = has_teacher || any(t_in);
+        }
+#end
+    } else {
+#unroll
+        bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
+#end
+    }
+    let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
+    let careful = magnitude >= params.careful_bits || !has_teacher || (SMOOTHING && edge);
+    if (careful) {
+        for (var i = 0u; i < BLOCK; i++) {
+            let unit = start + i * LANES;
+            if (unit < row.units) {
+                observe_carefully(sums, row, row.start + unit);
+            }
+        }
+#unroll
+        s_$i = select(lowest, s_$i, is_finite(s_$i));
+        t_$i = select(lowest, t_$i, is_finite(t_$i));
+#end
+    } else {
+        var student_max = (*sums).student_max;
+        var teacher_max = (*sums).teacher_max;
+#unroll
+        student_max = max(student_max, largest(s_$i));
+        teacher_max = max(teacher_max, largest(t_$i));
+#end
+        if (student_max > (*sums).student_max || teacher_max > (*sums).teacher_max) {
+            *sums = rescale_sums(*sums, student_max, teacher_max);
+        }
+        (*sums).flags |= STUDENT_LIVE | TEACHER_LIVE;
+    }
+    let student_max = (*sums).student_max;
+    let teacher_max = (*sums).teacher_max;
+    if (edge || careful) {
+        // What takes no part moves so far below the maximum that its exponential is 0, and stays finite.
+        let s_far = vec4<f32>(student_max - (200.0 / params.student_log2 + abs(student_max)));
+        let t_far = vec4<f32>(teacher_max - (200.0 / params.teacher_log2 + abs(teacher_max)));
+#unroll
+        s_$i = select(s_$i, s_far, s_$i == lowest);
+        t_$i = select(t_$i, t_far, t_$i == lowest);
+#end
+    }
+#unroll
+    kept_student_$i = exp2((s_$i - student_max) * params.student_log2);
+    kept_teacher_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
+#end
+    kept_student_max = student_max;
+    kept_teacher_max = teacher_max;
+    if (careful) {
+        return;
+    }
+#unroll
+    add_unit(
+        sums,
+        (s_$i - student_max) * params.student_log2,
+        (t_$i - teacher_max) * params.teacher_log2,
+        kept_student_$i,
+        kept_teacher_$i,
+    );
+#end
 }
 
 fn observe_row(row: Row, place: Place) -> Sums {
-    var lane: LaneSums;
-    lane.student_max = LOWEST;
-    lane.teacher_max = LOWEST;
-    for (var unit = place.lane; unit < row.units; unit += LANES) {
-        // With a head the first unit starts before the row: `first` wraps around, and is not below `classes`.
-        let first = unit * 4u - row.head;
-        let s = load_student(row.student, first);
-        let t = load_teacher(row.teacher, first);
-        let bits = max(magnitudes(s), magnitudes(t));
-        let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
-        let whole = first < params.teacher_classes && first + 3u < params.teacher_classes;
-        if (whole && magnitude < params.careful_bits) {
-            lane.flags |= STUDENT_LIVE | TEACHER_LIVE;
-            let yes = vec4<bool>(true);
-            add_unit(&lane, s, t, false, yes, yes, vec4<bool>(false));
-        } else {
-            add_unit_carefully(&lane, s, t, first);
+    var sums = sums_identity();
+    let blocks = (row.units + BLOCK_UNITS - 1u) / BLOCK_UNITS;
+    for (var block = 0u; block < blocks; block++) {
+        // Blocks end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
+        // such units wrap around, and are not below `row.units`.
+        let start = row.units - (blocks - block) * BLOCK_UNITS + place.lane;
+        if (start + (BLOCK - 1u) * LANES < row.units) {
+            observe_block(&sums, row, start);
         }
     }
-    let ln2 = 0.6931471805599453;
-    return Sums(
-        lane.student_max,
-        lane.teacher_max,
-        total(lane.student_sum),
-        total(lane.teacher_sum),
-        total(lane.difference) * ln2,
-        total(lane.moment) * ln2,
-        total(lane.cross),
-        total(lane.student_square),
-        total(lane.teacher_square),
-        total(lane.student_offset) * ln2,
-        total(lane.student_count),
-        total(lane.masked_mass),
-        lane.flags,
-    );
+    return sums;
 }

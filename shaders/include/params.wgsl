@@ -24,27 +24,32 @@ struct Params {
     student_log2: f32,      // log2(e) / student_temperature
     teacher_log2: f32,      // log2(e) / teacher_temperature
     student_inverse: f32,   // 1 / student_temperature
-    teacher_inverse: f32,   // 1 / teacher_temperature
-
     tstr: f32,
+
     selection: u32,
     fixed: f32,             // the share of `Fixed`
     given_kdr: f32,         // the KDR of `Given`
-
     smoothing: f32,
+
     loss_factor: f32,       // temperature scaling
     grad_factor: f32,       // temperature scaling * grad_loss / student_temperature
     denominator: f32,       // of the reduction, unless it counts rows
-
     scope: u32,
+
     counts_rows: u32,       // 1: the denominator is the number of valid rows
     count_labels: u32,      // labels that each workgroup counts for itself; 0: read the count from `valid_rows`
     ignore_index: i32,
-
     careful_bits: u32,      // magnitudes from here on take the careful path
+
     write_results: u32,
     infinity_bits: u32,     // passed in, so that no compiler folds them
     nan_bits: u32,
+    pieces: u32,            // of a row
+
+    piece_units: u32,       // of 4 classes, in a piece
+    reserved_0: u32,
+    reserved_1: u32,
+    reserved_2: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -13,28 +13,12 @@ fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
 }
 
-// One lane's share of the second sweep, backwards: its start is what the first sweep read last.
-fn second_sweep(row: Row, place: Place, sums: Sums) -> f32 {
-    var sum = vec4<f32>();
-    let p_scale = 1.0 / sums.student_sum;
-    let q_scale = 1.0 / sums.teacher_sum;
-    for (var done = place.lane; done < row.units; done += LANES) {
-        let first = (row.units - 1u - done) * 4u - row.head;
-        let columns = vec4<u32>(first, first + 1u, first + 2u, first + 3u);
-        let s = load_student(row.student, first);
-        let t = load_teacher(row.teacher, first);
-        let s_ok = columns < vec4<u32>(params.classes);
-        let t_ok = columns < vec4<u32>(params.teacher_classes);
-        let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
-        let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
-        if (SIMILARITY == OVERLAP) {
-            sum += min(p, q);
-        } else {
-            let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
-            sum += divergence_term(p, scale) + divergence_term(q, scale);
-        }
+fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
+    if (SIMILARITY == OVERLAP) {
+        return total(min(p, q));
     }
-    return total(sum);
+    let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
+    return total(divergence_term(p, scale) + divergence_term(q, scale));
 }
 
 // KDR from merged sums; `swept` is the second sweep's sum where there was one.

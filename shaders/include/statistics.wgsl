@@ -1,50 +1,34 @@
-// One row's RowStats, complete: sums of all its lanes, KDR, label, flags. Every lane of the row gets it.
+// RowStats of one row, or of a piece of one: sums of all its lanes, label, flags, and for a whole row its KDR. Every lane gets them.
 
 #import types
 #import sums
-#import observe
 #import similarity
+#import complete
+#import observe
+#import sweep
+#import sweep_kept
 #import $REDUCE
 
 // Must be called in uniform control flow; `row.units` is 0 where the row is ignored or does not exist.
 fn row_stats_of(row: Row, place: Place, label: i32, ignored: bool) -> RowStats {
-    var stats: RowStats;
-    stats.label = label;
     let is_class = label >= 0 && u32(label) < params.classes;
+    var label_logit = 0u;
     // Before the reduction: after it, a fast lane may already write a gradient over the student's logits.
     if (is_class && !ignored) {
-        stats.label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
+        label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
     }
-    let sums = reduce_sums(observe_row(row, place), place);
+    var sums = in_nats(reduce_sums(observe_row(row, place), place));
+    sums.flags |= select(INVALID_LABEL, 0u, is_class);
+    if (ignored) {
+        sums.flags = IGNORED;
+    }
     var swept = 0.0;
-    if (SECOND_SWEEP) {
+    if (SECOND_SWEEP && params.pieces == 1u) {
         swept = reduce_add(second_sweep(row, place, sums), place);
     }
-    if (ignored) {
-        stats.flags = IGNORED;
+    let stats = stats_from(sums, label, label_logit);
+    if (params.pieces > 1u) {
         return stats;
     }
-    stats.flags = sums.flags;
-    if (!is_class) {
-        stats.flags |= INVALID_LABEL;
-    }
-    let live = STUDENT_LIVE | TEACHER_LIVE;
-    if ((sums.flags & live) != live) {
-        stats.flags |= NON_FINITE;
-    }
-    stats.student_max = sums.student_max;
-    stats.student_sum = sums.student_sum;
-    stats.teacher_max = sums.teacher_max;
-    stats.teacher_sum = sums.teacher_sum;
-    stats.difference = sums.difference;
-    stats.moment = sums.moment;
-    stats.cross = select(sums.cross, swept, SECOND_SWEEP);
-    stats.student_square = sums.student_square;
-    stats.teacher_square = sums.teacher_square;
-    stats.student_offset = sums.student_offset;
-    stats.student_count = sums.student_count;
-    stats.masked_mass = sums.masked_mass;
-    let finite = (stats.flags & NON_FINITE) == 0u;
-    stats.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, swept)), finite);
-    return stats;
+    return complete_stats(stats, sums, swept);
 }

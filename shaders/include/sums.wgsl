@@ -1,5 +1,6 @@
 // The mergeable statistics of a part of a row: a monoid. METHOD: s, t are logits over their temperatures;
 // the maxima stay in the logits' own units, so that a common offset costs no digit whatever the temperature.
+// Distances from the maxima are in units of log2(e) until `in_nats`, as the exponents are.
 
 struct Sums {
     student_max: f32,
@@ -17,6 +18,10 @@ struct Sums {
     flags: u32,
 }
 
+fn total(v: vec4<f32>) -> f32 {
+    return (v.x + v.z) + (v.y + v.w);
+}
+
 const LOWEST: f32 = -3.4028234e38;
 
 fn sums_identity() -> Sums {
@@ -27,10 +32,10 @@ fn sums_identity() -> Sums {
 fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     // Clamped: from the identity the distance overflows, and 0 * inf is no number. Below -1e4 every factor is 0 anyway,
     // and a student that far below is only reached with a distance that must stay exact, hence the wider bound.
-    let ds = max((x.student_max - student_max) * params.student_inverse, -1e37);
-    let dt = max((x.teacher_max - teacher_max) * params.teacher_inverse, -1e4);
-    let fs = exp(ds);
-    let ft = exp(dt);
+    let ds = max((x.student_max - student_max) * params.student_log2, -1e37);
+    let dt = max((x.teacher_max - teacher_max) * params.teacher_log2, -1e4);
+    let fs = exp2(ds);
+    let ft = exp2(dt);
     let seen = x.teacher_sum - x.masked_mass;
     var y = x;
     y.student_max = student_max;
@@ -40,7 +45,7 @@ fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     y.difference = select(0.0, ft * (x.difference + seen * (dt - ds)), ft > 0.0);
     y.moment = ft * (x.moment + seen * dt);
     if (SIMILARITY == BHATTACHARYYA) {
-        y.cross = x.cross * exp(0.5 * (max(ds, -1e4) + dt));
+        y.cross = x.cross * exp2(0.5 * (max(ds, -1e4) + dt));
     } else {
         y.cross = x.cross * fs * ft;
     }
@@ -78,4 +83,14 @@ fn combine_sums(x: Sums, y: Sums) -> Sums {
         rescale_sums(x, student_max, teacher_max),
         rescale_sums(y, student_max, teacher_max),
     );
+}
+
+// What the statistics are handed out in.
+fn in_nats(x: Sums) -> Sums {
+    let ln2 = 0.6931471805599453;
+    var y = x;
+    y.difference *= ln2;
+    y.moment *= ln2;
+    y.student_offset *= ln2;
+    return y;
 }

@@ -169,6 +169,18 @@ fn limits_of(device: &wgpu::Device) -> Limits {
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroups: limits.max_compute_workgroups_per_dimension,
         subgroup: usable.then_some((min, max)),
+        registers: registers(info.vendor),
         software: !is_hardware(&info),
+    }
+}
+
+/// What the large register files of NVIDIA and AMD leave for logits. Others get half of that: a spilled register costs more than a second read.
+fn registers(vendor: u32) -> u32 {
+    const NVIDIA: u32 = 0x10de;
+    const AMD: u32 = 0x1002;
+    if matches!(vendor, NVIDIA | AMD) {
+        64
+    } else {
+        32
     }
 }

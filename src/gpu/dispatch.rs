@@ -102,6 +102,8 @@ impl<'a> Recorder<'a> {
             teacher_stride: teacher.row_stride as u32,
             grad_stride: outputs.gradient.map_or(0, |g| g.row_stride as u32),
             count_labels: plan.count_labels,
+            pieces: plan.pieces,
+            piece_units: plan.piece_units(),
             write_results: u32::from(outputs.row_results.is_some()),
             ..Params::of(config, progress)
         };
@@ -124,9 +126,15 @@ impl<'a> Recorder<'a> {
             list.extend(chunks.iter().map(|c| self.valid_rows(c)));
         }
         let workspace = self.workspace;
-        if self.plan.kind == PlanKind::TwoPhase {
+        if self.plan.in_steps() {
             for chunk in chunks {
                 list.push(self.row_stats(chunk, partials));
+                if self.plan.kind == PlanKind::Split {
+                    if self.plan.sweeps_pieces() {
+                        list.push(self.row_similarity(chunk));
+                    }
+                    list.push(self.merge_row_stats(chunk, partials));
+                }
                 partials += chunk.workgroups;
             }
             let observed = GpuSlice {
@@ -196,14 +204,14 @@ impl<'a> Recorder<'a> {
         window
     }
 
-    fn stats(&self, chunk: &Chunk, params: &mut Params) -> (u32, Window<'a>) {
+    fn stats(&self, chunk: &Chunk, params: &mut Params) -> Window<'a> {
         let whole = GpuSlice {
             buffer: &self.workspace.row_stats,
             offset: 0,
         };
         let window = Window::items(&whole, chunk, ROW_STATS_BYTES, self.alignment());
         params.stats_offset = window.elements;
-        (5, window)
+        window
     }
 
     fn partials(&self) -> (u32, Window<'a>) {
@@ -249,10 +257,48 @@ impl<'a> Recorder<'a> {
         };
         let mut bindings = self.matrices(chunk, &mut params);
         bindings.push(self.labels(chunk, &mut params));
-        bindings.push(self.stats(chunk, &mut params));
+        bindings.push(if self.plan.kind == PlanKind::Split {
+            (5, Window::whole(&self.workspace.pieces))
+        } else {
+            (5, self.stats(chunk, &mut params))
+        });
         bindings.push(self.partials());
         Dispatch {
             kernel: Kernel::RowStats,
+            params,
+            bindings,
+            workgroups: chunk.workgroups,
+        }
+    }
+
+    fn row_similarity(&self, chunk: &Chunk) -> Dispatch<'a> {
+        let mut params = self.params;
+        let mut bindings = self.matrices(chunk, &mut params);
+        bindings.push((5, Window::whole(&self.workspace.pieces)));
+        bindings.push((8, Window::whole(&self.workspace.swept)));
+        Dispatch {
+            kernel: Kernel::RowSimilarity,
+            params,
+            bindings,
+            workgroups: chunk.workgroups,
+        }
+    }
+
+    fn merge_row_stats(&self, chunk: &Chunk, partial_offset: u32) -> Dispatch<'a> {
+        let mut params = Params {
+            partial_offset,
+            rows: chunk.rows.len() as u32,
+            workgroups: chunk.workgroups,
+            ..self.params
+        };
+        let bindings = vec![
+            (5, Window::whole(&self.workspace.pieces)),
+            self.partials(),
+            (7, Window::whole(&self.workspace.swept)),
+            (8, self.stats(chunk, &mut params)),
+        ];
+        Dispatch {
+            kernel: Kernel::MergeRowStats,
             params,
             bindings,
             workgroups: chunk.workgroups,
@@ -267,7 +313,7 @@ impl<'a> Recorder<'a> {
             ..self.params
         };
         let bindings = vec![
-            self.stats(chunk, &mut params),
+            (5, self.stats(chunk, &mut params)),
             self.partials(),
             (7, Window::whole(&self.workspace.observed)),
             (8, Window::whole(&self.workspace.decisions)),

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::dispatch::{Dispatch, Recorder};
-use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice, problem};
 use super::readback::{Download, Failures, output, upload};
 use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
 use super::{Gpu, Workspace};
-use crate::plan::{Chunk, DECISION_BYTES, Matrix, Plan, Problem, ROW_STATS_BYTES};
+use crate::plan::{Chunk, DECISION_BYTES, Layout, Matrix, Plan, Problem, ROW_STATS_BYTES};
 use crate::{
     Batch, Config, Decision, Logits, Progress, Result, RowStats, Scope, Storage, Summary, flags,
     validate,
@@ -32,6 +32,21 @@ impl Gpu {
             .max_buffer_size
             .min(self.limits.binding_bytes)
             / 2
+    }
+
+    /// A plan whose rows are not cut into pieces, so that one step is one dispatch.
+    fn plan_of_step(
+        &self,
+        config: &Config,
+        batch: &GpuBatch<'_>,
+        outputs: &GpuOutputs<'_>,
+    ) -> Result<Plan> {
+        let problem = problem(config, batch, outputs)?;
+        let layout = Layout {
+            pieces: 1,
+            ..Layout::for_shape(problem.rows, problem.classes, &self.limits)
+        };
+        Plan::with_layout(config, &problem, &self.limits, &layout)
     }
 
     /// Records one step of a plan, for its only chunk.
@@ -104,7 +119,7 @@ impl Gpu {
             gradient: Some(GpuLogits::new(&out, Storage::F32, logits.classes)),
             ..GpuOutputs::default()
         };
-        let plan = self.plan(config, &batch, &outputs)?;
+        let plan = self.plan_of_step(config, &batch, &outputs)?;
         let workspace = Workspace::new(&self.device, &plan);
         let recorder = Recorder::new(
             self,
@@ -144,7 +159,7 @@ impl Gpu {
         let uploaded = Uploaded::new(self, batch)?;
         let on_device = uploaded.batch(batch);
         let outputs = GpuOutputs::default();
-        let plan = self.plan(config, &on_device, &outputs)?;
+        let plan = self.plan_of_step(config, &on_device, &outputs)?;
         let workspace = Workspace::new(&self.device, &plan);
         let recorder = Recorder::new(
             self,
@@ -296,7 +311,7 @@ impl Gpu {
             gradient: Some(GpuLogits::new(&out, Storage::F32, batch.classes())),
             ..GpuOutputs::default()
         };
-        let plan = self.plan(config, &on_device, &outputs)?;
+        let plan = self.plan_of_step(config, &on_device, &outputs)?;
         let mut workspace = Workspace::new(&self.device, &plan);
         workspace.decisions = upload(&self.device, "decisions", bytemuck::cast_slice(decisions))?;
         let recorder = Recorder::new(

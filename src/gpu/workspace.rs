@@ -8,6 +8,8 @@ pub struct Workspace {
     pub(super) partials: wgpu::Buffer,
     pub(super) row_stats: wgpu::Buffer,
     pub(super) decisions: wgpu::Buffer,
+    pub(super) pieces: wgpu::Buffer,
+    pub(super) swept: wgpu::Buffer,
     pub(super) valid_rows: wgpu::Buffer,
     pub(super) observed: wgpu::Buffer,
     pub(super) summary: wgpu::Buffer,
@@ -32,6 +34,8 @@ impl Workspace {
             partials: make("partials", sizes.partials),
             row_stats: make("row_stats", sizes.row_stats),
             decisions: make("decisions", sizes.decisions),
+            pieces: make("piece_stats", sizes.pieces),
+            swept: make("swept", sizes.swept),
             valid_rows: make("valid_rows", sizes.small / 3),
             observed: make("observed", sizes.small / 3),
             summary: make("summary", sizes.small / 3),
@@ -45,5 +49,7 @@ impl Workspace {
         self.sizes.partials >= need.partials
             && self.sizes.row_stats >= need.row_stats
             && self.sizes.decisions >= need.decisions
+            && self.sizes.pieces >= need.pieces
+            && self.sizes.swept >= need.swept
     }
 }

@@ -1,6 +1,6 @@
 //! What a device allows, and the workgroups that suit it.
 
-use crate::shader::Variant;
+use crate::shader::{MOST_BLOCK, Variant};
 use crate::{Error, Result};
 
 /// What of a device concerns planning.
@@ -22,6 +22,8 @@ pub struct Limits {
     pub workgroups: u32,
     /// Smallest and largest subgroup, where subgroup operations may be used.
     pub subgroup: Option<(u32, u32)>,
+    /// 32-bit registers that an invocation of a workgroup of 512 may fill with logits, beside those that the arithmetic needs.
+    pub registers: u32,
     /// A software adapter, where barriers are dear and a few lanes fill a core.
     pub software: bool,
 }
@@ -37,43 +39,89 @@ impl Limits {
         workgroup_bytes: 16 << 10,
         workgroups: 65_535,
         subgroup: None,
+        registers: 32,
         software: false,
     };
 }
 
-/// Lanes of a row and size of a workgroup.
-pub(super) fn lanes_and_workgroup(classes: usize, limits: &Limits) -> (u32, u32, Option<u32>) {
-    let units = classes.div_ceil(4).next_power_of_two();
-    let units = u32::try_from(units).unwrap_or(u32::MAX).max(1);
-    // The largest power of two within the limit.
-    let cap = 1 << limits.workgroup_invocations.max(1).ilog2();
-    if let Some((min, max)) = limits.subgroup {
-        // A workgroup must hold whole subgroups of any size that the device may choose.
-        let smallest = max.max(min).min(cap);
-        if limits.software {
-            return (units.min(min), smallest, Some(min));
+/// How invocations share the rows. [`Plan::with_layout`](super::Plan::with_layout) takes one of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Invocations that own a row, or a piece of one; a power of two up to `workgroup_size`.
+    pub lanes: u32,
+    /// Invocations of a workgroup, a power of two.
+    pub workgroup_size: u32,
+    /// Units of four classes that an invocation handles at a time. The last of a row stay in its registers, so that
+    /// `4 * block * lanes` classes are read once.
+    pub block: u32,
+    /// The device's smallest subgroup, to use subgroup operations.
+    pub subgroup_min: Option<u32>,
+    /// Pieces of a row, each with lanes of its own. More than one: statistics are merged by a dispatch of their own.
+    pub pieces: u32,
+}
+
+impl Layout {
+    /// What suits a shape on a device.
+    ///
+    /// Short rows share a workgroup, and where there are subgroups a row stays within one as long as its lanes can keep it: no barrier
+    /// is needed then. Longer rows have a workgroup each, with lanes enough to keep the row while they can. Few long rows
+    /// are cut into pieces, so that a large device has work for all its cores.
+    pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
+        let units = u32::try_from(classes.div_ceil(4))
+            .unwrap_or(u32::MAX / 2)
+            .max(1);
+        let wide = units.next_power_of_two();
+        // The largest power of two within the limit.
+        let cap = 1 << limits.workgroup_invocations.max(1).ilog2();
+        // Each unit kept is eight registers.
+        let most = (limits.registers / 8).clamp(1, MOST_BLOCK);
+        let block = |lanes: u32| units.div_ceil(lanes).clamp(1, most);
+        let (lanes, workgroup_size, subgroup_min) = match limits.subgroup {
+            Some((min, max)) => {
+                // A workgroup must hold whole subgroups of any size that the device may choose.
+                let smallest = max.max(min).min(cap);
+                let packed = 128.max(smallest).min(cap);
+                let (lanes, size) = if limits.software {
+                    (wide.min(min), smallest)
+                } else if units <= most * min {
+                    ((wide / 4).clamp(1, min), packed)
+                } else {
+                    let wanted = units.div_ceil(most).next_power_of_two().clamp(128, 512);
+                    let size = wanted.max(smallest).min(cap);
+                    (size, size)
+                };
+                (lanes, size, Some(min))
+            }
+            None if limits.software => (wide.min(16), 16.min(cap), None),
+            None if wide <= 128 => ((wide / 4).clamp(1, 16), 64.min(cap), None),
+            None => {
+                let wanted = units.div_ceil(most).next_power_of_two();
+                let size = wanted.clamp(64, 256).min(cap);
+                (size, size, None)
+            }
+        };
+        let lanes = lanes.min(workgroup_size);
+        let block = block(lanes);
+        // Workgroups that keep a device busy, and units that a piece must have to be worth its dispatches.
+        let (busy, worth) = if limits.software {
+            (8, 8192)
+        } else {
+            (256, 8 * block * lanes)
+        };
+        let wanted = (busy / rows.max(1)).min((units / worth) as usize);
+        let pieces = if lanes == workgroup_size {
+            (wanted as u32).max(1)
+        } else {
+            1
+        };
+        Self {
+            lanes,
+            workgroup_size,
+            block,
+            subgroup_min,
+            pieces,
         }
-        // Up to eight units a lane, a row stays within a subgroup and needs no barrier.
-        if units <= 8 * min {
-            return (
-                (units / 4).clamp(1, min),
-                128.max(smallest).min(cap),
-                Some(min),
-            );
-        }
-        let wanted = (units / 8).next_power_of_two().clamp(128, 1024);
-        let size = wanted.max(smallest).min(cap);
-        return (size, size, Some(min));
     }
-    if limits.software {
-        let lanes = units.min(16);
-        return (lanes, 16.min(cap), None);
-    }
-    if units <= 128 {
-        return ((units / 4).clamp(1, 16), 64.min(cap), None);
-    }
-    let size = (units / 8).next_power_of_two().clamp(64, 256).min(cap);
-    (size, size, None)
 }
 
 /// Limits that any WebGPU device has and an invented one may lack.
@@ -122,6 +170,9 @@ pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> 
     };
     if !lanes.is_power_of_two() || !size.is_power_of_two() || lanes > size {
         return refuse("both must be powers of two, and a row's lanes must fit a workgroup");
+    }
+    if variant.block == 0 || variant.block > MOST_BLOCK {
+        return refuse("a block must have 1 to 16 units");
     }
     if size > limits.workgroup_invocations {
         return refuse("the device's workgroups are smaller");

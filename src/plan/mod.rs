@@ -7,8 +7,8 @@ mod limits;
 use std::fmt;
 use std::ops::Range;
 
-pub use limits::Limits;
-use limits::{check_limits, check_workgroup, lanes_and_workgroup};
+pub use limits::{Layout, Limits};
+use limits::{check_limits, check_workgroup};
 
 use crate::shader::{Access, Kernel, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, Storage, validate};
@@ -71,8 +71,12 @@ pub struct Problem {
 pub enum PlanKind {
     /// A few lanes own a row, several rows share a workgroup; one dispatch.
     Packed,
-    /// A workgroup owns a row and sweeps over it twice, the second time in reverse; one dispatch.
+    /// A workgroup owns a row, reads it once and keeps it in registers; one dispatch.
+    Resident,
+    /// A workgroup owns a row, keeps its end and reads the rest twice, the second time in reverse; one dispatch.
     Streaming,
+    /// Several workgroups own a row: statistics of its pieces, merged, then selection and gradient.
+    Split,
     /// Statistics, selection and gradient in dispatches of their own, all on the device.
     TwoPhase,
 }
@@ -121,6 +125,8 @@ pub struct Plan {
     pub row_variant: Variant,
     /// The chunks, in the order of the rows.
     pub chunks: Vec<Chunk>,
+    /// Pieces of a row.
+    pub pieces: u32,
     /// Labels that each workgroup counts for itself; 0 where nothing is counted, or a dispatch of `valid_rows` does it.
     pub count_labels: u32,
     /// Whether `valid_rows` is dispatched first.
@@ -148,23 +154,28 @@ impl Plan {
     /// # Errors
     /// [`Error::LimitExceeded`] if a single row is larger than a binding may be.
     pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
-        let (lanes, workgroup_size, subgroup_min) = lanes_and_workgroup(problem.classes, limits);
-        Self::with_lanes(config, problem, limits, lanes, workgroup_size, subgroup_min)
+        let layout = Layout::for_shape(problem.rows, problem.classes, limits);
+        Self::with_layout(config, problem, limits, &layout)
     }
 
-    /// The plan with lanes of a row and size of a workgroup chosen by the caller.
+    /// The plan with a layout chosen by the caller.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] if a single row is larger than a binding may be;
     /// [`Error::Unsupported`] if the device cannot run such workgroups.
-    pub fn with_lanes(
+    pub fn with_layout(
         config: &Config,
         problem: &Problem,
         limits: &Limits,
-        lanes: u32,
-        workgroup_size: u32,
-        subgroup_min: Option<u32>,
+        layout: &Layout,
     ) -> Result<Self> {
+        let Layout {
+            lanes,
+            workgroup_size,
+            block,
+            subgroup_min,
+            pieces,
+        } = *layout;
         let p = problem;
         check_limits(limits)?;
         // Each with the columns that are looked at: a teacher may have fewer than the student.
@@ -195,6 +206,7 @@ impl Plan {
             shared_buffers: p.shared_buffers,
             workgroup_size,
             lanes,
+            block,
             subgroup_min,
         };
         let row_size = if limits.software { 16 } else { 128 };
@@ -202,13 +214,20 @@ impl Plan {
         let row_variant = Variant {
             workgroup_size: row_size,
             lanes: 1,
+            block: 1,
             subgroup_min: None,
             ..variant
         };
         check_workgroup(&variant, limits)?;
         check_workgroup(&row_variant, limits)?;
 
-        let per_chunk = rows_per_chunk(matrices(), p, limits, two_phase)?;
+        let pieces = pieces.max(1);
+        let in_steps = two_phase || pieces > 1;
+        let per_row = match (in_steps, u64::from(pieces)) {
+            (false, _) => ROW_RESULT_BYTES,
+            (true, pieces) => ROW_STATS_BYTES * pieces,
+        };
+        let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
         let mut chunks = Vec::new();
         // All chunks' partial sums are bound together.
         let room = limits.binding_bytes / PARTIAL_BYTES / p.rows.div_ceil(per_chunk).max(1) as u64;
@@ -217,23 +236,33 @@ impl Plan {
         let mut start = 0;
         while start < p.rows {
             let rows = start..p.rows.min(start + per_chunk);
-            let groups = |rows_each: u32| {
-                let wanted = rows.len().div_ceil(rows_each as usize);
+            let groups = |owned: usize, owned_each: u32| {
+                let wanted = owned.div_ceil(owned_each as usize);
                 u32::try_from(wanted).unwrap_or(u32::MAX).min(most)
             };
             chunks.push(Chunk {
-                workgroups: groups(workgroup_size / lanes),
-                row_workgroups: groups(row_size),
+                workgroups: groups(rows.len() * pieces as usize, workgroup_size / lanes),
+                row_workgroups: groups(rows.len(), row_size),
                 rows: rows.clone(),
             });
             start = rows.end;
         }
-        let counts = choices.counts_rows && !two_phase;
+        let counts = choices.counts_rows && !in_steps;
         let inline = counts && chunks.len() == 1 && p.rows <= COUNT_INLINE;
-        let kind = match (two_phase, lanes < workgroup_size) {
-            (true, _) => PlanKind::TwoPhase,
-            (false, true) => PlanKind::Packed,
-            (false, false) => PlanKind::Streaming,
+        // A gradient of 16-bit numbers may start within a word, which can make a unit more.
+        let halves = p.gradient.is_some_and(|g| g.storage.bytes() == 2);
+        let head = halves && access == Access::Element;
+        let units = (p.classes as u64 + u64::from(head)).div_ceil(4);
+        let kind = if pieces > 1 {
+            PlanKind::Split
+        } else if two_phase {
+            PlanKind::TwoPhase
+        } else if lanes < workgroup_size {
+            PlanKind::Packed
+        } else if units <= u64::from(block) * u64::from(lanes) {
+            PlanKind::Resident
+        } else {
+            PlanKind::Streaming
         };
         let plan = Self {
             kind,
@@ -242,11 +271,12 @@ impl Plan {
             count_labels: if inline { p.rows as u32 } else { 0 },
             counts_first: counts && !inline && !chunks.is_empty(),
             chunks,
+            pieces,
             problem: *problem,
             choices,
         };
         let sizes = plan.workspace();
-        let largest = sizes.row_stats.max(sizes.decisions);
+        let largest = sizes.row_stats.max(sizes.decisions).max(sizes.pieces);
         for (what, needed, limit) in [
             (
                 "a buffer of the workspace, in bytes,",
@@ -281,8 +311,13 @@ impl Plan {
         if self.counts_first {
             list.push(Kernel::ValidRows);
         }
-        if self.kind == PlanKind::TwoPhase {
-            list.extend([Kernel::RowStats, Kernel::Summary, Kernel::Select]);
+        if self.in_steps() {
+            list.push(Kernel::RowStats);
+            if self.kind == PlanKind::Split {
+                list.extend(self.sweeps_pieces().then_some(Kernel::RowSimilarity));
+                list.push(Kernel::MergeRowStats);
+            }
+            list.extend([Kernel::Summary, Kernel::Select]);
             if self.variant.gradient.is_some() {
                 list.push(Kernel::WeightedCrossEntropy);
             }
@@ -291,6 +326,24 @@ impl Plan {
         }
         list.push(Kernel::Summary);
         list
+    }
+
+    /// Whether observe, decide and apply are dispatches of their own.
+    pub(crate) fn in_steps(&self) -> bool {
+        matches!(self.kind, PlanKind::Split | PlanKind::TwoPhase)
+    }
+
+    /// Whether the similarity needs a second sweep over pieces of rows.
+    pub(crate) fn sweeps_pieces(&self) -> bool {
+        self.kind == PlanKind::Split && self.variant.similarity.needs_second_sweep()
+    }
+
+    /// Units of four classes in a piece of a row.
+    pub(crate) fn piece_units(&self) -> u32 {
+        if self.pieces == 1 {
+            return u32::MAX;
+        }
+        (self.problem.classes / 4 + 2).div_ceil(self.pieces as usize) as u32
     }
 
     /// The variant in which the plan runs a kernel.
@@ -305,7 +358,12 @@ impl Plan {
     /// Bytes of device memory that the plan needs besides the caller's buffers: in proportion to the rows at most.
     pub fn workspace_bytes(&self) -> u64 {
         let sizes = self.workspace();
-        sizes.partials + sizes.row_stats + sizes.decisions + sizes.small
+        sizes.partials
+            + sizes.row_stats
+            + sizes.decisions
+            + sizes.pieces
+            + sizes.swept
+            + sizes.small
     }
 
     pub(crate) fn workspace(&self) -> WorkspaceSizes {
@@ -317,12 +375,16 @@ impl Plan {
             .map(|c| u64::from(c.row_workgroups))
             .sum();
         let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
-        let two_phase = self.kind == PlanKind::TwoPhase;
+        let in_steps = self.in_steps();
         let only = |yes: bool, bytes: u64| if yes { bytes.max(64) } else { 64 };
+        // The pieces of one chunk at a time are kept.
+        let pieces = u64::from(self.pieces) * longest.unwrap_or(0);
         WorkspaceSizes {
             partials: only(true, PARTIAL_BYTES * groups.max(row_groups)),
-            row_stats: only(two_phase, ROW_STATS_BYTES * rows),
-            decisions: only(two_phase, DECISION_BYTES * longest.unwrap_or(0)),
+            row_stats: only(in_steps, ROW_STATS_BYTES * rows),
+            decisions: only(in_steps, DECISION_BYTES * longest.unwrap_or(0)),
+            pieces: only(self.pieces > 1, ROW_STATS_BYTES * pieces),
+            swept: only(self.sweeps_pieces(), 4 * pieces),
             small: 3 * 256,
         }
     }
@@ -334,6 +396,8 @@ pub(crate) struct WorkspaceSizes {
     pub partials: u64,
     pub row_stats: u64,
     pub decisions: u64,
+    pub pieces: u64,
+    pub swept: u64,
     /// The count of valid rows, the summary of what was observed, the summary.
     pub small: u64,
 }
@@ -342,7 +406,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             PlanKind::Packed => "packed",
+            PlanKind::Resident => "resident",
             PlanKind::Streaming => "streaming",
+            PlanKind::Split => "split",
             PlanKind::TwoPhase => "two-phase",
         };
         let v = &self.variant;
@@ -356,9 +422,12 @@ impl fmt::Display for Plan {
         };
         write!(
             f,
-            "{kind}: {} of {} lanes a row, {access} access, {meet}, ",
-            v.lanes, v.workgroup_size
+            "{kind}: {} of {} lanes a row, {} units at a time, {access} access, {meet}, ",
+            v.lanes, v.workgroup_size, v.block
         )?;
+        if self.pieces > 1 {
+            write!(f, "{} pieces a row, ", self.pieces)?;
+        }
         match self.chunks.as_slice() {
             [] => write!(f, "no rows"),
             [only] => write!(f, "{} workgroups", only.workgroups),
@@ -372,7 +441,7 @@ fn rows_per_chunk(
     matrices: impl Iterator<Item = (Matrix, usize)>,
     p: &Problem,
     limits: &Limits,
-    two_phase: bool,
+    per_row: u64,
 ) -> Result<usize> {
     // A binding starts at a multiple of the alignment, so up to that much is lost before row 0. Indices are 32 bits.
     let room = limits.binding_bytes.min((1 << 31) - 4) - limits.offset_alignment - 16;
@@ -390,11 +459,6 @@ fn rows_per_chunk(
         let stride = m.row_stride as u64 * bytes;
         most = most.min(1 + (room - row) / stride);
     }
-    let per_row = if two_phase {
-        ROW_STATS_BYTES
-    } else {
-        ROW_RESULT_BYTES
-    };
     most = most.min(room / per_row);
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
+use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
 use wgpu_distill::{Config, Error, Result, Scope, Storage};
 
 use crate::{CLASSES, SUBGROUPS, check, planned, problem, scoped};
@@ -187,7 +187,14 @@ fn chosen_lanes_are_taken_or_refused() {
             ..Limits::DEFAULT
         };
         let problem = problem(100, 1000, Storage::F32);
-        Plan::with_lanes(&Config::default(), &problem, &limits, lanes, size, subgroup)
+        let layout = Layout {
+            lanes,
+            workgroup_size: size,
+            block: 2,
+            subgroup_min: subgroup,
+            pieces: 1,
+        };
+        Plan::with_layout(&Config::default(), &problem, &limits, &layout)
     };
     for (lanes, size, subgroup) in [
         (1, 1, None),

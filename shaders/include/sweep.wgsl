@@ -1,0 +1,19 @@
+// The second sweep of the similarities that need a row's normalisers first.
+
+// One lane's share of units 0 .. units - 1 of the row's piece, backwards: their end is what the first sweep read last.
+fn sweep_units(row: Row, units: u32, place: Place, sums: Sums) -> f32 {
+    var sum = 0.0;
+    let p_scale = 1.0 / sums.student_sum;
+    let q_scale = 1.0 / sums.teacher_sum;
+    for (var done = place.lane; done < units; done += LANES) {
+        let first = (row.start + units - 1u - done) * 4u - row.head;
+        let s = load_student(row.student, first);
+        let t = load_teacher(row.teacher, first);
+        let s_ok = columns_of(first) < vec4<u32>(params.classes);
+        let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
+        let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
+        let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
+        sum += similarity_term(p, q);
+    }
+    return sum;
+}
