@@ -1,6 +1,7 @@
 //! Answers timing requests on standard input, a line of JSON each, so that `benches/peers/peers.py` can take turns with the peers.
 //!
-//! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`.
+//! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`, and on a GPU `"layout": [lanes,
+//! workgroup size, block, pieces]` to try another one than the plan's.
 //! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}`, or `{"error"}`. The answer is compared with the f64 reference first.
 //!
 //! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, a part of an adapter's name.
@@ -10,6 +11,7 @@ mod work;
 use std::io::{BufRead, Write};
 
 use serde::Deserialize;
+use wgpu_distill::plan::Layout;
 use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
 
@@ -19,6 +21,7 @@ struct Problem {
     classes: usize,
     storage: String,
     seed: u64,
+    layout: Option<[u32; 4]>,
 }
 
 #[derive(Deserialize)]
@@ -42,7 +45,17 @@ fn prepare(engine: &Engine, problem: &Problem) -> Result<Ready, String> {
         .find(|s| s.name() == problem.storage);
     let storage = storage.ok_or_else(|| format!("no storage type `{}`", problem.storage))?;
     let work = Work::new(problem.rows, problem.classes, storage, problem.seed);
-    let mut runner = Runner::new(engine, &work);
+    let layout = match (problem.layout, engine) {
+        (Some([lanes, workgroup_size, block, pieces]), Engine::Gpu(gpu)) => Some(Layout {
+            lanes,
+            workgroup_size,
+            block,
+            subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
+            pieces,
+        }),
+        _ => None,
+    };
+    let mut runner = Runner::with_layout(engine, &work, layout.as_ref());
     let loss = runner.check(&work);
     let copy = runner.copy_bandwidth();
     Ok(Ready {

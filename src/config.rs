@@ -9,6 +9,7 @@ use crate::Error;
 ///
 /// `q` are the teacher's probabilities (STK), `p` the student's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Similarity {
     /// `sum(p q) / sqrt(sum(p^2) sum(q^2))`, the cosine of the angle between the two.
     #[default]
@@ -73,6 +74,7 @@ impl FromStr for Similarity {
 
 /// How the share of the true label in the target (TSSR) is selected from the share of training time gone (TSTR) and the similarity (KDR).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Selection {
     /// The larger of TSTR and KDR.
     Max,
@@ -149,6 +151,7 @@ impl FromStr for Selection {
 
 /// Whose KDR selects a row's TSSR.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Scope {
     /// Each row its own.
     #[default]
@@ -163,6 +166,7 @@ pub enum Scope {
 ///
 /// A row is *valid* if its label lies in `[0, classes)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// No reduction: each row's gradient is that of its own loss. The summary's loss is the sum.
     None,
@@ -177,6 +181,7 @@ pub enum Reduction {
 
 /// Whether loss and gradient are multiplied by the temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum TemperatureScaling {
     /// The loss as written.
     #[default]
@@ -187,6 +192,7 @@ pub enum TemperatureScaling {
 
 /// What happens when teacher and student have different numbers of classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum TeacherClasses {
     /// It is refused, with an error that names both.
     #[default]
@@ -197,6 +203,7 @@ pub enum TeacherClasses {
 
 /// What is done to the memory that receives the gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GradWrite {
     /// It is overwritten.
     #[default]
@@ -207,6 +214,7 @@ pub enum GradWrite {
 
 /// How far training has come: `TSTR = step / total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Progress {
     /// Steps done, at most `total`.
     pub step: u64,

@@ -137,7 +137,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert_eq!(in_steps, wanted, "{about}");
     // Rows are cut into 256 pieces at most, all together.
     assert!(plan.pieces == 1 || plan.pieces as usize * problem.rows <= 256);
-    let most = 200 * problem.rows as u64 + 4096 + 72 * 256;
+    let most = 200 * problem.rows as u64 + 4096 + 120 * 256;
     assert!(
         plan.workspace_bytes() <= most,
         "{} bytes: {about}",
@@ -346,7 +346,7 @@ fn workspace_is_in_proportion_to_the_rows() {
     for scope in [Scope::Row, Scope::Batch] {
         for rows in [1, 128, 1000, 100_000] {
             let many = bytes(rows, 262_144, scope);
-            let pieces = 72 * 256;
+            let pieces = 120 * 256;
             assert!(
                 many <= 200 * rows as u64 + 4096 + pieces,
                 "{rows} rows: {many}"

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use wgpu_distill::cpu::{Cpu, GradientMut};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
 use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::plan::Plan;
+use wgpu_distill::plan::{Layout, Plan};
 use wgpu_distill::{
     Batch, Config, Engine, Gradient, Progress, Storage, Summary, Values, reference, wgpu,
 };
@@ -134,8 +134,13 @@ pub enum Runner {
 
 impl Runner {
     pub fn new(engine: &Engine, work: &Work) -> Self {
+        Self::with_layout(engine, work, None)
+    }
+
+    /// With a layout of the caller's on a GPU.
+    pub fn with_layout(engine: &Engine, work: &Work, layout: Option<&Layout>) -> Self {
         match engine {
-            Engine::Gpu(gpu) => Self::Gpu(Box::new(GpuRunner::new(gpu, work))),
+            Engine::Gpu(gpu) => Self::Gpu(Box::new(GpuRunner::new(gpu, work, layout))),
             _ => {
                 let cpu = Cpu::new();
                 let gradient = stored(work.storage, vec![0.0; work.rows * work.classes]);
@@ -239,7 +244,7 @@ struct Stamps {
 }
 
 impl GpuRunner {
-    fn new(gpu: &Gpu, work: &Work) -> Self {
+    fn new(gpu: &Gpu, work: &Work, layout: Option<&Layout>) -> Self {
         use wgpu::BufferUsages as Usage;
         let device = gpu.device();
         let make = |size: u64, usage| {
@@ -285,9 +290,12 @@ impl GpuRunner {
             gradient: Some(on(&gradient)),
             ..Default::default()
         };
-        let plan = gpu
-            .plan(&Config::default(), &batch, &outputs)
-            .expect("the work is valid");
+        let config = Config::default();
+        let plan = match layout {
+            None => gpu.plan(&config, &batch, &outputs),
+            Some(layout) => gpu.plan_with_layout(&config, &batch, &outputs, layout),
+        };
+        let plan = plan.expect("the work is valid");
         gpu.prepare(&plan);
         let workspace = Workspace::new(device, &plan);
         Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::adapters::{self, AdapterDescription, is_hardware};
 use super::encode::{GpuBatch, GpuOutputs};
 use super::pipelines::Pipelines;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Layout, Limits, Plan};
 use crate::{Config, Error, Result, validate};
 
 /// The GPU engine: a device with the kernels compiled for it. Cheap to clone; clones share the kernels. May be used from many threads at once.
@@ -137,9 +137,24 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
+        let layout = Layout::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
+        self.plan_with_layout(config, batch, outputs, &layout)
+    }
+
+    /// The plan with a layout of the caller's, for [`encode_plan`](Self::encode_plan).
+    ///
+    /// # Errors
+    /// Whatever `encode` would refuse, and [`Error::Unsupported`](crate::Error::Unsupported) if the device cannot run such workgroups.
+    pub fn plan_with_layout(
+        &self,
+        config: &Config,
+        batch: &GpuBatch<'_>,
+        outputs: &GpuOutputs<'_>,
+        layout: &Layout,
+    ) -> Result<Plan> {
         validate::config(config)?;
         let problem = super::encode::problem(config, batch, outputs)?;
-        Plan::new(config, &problem, &self.limits)
+        Plan::with_layout(config, &problem, &self.limits, layout)
     }
 
     /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::dispatch::{Dispatch, Recorder};
-use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice, problem};
+use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use super::readback::{Download, Failures, output, upload};
 use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
 use super::{Gpu, Workspace};
@@ -41,12 +41,11 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
-        let problem = problem(config, batch, outputs)?;
         let layout = Layout {
             pieces: 1,
-            ..Layout::for_shape(problem.rows, problem.classes, &self.limits)
+            ..Layout::for_shape(batch.rows, batch.student_logits.classes, &self.limits)
         };
-        Plan::with_layout(config, &problem, &self.limits, &layout)
+        self.plan_with_layout(config, batch, outputs, &layout)
     }
 
     /// Records one step of a plan, for its only chunk.

@@ -73,8 +73,14 @@ impl Layout {
         let wide = units.next_power_of_two();
         // The largest power of two within the limit.
         let cap = 1 << limits.workgroup_invocations.max(1).ilog2();
+        // A software adapter is slow to start workgroups and to let lanes meet: a lane takes a short row alone.
+        let alone = limits.software && units <= 256 && rows >= 64;
         // Each unit kept is eight registers.
-        let most = (limits.registers / 8).clamp(1, MOST_BLOCK);
+        let most = match limits.software {
+            true if alone && units > 32 => 8,
+            true => 4,
+            false => (limits.registers / 8).clamp(1, MOST_BLOCK),
+        };
         let block = |lanes: u32| units.div_ceil(lanes).clamp(1, most);
         let (lanes, workgroup_size, subgroup_min) = match limits.subgroup {
             Some((min, max)) => {
@@ -82,7 +88,7 @@ impl Layout {
                 let smallest = max.max(min).min(cap);
                 let packed = 128.max(smallest).min(cap);
                 let (lanes, size) = if limits.software {
-                    (wide.min(min), smallest)
+                    (if alone { 1 } else { wide.min(min) }, smallest)
                 } else if units <= most * min {
                     ((wide / 4).clamp(1, min), packed)
                 } else {
@@ -92,7 +98,7 @@ impl Layout {
                 };
                 (lanes, size, Some(min))
             }
-            None if limits.software => (wide.min(16), 16.min(cap), None),
+            None if limits.software => (if alone { 1 } else { wide.min(16) }, 16.min(cap), None),
             None if wide <= 128 => ((wide / 4).clamp(1, 16), 64.min(cap), None),
             None => {
                 let wanted = units.div_ceil(most).next_power_of_two();
@@ -106,7 +112,7 @@ impl Layout {
         let (busy, worth) = if limits.software {
             (8, 8192)
         } else {
-            (256, 8 * block * lanes)
+            (256, 2 * block * lanes)
         };
         let wanted = (busy / rows.max(1)).min((units / worth) as usize);
         let pieces = if lanes == workgroup_size {

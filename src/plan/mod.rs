@@ -145,8 +145,9 @@ pub(crate) const ROW_RESULT_BYTES: u64 = 16;
 pub(crate) const PARTIAL_BYTES: u64 = 48;
 pub(crate) const SUMMARY_BYTES: u64 = 32;
 
-/// Workgroups that leave a partial sum each; more rows are looped over.
+/// Workgroups that leave a partial sum each; more rows are looped over. Software adapters take long to start one.
 const MOST_WORKGROUPS: u32 = 4096;
+const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
 
 impl Plan {
     /// The plan for a problem on a device with these limits.
@@ -231,7 +232,12 @@ impl Plan {
         let mut chunks = Vec::new();
         // All chunks' partial sums are bound together.
         let room = limits.binding_bytes / PARTIAL_BYTES / p.rows.div_ceil(per_chunk).max(1) as u64;
-        let most = limits.workgroups.min(MOST_WORKGROUPS);
+        let most = if limits.software {
+            MOST_SOFTWARE_WORKGROUPS
+        } else {
+            MOST_WORKGROUPS
+        };
+        let most = limits.workgroups.min(most);
         let most = most.min(u32::try_from(room).unwrap_or(u32::MAX)).max(1);
         let mut start = 0;
         while start < p.rows {

@@ -8,7 +8,7 @@ mod adapter;
 
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
+use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, PlanKind, Problem};
 use wgpu_distill::{RowResult, Storage, Summary, Values, wgpu};
 
 use crate::cases::Case;
@@ -31,30 +31,43 @@ pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
 /// Bytes of the canary word.
 const CANARY: u8 = 0xa5;
 
+/// Whose plans are followed.
+enum Plans {
+    Own,
+    Of(Limits),
+    With(Layout, PlanKind),
+}
+
 pub struct Bench {
     gpu: Gpu,
-    plan_for: Option<Limits>,
+    plans: Plans,
 }
 
 impl Bench {
     pub fn new(gpu: Gpu) -> Self {
         Self {
             gpu,
-            plan_for: None,
+            plans: Plans::Own,
         }
     }
 
     /// Plans as for hardware with default limits, and chunks of a few rows.
     pub fn with_hardware_plans(gpu: Gpu) -> Self {
-        let plan_for = Some(Limits::DEFAULT);
-        Self { gpu, plan_for }
+        let plans = Plans::Of(Limits::DEFAULT);
+        Self { gpu, plans }
+    }
+
+    /// Plans with this layout, which must come out as of this kind.
+    pub fn with_layout(gpu: Gpu, layout: Layout, kind: PlanKind) -> Self {
+        let plans = Plans::With(layout, kind);
+        Self { gpu, plans }
     }
 
     pub fn describe(&self) -> String {
-        let plans = if self.plan_for.is_some() {
-            ", plans for hardware"
-        } else {
-            ""
+        let plans = match self.plans {
+            Plans::Own => "",
+            Plans::Of(_) => ", plans for hardware",
+            Plans::With(..) => ", plans of the test",
         };
         format!("buffers, {}{plans}", self.gpu.describe())
     }
@@ -166,30 +179,31 @@ impl Bench {
             .gpu
             .device()
             .create_command_encoder(&Default::default());
-        match self.plan_for {
-            None => self.gpu.encode(
+        let (config, progress) = (&case.config, case.progress);
+        let plan = match &self.plans {
+            Plans::Own => self.gpu.plan(config, &batch, &outputs),
+            Plans::Of(limits) => Ok(invented_plan(case, &batch, &gradient, *limits)),
+            Plans::With(layout, kind) => {
+                let plan = self.gpu.plan_with_layout(config, &batch, &outputs, layout);
+                assert!(
+                    plan.as_ref().is_ok_and(|p| p.kind == *kind),
+                    "{kind:?}: {plan:?}"
+                );
+                plan
+            }
+        };
+        let plan = plan.map_err(|e| e.to_string())?;
+        self.gpu
+            .encode_plan(
                 &mut encoder,
-                &case.config,
-                case.progress,
+                &plan,
+                config,
+                progress,
                 &batch,
                 &outputs,
                 None,
-            ),
-            Some(limits) => {
-                let plan = invented_plan(case, &batch, &gradient, limits);
-                let progress = case.progress;
-                self.gpu.encode_plan(
-                    &mut encoder,
-                    &plan,
-                    &case.config,
-                    progress,
-                    &batch,
-                    &outputs,
-                    None,
-                )
-            }
-        }
-        .map_err(|e| e.to_string())?;
+            )
+            .map_err(|e| e.to_string())?;
         let read = |encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer| {
             let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: None,

@@ -1,7 +1,7 @@
 //! The table of cases. Every engine runs all of it; a case's name is the name in a failure.
 
 // Each test binary compiles this module for itself and uses what it needs of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod compare;
 pub mod inputs;
@@ -62,6 +62,15 @@ impl Case {
             in_place: false,
             ignores: Ignores::None,
             bad_labels: false,
+        }
+    }
+
+    /// A case outside the table, of one kind of logits.
+    pub fn of_shape(rows: usize, classes: usize, kind: Kind, storage: [Storage; 3]) -> Self {
+        Self {
+            kind,
+            storage,
+            ..Self::new("", "", rows, classes)
         }
     }
 

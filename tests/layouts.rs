@@ -1,0 +1,139 @@
+//! Every plan with every storage type, similarity and access on the GPU under test, against the f64 reference: layouts are chosen here,
+//! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_LONG=1` runs the whole product
+//! (1,560 cases, minutes of compiling).
+
+mod buffers;
+mod cases;
+
+use buffers::Bench;
+use cases::compare;
+use cases::inputs::Kind;
+use wgpu_distill::gpu::Gpu;
+use wgpu_distill::plan::{Layout, PlanKind};
+use wgpu_distill::{Scope, Similarity, Storage, reference};
+
+/// Student, teacher and gradient: each type everywhere, and all three at once.
+const STORAGE: [[Storage; 3]; 4] = [
+    [Storage::F32; 3],
+    [Storage::F16; 3],
+    [Storage::Bf16; 3],
+    [Storage::Bf16, Storage::F32, Storage::F16],
+];
+
+struct Way {
+    kind: PlanKind,
+    /// Lanes, size of a workgroup, block, pieces.
+    layout: [u32; 4],
+    classes: usize,
+    scope: Scope,
+    /// The one of its kind that meets every similarity with every storage type.
+    thorough: bool,
+}
+
+/// Sizes for subgroups of 8. Rows end within a unit, and within a word of 16-bit numbers.
+fn ways() -> Vec<Way> {
+    use PlanKind::{Packed, Resident, Split, Streaming, TwoPhase};
+    let (row, batch) = (Scope::Row, Scope::Batch);
+    [
+        (Packed, [1, 16, 2, 1], 7, row, false),
+        (Packed, [4, 32, 3, 1], 45, row, true),
+        (Packed, [8, 32, 2, 1], 301, row, false),
+        (Resident, [8, 8, 2, 1], 63, row, true),
+        (Resident, [32, 32, 4, 1], 509, row, false),
+        (Streaming, [32, 32, 1, 1], 641, row, false),
+        (Streaming, [32, 32, 3, 1], 1201, row, true),
+        (Split, [8, 8, 2, 3], 301, row, true),
+        (Split, [32, 32, 1, 5], 1201, row, false),
+        (Split, [32, 32, 2, 40], 301, row, false),
+        (Split, [8, 8, 2, 3], 301, batch, false),
+        (TwoPhase, [4, 32, 2, 1], 45, batch, true),
+        (TwoPhase, [32, 32, 2, 1], 641, batch, false),
+    ]
+    .into_iter()
+    .map(|(kind, layout, classes, scope, thorough)| Way {
+        kind,
+        layout,
+        classes,
+        scope,
+        thorough,
+    })
+    .collect()
+}
+
+/// Elements between the rows, and what is in them.
+const INPUTS: [(usize, Kind); 3] = [(0, Kind::Normal), (0, Kind::MaskedBoth), (3, Kind::Broken)];
+
+fn run_one(
+    bench: &Bench,
+    way: &Way,
+    (similarity, storage, gap, kind): (Similarity, [Storage; 3], usize, Kind),
+) {
+    // Without a gap rows are made a multiple of four long, for access by four.
+    let classes = way.classes.next_multiple_of(if gap == 0 { 4 } else { 1 });
+    let mut case = cases::Case::of_shape(11, classes, kind, storage);
+    case.config.similarity = similarity;
+    case.config.scope = way.scope;
+    case.gaps = [gap; 3];
+    case.ignores = cases::Ignores::EveryThird;
+    case.config.label_smoothing = if gap == 0 { 0.0 } else { 0.1 };
+    let about = format!(
+        "{:?} {:?} {similarity:?} {storage:?} {kind:?}, {classes} classes + {gap}",
+        way.kind, way.layout
+    );
+    let host = case.host();
+    let want =
+        reference::distill(&case.config, case.progress, &host.batch()).expect("the case is valid");
+    let got = bench.run(&case).unwrap_or_else(|e| panic!("{about}: {e}"));
+    if let Err(why) = compare::check(&case, &want, &got) {
+        panic!("{about}: {why}");
+    }
+}
+
+fn run_all(gpu: Gpu) {
+    let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let subgroup_min = gpu.limits().subgroup.map(|(min, _)| min);
+    let mut count = 0;
+    for way in ways() {
+        let [lanes, workgroup_size, block, pieces] = way.layout;
+        let layout = Layout {
+            lanes,
+            workgroup_size,
+            block,
+            subgroup_min,
+            pieces,
+        };
+        let bench = Bench::with_layout(gpu.clone(), layout, way.kind);
+        for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
+            for (j, storage) in STORAGE.into_iter().enumerate() {
+                for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
+                    // Compiling takes far longer than running: one input for each similarity and storage type, and for
+                    // the other layouts of a kind some of them, unless all are asked for.
+                    let turn = i + j + k;
+                    if !long && (turn % 3 != 0 || (!way.thorough && turn % 4 != 0)) {
+                        continue;
+                    }
+                    run_one(&bench, &way, (similarity, storage, gap, kind));
+                    count += 1;
+                }
+            }
+        }
+    }
+    println!("layouts: {count} cases passed: {}", gpu.describe());
+}
+
+#[test]
+fn every_plan_with_subgroups() {
+    let Some(gpu) = buffers::gpu() else { return };
+    // The sizes above are for subgroups of 8; a device with larger ones runs the plain variants here, and the table of cases with its own.
+    if gpu.limits().subgroup == Some((8, 8)) {
+        run_all(gpu);
+    } else {
+        println!("layouts: {} has no subgroups of 8", gpu.describe());
+    }
+}
+
+#[test]
+fn every_plan_without_subgroups() {
+    let Some(gpu) = buffers::gpu() else { return };
+    run_all(gpu.without_subgroups());
+}
