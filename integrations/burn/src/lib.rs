@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod buffers;
+mod check;
+mod composed;
+mod config;
+mod cube;
+mod error;
+mod host;
+mod loss;
+#[cfg(feature = "train")]
+pub mod metrics;
+mod ops;
+mod path;
+mod share;
+mod source;
+mod steps;
+mod task;
+
+pub use config::DistillationLossConfig;
+pub use error::{Error, Result};
+pub use loss::{DistillationLoss, DistillationOutput};
+pub use path::Path;
+#[cfg(not(target_family = "wasm"))]
+pub use share::init;
+pub use share::{adopt, init_async, share};
+pub use steps::TrainingSteps;
+pub use wgpu_distill::{
+    Progress, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+};

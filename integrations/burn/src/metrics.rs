@@ -1,0 +1,214 @@
+//! Metrics for burn-train's learner, so that they show in its dashboard.
+
+use std::sync::Arc;
+
+use burn::backend::ExecutionError;
+use burn::tensor::{Int, Tensor, TensorReadError};
+use burn::train::ItemLazy;
+use burn::train::metric::state::{FormatOptions, NumericMetricState};
+use burn::train::metric::{
+    AccuracyInput, Adaptor, LossInput, Metric, MetricAttributes, MetricMetadata, MetricName,
+    Numeric, NumericAttributes, NumericEntry, SerializedEntry,
+};
+
+use crate::DistillationOutput;
+
+/// What [`KdrMetric`], [`TssrMetric`] and [`AgreementMetric`] read of a step.
+#[derive(Clone, Debug)]
+pub struct DistillationInput {
+    /// Mean KDR of the batch, `[1]`.
+    pub kdr: Tensor<1>,
+    /// Mean TSSR of the batch, `[1]`.
+    pub tssr: Tensor<1>,
+    /// Rows that the means are over, `[1]`.
+    pub valid_rows: Tensor<1, Int>,
+    /// `[rows, classes]`
+    pub student_logits: Tensor<2>,
+    /// `[rows, classes]`
+    pub teacher_logits: Tensor<2>,
+}
+
+/// A training step's outcome, for the metrics of this crate and for Burn's loss and accuracy. The counterpart of Burn's `ClassificationOutput`.
+#[derive(Clone, Debug)]
+pub struct DistillationTrainOutput {
+    /// The loss and what came with it.
+    pub distillation: DistillationOutput,
+    /// `[rows, classes]`
+    pub student_logits: Tensor<2>,
+    /// `[rows, classes]`
+    pub teacher_logits: Tensor<2>,
+    /// `[rows]`
+    pub labels: Tensor<1, Int>,
+}
+
+impl ItemLazy for DistillationTrainOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        // As Burn's own outputs do: start the work, and let go of the autodiff graph.
+        self.distillation.loss.device().flush()?;
+        Ok(Self {
+            distillation: DistillationOutput {
+                loss: self.distillation.loss.without_autodiff(),
+                ..self.distillation
+            },
+            student_logits: self.student_logits.without_autodiff(),
+            teacher_logits: self.teacher_logits.without_autodiff(),
+            labels: self.labels.without_autodiff(),
+        })
+    }
+}
+
+impl Adaptor<DistillationInput> for DistillationTrainOutput {
+    fn adapt(&self) -> DistillationInput {
+        DistillationInput {
+            kdr: self.distillation.kdr.clone(),
+            tssr: self.distillation.tssr.clone(),
+            valid_rows: self.distillation.valid_rows.clone(),
+            student_logits: self.student_logits.clone(),
+            teacher_logits: self.teacher_logits.clone(),
+        }
+    }
+}
+
+impl Adaptor<LossInput> for DistillationTrainOutput {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.distillation.loss.clone())
+    }
+}
+
+impl Adaptor<AccuracyInput> for DistillationTrainOutput {
+    fn adapt(&self) -> AccuracyInput {
+        AccuracyInput::new(self.student_logits.clone(), self.labels.clone())
+    }
+}
+
+macro_rules! metric {
+    ($(#[$doc:meta])* $name:ident, $title:literal, $description:literal, $unit:expr, $read:expr) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name {
+            name: MetricName,
+            state: NumericMetricState,
+        }
+
+        impl $name {
+            /// The metric, with nothing seen yet.
+            pub fn new() -> Self {
+                Self {
+                    name: Arc::new($title.to_owned()),
+                    state: NumericMetricState::default(),
+                }
+            }
+
+            fn format(&self) -> FormatOptions {
+                let options = FormatOptions::new(self.name()).precision(3);
+                let unit: Option<&str> = $unit;
+                match unit {
+                    Some(unit) => options.unit(unit),
+                    None => options,
+                }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl Metric for $name {
+            type Input = DistillationInput;
+
+            fn name(&self) -> MetricName {
+                self.name.clone()
+            }
+
+            fn description(&self) -> Option<String> {
+                Some($description.to_owned())
+            }
+
+            fn attributes(&self) -> MetricAttributes {
+                let unit: Option<&str> = $unit;
+                NumericAttributes {
+                    unit: unit.map(str::to_owned),
+                    higher_is_better: true,
+                }
+                .into()
+            }
+
+            fn update(
+                &mut self,
+                input: &DistillationInput,
+                _metadata: &MetricMetadata,
+            ) -> Result<SerializedEntry, TensorReadError> {
+                let read: fn(&DistillationInput) -> Result<(f64, usize), TensorReadError> = $read;
+                let (value, count) = read(input)?;
+                // A batch of ignored rows says nothing.
+                if count > 0 {
+                    self.state.update(value, count);
+                }
+                Ok(self.state.compute_update(self.format()))
+            }
+
+            fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+                Ok(self.state.compute_final(self.format()))
+            }
+
+            fn clear(&mut self) {
+                self.state.reset();
+            }
+        }
+
+        impl Numeric for $name {
+            fn value(&self) -> Option<NumericEntry> {
+                Some(self.state.current_value())
+            }
+
+            fn running_value(&self) -> Option<NumericEntry> {
+                Some(self.state.running_value())
+            }
+
+            fn final_value(&self) -> NumericEntry {
+                self.state.final_value()
+            }
+        }
+    };
+}
+
+fn mean(value: &Tensor<1>, rows: &Tensor<1, Int>) -> Result<(f64, usize), TensorReadError> {
+    let value = value.clone().try_into_scalar::<f64>()?;
+    let rows = rows.clone().try_into_scalar::<i64>()?;
+    Ok((value, usize::try_from(rows).unwrap_or(0)))
+}
+
+metric!(
+    /// How alike teacher and student are (KDR), in `[0, 1]`.
+    KdrMetric,
+    "KDR",
+    "likeness of teacher and student, 0 to 1",
+    None,
+    |input| mean(&input.kdr, &input.valid_rows)
+);
+
+metric!(
+    /// The share of the true label in the target (TSSR), in `[0, 1]`.
+    TssrMetric,
+    "TSSR",
+    "share of the true label in the target, 0 to 1",
+    None,
+    |input| mean(&input.tssr, &input.valid_rows)
+);
+
+metric!(
+    /// How often the student's first choice is the teacher's, in percent, over all rows, ignored ones too.
+    AgreementMetric,
+    "Agreement",
+    "rows where student and teacher choose the same class",
+    Some("%"),
+    |input| {
+        let [rows, _] = input.student_logits.dims();
+        let choice = |logits: &Tensor<2>| logits.clone().argmax(1);
+        let same = choice(&input.student_logits).equal(choice(&input.teacher_logits));
+        let same = same.int().sum().try_into_scalar::<f64>()?;
+        Ok((100.0 * same / rows.max(1) as f64, rows))
+    }
+);
