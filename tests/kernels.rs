@@ -7,7 +7,9 @@ mod cases;
 
 use cases::inputs::{self, Kind, Stored};
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::{Engine, Logits, Scope, Storage, flags, reference};
+use wgpu_distill::{
+    Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference,
+};
 
 /// Every engine that there is, with a name for failures.
 fn engines() -> Vec<Engine> {
@@ -118,6 +120,58 @@ fn row_stats() {
     println!("row_stats: {count} cases");
 }
 
+/// The columns of a batch from `start` on, `classes` of them.
+fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
+    let cut = |logits: &Logits<'a>| {
+        let Values::F32(values) = logits.values else {
+            panic!("the test's logits are f32")
+        };
+        Logits::new(&values[start..], classes).with_row_stride(logits.row_stride)
+    };
+    Batch {
+        student_logits: cut(&batch.student_logits),
+        teacher_logits: cut(&batch.teacher_logits),
+        ..*batch
+    }
+}
+
+/// The twin of what joins the pieces of a row, and of what their second sweep sums. The kernels run in `tests/layouts.rs`.
+#[test]
+fn merge_row_stats_and_row_similarity() {
+    let (rows, classes) = (5, 300);
+    let (student, teacher) = inputs::logits(Kind::Normal, rows, classes, classes, 4);
+    let labels = [3; 5];
+    let batch = Batch::new(&student, &teacher, &labels, classes);
+    for similarity in Similarity::ALL {
+        let config = Config {
+            similarity,
+            student_temperature: 1.5,
+            ..Config::default()
+        };
+        let whole = reference::row_stats(&config, &batch).expect("valid");
+        let pieces = [(0, 7), (7, 200), (207, 93)].map(|(start, n)| {
+            reference::row_stats(&config, &columns(&batch, start, n)).expect("valid")
+        });
+        let p = reference::softmax(&batch.student_logits, rows, 1.5).expect("valid");
+        let q = reference::softmax(&batch.teacher_logits, rows, 1.0).expect("valid");
+        for (row, want) in whole.iter().enumerate() {
+            let parts: Vec<_> = pieces.iter().map(|piece| piece[row].clone()).collect();
+            let got = reference::merge_row_stats(&parts);
+            assert_close("student_lse", got.student_lse, want.student_lse, 1e-10);
+            assert_close("teacher_lse", got.teacher_lse, want.teacher_lse, 1e-10);
+            assert_close("kl", got.kl, want.kl, 1e-10 * want.kl + 1e-11);
+            let entropy = want.teacher_entropy;
+            assert_close("teacher_entropy", got.teacher_entropy, entropy, 1e-10);
+            let log = |x: &[f64]| -> Vec<f64> {
+                let row = &x[row * classes..(row + 1) * classes];
+                row.iter().map(|x| x.ln()).collect()
+            };
+            let kdr = reference::row_similarity(similarity, &log(&p), &log(&q));
+            assert_close("kdr", kdr, want.kdr, 1e-10);
+        }
+    }
+}
+
 /// Decide and apply, chained onto observe, are the whole method.
 #[test]
 fn select_and_weighted_cross_entropy() {
@@ -171,8 +225,8 @@ fn select_with_the_callers_own_share() {
     let shares = [0.0, 0.2, 0.7, 1.0];
     let (student, teacher) = inputs::logits(Kind::Normal, 4, 20, 20, 9);
     let labels = [1, 5, 19, 0];
-    let batch = wgpu_distill::Batch::new(&student, &teacher, &labels, 20);
-    let config = wgpu_distill::Config {
+    let batch = Batch::new(&student, &teacher, &labels, 20);
+    let config = Config {
         selection: wgpu_distill::Selection::Kdr,
         scope: Scope::Row,
         ..Default::default()

@@ -5,8 +5,8 @@ use half::slice::HalfFloatSliceExt;
 use super::lanes::{LANES, Lanes};
 use crate::Values;
 
-/// Elements handled at a time: two blocks of f32 are 4 KiB.
-pub(super) const BLOCK: usize = 512;
+/// Elements handled at a time: two blocks of f32 are 8 KiB.
+pub(super) const BLOCK: usize = 1024;
 pub(super) type Block = [f32; BLOCK];
 
 /// Room for a block of everything, kept from row to row: clearing it for each would cost as much as a short row.
@@ -15,6 +15,51 @@ pub(super) struct Scratch {
     pub teacher: Block,
     pub first: Block,
     pub second: Block,
+    pub kept: Kept,
+}
+
+/// The exponentials of the row observed last, each block's relative to the maxima that the row had then: apply need not take them again.
+#[derive(Default)]
+pub(super) struct Kept {
+    student: Vec<Block>,
+    teacher: Vec<Block>,
+    /// Of student and teacher.
+    maxima: Vec<(f32, f32)>,
+}
+
+/// Blocks of a row that are kept: both rows then stay in the first-level cache. Longer rows take their exponentials twice, which is
+/// faster than fetching them from the second level (13 against 22 ms at 1024 x 32000, AVX-512).
+const MOST_KEPT: usize = 4;
+
+impl Kept {
+    /// Makes room for a row, unless it is too long.
+    pub fn begin(&mut self, classes: usize) -> bool {
+        self.maxima.clear();
+        let blocks = classes.div_ceil(BLOCK);
+        if blocks > MOST_KEPT {
+            return false;
+        }
+        if self.student.len() < blocks {
+            self.student.resize(blocks, [0.0; BLOCK]);
+            self.teacher.resize(blocks, [0.0; BLOCK]);
+        }
+        true
+    }
+
+    /// Room for the exponentials of the next block, relative to these maxima.
+    #[inline(always)]
+    pub fn next(&mut self, maxima: (f32, f32)) -> (&mut Block, &mut Block) {
+        let at = self.maxima.len();
+        self.maxima.push(maxima);
+        (&mut self.student[at], &mut self.teacher[at])
+    }
+
+    /// Block `at` with its maxima, if the row was kept.
+    #[inline(always)]
+    pub fn block(&self, at: usize) -> Option<(&Block, &Block, (f32, f32))> {
+        let maxima = *self.maxima.get(at)?;
+        Some((&self.student[at], &self.teacher[at], maxima))
+    }
 }
 
 impl Scratch {
@@ -24,6 +69,7 @@ impl Scratch {
             teacher: [0.0; BLOCK],
             first: [0.0; BLOCK],
             second: [0.0; BLOCK],
+            kept: Kept::default(),
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use super::block::Scratch;
 use super::row::{self, Row, RowMut};
+use super::vector::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512};
 use crate::{Decision, RowStats};
 
 /// An instruction set that this processor has.
@@ -48,15 +51,15 @@ impl Isa {
         }
     }
 
-    pub(super) fn observe(self, row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
+    pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => row::observe::<{ cfg!(target_arch = "aarch64") }>(row, scratch),
+            Self::Baseline => row::observe::<Portable>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { observe_avx2(row, scratch) },
+            Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { observe_avx512(row, scratch) },
+            Self::Avx512 => unsafe { observe_avx512(row, keep, scratch) },
         }
     }
 
@@ -65,42 +68,55 @@ impl Isa {
         row: &Row<'_>,
         decision: &Decision,
         gradient: RowMut<'_>,
+        kept: bool,
         scratch: &mut Scratch,
     ) {
         match self {
             Self::Baseline => {
-                row::apply::<{ cfg!(target_arch = "aarch64") }>(row, decision, gradient, scratch);
+                row::apply::<Portable>(row, decision, gradient, kept, scratch);
             }
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { apply_avx2(row, decision, gradient, scratch) },
+            Self::Avx2 => unsafe { apply_avx2(row, decision, gradient, kept, scratch) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, scratch) },
+            Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, kept, scratch) },
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn observe_avx2(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
-    row::observe::<true>(row, scratch)
+fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+    row::observe::<Avx2>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn observe_avx512(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
-    row::observe::<true>(row, scratch)
+fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+    row::observe::<Avx512>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn apply_avx2(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>, scratch: &mut Scratch) {
-    row::apply::<true>(row, decision, gradient, scratch);
+fn apply_avx2(
+    row: &Row<'_>,
+    decision: &Decision,
+    gradient: RowMut<'_>,
+    kept: bool,
+    scratch: &mut Scratch,
+) {
+    row::apply::<Avx2>(row, decision, gradient, kept, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn apply_avx512(row: &Row<'_>, decision: &Decision, gradient: RowMut<'_>, scratch: &mut Scratch) {
-    row::apply::<true>(row, decision, gradient, scratch);
+fn apply_avx512(
+    row: &Row<'_>,
+    decision: &Decision,
+    gradient: RowMut<'_>,
+    kept: bool,
+    scratch: &mut Scratch,
+) {
+    row::apply::<Avx512>(row, decision, gradient, kept, scratch);
 }

@@ -8,6 +8,8 @@ mod gradient;
 mod isa;
 mod lanes;
 mod row;
+mod sums;
+mod vector;
 
 use rayon::prelude::*;
 
@@ -206,7 +208,7 @@ impl Cpu {
                     config: &config,
                 };
                 // Softmax is the gradient of a row that has only a student: coefficient 1 / z, all others 0.
-                let stats = self.isa.observe(&r, &mut scratch);
+                let stats = self.isa.observe(&r, true, &mut scratch);
                 let decision = Decision {
                     result: RowResult {
                         flags: stats.flags,
@@ -219,7 +221,7 @@ impl Cpu {
                 };
                 let gradient = task.gradient.as_mut().expect("softmax has an output");
                 let target = gradient.row(row - task.rows.start, classes);
-                self.isa.apply(&r, &decision, target, &mut scratch);
+                self.isa.apply(&r, &decision, target, true, &mut scratch);
             }
             Totals::default()
         });
@@ -238,7 +240,8 @@ impl Cpu {
             .into_par_iter()
             .with_min_len(per_task)
             .map_init(Scratch::new, |scratch, row| {
-                self.isa.observe(&row_of(config, batch, row), scratch)
+                self.isa
+                    .observe(&row_of(config, batch, row), false, scratch)
             })
             .collect()
     }
@@ -298,7 +301,8 @@ impl Cpu {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
                 let target = gradient.row(row - task.rows.start, classes);
                 let r = row_of(config, batch, row);
-                self.isa.apply(&r, &decisions[row], target, &mut scratch);
+                self.isa
+                    .apply(&r, &decisions[row], target, false, &mut scratch);
             }
             Totals::default()
         });
@@ -370,20 +374,21 @@ impl Cpu {
         let totals = run_tasks(tasks, |mut task| {
             let mut totals = Totals::default();
             let mut scratch = Scratch::new();
+            let keep = observed.is_empty() && task.gradient.is_some();
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
                 let r = row_of(config, batch, row);
                 let decision = match observed.get(row) {
                     Some(stats) => rule.decide(stats),
-                    None => rule.decide(&self.isa.observe(&r, &mut scratch)),
+                    None => rule.decide(&self.isa.observe(&r, keep, &mut scratch)),
                 };
                 totals.add(&decision.result);
                 if let Some(result) = task.results.get_mut(local) {
                     *result = decision.result;
                 }
                 if let Some(gradient) = &mut task.gradient {
-                    self.isa
-                        .apply(&r, &decision, gradient.row(local, classes), &mut scratch);
+                    let target = gradient.row(local, classes);
+                    self.isa.apply(&r, &decision, target, keep, &mut scratch);
                 }
             }
             totals

@@ -3,14 +3,14 @@
 //! Elementwise arithmetic is f32, in lanes; the block's sums are merged in f64, so that the error does not grow with the row.
 //! Everything here is `inline(always)`: `isa.rs` compiles it once per instruction set.
 
-use std::f64::consts::{LN_2, LOG2_E};
-
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::block::{BLOCK, Block, Scratch, block, chunks, measured, padding};
+use super::block::{BLOCK, Scratch, block, chunks, measured, padding};
 use super::decide;
 use super::lanes::{LANES, exp2, log2, mul_add, sum};
+use super::sums::{Sums, exp_block, exponents};
+use super::vector::Vector;
 use crate::params::careful_bits;
 use crate::{Config, Decision, RowStats, Similarity, Values, flags};
 
@@ -30,29 +30,6 @@ pub(super) struct Row<'a> {
     pub config: &'a Config,
 }
 
-/// log2(e) over the temperatures, of student and teacher.
-#[inline(always)]
-fn exponents(config: &Config) -> (f32, f32) {
-    let of = |temperature: f32| (LOG2_E / f64::from(temperature)) as f32;
-    (
-        of(config.student_temperature),
-        of(config.teacher_temperature),
-    )
-}
-
-/// `2^((x - max) k)` of every value. A loop over slices, which compilers turn into vectors more surely than arrays of lanes.
-#[inline(always)]
-fn exp_block<const FMA: bool>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = exp2::<FMA>((x - max) * k);
-    }
-}
-
-// What a similarity needs summed in the first sweep.
-const OTHER: u8 = 0;
-const COSINE: u8 = 1;
-const BHATTACHARYYA: u8 = 2;
-
 /// What the careful path notes about the real (not the padding) values of a block.
 fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     values.iter().fold(0, |found, x| {
@@ -65,182 +42,11 @@ fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     })
 }
 
-/// The sums of `RowStats`, in f64 and relative to the row's maxima so far.
-#[derive(Clone, Copy)]
-struct Sums {
-    student_max: f32,
-    teacher_max: f32,
-    zs: f64,
-    zt: f64,
-    difference: f64,
-    moment: f64,
-    cross: f64,
-    student_square: f64,
-    teacher_square: f64,
-    offset: f64,
-    offset_count: f64,
-    masked_mass: f64,
-    flags: u32,
-}
-
-impl Sums {
-    const EMPTY: Self = Self {
-        student_max: f32::MIN,
-        teacher_max: f32::MIN,
-        zs: 0.0,
-        zt: 0.0,
-        difference: 0.0,
-        moment: 0.0,
-        cross: 0.0,
-        student_square: 0.0,
-        teacher_square: 0.0,
-        offset: 0.0,
-        offset_count: 0.0,
-        masked_mass: 0.0,
-        flags: 0,
-    };
-
-    /// Makes the sums relative to larger maxima (METHOD: the merge with an empty piece).
-    fn rescale(&mut self, student_max: f32, teacher_max: f32, config: &Config) {
-        if self.zs == 0.0 && self.zt == 0.0 {
-            // Nothing is summed yet.
-            self.student_max = student_max;
-            self.teacher_max = teacher_max;
-            return;
-        }
-        let from = |old: f32, new: f32, temperature: f32| {
-            (f64::from(old) - f64::from(new)) / f64::from(temperature)
-        };
-        let ds = from(self.student_max, student_max, config.student_temperature);
-        let dt = from(self.teacher_max, teacher_max, config.teacher_temperature);
-        if ds == 0.0 && dt == 0.0 {
-            return;
-        }
-        let (fs, ft) = (ds.exp(), dt.exp());
-        // Where the factor is 0 nothing remains, whatever the size of the shift.
-        let shift = |sum: f64, count: f64, by: f64| {
-            if ft == 0.0 {
-                0.0
-            } else {
-                ft * (sum + count * by)
-            }
-        };
-        self.difference = shift(self.difference, self.zt - self.masked_mass, dt - ds);
-        self.moment = shift(self.moment, self.zt - self.masked_mass, dt);
-        self.masked_mass *= ft;
-        self.zs *= fs;
-        self.zt *= ft;
-        self.cross *= match config.similarity {
-            Similarity::Bhattacharyya => (0.5 * (ds + dt)).exp(),
-            _ => fs * ft,
-        };
-        self.student_square *= fs * fs;
-        self.teacher_square *= ft * ft;
-        if self.offset_count > 0.0 {
-            self.offset += self.offset_count * ds;
-        }
-        self.student_max = student_max;
-        self.teacher_max = teacher_max;
-    }
-
-    /// Adds a block. `CAREFUL` where it holds padding, infinities, NaN or huge values; `SIMILARITY` is one of the constants above.
-    #[inline(always)]
-    fn add<const FMA: bool, const CAREFUL: bool, const SIMILARITY: u8>(
-        &mut self,
-        s: &[f32],
-        t: &[f32],
-        n: usize,
-        row: &Row<'_>,
-        (es, et): (&mut Block, &mut Block),
-    ) {
-        let (ks, kt) = exponents(row.config);
-        let (ms, mt) = (self.student_max, self.teacher_max);
-        let (es, et) = (&mut es[..s.len()], &mut et[..t.len()]);
-        exp_block::<FMA>(s, ms, ks, es);
-        exp_block::<FMA>(t, mt, kt, et);
-        let zero = [0.0; LANES];
-        let [mut zs, mut zt, mut difference, mut moment, mut masked] = [zero; 5];
-        let [mut cross, mut ss, mut tt] = [zero; 3];
-        for (((s, t), es), et) in chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et)) {
-            for i in 0..LANES {
-                zs[i] += es[i];
-                zt[i] += et[i];
-                let mut ds = (s[i] - ms) * ks;
-                let mut dt = (t[i] - mt) * kt;
-                let mut seen = et[i];
-                if CAREFUL {
-                    // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
-                    let hidden = s[i] == f32::NEG_INFINITY;
-                    masked[i] += if hidden { et[i] } else { 0.0 };
-                    seen = if hidden { 0.0 } else { et[i] };
-                    ds = if ds > f32::MIN { ds } else { f32::MIN };
-                    ds = if hidden { 0.0 } else { ds };
-                    dt = if dt > -1e4 { dt } else { -1e4 };
-                }
-                difference[i] = mul_add::<FMA>(seen, dt - ds, difference[i]);
-                moment[i] = mul_add::<FMA>(seen, dt, moment[i]);
-            }
-            if SIMILARITY == COSINE {
-                for i in 0..LANES {
-                    cross[i] = mul_add::<FMA>(es[i], et[i], cross[i]);
-                    ss[i] = mul_add::<FMA>(es[i], es[i], ss[i]);
-                    tt[i] = mul_add::<FMA>(et[i], et[i], tt[i]);
-                }
-            }
-            if SIMILARITY == BHATTACHARYYA {
-                for i in 0..LANES {
-                    cross[i] += (es[i] * et[i]).sqrt();
-                }
-            }
-        }
-        self.zs += sum(zs);
-        self.zt += sum(zt);
-        self.difference += sum(difference) * LN_2;
-        self.moment += sum(moment) * LN_2;
-        self.cross += sum(cross);
-        self.student_square += sum(ss);
-        self.teacher_square += sum(tt);
-        self.masked_mass += sum(masked);
-        if row.config.label_smoothing > 0.0 {
-            let visible = |s: f32| if s > f32::NEG_INFINITY { s - ms } else { 0.0 };
-            let (whole, rest) = s[..n].as_chunks::<LANES>();
-            let mut offset = zero;
-            for s in whole {
-                for i in 0..LANES {
-                    offset[i] += visible(s[i]);
-                }
-            }
-            for (o, s) in offset.iter_mut().zip(rest) {
-                *o += visible(*s);
-            }
-            self.offset += sum(offset) / f64::from(row.config.student_temperature);
-        }
-    }
-
-    /// `add` for the configured similarity.
-    #[inline(always)]
-    fn add_any<const FMA: bool, const CAREFUL: bool>(
-        &mut self,
-        s: &[f32],
-        t: &[f32],
-        n: usize,
-        row: &Row<'_>,
-        scratch: (&mut Block, &mut Block),
-    ) {
-        match row.config.similarity {
-            Similarity::Cosine => self.add::<FMA, CAREFUL, COSINE>(s, t, n, row, scratch),
-            Similarity::Bhattacharyya => {
-                self.add::<FMA, CAREFUL, BHATTACHARYYA>(s, t, n, row, scratch);
-            }
-            _ => self.add::<FMA, CAREFUL, OTHER>(s, t, n, row, scratch),
-        }
-    }
-}
-
-/// Observe: the statistics of one row, KDR included.
+/// Observe: the statistics of one row, KDR included. With `keep` its exponentials stay for `apply`, if the row is not too long.
 #[inline(always)]
-pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> RowStats {
+pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
     let classes = row.student.len();
+    let keep = keep && scratch.kept.begin(classes);
     let mut stats = RowStats {
         label: row.label,
         ..RowStats::default()
@@ -271,18 +77,22 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> 
             t_padding,
             &mut scratch.teacher,
         );
-        let exps = (&mut scratch.first, &mut scratch.second);
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, row.config);
-        if s_magnitude.max(t_magnitude) < careful_from {
-            sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
-            sums.add_any::<FMA, false>(s, t, n, row, exps);
+        let exps = if keep {
+            scratch.kept.next((sums.student_max, sums.teacher_max))
         } else {
+            (&mut scratch.first, &mut scratch.second)
+        };
+        let careful = s_magnitude.max(t_magnitude) >= careful_from;
+        if careful {
             sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
             sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
-            sums.add_any::<FMA, true>(s, t, n, row, exps);
+        } else {
+            sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
+        sums.add_any::<V>((s, t), n, careful, row.config, exps);
         sums.offset_count += n as f64;
     }
     stats.flags = sums.flags;
@@ -313,7 +123,7 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> 
         return stats;
     }
     if row.config.similarity.needs_second_sweep() {
-        stats.cross = second_sweep::<FMA>(row, &stats, scratch) as f32;
+        stats.cross = second_sweep::<V>(row, &stats, scratch) as f32;
     }
     stats.kdr = decide::kdr(&stats, row.config.similarity);
     stats
@@ -321,7 +131,7 @@ pub(super) fn observe<const FMA: bool>(row: &Row<'_>, scratch: &mut Scratch) -> 
 
 /// The sum that `JensenShannon` (in bits, twice the divergence) or `Overlap` needs, once the normalisers are known.
 #[inline(always)]
-fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) -> f64 {
+fn second_sweep<V: Vector>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) -> f64 {
     let classes = row.student.len();
     let jensen_shannon = row.config.similarity == Similarity::JensenShannon;
     let (ks, kt) = exponents(row.config);
@@ -335,13 +145,13 @@ fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats, scratch: &mut 
             &mut scratch.first[..s.len()],
             &mut scratch.second[..t.len()],
         );
-        exp_block::<FMA>(s, stats.student_max, ks, p);
-        exp_block::<FMA>(t, stats.teacher_max, kt, q);
+        exp_block::<V>(s, stats.student_max, ks, p);
+        exp_block::<V>(t, stats.teacher_max, kt, q);
         let terms = &mut scratch.student[..p.len()];
         for ((term, p), q) in terms.iter_mut().zip(&*p).zip(&*q) {
             let (p, q) = (p * inv_zs, q * inv_zt);
             *term = if jensen_shannon {
-                divergence::<FMA>(p, q)
+                divergence::<V>(p, q)
             } else if p < q {
                 p
             } else {
@@ -362,21 +172,22 @@ fn second_sweep<const FMA: bool>(row: &Row<'_>, stats: &RowStats, scratch: &mut 
 /// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. Ratios to the mean keep the error of equal rows at rounding: log2(1) = 0.
 /// Subnormal probabilities are too small to matter and would break log2.
 #[inline(always)]
-fn divergence<const FMA: bool>(p: f32, q: f32) -> f32 {
+fn divergence<V: Vector>(p: f32, q: f32) -> f32 {
     let tiny = f32::MIN_POSITIVE;
     let scale = 2.0 / if p + q > tiny { p + q } else { tiny };
     let (rp, rq) = (p * scale, q * scale);
-    let lp = p * log2::<FMA>(if rp > tiny { rp } else { tiny });
-    let lq = q * log2::<FMA>(if rq > tiny { rq } else { tiny });
+    let lp = p * log2::<V>(if rp > tiny { rp } else { tiny });
+    let lq = q * log2::<V>(if rq > tiny { rq } else { tiny });
     (if p > tiny { lp } else { 0.0 }) + (if q > tiny { lq } else { 0.0 })
 }
 
-/// Apply: one row of the gradient.
+/// Apply: one row of the gradient. With `kept` it is the row that was just observed.
 #[inline(always)]
-pub(super) fn apply<const FMA: bool>(
+pub(super) fn apply<V: Vector>(
     row: &Row<'_>,
     decision: &Decision,
     gradient: RowMut<'_>,
+    kept: bool,
     scratch: &mut Scratch,
 ) {
     let classes = row.student.len();
@@ -390,13 +201,21 @@ pub(super) fn apply<const FMA: bool>(
     }
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
-        let s = &block(row.student, start, n, &mut scratch.student)[..n];
-        let t = &block(row.teacher, start, n, &mut scratch.teacher)[..n];
         let out = match &mut gradient {
             RowMut::F32(g) => &mut g[start..start + n],
             RowMut::F16(_) | RowMut::Bf16(_) => &mut scratch.first[..n],
         };
-        grad_block::<FMA>(s, t, decision, exponents(row.config), out);
+        let exponents = exponents(row.config);
+        match scratch.kept.block(start / BLOCK).filter(|_| kept) {
+            Some((es, et, maxima)) => {
+                grad_of_kept::<V>(&es[..n], &et[..n], maxima, decision, exponents, out);
+            }
+            None => {
+                let s = &block(row.student, start, n, &mut scratch.student)[..n];
+                let t = &block(row.teacher, start, n, &mut scratch.teacher)[..n];
+                grad_block::<V>(s, t, decision, exponents, out);
+            }
+        }
         let label = (decision.label as usize).wrapping_sub(start);
         if label < n {
             out[label] -= decision.label_share;
@@ -415,7 +234,7 @@ pub(super) fn apply<const FMA: bool>(
 
 /// The gradient of a block, all but the label's share.
 #[inline(always)]
-fn grad_block<const FMA: bool>(
+fn grad_block<V: Vector>(
     s: &[f32],
     t: &[f32],
     d: &Decision,
@@ -423,9 +242,26 @@ fn grad_block<const FMA: bool>(
     out: &mut [f32],
 ) {
     for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
-        let es = exp2::<FMA>((s - d.student_max) * ks);
-        let et = exp2::<FMA>((t - d.teacher_max) * kt);
-        *o = mul_add::<FMA>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share;
+        let es = exp2::<V>((s - d.student_max) * ks);
+        let et = exp2::<V>((t - d.teacher_max) * kt);
+        *o = mul_add::<V>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share;
+    }
+}
+
+/// The same from exponentials relative to the maxima at their time.
+#[inline(always)]
+fn grad_of_kept<V: Vector>(
+    es: &[f32],
+    et: &[f32],
+    (student_max, teacher_max): (f32, f32),
+    d: &Decision,
+    (ks, kt): (f32, f32),
+    out: &mut [f32],
+) {
+    let s_scale = d.student_scale * exp2::<V>((student_max - d.student_max) * ks);
+    let t_scale = d.teacher_scale * exp2::<V>((teacher_max - d.teacher_max) * kt);
+    for ((o, es), et) in out.iter_mut().zip(es).zip(et) {
+        *o = mul_add::<V>(*es, s_scale, -(et * t_scale)) - d.uniform_share;
     }
 }
 
