@@ -1,0 +1,127 @@
+//! The `distill` kernel from naive to shipped, a step at a time, on one adapter: what each step was expected to gain and what it gained.
+//!
+//! `cargo bench --bench ladder -- --engine NAME`, a part of an adapter's name. Every answer is compared with the f64 reference first.
+//! Steps take turns, so that a busy machine slows all of them.
+
+mod work;
+
+use wgpu_distill::plan::Layout;
+use wgpu_distill::{Engine, Storage};
+use work::{Runner, Work};
+
+const SHAPES: [(usize, usize); 3] = [(4096, 100), (4096, 1000), (1024, 32_000)];
+const ROUNDS: usize = 15;
+
+struct Step {
+    name: &'static str,
+    expected: &'static str,
+    engine: Engine,
+    /// Lanes, size of a workgroup, block; or what the plan chooses.
+    layout: Option<[u32; 3]>,
+}
+
+fn steps(engine: &Engine) -> Vec<Step> {
+    let Engine::Gpu(gpu) = engine else {
+        panic!("the ladder is one of a GPU kernel");
+    };
+    let limits = gpu.limits();
+    let size = limits.subgroup.map_or(
+        64,
+        |(min, max)| if limits.software { min } else { max.max(64) },
+    );
+    let plain = Engine::Gpu(gpu.without_subgroups());
+    let step = |name, expected, engine: &Engine, layout| Step {
+        name,
+        expected,
+        engine: engine.clone(),
+        layout,
+    };
+    let mut list = vec![
+        step(
+            "a lane owns a row, a unit at a time",
+            "naive: on hardware neighbours read memory far apart",
+            &plain,
+            Some([1, size, 1]),
+        ),
+        step(
+            "a workgroup owns a row, lanes meet in workgroup memory",
+            "neighbouring lanes read neighbouring memory; barriers cost on software adapters",
+            &plain,
+            Some([size, size, 1]),
+        ),
+    ];
+    if limits.subgroup.is_some() {
+        list.push(step(
+            "lanes meet by subgroup operations",
+            "no barrier within a subgroup",
+            engine,
+            Some([size, size, 1]),
+        ));
+    }
+    list.push(step(
+        "four units at a time, the last in registers",
+        "more loads under way, one rescaling a block, short rows read once",
+        engine,
+        Some([size, size, 4]),
+    ));
+    list.push(step(
+        "shipped: the plan's own layout",
+        "the best of these",
+        engine,
+        None,
+    ));
+    list
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let named = args.iter().position(|a| a == "--engine");
+    // `cargo test --benches` starts every bench without arguments of ours: nothing is asked for, then.
+    let Some(name) = named.and_then(|i| args.get(i + 1)) else {
+        return;
+    };
+    let engine = work::engine(name);
+    println!("{}\n", engine.describe());
+    println!("| rows x classes | step | expected | median ms | plan |");
+    println!("|---|---|---|---|---|");
+    for (rows, classes) in SHAPES {
+        let work = Work::new(rows, classes, Storage::F32, 1);
+        let mut all: Vec<(Step, Runner, Vec<f64>)> = Vec::new();
+        for step in steps(&engine) {
+            let Engine::Gpu(gpu) = &step.engine else {
+                continue;
+            };
+            let layout = step.layout.map(|[lanes, workgroup_size, block]| Layout {
+                lanes,
+                workgroup_size,
+                block,
+                subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
+                pieces: 1,
+            });
+            let mut runner = Runner::with_layout(&step.engine, &work, layout.as_ref());
+            // A lane that sums a whole long row in f32 is too inexact to compare with: the others are.
+            if step
+                .layout
+                .is_none_or(|[lanes, ..]| lanes > 1 || classes <= 4096)
+            {
+                runner.check(&work);
+            }
+            all.push((step, runner, Vec::new()));
+        }
+        for _ in 0..ROUNDS {
+            for (_, runner, times) in &mut all {
+                times.push(1e3 * runner.time(&work).0.as_secs_f64());
+            }
+        }
+        for (step, runner, times) in &mut all {
+            times.sort_by(f64::total_cmp);
+            println!(
+                "| {rows} x {classes} | {} | {} | {:.2} | {} |",
+                step.name,
+                step.expected,
+                times[ROUNDS / 2],
+                runner.plan()
+            );
+        }
+    }
+}
