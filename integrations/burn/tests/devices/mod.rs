@@ -8,7 +8,7 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::wgpu::WgpuSetup;
+use burn::tensor::wgpu::{WgpuOptions, WgpuSetup};
 use burn::tensor::{Device, DeviceKind};
 use burn_distill::{DistillationLoss, Path};
 use wgpu_distill::wgpu;
@@ -68,6 +68,14 @@ pub fn application() -> Option<WgpuSetup> {
         queue,
         backend,
     })
+}
+
+/// A device of Burn's on the application's, made in the way that is given.
+pub fn make<E: std::fmt::Debug>(
+    how: impl FnOnce(WgpuOptions, WgpuSetup) -> Result<Device, E>,
+) -> Device {
+    let setup = application().expect("a benchmark needs an adapter");
+    how(Device::wgpu_options(), setup).expect("a fresh setup")
 }
 
 /// A device that Burn and the loss share. All tests of a binary have one.

@@ -1,0 +1,133 @@
+//! Burn's learner, for a classifier and for a pupil.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::optim::AdamConfig;
+use burn::optim::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+use burn::tensor::Device;
+use burn::train::metric::store::Split;
+use burn::train::metric::{AccuracyMetric, LossMetric};
+use burn::train::{Learner, SupervisedTraining};
+use burn_distill::metrics::{AgreementMetric, KdrMetric, TssrMetric};
+use burn_distill::{DistillationLossConfig, TrainingSteps};
+
+use crate::data::Digits;
+use crate::digits;
+use crate::networks::{Classifier, Network, Pupil};
+use crate::notebook::{Notebook, Quiet};
+use crate::students::{Course, Point};
+
+const LEARNING_RATE: f64 = 2e-3;
+
+/// How long to train, and on how much.
+#[derive(Clone)]
+pub struct Schedule {
+    pub digits: usize,
+    pub epochs: usize,
+    pub batch: usize,
+    pub seed: u64,
+}
+
+impl Schedule {
+    /// Steps of the whole training.
+    pub fn steps(&self) -> usize {
+        self.epochs * self.digits.div_ceil(self.batch)
+    }
+}
+
+/// Trains a model with Burn's learner: the metrics, the digits and the schedule are all there is to say.
+macro_rules! train {
+    ($model:expr, $metrics:expr, $device:expr, $train:expr, $test:expr, $schedule:expr) => {{
+        let schedule: &Schedule = $schedule;
+        let notebook = Notebook::default();
+        let rate = CosineAnnealingLrSchedulerConfig::new(LEARNING_RATE, schedule.steps()).init()?;
+        let device = $device.clone();
+        let batches = digits::loader(
+            $train,
+            schedule.digits,
+            schedule.batch,
+            Some(schedule.seed),
+            &device.clone().autodiff(),
+        );
+        let tests = digits::loader($test, $test.len(), 500, None, &device);
+        let start = Instant::now();
+        // The folder is for checkpoints, of which there are none.
+        let trained = SupervisedTraining::new(std::env::temp_dir(), batches, tests)
+            .metrics($metrics)
+            .with_metric_logger(notebook.clone())
+            .with_application_logger(None)
+            .renderer(Box::new(Quiet))
+            .num_epochs(schedule.epochs)
+            .launch(Learner::new($model, AdamConfig::new().init(), rate));
+        if let Some(error) = trained.error {
+            return Err(error.to_string().into());
+        }
+        (trained.model, notebook, start.elapsed())
+    }};
+}
+
+/// Trains on labels alone, with Burn's cross-entropy.
+pub fn classifier(
+    device: &Device,
+    network: Network,
+    train: &Arc<Digits>,
+    test: &Arc<Digits>,
+    schedule: &Schedule,
+) -> Result<(Network, Course), Box<dyn Error>> {
+    let metrics = (LossMetric::new(), AccuracyMetric::new());
+    let model = Classifier { network };
+    let (model, notebook, time) = train!(model, metrics, device, train, test, schedule);
+    Ok((model.network, course(&notebook, schedule, time)))
+}
+
+/// Trains on labels and a teacher.
+pub fn pupil(
+    device: &Device,
+    network: Network,
+    teacher: &Network,
+    loss: &DistillationLossConfig,
+    train: &Arc<Digits>,
+    test: &Arc<Digits>,
+    schedule: &Schedule,
+) -> Result<Course, Box<dyn Error>> {
+    let metrics = (
+        LossMetric::new(),
+        AccuracyMetric::new(),
+        KdrMetric::new(),
+        TssrMetric::new(),
+        AgreementMetric::new(),
+    );
+    let model = Pupil {
+        network,
+        teacher: teacher.clone(),
+        loss: loss.init(),
+        steps: TrainingSteps::new(schedule.steps() as u64),
+    };
+    let (_, notebook, time) = train!(model, metrics, device, train, test, schedule);
+    Ok(course(&notebook, schedule, time))
+}
+
+/// What the notebook says, epoch by epoch.
+fn course(notebook: &Notebook, schedule: &Schedule, time: Duration) -> Course {
+    let each = schedule.steps() / schedule.epochs;
+    let points = (1..=schedule.epochs).map(|epoch| {
+        let train = |name| notebook.mean(name, epoch, &Split::Train);
+        let valid = |name| notebook.mean(name, epoch, &Split::Valid);
+        Point {
+            step: (epoch * each) as u64,
+            accuracy: valid("Accuracy").map_or(f64::NAN, |percent| percent / 100.0),
+            kdr: train("KDR").unwrap_or(0.0),
+            // The middle of the epoch, as the others are means over it.
+            tstr: (epoch as f64 - 0.5) / schedule.epochs as f64,
+            // Labels alone: the label is all of the target.
+            tssr: train("TSSR").unwrap_or(1.0),
+            agreement: valid("Agreement").map(|percent| percent / 100.0),
+        }
+    });
+    Course {
+        points: points.collect(),
+        time,
+    }
+}

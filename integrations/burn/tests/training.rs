@@ -1,0 +1,173 @@
+//! A few steps of training, an application's own device, and the metrics.
+
+mod devices;
+mod inputs;
+
+use burn::module::{Module, Param};
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Tensor};
+use burn_distill::{DistillationLossConfig, Path, Progress};
+use inputs::{difference, floats, labels, logits, tensor};
+
+const ROWS: usize = 32;
+const INPUTS: usize = 12;
+const CLASSES: usize = 19;
+
+#[derive(Module, Debug)]
+struct Linear {
+    weight: Param<Tensor<2>>,
+}
+
+/// The weights after some steps, every one through another order of Burn's own operations.
+fn train(way: &devices::Way) -> Vec<f32> {
+    let device = way.device.clone().autodiff();
+    let start = inputs::Random(5).values(INPUTS * CLASSES, 0.3);
+    let mut model = Linear {
+        weight: Param::from_tensor(tensor(start, [INPUTS, CLASSES], &device)),
+    };
+    let loss = way.loss(
+        DistillationLossConfig::new()
+            .with_student_temperature(2.0)
+            .with_teacher_temperature(2.0)
+            .init(),
+    );
+    let mut optimizer = SgdConfig::new().init();
+    for step in 0..12 {
+        let x = logits(40 + step, ROWS, INPUTS, &way.device);
+        let teacher = logits(80 + step, ROWS, CLASSES, &way.device);
+        let y = Tensor::from_inner(x).matmul(model.weight.val());
+        let out = loss.forward(
+            y,
+            teacher,
+            labels(ROWS, CLASSES, &way.device),
+            Progress::new(step, 12),
+        );
+        let grads = GradientsParams::from_grads(out.backward(), &model);
+        model = optimizer.step(0.5, model, grads);
+    }
+    floats(model.weight.val().inner())
+}
+
+#[test]
+fn the_same_weights_on_every_path() {
+    let ways = devices::ways();
+    let all: Vec<Vec<f32>> = ways.iter().map(train).collect();
+    let start = inputs::Random(5).values(INPUTS * CLASSES, 0.3);
+    assert!(difference(&start, &all[0]) > 0.01, "nothing was learnt");
+    for (way, weights) in ways.iter().zip(&all) {
+        assert!(difference(&all[0], weights) < 1e-4, "{}", way.name);
+    }
+}
+
+/// The application keeps using its device and queue beside Burn, and every path of sharing gives the same.
+#[test]
+fn an_application_that_owns_the_device() {
+    let Some(setup) = devices::application() else {
+        return;
+    };
+    let (device, queue) = (setup.device.clone(), setup.queue.clone());
+    let burn = burn_distill::adopt(Device::wgpu_options(), setup).expect("a fresh setup");
+    assert_eq!(Path::of(&burn), Path::SharedDevice);
+    assert_eq!(Path::of(&burn.clone().autodiff()), Path::SharedDevice);
+    let buffer = device.create_buffer(&wgpu_distill::wgpu::BufferDescriptor {
+        label: Some("the application's"),
+        size: 256,
+        usage: wgpu_distill::wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut losses = Vec::new();
+    for i in 0..5u8 {
+        queue.write_buffer(&buffer, 0, &[i; 256]);
+        let loss = DistillationLossConfig::new().init().forward(
+            logits(1, ROWS, CLASSES, &burn),
+            logits(2, ROWS, CLASSES, &burn),
+            labels(ROWS, CLASSES, &burn),
+            Progress::new(1, 2),
+        );
+        let mut encoder = device.create_command_encoder(&Default::default());
+        encoder.clear_buffer(&buffer, 0, None);
+        queue.submit([encoder.finish()]);
+        losses.extend(floats(loss));
+    }
+    assert!(losses.iter().all(|l| *l == losses[0] && l.is_finite()));
+}
+
+/// The one line of the README: a device of Burn's own making, shared as it is made.
+#[test]
+fn a_device_is_shared_in_one_line() {
+    if devices::application().is_none() {
+        return;
+    }
+    let options = Device::wgpu_options().device_kind(devices::kind());
+    let device = burn_distill::init(options).expect("not in use yet");
+    assert_eq!(Path::of(&device), Path::SharedDevice);
+    let loss = DistillationLossConfig::new().init().forward(
+        logits(1, ROWS, CLASSES, &device),
+        logits(2, ROWS, CLASSES, &device),
+        labels(ROWS, CLASSES, &device),
+        Progress::new(1, 2),
+    );
+    assert!(floats(loss)[0].is_finite());
+    // Once in use it cannot be made again, and says so.
+    let options = Device::wgpu_options().device_kind(devices::kind());
+    assert!(burn_distill::init(options).is_err());
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn metrics_are_weighted_by_the_rows_that_count() {
+    use burn::data::dataloader::Progress as Done;
+    use burn::train::ItemLazy;
+    use burn::train::metric::{Adaptor, Metric, MetricMetadata, Numeric};
+    use burn_distill::metrics::{
+        AgreementMetric, DistillationInput, DistillationTrainOutput, KdrMetric, TssrMetric,
+    };
+
+    let device = Device::flex();
+    let loss = DistillationLossConfig::new().init();
+    let metadata = MetricMetadata {
+        progress: Done::new(0, 1, None),
+        iteration: None,
+        lr: None,
+    };
+    let (mut kdr, mut tssr, mut agreement) =
+        (KdrMetric::new(), TssrMetric::new(), AgreementMetric::new());
+    let (mut kdrs, mut tssrs, mut rows) = (0.0, 0.0, 0.0);
+    for (seed, n) in [(1u64, 10usize), (2, 30), (3, 4)] {
+        // The first 3 rows count for nothing.
+        let targets = labels(n, CLASSES, &device).slice_fill(0..3, -100);
+        let (s, t) = (
+            logits(seed, n, CLASSES, &device),
+            logits(seed + 9, n, CLASSES, &device),
+        );
+        let out =
+            loss.forward_with_metrics(s.clone(), t.clone(), targets.clone(), Progress::new(1, 2));
+        kdrs += floats(out.row_kdr.clone()).iter().sum::<f32>();
+        tssrs += floats(out.row_tssr.clone()).iter().sum::<f32>();
+        rows += (n - 3) as f32;
+        let item = DistillationTrainOutput {
+            distillation: out,
+            student_logits: s.clone(),
+            teacher_logits: s,
+            labels: targets,
+        };
+        let item = item.sync().expect("the device is well");
+        let input: DistillationInput = item.adapt();
+        for entry in [
+            kdr.update(&input, &metadata),
+            tssr.update(&input, &metadata),
+            agreement.update(&input, &metadata),
+        ] {
+            entry.expect("readable");
+        }
+    }
+    let close = |metric: &dyn Numeric, want: f32| {
+        let got = metric.running_value().expect("updated").current();
+        assert!((got - f64::from(want)).abs() < 1e-5, "{got}, want {want}");
+    };
+    close(&kdr, kdrs / rows);
+    close(&tssr, tssrs / rows);
+    // The student agrees with itself.
+    close(&agreement, 100.0);
+    assert_eq!(kdr.name().as_str(), "KDR");
+}
