@@ -222,6 +222,27 @@ fn two_losses_in_one_graph_and_one_loss_used_twice() {
     }
 }
 
+/// Burn may recompute what it did not keep; the kernels' gradient is kept and not computed again.
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    for way in devices::ways() {
+        let run = |device: burn::tensor::Device| {
+            let values = Random(1).values(ROWS * CLASSES, 4.0);
+            let student = tensor(values, [ROWS, CLASSES], &device).require_grad();
+            let teacher = logits(2, ROWS, CLASSES, &way.device);
+            let targets = labels(ROWS, CLASSES, &way.device);
+            let loss = way.loss(config().init());
+            let doubled = (student.clone() * 2.0).exp().log();
+            let out = loss.forward(doubled, teacher, targets, progress());
+            let grads = out.backward();
+            floats(student.grad(&grads).expect("tracked"))
+        };
+        let plain = run(way.device.clone().autodiff());
+        let saved = run(way.device.clone().autodiff().gradient_checkpointing());
+        assert!(difference(&plain, &saved) < 1e-6, "{}", way.name);
+    }
+}
+
 #[test]
 fn no_rows_and_only_ignored_rows_give_zero() {
     for way in devices::ways() {
