@@ -13,11 +13,18 @@ use burn::train::renderer::{
 
 type Key = (String, usize, String);
 
+/// A metric's values of an epoch, and their mean.
+#[derive(Default)]
+struct Page {
+    entries: Vec<NumericEntry>,
+    mean: f64,
+}
+
 /// The values of each metric, by name, epoch and split. Clones write into one.
 #[derive(Clone, Default)]
 pub struct Notebook {
     names: HashMap<MetricId, String>,
-    values: Arc<Mutex<HashMap<Key, (Vec<NumericEntry>, f64)>>>,
+    values: Arc<Mutex<HashMap<Key, Page>>>,
 }
 
 impl Notebook {
@@ -25,7 +32,7 @@ impl Notebook {
     pub fn mean(&self, name: &str, epoch: usize, split: &Split) -> Option<f64> {
         let key = (name.to_owned(), epoch, split.to_string());
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.get(&key).map(|(_, mean)| *mean)
+        values.get(&key).map(|page| page.mean)
     }
 }
 
@@ -37,10 +44,10 @@ impl MetricLogger for Notebook {
                 continue;
             };
             let key = (name.clone(), epoch, split.to_string());
-            let entry = values.entry(key).or_default();
-            entry.0.extend(metric.numeric_entry);
+            let page = values.entry(key).or_default();
+            page.entries.extend(metric.numeric_entry);
             if let Some(running) = metric.running_entry {
-                entry.1 = running.current();
+                page.mean = running.current();
             }
         }
     }
@@ -53,7 +60,7 @@ impl MetricLogger for Notebook {
     ) -> Result<Vec<NumericEntry>, String> {
         let key = (name.to_owned(), epoch, split.to_string());
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = values.get(&key).map(|(entries, _)| entries.clone());
+        let found = values.get(&key).map(|page| page.entries.clone());
         found.ok_or_else(|| format!("no {name} in epoch {epoch}"))
     }
 
