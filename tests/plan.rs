@@ -7,7 +7,7 @@ use wgpu_distill::{Config, Reduction, Scope, Similarity, Storage};
 #[path = "plan/hostile.rs"]
 mod hostile;
 
-/// The classes of PEERS.md: small sets, ImageNet, and the vocabularies of current models.
+/// Classes that people have: small sets, ImageNet, and the vocabularies of current models.
 const CLASSES: [usize; 16] = [
     1, 2, 10, 100, 192, 668, 1000, 1024, 1128, 4096, 32_000, 32_768, 50_257, 128_256, 151_936,
     262_144,

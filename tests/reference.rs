@@ -139,7 +139,7 @@ impl Case {
         label != self.config.ignore_index && (0..self.classes as i32).contains(&label)
     }
 
-    /// `w` of METHOD.md section 2: what multiplies `p - y`.
+    /// What multiplies `p - y`.
     fn gradient_scale(&self) -> f64 {
         let config = &self.config;
         let denominator = match config.reduction {
@@ -187,7 +187,7 @@ impl Case {
         }
     }
 
-    /// The tolerances of DESIGN.md for f32.
+    /// The tolerances for f32.
     fn check_f32(&self, about: &str, got: &Distillation, softmax: &[f32]) {
         let summary = &got.summary;
         let counts = [summary.valid_rows, summary.ignored_rows];

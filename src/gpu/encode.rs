@@ -236,8 +236,9 @@ impl Gpu {
         outputs: &GpuOutputs<'_>,
         workspace: Option<&Workspace>,
     ) -> Result<()> {
+        validate::progress(progress)?;
         let plan = self.plan(config, batch, outputs)?;
-        self.encode_plan(encoder, &plan, config, progress, batch, outputs, workspace)
+        self.follow(encoder, &plan, config, progress, batch, outputs, workspace)
     }
 
     /// [`encode`](Self::encode) with a plan of the caller's, made for the same problem.
@@ -260,6 +261,21 @@ impl Gpu {
         if !plan.is_for(config, &problem(config, batch, outputs)?) {
             return Err(Error::PlanMismatch);
         }
+        self.follow(encoder, plan, config, progress, batch, outputs, workspace)
+    }
+
+    /// Records a plan that is known to be for this problem.
+    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+    fn follow(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        plan: &Plan,
+        config: &Config,
+        progress: Progress,
+        batch: &GpuBatch<'_>,
+        outputs: &GpuOutputs<'_>,
+        workspace: Option<&Workspace>,
+    ) -> Result<()> {
         let made;
         let workspace = match workspace {
             Some(workspace) if workspace.fits(plan) => workspace,

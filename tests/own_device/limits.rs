@@ -6,7 +6,7 @@ use wgpu_distill::{
     Storage, Summary, reference, wgpu,
 };
 
-use crate::{App, at, check_rows, check_summary, close, labels, noise};
+use crate::{App, ROUNDING, at, check_rows, check_summary, close, labels, noise};
 
 /// 160 MB a matrix where a binding holds 128 MiB: two chunks of whole rows. Rows at both ends of both are compared with the reference.
 #[test]
@@ -80,7 +80,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         );
         let want = reference::distill(&over, progress, &host).expect("valid");
         let gradient: Vec<f32> = bytemuck::pod_collect_to_vec(gradient);
-        let floor = 3e-7 / valid as f64;
+        let floor = ROUNDING / valid as f64;
         check_rows(
             &format!("row {row}"),
             &want,
@@ -149,7 +149,7 @@ fn small_devices_are_enough() {
                 let rows = got.rows.clone();
                 let gradient = got.into_grad_student_logits();
                 let w = 1.0 / f64::from(want.summary.valid_rows);
-                check_rows(&about, &want, &rows, &gradient, 1.0, 3e-7 * w);
+                check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
             }
         }
         app.is_silent();
@@ -182,11 +182,16 @@ fn single_steps_are_cut_into_pieces() {
     let want = reference::distill(&config, progress, &batch).expect("valid");
     let results: Vec<_> = decisions.iter().map(|d| d.result).collect();
     let w = 1.0 / f64::from(want.summary.valid_rows);
-    check_rows("steps", &want, &results, &gradient, 1.0, 3e-7 * w);
+    check_rows("steps", &want, &results, &gradient, 1.0, ROUNDING * w);
     let wanted = reference::softmax(&batch.student_logits, rows, 1.0).expect("valid");
     assert_eq!(p.len(), wanted.len());
     for (i, (got, want)) in p.iter().zip(wanted).enumerate() {
-        close(&format!("probability {i}"), *got, want, 1e-5 * want + 3e-7);
+        close(
+            &format!("probability {i}"),
+            *got,
+            want,
+            1e-5 * want + ROUNDING,
+        );
     }
     app.is_silent();
 }
@@ -251,7 +256,14 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             bytemuck::pod_collect_to_vec(&read[g as usize..][..matrix as usize]);
         let results: Vec<RowResult> =
             bytemuck::pod_collect_to_vec(&read[r as usize..][..16 * rows]);
-        check_rows(&format!("{scope:?}"), &want, &results, &gradient, 1.0, 3e-7);
+        check_rows(
+            &format!("{scope:?}"),
+            &want,
+            &results,
+            &gradient,
+            1.0,
+            ROUNDING,
+        );
         let summary = bytemuck::pod_read_unaligned(&read[sum as usize..]);
         check_summary(&format!("{scope:?}"), &want.summary, &summary);
     }

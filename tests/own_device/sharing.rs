@@ -10,7 +10,7 @@ use wgpu_distill::{
     Similarity, Storage, reference, wgpu,
 };
 
-use crate::{App, at, check_rows, check_summary, labels, noise};
+use crate::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
 
 /// Several encodings with other progress, rules and reductions, in one encoder and one submission, sharing one workspace.
 #[test]
@@ -134,7 +134,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             Reduction::Sum => 1.0,
             _ => 1.0 / f64::from(want.summary.valid_rows),
         };
-        check_rows(&about, &want, &rows, &gradient, 1.0, 3e-7 * w);
+        check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
         let summary = bytemuck::pod_read_unaligned(&summaries[256 * n..][..32]);
         check_summary(&about, &want.summary, &summary);
     }
@@ -173,7 +173,7 @@ impl Work {
         check_summary(about, &want.summary, &got.summary);
         let gradient = got.clone().into_grad_student_logits();
         let w = 1.0 / f64::from(want.summary.valid_rows);
-        check_rows(about, &want, &got.rows, &gradient, 1.0, 3e-7 * w);
+        check_rows(about, &want, &got.rows, &gradient, 1.0, ROUNDING * w);
     }
 }
 

@@ -77,7 +77,7 @@ fn check_slopes(about: &str, gradient: &[f64], slopes: &[f64]) {
     }
 }
 
-/// TSSR is held, as METHOD.md says: it steers, no gradient goes through it.
+/// TSSR is held: it steers, no gradient goes through it.
 #[test]
 fn reference_gradient_equals_differences_of_its_loss() {
     for (n, (name, classes, .., scale)) in SLOPES.into_iter().enumerate() {
