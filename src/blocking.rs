@@ -129,7 +129,7 @@ impl Gpu {
         batch: &Batch<'_>,
         outputs: Outputs,
     ) -> Result<Distillation> {
-        pollster::block_on(self.run_async(config, progress, batch, outputs))
+        pollster::block_on(self.blocking().run_async(config, progress, batch, outputs))
     }
 
     /// The whole method with the gradient written to memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
@@ -158,12 +158,12 @@ impl Gpu {
 
     /// Softmax on slices. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
     pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
-        pollster::block_on(self.softmax_async(logits, rows, temperature))
+        pollster::block_on(self.blocking().softmax_async(logits, rows, temperature))
     }
 
     /// Observe on slices. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
     pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        pollster::block_on(self.row_stats_async(config, batch))
+        pollster::block_on(self.blocking().row_stats_async(config, batch))
     }
 
     /// Decide on slices. See [`Cpu::select`](crate::cpu::Cpu::select).
@@ -174,7 +174,10 @@ impl Gpu {
         row_stats: &[RowStats],
         classes: usize,
     ) -> Result<Vec<Decision>> {
-        pollster::block_on(self.select_async(config, progress, row_stats, classes))
+        pollster::block_on(
+            self.blocking()
+                .select_async(config, progress, row_stats, classes),
+        )
     }
 
     /// Apply on slices. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
@@ -184,6 +187,9 @@ impl Gpu {
         batch: &Batch<'_>,
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
-        pollster::block_on(self.weighted_cross_entropy_async(config, batch, decisions))
+        pollster::block_on(
+            self.blocking()
+                .weighted_cross_entropy_async(config, batch, decisions),
+        )
     }
 }

@@ -16,6 +16,9 @@ pub struct Gpu {
     pub(super) pipelines: Arc<Pipelines>,
     pub(super) limits: Limits,
     description: Arc<str>,
+    /// Whether whoever awaits may be blocked, so that no thread is needed to drive the device.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) may_block: bool,
 }
 
 impl Gpu {
@@ -90,6 +93,17 @@ impl Gpu {
             pipelines: Arc::default(),
             limits,
             description: description.into(),
+            #[cfg(not(target_arch = "wasm32"))]
+            may_block: false,
+        }
+    }
+
+    /// The same for the forms that block: the thread that waits drives the device itself.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn blocking(&self) -> Self {
+        Self {
+            may_block: true,
+            ..self.clone()
         }
     }
 

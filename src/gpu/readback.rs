@@ -189,11 +189,17 @@ fn drive(_gpu: &Gpu, _submission: wgpu::SubmissionIndex) {}
 #[cfg(not(target_arch = "wasm32"))]
 fn drive(gpu: &Gpu, submission: wgpu::SubmissionIndex) {
     let device = gpu.device.clone();
-    // A thread, so that whoever awaits is free meanwhile. An error here also reaches the map callback.
-    std::thread::spawn(move || {
+    // An error here also reaches the map callback.
+    let wait = move || {
         let _ = device.poll(wgpu::PollType::Wait {
             submission_index: Some(submission),
             timeout: None,
         });
-    });
+    };
+    if gpu.may_block {
+        wait();
+    } else {
+        // A thread, so that whoever awaits is free meanwhile.
+        std::thread::spawn(wait);
+    }
 }
