@@ -190,16 +190,9 @@ pub enum Error {
     /// The device was lost before or during the call. A new context is needed.
     #[error("the GPU device was lost: {0}; create a new context")]
     DeviceLost(String),
-    /// The device could not allocate a buffer.
-    #[error("out of memory on the device while allocating {bytes} bytes for `{name}`: {reason}")]
-    OutOfMemory {
-        /// What for.
-        name: &'static str,
-        /// How much.
-        bytes: u64,
-        /// What the driver said.
-        reason: String,
-    },
+    /// The device had no memory for a buffer of ours, or the host none for the results. The context works on.
+    #[error("out of memory: {0}; give fewer rows at a time, or free memory")]
+    OutOfMemory(String),
     /// The driver or wgpu refused something that passed our own checks. Please report it.
     #[error("the GPU refused {doing}: {reason}")]
     Gpu {

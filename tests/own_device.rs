@@ -16,6 +16,7 @@ mod sharing;
 
 /// An application with a device.
 struct App {
+    adapter: wgpu::Adapter,
     device: wgpu::Device,
     queue: wgpu::Queue,
     heard: Arc<Mutex<Vec<String>>>,
@@ -51,6 +52,7 @@ impl App {
             sink.lock().unwrap().push(error.to_string());
         }));
         Some(Self {
+            adapter,
             device,
             queue,
             heard,

@@ -2,13 +2,13 @@
 
 use super::Gpu;
 use super::dispatch::{Dispatch, Recorder};
-use super::readback::filled;
+use super::readback::upload;
 use super::workspace::Workspace;
 use crate::params::Params;
 use crate::plan::{Matrix, Plan, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::{Config, Error, Progress, Result, Storage, validate};
 
-/// A place in a buffer.
+/// A place in a buffer of the context's device.
 #[derive(Clone, Copy, Debug)]
 pub struct GpuSlice<'a> {
     /// The buffer, with usage `STORAGE`.
@@ -20,7 +20,8 @@ pub struct GpuSlice<'a> {
 /// A matrix `[rows, classes]` in a buffer. Row `r` starts `r * row_stride` elements after `offset`.
 #[derive(Clone, Copy, Debug)]
 pub struct GpuLogits<'a> {
-    /// The buffer, with usage `STORAGE`.
+    /// The buffer, with usage `STORAGE`, of the context's device. A buffer that is destroyed, mapped or of another device is reported by wgpu
+    /// to the device's error handler; one of another *instance* makes wgpu panic, or take another buffer for it.
     pub buffer: &'a wgpu::Buffer,
     /// Bytes from its start to row 0, a multiple of the element's size. Multiples of 16 are fastest.
     pub offset: u64,
@@ -311,7 +312,8 @@ impl Gpu {
         for (slot, dispatch) in bytes.chunks_exact_mut(step).zip(dispatches) {
             slot[..size].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
         }
-        let uniforms = filled(&self.device, "params", &bytes, wgpu::BufferUsages::UNIFORM)?;
+        let usage = wgpu::BufferUsages::UNIFORM;
+        let uniforms = upload(&self.device, encoder, "params", &bytes, usage)?;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some("wgpu-distill"),
             timestamp_writes: None,

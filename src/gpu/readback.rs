@@ -11,9 +11,12 @@ use crate::{Error, Result};
 /// Room behind the data, so that the last row may be read in whole 16-byte words.
 const PADDING: u64 = 16;
 
-/// A buffer that holds `bytes` from the start.
-pub(super) fn filled(
+/// A buffer that holds `bytes` from its start when the encoder's later work runs.
+///
+/// They go by a staging buffer of our own. Where wgpu makes one by itself (`mapped_at_creation`, `write_buffer`) and has no memory for it, it gives the whole device up.
+pub(super) fn upload(
     device: &wgpu::Device,
+    encoder: &mut wgpu::CommandEncoder,
     name: &'static str,
     bytes: &[u8],
     usage: wgpu::BufferUsages,
@@ -23,27 +26,25 @@ pub(super) fn filled(
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(name),
         size,
-        usage,
+        usage: usage | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(name),
+        size,
+        usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
         mapped_at_creation: true,
     });
-    let mut view = buffer
+    let mut view = staging
         .slice(..)
         .get_mapped_range_mut()
         // Memory that a living device lacks is reported through an error scope; what is left is a device that is gone.
         .map_err(|e| Error::DeviceLost(format!("no memory of `{name}` could be mapped: {e}")))?;
     view.slice(..bytes.len()).copy_from_slice(bytes);
     drop(view);
-    buffer.unmap();
+    staging.unmap();
+    encoder.copy_buffer_to_buffer(&staging, 0, &buffer, 0, size);
     Ok(buffer)
-}
-
-/// A storage buffer with a copy of a slice.
-pub(super) fn upload(
-    device: &wgpu::Device,
-    name: &'static str,
-    bytes: &[u8],
-) -> Result<wgpu::Buffer> {
-    filled(device, name, bytes, wgpu::BufferUsages::STORAGE)
 }
 
 /// A storage buffer for results of `bytes` bytes.
@@ -81,11 +82,7 @@ impl Failures {
                 match answer.await {
                     None => {}
                     Some(wgpu::Error::OutOfMemory { source }) => {
-                        return Err(Error::OutOfMemory {
-                            name: "a buffer",
-                            bytes: 0,
-                            reason: source.to_string(),
-                        });
+                        return Err(Error::OutOfMemory(source.to_string()));
                     }
                     Some(other) => {
                         return Err(Error::Gpu {
@@ -113,8 +110,25 @@ pub(super) struct Arrived {
 }
 
 impl Arrived {
-    pub fn items<T: Pod>(&self, range: &Range<usize>) -> Vec<T> {
-        bytemuck::pod_collect_to_vec(&self.bytes[range.clone()])
+    /// The items of one part, copied to the end of `to`.
+    pub fn append<T: Pod>(&self, range: &Range<usize>, to: &mut Vec<T>) -> Result<()> {
+        let bytes = &self.bytes[range.clone()];
+        let items = bytes.len() / size_of::<T>();
+        to.try_reserve_exact(items).map_err(|_| {
+            let bytes = bytes.len();
+            Error::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
+        })?;
+        let start = to.len();
+        to.resize(start + items, T::zeroed());
+        bytemuck::cast_slice_mut(&mut to[start..]).copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The items of one part.
+    pub fn items<T: Pod>(&self, range: &Range<usize>) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        self.append(range, &mut items)?;
+        Ok(items)
     }
 }
 

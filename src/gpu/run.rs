@@ -47,9 +47,12 @@ pub(super) struct Uploaded {
 }
 
 impl Uploaded {
-    pub fn new(gpu: &Gpu, batch: &Batch<'_>) -> Result<Self> {
+    pub fn new(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, batch: &Batch<'_>) -> Result<Self> {
         let all = 0..batch.rows();
-        let make = |name, bytes| upload(&gpu.device, name, bytes);
+        let mut make = |name, bytes| {
+            let usage = wgpu::BufferUsages::STORAGE;
+            upload(&gpu.device, encoder, name, bytes, usage)
+        };
         Ok(Self {
             student: make("student_logits", rows_of(&batch.student_logits, &all))?,
             teacher: make("teacher_logits", rows_of(&batch.teacher_logits, &all))?,
@@ -172,13 +175,14 @@ impl Gpu {
             .map(|storage| (storage, download.next_bytes(gradient_bytes)));
         let data = download.wait(self).await?;
         Ok(Distillation {
-            summary: data.items::<Summary>(&summary)[0],
-            rows: data.items(&rows),
-            gradient: gradient.map(|(storage, range)| match storage {
-                Storage::F32 => Gradient::F32(data.items(&range)),
-                Storage::F16 => Gradient::F16(data.items(&range)),
-                Storage::Bf16 => Gradient::Bf16(data.items(&range)),
-            }),
+            summary: data.items::<Summary>(&summary)?[0],
+            rows: data.items(&rows)?,
+            gradient: match gradient {
+                None => None,
+                Some((Storage::F32, range)) => Some(Gradient::F32(data.items(&range)?)),
+                Some((Storage::F16, range)) => Some(Gradient::F16(data.items(&range)?)),
+                Some((Storage::Bf16, range)) => Some(Gradient::Bf16(data.items(&range)?)),
+            },
         })
     }
 
@@ -191,7 +195,8 @@ impl Gpu {
         outputs: Outputs,
     ) -> Result<(Download, usize)> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        let uploaded = Uploaded::new(self, batch)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let make = |label, bytes: usize| output(&self.device, label, bytes);
         let summary = make("summary", size_of::<Summary>());
@@ -216,7 +221,6 @@ impl Gpu {
                 .gradient
                 .map(|s| GpuLogits::new(&gradient, s, classes)),
         };
-        let mut encoder = self.device.create_command_encoder(&Default::default());
         self.encode(&mut encoder, config, progress, &on_device, &targets, None)?;
         let parts = [
             (&summary, size_of::<Summary>()),

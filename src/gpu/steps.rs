@@ -51,15 +51,14 @@ impl Gpu {
     /// Records one step of a plan, for its only chunk.
     fn encode_step<'a>(
         &'a self,
+        encoder: &mut wgpu::CommandEncoder,
         recorder: &Recorder<'a>,
         step: impl Fn(&Recorder<'a>, &Chunk) -> Dispatch<'a>,
-    ) -> Result<wgpu::CommandEncoder> {
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+    ) -> Result<()> {
         let chunks = &recorder.plan.chunks;
         assert!(chunks.len() <= 1, "a piece fits a binding");
         let dispatches: Vec<_> = chunks.iter().map(|c| step(recorder, c)).collect();
-        self.record(&mut encoder, recorder.plan, &dispatches)?;
-        Ok(encoder)
+        self.record(encoder, recorder.plan, &dispatches)
     }
 
     /// Softmax on slices, without blocking. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
@@ -83,7 +82,7 @@ impl Gpu {
             failures.check().await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
-            out.extend(download.wait(self).await?.items::<f32>(&all));
+            download.wait(self).await?.append(&all, &mut out)?;
         }
         Ok(out)
     }
@@ -94,7 +93,15 @@ impl Gpu {
         logits: &Logits<'_>,
         range: &Range<usize>,
     ) -> Result<(Download, usize)> {
-        let student = upload(&self.device, "logits", rows_of(logits, range))?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let usage = wgpu::BufferUsages::STORAGE;
+        let student = upload(
+            &self.device,
+            &mut encoder,
+            "logits",
+            rows_of(logits, range),
+            usage,
+        )?;
         let bytes = range.len() * logits.classes * 4;
         let out = output(&self.device, "probabilities", bytes);
         let on = GpuLogits {
@@ -129,7 +136,7 @@ impl Gpu {
             &outputs,
             &workspace,
         );
-        let encoder = self.encode_step(&recorder, Recorder::softmax)?;
+        self.encode_step(&mut encoder, &recorder, Recorder::softmax)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
     }
 
@@ -149,13 +156,14 @@ impl Gpu {
             failures.check().await?;
             let mut download = sent?;
             let all = download.next::<RowStats>(range.len());
-            out.extend(download.wait(self).await?.items::<RowStats>(&all));
+            download.wait(self).await?.append(&all, &mut out)?;
         }
         Ok(out)
     }
 
     fn send_row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Download> {
-        let uploaded = Uploaded::new(self, batch)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let outputs = GpuOutputs::default();
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
@@ -169,7 +177,7 @@ impl Gpu {
             &outputs,
             &workspace,
         );
-        let encoder = self.encode_step(&recorder, |r, chunk| r.row_stats(chunk, 0))?;
+        self.encode_step(&mut encoder, &recorder, |r, chunk| r.row_stats(chunk, 0))?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
         Ok(Download::submit(
             self,
@@ -212,7 +220,7 @@ impl Gpu {
             failures.check().await?;
             let mut download = sent?;
             let all = download.next::<Decision>(range.len());
-            out.extend(download.wait(self).await?.items::<Decision>(&all));
+            download.wait(self).await?.append(&all, &mut out)?;
         }
         Ok(out)
     }
@@ -249,8 +257,13 @@ impl Gpu {
         };
         let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
         let mut workspace = Workspace::new(&self.device, &plan);
-        workspace.row_stats = upload(&self.device, "row_stats", bytemuck::cast_slice(row_stats))?;
-        workspace.observed = upload(&self.device, "observed", bytemuck::bytes_of(observed))?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut make = |name, bytes| {
+            let usage = wgpu::BufferUsages::STORAGE;
+            upload(&self.device, &mut encoder, name, bytes, usage)
+        };
+        workspace.row_stats = make("row_stats", bytemuck::cast_slice(row_stats))?;
+        workspace.observed = make("observed", bytemuck::bytes_of(observed))?;
         let labels = output(&self.device, "labels", 16);
         let logits = GpuLogits::new(&labels, Storage::F32, classes);
         let batch = GpuBatch {
@@ -264,7 +277,7 @@ impl Gpu {
         };
         let outputs = GpuOutputs::default();
         let recorder = Recorder::new(self, &plan, config, progress, &batch, &outputs, &workspace);
-        let encoder = self.encode_step(&recorder, |r, chunk| r.select(chunk, 0))?;
+        self.encode_step(&mut encoder, &recorder, |r, chunk| r.select(chunk, 0))?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
         Ok(Download::submit(
             self,
@@ -291,7 +304,7 @@ impl Gpu {
             failures.check().await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
-            out.extend(download.wait(self).await?.items::<f32>(&all));
+            download.wait(self).await?.append(&all, &mut out)?;
         }
         Ok(out)
     }
@@ -302,7 +315,8 @@ impl Gpu {
         batch: &Batch<'_>,
         decisions: &[Decision],
     ) -> Result<(Download, usize)> {
-        let uploaded = Uploaded::new(self, batch)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let bytes = batch.rows() * batch.classes() * 4;
         let out = output(&self.device, "grad_student_logits", bytes);
@@ -312,7 +326,8 @@ impl Gpu {
         };
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
         let mut workspace = Workspace::new(&self.device, &plan);
-        workspace.decisions = upload(&self.device, "decisions", bytemuck::cast_slice(decisions))?;
+        let (bytes_of, usage) = (bytemuck::cast_slice(decisions), wgpu::BufferUsages::STORAGE);
+        workspace.decisions = upload(&self.device, &mut encoder, "decisions", bytes_of, usage)?;
         let recorder = Recorder::new(
             self,
             &plan,
@@ -322,7 +337,7 @@ impl Gpu {
             &outputs,
             &workspace,
         );
-        let encoder = self.encode_step(&recorder, Recorder::weighted_cross_entropy)?;
+        self.encode_step(&mut encoder, &recorder, Recorder::weighted_cross_entropy)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
     }
 }

@@ -223,3 +223,78 @@ fn encoding_for_a_destroyed_device_does_not_panic() {
         }
     });
 }
+
+/// Buffers that cannot be used, in each place that takes one: destroyed, mapped, or of another device. wgpu finds that out, and says so to whoever owns the device; we neither panic nor hide it, and the next work with the right buffers is done.
+#[test]
+fn unusable_buffers_are_reported_to_the_application() {
+    let Some(app) = App::new(wgpu::Limits::default()) else {
+        return;
+    };
+    // Of the same instance: buffers of another one wgpu cannot tell from its own, or panics.
+    let other = pollster::block_on(app.adapter.request_device(&Default::default()));
+    let (other, _queue) = other.expect("a second device");
+    let gpu = app.gpu();
+    let (rows, classes) = (2, 4);
+    let right = || app.buffer(&[0; 256]);
+    // Mapping needs a usage that storage may not have: a buffer still mapped from its creation will do.
+    let mapped = || {
+        app.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("mapped"),
+            size: 256,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: true,
+        })
+    };
+    let destroyed = || {
+        let buffer = right();
+        buffer.destroy();
+        buffer
+    };
+    let foreign = || {
+        other.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("foreign"),
+            size: 256,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    };
+    let step = |buffers: &[wgpu::Buffer; 5]| {
+        let [student, teacher, labels, gradient, results] = buffers;
+        let on = |buffer| GpuLogits::new(buffer, Storage::F32, classes);
+        let batch = GpuBatch {
+            rows,
+            student_logits: on(student),
+            teacher_logits: on(teacher),
+            labels: at(labels, 0),
+        };
+        let outputs = GpuOutputs {
+            gradient: Some(on(gradient)),
+            row_results: Some(at(results, 0)),
+            summary: None,
+        };
+        let mut encoder = app.encoder();
+        let config = Config::default();
+        let encoded = gpu.encode(&mut encoder, &config, HALFWAY, &batch, &outputs, None);
+        app.queue.submit([encoder.finish()]);
+        let done = app.device.poll(wgpu::PollType::wait_indefinitely());
+        done.expect("the device works");
+        encoded
+    };
+    for (about, wrong) in [
+        ("destroyed", &destroyed as &dyn Fn() -> wgpu::Buffer),
+        ("mapped", &mapped),
+        ("of another device", &foreign),
+    ] {
+        for place in 0..5 {
+            let mut buffers = [(); 5].map(|()| right());
+            buffers[place] = wrong();
+            let encoded = step(&buffers);
+            let heard = std::mem::take(&mut *app.heard.lock().unwrap());
+            let told = encoded.is_err() || !heard.is_empty();
+            assert!(told, "{about}, place {place}: nobody was told");
+            let next = step(&[(); 5].map(|()| right()));
+            assert_eq!(next, Ok(()), "after {about}, place {place}");
+            app.is_silent();
+        }
+    }
+}
