@@ -1,0 +1,105 @@
+//! The CPU path's vectors and tails: rows of every length around a vector and a block, at odd addresses, between canaries, with every instruction set.
+//!
+//! Small enough for Miri, which checks each access of the `unsafe` code: `cargo +nightly miri test --test vectors`.
+
+use half::{bf16, f16};
+use wgpu_distill::cpu::{Cpu, GradientMut};
+use wgpu_distill::{Batch, Config, Logits, Progress, Similarity, Values, reference};
+
+/// Around the 8 and 16 lanes of a vector, and around the 1,024 classes of a block.
+const CLASSES: [usize; 11] = [1, 2, 7, 8, 9, 15, 16, 17, 33, 1024, 1029];
+
+const CANARY: f32 = -7777.0;
+
+fn wave(n: usize, seed: f32) -> Vec<f32> {
+    (0..n)
+        .map(|i| 6.0 * (seed + 0.7 * i as f32).sin())
+        .collect()
+}
+
+fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
+    let rows = 2;
+    let stride = classes + 3;
+    let elements = head + (rows - 1) * stride + classes;
+    // What lies between the rows must not reach the result.
+    let between = |i: usize| i < head || (i - head) % stride >= classes;
+    let poisoned = |seed: f32| -> Vec<f32> {
+        let all = wave(elements, seed).into_iter().enumerate();
+        all.map(|(i, x)| if between(i) { f32::NAN } else { x })
+            .collect()
+    };
+    let (student, teacher) = (poisoned(1.0), poisoned(2.0));
+    let halves: Vec<f16> = student.iter().map(|x| f16::from_f32(*x)).collect();
+    let brains: Vec<bf16> = teacher.iter().map(|x| bf16::from_f32(*x)).collect();
+    let config = Config {
+        similarity,
+        ..Config::default()
+    };
+    let progress = Progress::new(1, 3);
+    for (s, t) in [
+        (Values::F32(&student[head..]), Values::F32(&teacher[head..])),
+        (Values::F16(&halves[head..]), Values::Bf16(&brains[head..])),
+    ] {
+        let on = |values| Logits {
+            values,
+            classes,
+            row_stride: stride,
+        };
+        let labels = [0, classes as i32 - 1];
+        let batch = Batch {
+            student_logits: on(s),
+            teacher_logits: on(t),
+            labels: &labels,
+        };
+        let about = format!(
+            "{}, {classes} classes, {similarity:?}, from {head}",
+            cpu.describe()
+        );
+        let want = reference::distill(&config, progress, &batch).expect("valid");
+        let mut gradient = vec![CANARY; rows * classes + 2 * head + 2];
+        let end = head + rows * classes;
+        let target = GradientMut::F32(&mut gradient[head..end]);
+        let got = cpu
+            .run_into(&config, progress, &batch, target)
+            .expect("valid");
+        assert!(
+            (f64::from(got.loss) - want.summary.loss).abs()
+                <= 1e-5 * want.summary.loss.abs() + 1e-6,
+            "{about}: {got:?}"
+        );
+        assert!(
+            (f64::from(got.kdr) - want.summary.kdr).abs() <= 2e-6,
+            "{about}: {got:?}"
+        );
+        for (got, want) in gradient[head..end].iter().zip(&want.grad_student_logits) {
+            assert!(
+                (f64::from(*got) - want).abs() <= 1e-6,
+                "{about}: {got}, want {want}"
+            );
+        }
+        let outside = gradient[..head].iter().chain(&gradient[end..]);
+        assert!(
+            outside.into_iter().all(|x| *x == CANARY),
+            "{about}: written beside the gradient"
+        );
+    }
+}
+
+#[test]
+fn vectors_stay_within_their_rows() {
+    let heads = if cfg!(miri) {
+        vec![1]
+    } else {
+        vec![0, 1, 2, 3, 5]
+    };
+    for cpu in Cpu::for_each_instruction_set() {
+        println!("{}", cpu.describe());
+        for classes in CLASSES {
+            for similarity in Similarity::ALL {
+                for &head in &heads {
+                    check(&cpu, classes, similarity, head);
+                }
+            }
+        }
+    }
+}
