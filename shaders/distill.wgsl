@@ -31,7 +31,7 @@ $GRAD_BINDING
 
 fn kernel(workgroup: u32, place: Place) {
     let denominator = row_denominator(place);
-    var partial: Partial;
+    var tally: Tally;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
         let index = block * ROWS_PER_WORKGROUP + place.row;
         let exists = index < params.rows;
@@ -44,7 +44,7 @@ fn kernel(workgroup: u32, place: Place) {
         let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
         let decision = decide(stats, kdr, denominator);
         if (exists && place.lane == 0u) {
-            partial = add_partials(partial, partial_of(decision.result, denominator));
+            tally_up(&tally, partial_of(decision.result, denominator));
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
@@ -53,7 +53,7 @@ fn kernel(workgroup: u32, place: Place) {
             apply_row(row_at(at, exists), place, decision);
         }
     }
-    let sum = reduce_partials(partial, place);
+    let sum = reduce_tallies(tally, place);
     if (place.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

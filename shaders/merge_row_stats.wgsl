@@ -22,7 +22,7 @@
 @group(0) @binding(8) var<storage, read_write> row_stats: array<RowStats>;  // [rows]
 
 fn kernel(workgroup: u32, place: Place) {
-    var partial: Partial;
+    var tally: Tally;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
         let index = block * ROWS_PER_WORKGROUP + place.row;
         let exists = index < params.rows;
@@ -39,10 +39,10 @@ fn kernel(workgroup: u32, place: Place) {
         let stats = complete_stats(stats_from(sums, first.label, first.label_logit), sums, all);
         if (exists && place.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
-            partial = add_partials(partial, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
+            tally_up(&tally, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
         }
     }
-    let sum = reduce_partials(partial, place);
+    let sum = reduce_tallies(tally, place);
     if (place.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

@@ -22,7 +22,7 @@
 @group(0) @binding(6) var<storage, read_write> partials: array<Partial>;  // [workgroups], KDR alone is summed
 
 fn kernel(workgroup: u32, place: Place) {
-    var partial: Partial;
+    var tally: Tally;
     let pieces = params.rows * params.pieces;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < pieces; block += params.workgroups) {
         let index = block * ROWS_PER_WORKGROUP + place.row;
@@ -35,11 +35,11 @@ fn kernel(workgroup: u32, place: Place) {
         if (exists && place.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
             if (params.pieces == 1u) {
-                partial = add_partials(partial, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
+                tally_up(&tally, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
             }
         }
     }
-    let sum = reduce_partials(partial, place);
+    let sum = reduce_tallies(tally, place);
     if (place.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

@@ -25,7 +25,7 @@ fn kernel(workgroup: u32, place: Place) {
     if (params.counts_rows != 0u) {
         denominator = f32(max(observed.valid_rows, 1u));
     }
-    var partial: Partial;
+    var tally: Tally;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
         let index = block * ROWS_PER_WORKGROUP + place.row;
         if (index < params.rows) {
@@ -41,10 +41,10 @@ fn kernel(workgroup: u32, place: Place) {
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
-            partial = add_partials(partial, partial_of(decision.result, denominator));
+            tally_up(&tally, partial_of(decision.result, denominator));
         }
     }
-    let sum = reduce_partials(partial, place);
+    let sum = reduce_tallies(tally, place);
     if (place.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

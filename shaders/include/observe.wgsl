@@ -127,7 +127,9 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
     }
     let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
-    let careful = magnitude >= params.careful_bits || !has_teacher || (SMOOTHING && edge);
+    // Far below a huge maximum of an earlier block usual values need care too: their distance to it may overflow.
+    let far_below = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.careful_bits);
+    let careful = magnitude >= params.careful_bits || far_below || !has_teacher || (SMOOTHING && edge);
     if (careful) {
         for (var i = 0u; i < BLOCK; i++) {
             let unit = start + i * LANES;
@@ -135,10 +137,6 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
                 observe_carefully(sums, row, row.start + unit);
             }
         }
-#unroll
-        s_$i = select(lowest, s_$i, is_finite(s_$i));
-        t_$i = select(lowest, t_$i, is_finite(t_$i));
-#end
     } else {
         var student_max = (*sums).student_max;
         var teacher_max = (*sums).teacher_max;
@@ -153,7 +151,24 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
     let student_max = (*sums).student_max;
     let teacher_max = (*sums).teacher_max;
-    if (edge || careful) {
+    kept_student_max = student_max;
+    kept_teacher_max = teacher_max;
+    if (careful) {
+        // What takes no part is known by its place and its bits: the lowest number of all may be a logit like any other.
+#unroll
+        {
+            let exists = vec4<bool>(unit_$i < row.units);
+            let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes)) & is_finite(s_$i);
+            let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes)) & is_finite(t_$i);
+            let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
+            let dt = max((t_$i - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
+            kept_student_$i = select(vec4<f32>(), exp2(ds), s_in);
+            kept_teacher_$i = select(vec4<f32>(), exp2(dt), t_in);
+        }
+#end
+        return;
+    }
+    if (edge) {
         // What takes no part moves so far below the maximum that its exponential is 0, and stays finite.
         let s_far = vec4<f32>(student_max - (200.0 / params.student_log2 + abs(student_max)));
         let t_far = vec4<f32>(teacher_max - (200.0 / params.teacher_log2 + abs(teacher_max)));
@@ -166,11 +181,6 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_student_$i = exp2((s_$i - student_max) * params.student_log2);
     kept_teacher_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
 #end
-    kept_student_max = student_max;
-    kept_teacher_max = teacher_max;
-    if (careful) {
-        return;
-    }
 #unroll
     add_unit(
         sums,

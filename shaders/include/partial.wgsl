@@ -17,6 +17,42 @@ fn add_partials(x: Partial, y: Partial) -> Partial {
     );
 }
 
+// What one invocation adds up, row after row. A sum of a million numbers would lose the digits of each: those of TOGETHER rows are
+// added on their own first.
+struct Tally {
+    all: Partial,
+    rows: u32,
+    loss: f32,
+    kdr: f32,
+    tssr: f32,
+}
+
+const TOGETHER: u32 = 64u;
+
+fn settle(tally: ptr<function, Tally>) {
+    (*tally).all.loss += (*tally).loss;
+    (*tally).all.kdr += (*tally).kdr;
+    (*tally).all.tssr += (*tally).tssr;
+    (*tally).loss = 0.0;
+    (*tally).kdr = 0.0;
+    (*tally).tssr = 0.0;
+}
+
+fn tally_up(tally: ptr<function, Tally>, row: Partial) {
+    var counts = row;
+    counts.loss = 0.0;
+    counts.kdr = 0.0;
+    counts.tssr = 0.0;
+    (*tally).all = add_partials((*tally).all, counts);
+    (*tally).loss += row.loss;
+    (*tally).kdr += row.kdr;
+    (*tally).tssr += row.tssr;
+    (*tally).rows += 1u;
+    if ((*tally).rows % TOGETHER == 0u) {
+        settle(tally);
+    }
+}
+
 // Losses are divided before they are summed: a sum of large ones must not overflow where their mean does not.
 fn partial_of(result: RowResult, denominator: f32) -> Partial {
     let ignored = (result.flags & IGNORED) != 0u;
@@ -40,6 +76,12 @@ fn partial_of(result: RowResult, denominator: f32) -> Partial {
 }
 
 // Must be called in uniform control flow, by all invocations; those that lead no row bring an empty one.
+fn reduce_tallies(tally: Tally, place: Place) -> Partial {
+    var settled = tally;
+    settle(&settled);
+    return reduce_partials(settled.all, place);
+}
+
 fn reduce_partials(partial: Partial, place: Place) -> Partial {
     if (place.lane == 0u) {
         shared_partials[place.row] = partial;

@@ -85,7 +85,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             (&mut scratch.first, &mut scratch.second)
         };
-        let careful = s_magnitude.max(t_magnitude) >= careful_from;
+        // Far below a huge maximum of an earlier block usual values need care too: their distance to it may overflow.
+        let careful = s_magnitude.max(t_magnitude) >= careful_from
+            || s_max.max(t_max) >= f32::from_bits(careful_from);
         if careful {
             sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
             sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
