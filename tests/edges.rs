@@ -184,7 +184,11 @@ fn hard_values_in_any_mixture() {
                 let value = |i: usize| match random.next() % hard {
                     0 => {
                         // NaN and +inf end a row's story, so only every fourth row has them.
-                        let first = if (i / classes).is_multiple_of(4) { 0 } else { 2 };
+                        let first = if (i / classes).is_multiple_of(4) {
+                            0
+                        } else {
+                            2
+                        };
                         HARD[first + random.next() as usize % (HARD.len() - first)]
                     }
                     _ => 2.0 * random.normal(),
