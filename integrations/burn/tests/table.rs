@@ -20,7 +20,7 @@ fn dtype(storage: Storage) -> DType {
     }
 }
 
-/// Logits `[rows, classes]` as a view into `[rows, classes + gap]`, behind `offset` other numbers.
+/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`: a view on flex, on wgpu only where the gap is a multiple of the device's alignment.
 fn logits(values: &[f32], case: &Case, i: usize, way: &Way) -> Tensor<2> {
     let classes = [case.classes, case.teacher_classes][i];
     let stride = classes + case.gaps[i];
