@@ -195,7 +195,8 @@ pub fn row_similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f
         Similarity::ExpNegKl => (-sum(&|p, q| x_ln_ratio(q.exp(), q, p)).max(0.0)).exp(),
         Similarity::JensenShannon => {
             let divergence = sum(&|p, q| {
-                let log_mean = (0.5 * (p.exp() + q.exp())).ln();
+                // Halved after the logarithm: half of the smallest number of all would be 0.
+                let log_mean = (p.exp() + q.exp()).ln() - std::f64::consts::LN_2;
                 0.5 * (x_ln_ratio(p.exp(), p, log_mean) + x_ln_ratio(q.exp(), q, log_mean))
             });
             1.0 - divergence / std::f64::consts::LN_2

@@ -412,7 +412,11 @@ impl Variant {
             Some(min) => (self.workgroup_size / min).max(1),
             None => self.workgroup_size,
         };
-        meeting * (SUMS + 4) + self.workgroup_size / self.lanes * PARTIAL + 16
+        let leaders = self.workgroup_size / self.lanes;
+        let meeting = meeting.saturating_mul(SUMS + 4);
+        meeting
+            .saturating_add(leaders.saturating_mul(PARTIAL))
+            .saturating_add(16)
     }
 }
 

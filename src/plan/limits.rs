@@ -84,12 +84,14 @@ impl Layout {
         let block = |lanes: u32| units.div_ceil(lanes).clamp(1, most);
         let (lanes, workgroup_size, subgroup_min) = match limits.subgroup {
             Some((min, max)) => {
+                // An invented device may have none of any size; the check of the layout refuses it.
+                let min = min.max(1);
                 // A workgroup must hold whole subgroups of any size that the device may choose.
                 let smallest = max.max(min).min(cap);
                 let packed = 128.max(smallest).min(cap);
                 let (lanes, size) = if limits.software {
                     (if alone { 1 } else { wide.min(min) }, smallest)
-                } else if units <= most * min {
+                } else if units <= most.saturating_mul(min) {
                     ((wide / 4).clamp(1, min), packed)
                 } else {
                     let wanted = units.div_ceil(most).next_power_of_two().clamp(128, 512);
@@ -112,7 +114,7 @@ impl Layout {
         let (busy, worth) = if limits.software {
             (8, 8192)
         } else {
-            (256, 2 * block * lanes)
+            (256, block.saturating_mul(2).saturating_mul(lanes))
         };
         let wanted = (busy / rows.max(1)).min((units / worth) as usize);
         let pieces = if lanes == workgroup_size {
@@ -130,6 +132,9 @@ impl Layout {
     }
 }
 
+/// Bytes of a binding that are used at most: indices are 32 bits in the kernels, byte sizes 31 on some backends.
+pub(super) const MOST_BINDING: u64 = (1 << 31) - 4;
+
 /// Limits that any WebGPU device has and an invented one may lack.
 pub(super) fn check_limits(limits: &Limits) -> Result<()> {
     let needed = [
@@ -146,8 +151,8 @@ pub(super) fn check_limits(limits: &Limits) -> Result<()> {
         ),
         (
             "a storage binding, in bytes,",
-            limits.binding_bytes,
-            limits.offset_alignment + 64,
+            limits.binding_bytes.min(MOST_BINDING),
+            limits.offset_alignment.saturating_add(64),
         ),
     ];
     for (what, limit, needed) in needed {
@@ -183,19 +188,23 @@ pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> 
     if size > limits.workgroup_invocations {
         return refuse("the device's workgroups are smaller");
     }
-    if variant.workgroup_bytes() > limits.workgroup_bytes {
-        return refuse("the device has too little workgroup memory");
-    }
     if let Some(min) = variant.subgroup_min {
         let Some((device_min, device_max)) = limits.subgroup else {
             return refuse("the device has no subgroup operations");
         };
+        let sizes = [device_min, device_max];
+        if !sizes.iter().all(|n| n.is_power_of_two()) || device_min > device_max {
+            return refuse("the device's subgroups have impossible sizes");
+        }
         if min != device_min || size % device_max != 0 {
             return refuse("workgroups must hold whole subgroups of the device");
         }
         if lanes > min && lanes != size {
             return refuse("a row's lanes must be within a subgroup or a whole workgroup");
         }
+    }
+    if variant.workgroup_bytes() > limits.workgroup_bytes {
+        return refuse("the device has too little workgroup memory");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use limits::{Layout, Limits};
-use limits::{check_limits, check_workgroup};
+use limits::{MOST_BINDING, check_limits, check_workgroup};
 
 use crate::shader::{Access, Kernel, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, Storage, validate};
@@ -229,6 +229,15 @@ impl Plan {
             (true, pieces) => ROW_STATS_BYTES * pieces,
         };
         let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
+        // Every chunk leaves a partial sum. Where they do not fit there is no need to count further, nor memory for so many chunks.
+        let least = p.rows.div_ceil(per_chunk) as u64 * PARTIAL_BYTES;
+        if least > limits.binding_bytes {
+            return Err(Error::LimitExceeded {
+                what: "the partial sums, in bytes,",
+                needed: least,
+                limit: limits.binding_bytes,
+            });
+        }
         let mut chunks = Vec::new();
         // All chunks' partial sums are bound together.
         let room = limits.binding_bytes / PARTIAL_BYTES / p.rows.div_ceil(per_chunk).max(1) as u64;
@@ -449,8 +458,15 @@ fn rows_per_chunk(
     limits: &Limits,
     per_row: u64,
 ) -> Result<usize> {
-    // A binding starts at a multiple of the alignment, so up to that much is lost before row 0. Indices are 32 bits.
-    let room = limits.binding_bytes.min((1 << 31) - 4) - limits.offset_alignment - 16;
+    // A binding starts at a multiple of the alignment, so up to that much is lost before row 0.
+    let room = limits.binding_bytes.min(MOST_BINDING) - limits.offset_alignment - 16;
+    if per_row > room {
+        return Err(Error::LimitExceeded {
+            what: "what is kept of one row, in bytes,",
+            needed: per_row,
+            limit: room,
+        });
+    }
     let mut most = p.rows.max(1) as u64;
     for (m, classes) in matrices {
         let bytes = m.storage.bytes() as u64;

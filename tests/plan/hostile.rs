@@ -299,3 +299,71 @@ fn any_plan_is_sound() {
         planned(&config, &problem, &limits);
     });
 }
+
+/// Numbers at the ends of their types, which the fuzzer found to panic, to wrap around, or to fill the memory with chunks.
+#[test]
+fn limits_that_no_device_has_are_refused() {
+    let d = Limits::DEFAULT;
+    let sizes = |subgroup| Limits { subgroup, ..d };
+    let far = Limits {
+        binding_bytes: u64::MAX,
+        offset_alignment: 1 << 31,
+        ..d
+    };
+    let endless = Limits {
+        offset_alignment: u64::MAX,
+        ..d
+    };
+    let narrow = Limits {
+        binding_bytes: 1 << 16,
+        ..d
+    };
+    let small = problem(4, 1000, Storage::F32);
+    refusals([
+        ("subgroups of 0", small, sizes(Some((0, 0)))),
+        ("subgroups of 0 at most", small, sizes(Some((8, 0)))),
+        ("smallest above largest", small, sizes(Some((64, 32)))),
+        ("alignment beyond any binding", small, far),
+        ("alignment beyond 64 bits", small, endless),
+        // Two thousand million rows in chunks of one.
+        (
+            "chunks beyond any memory",
+            problem(i32::MAX as usize, 16_000, Storage::F32),
+            narrow,
+        ),
+    ]);
+}
+
+#[test]
+fn layouts_at_the_ends_of_their_types_are_refused() {
+    let usual = Layout {
+        lanes: 64,
+        workgroup_size: 64,
+        block: 2,
+        subgroup_min: None,
+        pieces: 1,
+    };
+    let limits = Limits {
+        workgroup_invocations: 1 << 31,
+        workgroup_bytes: u32::MAX - 1,
+        ..Limits::DEFAULT
+    };
+    for layout in [
+        Layout {
+            pieces: u32::MAX,
+            ..usual
+        },
+        Layout {
+            workgroup_size: 1 << 31,
+            ..usual
+        },
+        Layout {
+            subgroup_min: Some(0),
+            ..usual
+        },
+    ] {
+        let problem = problem(4, 1000, Storage::F32);
+        let plan = Plan::with_layout(&Config::default(), &problem, &limits, &layout);
+        assert!(plan.is_err(), "{layout:?}: {plan:?}");
+    }
+}

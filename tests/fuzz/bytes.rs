@@ -1,0 +1,140 @@
+//! Choices read from bytes. Where the bytes end there are zeros, which choose what is usual.
+
+use wgpu_distill::{
+    Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
+    TemperatureScaling,
+};
+
+pub struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (now, rest) = self.0.split_at(self.0.len().min(N));
+        self.0 = rest;
+        let mut out = [0; N];
+        out[..now.len()].copy_from_slice(now);
+        out
+    }
+
+    pub fn byte(&mut self) -> u8 {
+        self.take::<1>()[0]
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+
+    /// One chance in `n`.
+    pub fn rarely(&mut self, n: u8) -> bool {
+        self.byte() % n == n - 1
+    }
+
+    /// Below `n`, which is at most 65,536.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::from(u16::from_le_bytes(self.take())) % n.max(1)
+    }
+
+    pub fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[usize::from(self.byte()) % list.len()]
+    }
+
+    /// Any size at all, those at the ends of a range more often.
+    pub fn size(&mut self) -> usize {
+        let edges = [
+            0,
+            1,
+            3,
+            1 << 16,
+            1 << 28,
+            (1 << 28) + 1,
+            1 << 31,
+            1 << 32,
+            1 << 62,
+            usize::MAX,
+        ];
+        match self.rarely(4) {
+            true => self.u64() as usize,
+            false => self.of(&edges),
+        }
+    }
+
+    /// Usually one of the list, now and then any bits.
+    fn number(&mut self, usual: &[f32]) -> f32 {
+        let any = self.u32();
+        match self.rarely(60) {
+            true => f32::from_bits(any),
+            false => self.of(usual),
+        }
+    }
+}
+
+const TEMPERATURES: [f32; 12] = [
+    1.0, 1.0, 2.0, 0.5, 4.0, 0.07, 10.0, 1e3, 1e-3, 3.3, 1e-30, 1e30,
+];
+
+/// Mostly a configuration that is accepted.
+pub fn config(from: &mut Bytes<'_>) -> Config {
+    let mut selections = Selection::ALL;
+    selections[6] = Selection::Fixed(from.number(&[0.5, 0.0, 1.0, 0.3]));
+    let scopes = [
+        Scope::Row,
+        Scope::Row,
+        Scope::Batch,
+        Scope::Given(from.number(&[0.5, 0.0, 1.0])),
+    ];
+    let over = Reduction::SumOver(from.number(&[3.0, 1.0, 1e-3, 1e6]));
+    let reductions = [Reduction::Mean, Reduction::Sum, Reduction::None, over];
+    let plain = from.byte();
+    Config {
+        student_temperature: from.number(&TEMPERATURES),
+        teacher_temperature: from.number(&TEMPERATURES),
+        temperature_scaling: match plain & 1 {
+            0 => TemperatureScaling::None,
+            _ => TemperatureScaling::Squared,
+        },
+        similarity: from.of(&Similarity::ALL),
+        selection: from.of(&selections),
+        scope: from.of(&scopes),
+        reduction: from.of(&reductions),
+        label_smoothing: from.number(&[0.0, 0.0, 0.1, 0.5, 0.99]),
+        ignore_index: if plain & 2 == 0 {
+            -100
+        } else {
+            from.of(&[0, -1, 1, i32::MIN])
+        },
+        grad_loss: from.number(&[1.0, 1.0, 0.0, -2.0, 1024.0]),
+        teacher_classes: match plain & 12 {
+            12 => TeacherClasses::CommonPrefix,
+            _ => TeacherClasses::SameAsStudent,
+        },
+        grad_write: match from.rarely(100) {
+            true => GradWrite::Accumulate,
+            false => GradWrite::Overwrite,
+        },
+    }
+}
+
+pub fn progress(from: &mut Bytes<'_>) -> Progress {
+    match from.rarely(40) {
+        true => Progress {
+            step: from.u64(),
+            total: from.u64(),
+        },
+        false => Progress {
+            step: u64::from(from.byte()),
+            total: 255,
+        },
+    }
+}
+
+pub fn storage(from: &mut Bytes<'_>) -> Storage {
+    from.of(&Storage::ALL)
+}

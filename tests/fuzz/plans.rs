@@ -1,0 +1,204 @@
+//! Plans for invented devices: any limits, shapes and layouts give a sound plan or an error.
+
+use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, PlanKind, Problem};
+
+use super::bytes::{self, Bytes};
+
+/// Mostly what devices have, now and then what none has.
+fn number(from: &mut Bytes<'_>, usual: &[u64], odd: &[u64]) -> u64 {
+    match from.byte() {
+        0..230 => from.of(usual),
+        230..244 => from.of(odd),
+        244..250 => u64::from(from.u32()),
+        _ => from.u64(),
+    }
+}
+
+fn limits(from: &mut Bytes<'_>) -> Limits {
+    let small = |from: &mut Bytes<'_>, usual: &[u64], odd: &[u64]| number(from, usual, odd) as u32;
+    let subgroup = match from.byte() % 8 {
+        0 => Some((
+            small(from, &[32, 8, 4], &[1, 0, 3]),
+            small(from, &[32, 64, 128], &[4, 0, 3]),
+        )),
+        1..=3 => Some(from.of(&[(4, 4), (8, 8), (32, 32), (32, 64), (8, 32), (64, 128)])),
+        _ => None,
+    };
+    Limits {
+        binding_bytes: number(
+            from,
+            &[128 << 20, 1 << 20, (1 << 31) - 4],
+            &[1 << 16, 4096, u64::MAX, 0],
+        ),
+        buffer_bytes: number(from, &[256 << 20, u64::MAX], &[1 << 20, 0]),
+        storage_buffers: small(from, &[8, 16], &[7]),
+        offset_alignment: number(from, &[256, 16, 32], &[0, 1 << 20, u64::MAX]),
+        workgroup_invocations: small(from, &[256, 1024, 768], &[128, 1, 0, 1 << 31]),
+        workgroup_bytes: small(from, &[16 << 10, 48 << 10, 1 << 20], &[100, 0]),
+        workgroups: small(from, &[65_535, 1 << 31], &[1, 0]),
+        subgroup,
+        registers: small(from, &[32, 64], &[0, 8]),
+        software: from.byte() % 2 == 1,
+    }
+}
+
+fn matrix(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Matrix {
+    let mut matrix = Matrix {
+        storage: bytes::storage(from),
+        row_stride: if from.rarely(20) {
+            from.size()
+        } else {
+            classes.saturating_add(from.below(9))
+        },
+        offset: if from.rarely(20) {
+            from.u64()
+        } else {
+            4 * from.below(99) as u64
+        },
+        buffer_bytes: 0,
+    };
+    matrix.buffer_bytes = match from.rarely(20) {
+        true => from.u64(),
+        false => matrix
+            .end(rows, classes)
+            .saturating_add(u64::from(from.byte())),
+    };
+    matrix
+}
+
+fn problem(from: &mut Bytes<'_>) -> Problem {
+    let count = |from: &mut Bytes<'_>| match from.byte() {
+        0..60 => 1 + from.below(20),
+        60..130 => 1 + from.below(1 << 16),
+        130..190 => from.of(&[10, 100, 1000, 4096, 32_000, 50_257, 151_936, 262_144]),
+        190..240 => (from.u32() >> (from.byte() % 32)) as usize,
+        _ => from.size(),
+    };
+    let (rows, classes) = (count(from), count(from));
+    let teacher_classes = if from.rarely(8) { count(from) } else { classes };
+    let inputs = [
+        matrix(from, rows, classes),
+        matrix(from, rows, teacher_classes),
+    ];
+    Problem {
+        rows,
+        classes,
+        teacher_classes,
+        student: inputs[0],
+        teacher: inputs[1],
+        gradient: match from.rarely(5) {
+            true => None,
+            false => Some(matrix(from, rows, classes)),
+        },
+        shared_buffers: from.byte() % 2 == 1,
+    }
+}
+
+fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Layout {
+    let number = |from: &mut Bytes<'_>| match from.byte() {
+        0..230 => 1 << (from.byte() % 11),
+        _ => from.u32(),
+    };
+    let subgroup = limits.subgroup.map(|(min, _)| min);
+    Layout {
+        lanes: number(from),
+        workgroup_size: number(from),
+        block: if from.rarely(20) {
+            from.u32()
+        } else {
+            1 + u32::from(from.byte() % 16)
+        },
+        subgroup_min: if from.rarely(10) {
+            Some(number(from))
+        } else {
+            subgroup
+        },
+        pieces: if from.rarely(3) { number(from) } else { 1 },
+    }
+}
+
+/// True if there is a plan.
+pub fn check(bytes: &[u8]) -> Result<bool, String> {
+    let from = &mut Bytes::new(bytes);
+    let config = bytes::config(from);
+    let (limits, problem) = (limits(from), problem(from));
+    let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
+    let own = Layout::for_shape(problem.rows, problem.classes, &limits);
+    let layout = if from.rarely(3) {
+        layout(from, &limits)
+    } else {
+        own
+    };
+    let plan = Plan::with_layout(&config, &problem, &limits, &layout);
+    if layout == own && plan != Plan::new(&config, &problem, &limits) {
+        return Err(about("two plans for one problem".to_owned()));
+    }
+    match plan {
+        Err(_) => Ok(false),
+        Ok(plan) => sound(&plan, &problem, &limits)
+            .map(|()| true)
+            .map_err(|why| about(format!("{why}: {plan}"))),
+    }
+}
+
+/// Every row once, and nothing larger than the device allows.
+fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> {
+    let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
+    let mut next = 0;
+    let mut groups = 0;
+    for chunk in &plan.chunks {
+        ensure(
+            chunk.rows.start == next && !chunk.rows.is_empty(),
+            "chunks do not follow each other",
+        )?;
+        next = chunk.rows.end;
+        groups += u64::from(chunk.workgroups.max(chunk.row_workgroups));
+        for n in [chunk.workgroups, chunk.row_workgroups] {
+            ensure((1..=limits.workgroups).contains(&n), "workgroups")?;
+        }
+        let matrices = [
+            Some((problem.student, problem.classes)),
+            Some((problem.teacher, problem.teacher_classes)),
+            problem.gradient.map(|g| (g, problem.classes)),
+        ];
+        for (m, classes) in matrices.into_iter().flatten() {
+            let size = m.storage.bytes() as u64;
+            let rows = chunk.rows.len() as u64;
+            let bytes = ((rows - 1) * m.row_stride as u64 + classes as u64) * size;
+            // A binding starts at a multiple of the alignment and ends at one of 16.
+            let most = bytes + limits.offset_alignment + 15;
+            ensure(most <= limits.binding_bytes && most < 1 << 31, "a binding")?;
+        }
+        let in_steps = plan.kind == PlanKind::Split || plan.kind == PlanKind::TwoPhase;
+        let each = if in_steps {
+            64 * u64::from(plan.pieces)
+        } else {
+            16
+        };
+        ensure(
+            each * chunk.rows.len() as u64 <= limits.binding_bytes,
+            "statistics or results",
+        )?;
+    }
+    ensure(next == problem.rows, "rows are left out")?;
+    ensure(48 * groups <= limits.binding_bytes, "partial sums")?;
+    for variant in [plan.variant, plan.row_variant] {
+        let bytes = variant.workgroup_bytes();
+        ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
+    }
+    for kernel in plan.kernels() {
+        let variant = plan.variant_of(kernel);
+        ensure(
+            variant.workgroup_size <= limits.workgroup_invocations,
+            "invocations",
+        )?;
+        ensure(
+            variant.lanes.is_power_of_two() && variant.lanes <= variant.workgroup_size,
+            "lanes",
+        )?;
+        ensure((1..=16).contains(&variant.block), "block")?;
+    }
+    let rows = problem.rows as u64;
+    let most = 300 * rows * u64::from(plan.pieces) + 48 * groups + 4096;
+    ensure(plan.workspace_bytes() <= most, "the workspace")
+}

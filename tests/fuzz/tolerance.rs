@@ -1,0 +1,125 @@
+//! How far a result in f32 may be from the reference, from what f32 does to the numbers of this very row. Where the answer hangs on what f32 cannot
+//! hold, nothing is asked but that NaN is where NaN is.
+
+use wgpu_distill::{Batch, Config, Scope, Selection, reference};
+
+/// Of one row. `None`: anything but NaN will do.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    pub loss: Option<f64>,
+    pub kdr: Option<f64>,
+    pub tssr: Option<f64>,
+}
+
+/// Distances beyond it, before or after the temperature divides, may be clamped or overflow; see `observe_carefully` in the shaders.
+const FAR: f64 = 1e36;
+/// Probabilities below it count as 0.
+const LEAST: f64 = 2e-38;
+
+fn distances(value: impl Fn(usize) -> f64, classes: usize, temperature: f32) -> Vec<f64> {
+    let max = (0..classes).map(&value).fold(f64::NEG_INFINITY, f64::max);
+    let t = f64::from(temperature);
+    (0..classes).map(|i| (value(i) - max) / t).collect()
+}
+
+/// For a row that is finite and whose label is a class.
+pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allowed {
+    let classes = batch.classes();
+    let (s, t) = (&batch.student_logits, &batch.teacher_logits);
+    let student = |i: usize| f64::from(s.values.get(row * s.row_stride + i));
+    let teacher = |i: usize| match i < t.classes {
+        true => f64::from(t.values.get(row * t.row_stride + i)),
+        false => f64::NEG_INFINITY,
+    };
+    let ds = distances(student, classes, config.student_temperature);
+    let dt = distances(teacher, classes, config.teacher_temperature);
+    let sum = |d: &[f64]| d.iter().map(|d| d.exp()).sum::<f64>();
+    let (zs, zt) = (sum(&ds), sum(&dt));
+    let e = f64::from(config.label_smoothing);
+    let finite = |d: f64| d > f64::NEG_INFINITY;
+    // Sums of them must not overflow either.
+    let times = f64::from(config.student_temperature).max(1.0) * classes as f64;
+    let is_far = |d: f64| finite(d) && d.abs() * times > FAR;
+
+    // What KL and the soft cross-entropy err by: each distance by a few units in its last place, each probability likewise.
+    let (mut soft, mut error, mut lost) = (0.0, 1e-6, false);
+    for (ds, dt) in ds.iter().zip(&dt).filter(|(_, dt)| finite(**dt)) {
+        let q = dt.exp() / zt;
+        if !finite(*ds) {
+            // Infinite in exact arithmetic, none in f32.
+            lost |= q < LEAST;
+            continue;
+        }
+        let size = ds.abs() + dt.abs();
+        soft -= q * (ds - zs.ln());
+        error += q * size * 4e-7 * (2.0 + dt.abs());
+        if q < LEAST {
+            error += 2.0 * q * size;
+        }
+        lost |= is_far(*ds) && q > 0.0;
+    }
+    let label = batch.labels[row] as usize;
+    let mut hard = zs.ln() - ds[label];
+    let mut hard_lost = is_far(ds[label]);
+    if e > 0.0 {
+        let mean = ds.iter().sum::<f64>() / classes as f64;
+        hard = (1.0 - e) * hard + e * (zs.ln() - mean);
+        hard_lost |= ds.iter().any(|d| is_far(*d));
+    }
+    let kl = (soft
+        - dt.iter()
+            .filter(|d| finite(**d))
+            .map(|d| d.exp() / zt * -(d - zt.ln()))
+            .sum::<f64>())
+    .max(0.0);
+    let unit = match config.similarity {
+        wgpu_distill::Similarity::ExpNegKl if lost => None,
+        wgpu_distill::Similarity::ExpNegKl => Some(1e-5 + (-kl).exp() * error.exp_m1().min(1.0)),
+        _ => Some(1e-5),
+    };
+    let hangs = !matches!(
+        (config.selection, config.scope),
+        (Selection::Tstr | Selection::Fixed(_), _) | (_, Scope::Given(_))
+    );
+    let share = if hangs { unit } else { Some(1e-7) };
+    let factor = config.temperature_factor();
+    let loss = share.and_then(|share| {
+        // A share that is 0 or not, of a term that is infinite or beyond all numbers.
+        let near_0 = |share_of: f64| share_of.abs() < 2.0 * share;
+        let infinite = [hard, soft].iter().any(|x| !x.is_finite() || *x > FAR)
+            || lost
+            || hard_lost
+            || (e > 0.0 && ds.iter().any(|d| !finite(*d)))
+            || ds.iter().zip(&dt).any(|(s, t)| !finite(*s) && finite(*t));
+        if lost && tssr < 1.0 || hard_lost && tssr > 0.0 {
+            return None;
+        }
+        if infinite && hangs && (near_0(tssr) || near_0(1.0 - tssr)) {
+            return None;
+        }
+        let apart = if infinite { 0.0 } else { (hard - soft).abs() };
+        Some(factor * (error + share * apart + 1e-6 * (hard.min(1e300) + 1.0)))
+    });
+    Allowed {
+        loss,
+        kdr: unit,
+        tssr: share,
+    }
+}
+
+/// What multiplies `p - y` in the gradient.
+pub fn weight(config: &Config, valid: u32) -> f64 {
+    use wgpu_distill::Reduction;
+    let denominator = match config.reduction {
+        Reduction::None | Reduction::Sum => 1.0,
+        Reduction::Mean => f64::from(valid.max(1)),
+        Reduction::SumOver(d) => f64::from(d),
+    };
+    let factor = config.temperature_factor() * f64::from(config.grad_loss.abs());
+    factor / f64::from(config.student_temperature) / denominator
+}
+
+/// Twice over: the reference's own numbers, for a message.
+pub fn describe(want: &reference::RowResult, allowed: &Allowed) -> String {
+    format!("want {want:?}, allowed {allowed:?}")
+}
