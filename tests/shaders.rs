@@ -1,116 +1,15 @@
 //! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
 
+#[path = "variants/mod.rs"]
+mod variants;
+
 use naga::back;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use variants::{BASE, texts};
 use wgpu_distill::shader::{
     Access, BindingKind, Dialect, Kernel, MOST_BLOCK, Params, Variant, assemble,
 };
-use wgpu_distill::{Decision, RowResult, RowStats, Similarity, Storage, Summary};
-
-const BASE: Variant = Variant {
-    student: Storage::F32,
-    teacher: Storage::F32,
-    gradient: Some(Storage::F32),
-    access: Access::Vec4,
-    similarity: Similarity::Cosine,
-    smoothing: false,
-    accumulate: false,
-    shared_buffers: false,
-    workgroup_size: 64,
-    lanes: 64,
-    block: 2,
-    subgroup_min: None,
-};
-
-/// Every value of every choice, and every combination of those that meet in one function: storage types with access and
-/// accumulation, reductions with lanes, similarities with smoothing.
-fn variants() -> Vec<Variant> {
-    let mut list = Vec::new();
-    for access in [Access::Vec4, Access::Element] {
-        for student in Storage::ALL {
-            for teacher in Storage::ALL {
-                for gradient in [
-                    None,
-                    Some(Storage::F32),
-                    Some(Storage::F16),
-                    Some(Storage::Bf16),
-                ] {
-                    for accumulate in [false, true] {
-                        list.push(Variant {
-                            access,
-                            student,
-                            teacher,
-                            gradient,
-                            accumulate,
-                            ..BASE
-                        });
-                    }
-                }
-            }
-        }
-    }
-    for similarity in Similarity::ALL {
-        for smoothing in [false, true] {
-            for subgroup_min in [None, Some(4), Some(32)] {
-                for (lanes, workgroup_size) in [
-                    (1, 1),
-                    (1, 128),
-                    (4, 128),
-                    (16, 16),
-                    (256, 256),
-                    (1024, 1024),
-                ] {
-                    let subgroup_fits = subgroup_min.is_none_or(|min| {
-                        workgroup_size >= min && (lanes <= min || lanes == workgroup_size)
-                    });
-                    let memory_fits = subgroup_min.is_some() || workgroup_size < 1024;
-                    if subgroup_fits && memory_fits {
-                        list.push(Variant {
-                            similarity,
-                            smoothing,
-                            subgroup_min,
-                            lanes,
-                            workgroup_size,
-                            ..BASE
-                        });
-                    }
-                }
-            }
-        }
-    }
-    for access in [Access::Vec4, Access::Element] {
-        for similarity in Similarity::ALL {
-            for block in [1, 3, 8, MOST_BLOCK] {
-                list.push(Variant {
-                    access,
-                    similarity,
-                    block,
-                    ..BASE
-                });
-            }
-        }
-    }
-    list.push(Variant {
-        shared_buffers: true,
-        ..BASE
-    });
-    list
-}
-
-/// The distinct texts, with the kernel and variant of each.
-fn texts() -> Vec<(Kernel, Variant, String)> {
-    let mut seen = std::collections::HashSet::new();
-    let mut list = Vec::new();
-    for kernel in Kernel::ALL {
-        for variant in variants() {
-            let variant = kernel.canonical(&variant);
-            if seen.insert((kernel, variant)) {
-                list.push((kernel, variant, assemble(kernel, &variant, Dialect::Naga)));
-            }
-        }
-    }
-    list
-}
+use wgpu_distill::{Decision, RowResult, RowStats, Summary};
 
 fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, ModuleInfo) {
     let about = || format!("{} {variant:?}", kernel.name());
@@ -125,7 +24,7 @@ fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, Module
 
 #[test]
 fn every_variant_validates_and_translates() {
-    let texts = texts();
+    let texts = texts(Dialect::Naga);
     for (kernel, variant, text) in &texts {
         let about = format!("{} {variant:?}", kernel.name());
         let (module, info) = parse(*kernel, variant, text);
@@ -193,7 +92,7 @@ fn every_variant_validates_and_translates() {
 
 #[test]
 fn bindings_are_what_the_kernels_declare() {
-    for (kernel, variant, text) in texts() {
+    for (kernel, variant, text) in texts(Dialect::Naga) {
         let (module, info) = parse(kernel, &variant, &text);
         let used = info.get_entry_point(0);
         let mut declared: Vec<(u32, String, BindingKind)> = Vec::new();
@@ -321,7 +220,7 @@ fn structs_have_the_layout_of_their_twins() {
 /// The plan refuses variants by this bound, so it must hold.
 #[test]
 fn workgroup_memory_stays_within_what_the_plan_counts() {
-    for (kernel, variant, text) in texts() {
+    for (kernel, variant, text) in texts(Dialect::Naga) {
         let (module, _) = parse(kernel, &variant, &text);
         let mut layouter = naga::proc::Layouter::default();
         layouter

@@ -29,17 +29,25 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
             .collect()
     };
     let (student, teacher) = (poisoned(1.0), poisoned(2.0));
-    let halves: Vec<f16> = student.iter().map(|x| f16::from_f32(*x)).collect();
-    let brains: Vec<bf16> = teacher.iter().map(|x| bf16::from_f32(*x)).collect();
+    let [s16, t16] = [&student, &teacher]
+        .map(|v| -> Vec<bf16> { v.iter().map(|x| bf16::from_f32(*x)).collect() });
+    let pairs = [
+        (Values::F32(&student[head..]), Values::F32(&teacher[head..])),
+        (Values::Bf16(&s16[head..]), Values::Bf16(&t16[head..])),
+    ];
+    let mut pairs = pairs.to_vec();
+    let halves: Vec<f16>;
+    // Miri does not know the instructions that convert f16.
+    if !cfg!(miri) {
+        halves = student.iter().map(|x| f16::from_f32(*x)).collect();
+        pairs.push((Values::F16(&halves[head..]), Values::F32(&teacher[head..])));
+    }
     let config = Config {
         similarity,
         ..Config::default()
     };
     let progress = Progress::new(1, 3);
-    for (s, t) in [
-        (Values::F32(&student[head..]), Values::F32(&teacher[head..])),
-        (Values::F16(&halves[head..]), Values::Bf16(&brains[head..])),
-    ] {
+    for (s, t) in pairs {
         let on = |values| Logits {
             values,
             classes,
@@ -87,16 +95,16 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
 
 #[test]
 fn vectors_stay_within_their_rows() {
-    let heads = if cfg!(miri) {
-        vec![1]
-    } else {
-        vec![0, 1, 2, 3, 5]
-    };
+    // Miri takes minutes for what takes milliseconds: there each length has one similarity and one address.
+    let heads = if cfg!(miri) { 1..2 } else { 0..6 };
     for cpu in Cpu::for_each_instruction_set() {
         println!("{}", cpu.describe());
-        for classes in CLASSES {
-            for similarity in Similarity::ALL {
-                for &head in &heads {
+        for (i, classes) in CLASSES.into_iter().enumerate() {
+            for (j, similarity) in Similarity::ALL.into_iter().enumerate() {
+                if cfg!(miri) && i % Similarity::ALL.len() != j {
+                    continue;
+                }
+                for head in heads.clone() {
                     check(&cpu, classes, similarity, head);
                 }
             }
