@@ -67,10 +67,11 @@ fn close(what: &str, got: f32, want: f64, tolerance: Option<f64>) -> Result<(), 
     let (got, far) = (f64::from(got), f64::from(f32::MAX));
     let ok = if got.is_nan() || want.is_nan() {
         got.is_nan() && want.is_nan()
-    } else if want.abs() > 0.99 * far {
-        tolerance.is_none() || (got.abs() > 0.9 * far && got.signum() == want.signum())
     } else {
-        tolerance.is_none_or(|t| got == want || (got - want).abs() <= t + 1e-5 * want.abs() + 1e-37)
+        let within = |t: f64| got == want || (got - want).abs() <= t + 1e-5 * want.abs() + 1e-37;
+        let ends =
+            want.abs() > 0.99 * far && got.abs() > 0.9 * far && got.signum() == want.signum();
+        ends || tolerance.is_none_or(within)
     };
     match ok {
         true => Ok(()),
