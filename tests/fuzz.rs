@@ -82,7 +82,7 @@ fn run(name: &str, target: Target, share: f64) {
     let seed = number("WGPU_DISTILL_FUZZ_SEED").unwrap_or_else(|| if long { clock() } else { 1 });
     let first = number("WGPU_DISTILL_FUZZ_FROM").unwrap_or(0);
     let (start, time) = (Instant::now(), seconds(share));
-    println!("fuzz {name}: seed {seed}, from input {first}");
+    println!("fuzz: {name}, seed {seed}, from input {first}");
     let (mut n, mut answered) = (first, 0u64);
     while start.elapsed() < time {
         let about = format!("seed {seed}, input {n}");
@@ -91,7 +91,7 @@ fn run(name: &str, target: Target, share: f64) {
     }
     let count = n - first;
     println!(
-        "fuzz {name}: {count} inputs of seed {seed} passed, {answered} of them answered, the others refused, in {:.0} s",
+        "fuzz: {name}, {count} inputs of seed {seed} passed, {answered} of them answered, the others refused, in {:.0} s",
         start.elapsed().as_secs_f64()
     );
     // Mostly refusals, or mostly answers, would mean that one side is not tested.

@@ -286,8 +286,9 @@ pub fn for_all<S: Strategy>(
 {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/laws/regressions.txt");
     let long = is_long();
+    let cases = if long { many } else { few };
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if long { many } else { few },
+        cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
         // The same every time, but new ones in a long run.
         rng_seed: if long {
@@ -302,6 +303,11 @@ pub fn for_all<S: Strategy>(
     if let Err(why) = done {
         panic!("{about}: {why}");
     }
+
+    // Tests run in threads of their names.
+    let thread = std::thread::current();
+    let law = thread.name().unwrap_or("a law");
+    println!("laws: {law}, {cases} cases passed: {about}");
 }
 
 /// A law of batches, on every engine.
@@ -309,8 +315,8 @@ pub fn on_every_engine(ignores: bool, law: impl Fn(&Engine, Drawn) -> Result<(),
     for engine in engines() {
         // A GPU compiles kernels for nearly every case.
         let cases = match engine {
-            Engine::Gpu(_) => [12, 300],
-            _ => [150, 4000],
+            Engine::Gpu(_) => [16, 300],
+            _ => [600, 20_000],
         };
         let about = engine.describe();
         for_all(&about, cases, &drawn(ignores), |d| law(&engine, d));
