@@ -6,9 +6,7 @@ mod variants;
 use naga::back;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use variants::{BASE, texts};
-use wgpu_distill::shader::{
-    Access, BindingKind, Dialect, Kernel, MOST_BLOCK, Params, Variant, assemble,
-};
+use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
 use wgpu_distill::{Decision, RowResult, RowStats, Summary};
 
 fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, ModuleInfo) {
