@@ -37,6 +37,7 @@ fn main() {
     }
     println!("| rows x classes | system | ms, median | extra memory, MiB | of one gradient |");
     println!("|---|---|--:|--:|--:|");
+    let mut failed = false;
     for (rows, classes) in SHAPES {
         for system in SYSTEMS {
             let exe = std::env::current_exe().expect("this program");
@@ -47,15 +48,21 @@ fn main() {
             let out = String::from_utf8_lossy(&child.stdout);
             match out.lines().find(|l| l.starts_with('|')) {
                 Some(line) => println!("{line}"),
-                None => println!(
-                    "| {rows} x {classes} | {system} | failed: {} | | |",
-                    String::from_utf8_lossy(&child.stderr)
-                        .lines()
-                        .last()
-                        .unwrap_or_default()
-                ),
+                None => {
+                    failed = true;
+                    println!(
+                        "| {rows} x {classes} | {system} | failed: {} | | |",
+                        String::from_utf8_lossy(&child.stderr)
+                            .lines()
+                            .last()
+                            .unwrap_or_default()
+                    );
+                }
             }
         }
+    }
+    if failed {
+        std::process::exit(1);
     }
 }
 

@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "train", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "train"),
+    doc = "Knowledge distillation for Burn; README.md is the page, shown here with the feature `train`."
+)]
 #![warn(missing_docs)]
 
 mod buffers;
