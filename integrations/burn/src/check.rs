@@ -81,7 +81,9 @@ pub(crate) fn arguments<const D: usize, const L: usize>(
         ("student_logits", student.dtype()),
         ("teacher_logits", teacher.dtype()),
     ] {
-        if storage(dtype).is_none() {
+        let narrow = matches!(dtype, DType::F16 | DType::BF16);
+        let on_gpu = matches!(student.device().as_dispatch(), DispatchDevice::Cube(_));
+        if storage(dtype).is_none() || narrow && on_gpu && !student.device().supports_dtype(dtype) {
             return Err(Error::LogitsType { name, dtype });
         }
     }
@@ -99,7 +101,7 @@ pub(crate) fn arguments<const D: usize, const L: usize>(
             });
         }
     }
-    runs_on(&device, student.is_tracked())?;
+    runs_on(&device, path, student.is_tracked())?;
     let rows: usize = s[..D - 1].iter().product();
     let arguments = Arguments {
         student: student.reshape([rows, classes]),
@@ -115,16 +117,21 @@ pub(crate) fn arguments<const D: usize, const L: usize>(
 }
 
 /// The backend can record what the loss needs, and is not recording a graph.
-fn runs_on(device: &Device, tracked: bool) -> Result<()> {
+fn runs_on(device: &Device, path: Path, tracked: bool) -> Result<()> {
     match device.as_dispatch() {
-        DispatchDevice::Cube(device) if device.client().is_capturing() => Err(Error::Capturing),
+        // Burn's own operations are recorded like any others.
+        DispatchDevice::Cube(device)
+            if path != Path::Composed && device.client().is_capturing() =>
+        {
+            Err(Error::Capturing)
+        }
         DispatchDevice::Cube(_) | DispatchDevice::Flex(_) => Ok(()),
         #[cfg(feature = "ndarray")]
         DispatchDevice::NdArray(_) => Ok(()),
         #[allow(unreachable_patterns, reason = "other backends are features of burn")]
         other if tracked => Err(Error::Backend {
             device: format!("{other:?}"),
-            remedy: "use a wgpu, CUDA, ROCm, CPU or flex device, or the feature of burn-distill that is named like the backend",
+            remedy: "move the logits to a wgpu, CUDA, ROCm, CPU or flex device (for ndarray there is a feature of burn-distill)",
         }),
         #[allow(unreachable_patterns, reason = "other backends are features of burn")]
         _ => Ok(()),

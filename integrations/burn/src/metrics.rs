@@ -20,8 +20,8 @@ pub struct DistillationInput {
     pub kdr: Tensor<1>,
     /// Mean TSSR of the batch, `[1]`.
     pub tssr: Tensor<1>,
-    /// Rows that the means are over, `[1]`.
-    pub valid_rows: Tensor<1, Int>,
+    /// Rows that the means are over, valid ones with finite results, `[1]`.
+    pub averaged_rows: Tensor<1, Int>,
     /// `[rows, classes]`
     pub student_logits: Tensor<2>,
     /// `[rows, classes]`
@@ -62,7 +62,8 @@ impl Adaptor<DistillationInput> for DistillationTrainOutput {
         DistillationInput {
             kdr: self.distillation.kdr.clone(),
             tssr: self.distillation.tssr.clone(),
-            valid_rows: self.distillation.valid_rows.clone(),
+            averaged_rows: self.distillation.valid_rows.clone()
+                - self.distillation.non_finite_rows.clone(),
             student_logits: self.student_logits.clone(),
             teacher_logits: self.teacher_logits.clone(),
         }
@@ -186,7 +187,7 @@ metric!(
     "KDR",
     "likeness of teacher and student, 0 to 1",
     None,
-    |input| mean(&input.kdr, &input.valid_rows)
+    |input| mean(&input.kdr, &input.averaged_rows)
 );
 
 metric!(
@@ -195,7 +196,7 @@ metric!(
     "TSSR",
     "share of the true label in the target, 0 to 1",
     None,
-    |input| mean(&input.tssr, &input.valid_rows)
+    |input| mean(&input.tssr, &input.averaged_rows)
 );
 
 metric!(
