@@ -25,6 +25,10 @@ pub(super) fn exp_block<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32])
     }
 }
 
+/// Vectors whose exponentials are summed on their own before they meet the lane's sum: beside the 1 of a row's largest logit each of a long flat tail
+/// could be rounded away.
+const TOGETHER: usize = 8;
+
 // What a similarity needs summed in the first sweep.
 const OTHER: u8 = 0;
 const COSINE: u8 = 1;
@@ -123,15 +127,21 @@ impl Sums {
         let zero = V::splat(0.0);
         let [mut zs, mut zt, mut difference, mut moment] = [zero; 4];
         let [mut cross, mut ss, mut tt] = [zero; 3];
+        let [mut few_s, mut few_t] = [zero; 2];
         let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
-        for (((s, t), es), et) in chunks(s).zip(chunks(t)).zip(es).zip(et) {
+        for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
+            if i % TOGETHER == 0 {
+                zs = zs.add(few_s);
+                zt = zt.add(few_t);
+                [few_s, few_t] = [zero; 2];
+            }
             let ds = V::load(s).sub(ms).mul(ks);
             let dt = V::load(t).sub(mt).mul(kt);
             let (p, q) = (ds.exp2(), dt.exp2());
             p.store(es);
             q.store(et);
-            zs = zs.add(p);
-            zt = zt.add(q);
+            few_s = few_s.add(p);
+            few_t = few_t.add(q);
             difference = q.mul_add(dt.sub(ds), difference);
             moment = q.mul_add(dt, moment);
             if SIMILARITY == COSINE {
@@ -143,8 +153,8 @@ impl Sums {
                 cross = cross.add(p.mul(q).sqrt());
             }
         }
-        self.zs += total(zs);
-        self.zt += total(zt);
+        self.zs += total(zs) + total(few_s);
+        self.zt += total(zt) + total(few_t);
         self.difference += total(difference) * LN_2;
         self.moment += total(moment) * LN_2;
         if SIMILARITY != OTHER {
@@ -173,10 +183,19 @@ impl Sums {
         let zero = [0.0; LANES];
         let [mut zs, mut zt, mut difference, mut moment, mut masked] = [zero; 5];
         let [mut cross, mut ss, mut tt] = [zero; 3];
-        for (((s, t), es), et) in chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et)) {
+        let [mut few_s, mut few_t] = [zero; 2];
+        let all = chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et));
+        for (n, (((s, t), es), et)) in all.enumerate() {
+            if n % TOGETHER == 0 {
+                for i in 0..LANES {
+                    zs[i] += few_s[i];
+                    zt[i] += few_t[i];
+                }
+                [few_s, few_t] = [zero; 2];
+            }
             for i in 0..LANES {
-                zs[i] += es[i];
-                zt[i] += et[i];
+                few_s[i] += es[i];
+                few_t[i] += et[i];
                 let mut ds = (s[i] - ms) * ks;
                 let mut dt = (t[i] - mt) * kt;
                 // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
@@ -202,8 +221,8 @@ impl Sums {
                 }
             }
         }
-        self.zs += sum(zs);
-        self.zt += sum(zt);
+        self.zs += sum(zs) + sum(few_s);
+        self.zt += sum(zt) + sum(few_t);
         self.difference += sum(difference) * LN_2;
         self.moment += sum(moment) * LN_2;
         self.cross += sum(cross);
