@@ -3,6 +3,8 @@
 //! The test serves a page on the loopback address, starts the browser without a window and waits for what the page reports.
 //! `WGPU_DISTILL_CHROMIUM` names the browser, `WGPU_DISTILL_SKIP_CHROMIUM=1` goes without it. Pipelines take long in software:
 //! a share of them is made, with `WGPU_DISTILL_LONG=1` all.
+//!
+//! A lost device refuses nothing, whatever it is given: that it is still there, and still refuses what is wrong, is asked at the end.
 
 #[path = "variants/mod.rs"]
 mod variants;
@@ -10,14 +12,15 @@ mod variants;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wgpu_distill::shader::Dialect;
 
-/// Of so many texts one becomes a pipeline in the short run.
-const SHARE: usize = 12;
+/// Of so many texts one becomes a pipeline in the short run, and the first of each kernel: a prime, so that it keeps no step with the
+/// loops that make the list.
+const SHARE: usize = 13;
 
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>shaders</title><script type="module">
 const report = (result) => fetch("/result", { method: "POST", body: JSON.stringify(result) });
@@ -35,38 +38,65 @@ try {
             maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
         },
     });
-    const result = { modules: 0, pipelines: 0, tooLarge: 0, withoutSubgroups: 0, errors: [], adapter: adapter.info.description || adapter.info.vendor };
-    for (const { about, code, size, subgroup, pipeline } of await (await fetch("/texts")).json()) {
-        if (subgroup && !subgroups) {
-            result.withoutSubgroups += 1;
-            continue;
-        }
+    let lost = null;
+    device.lost.then((info) => (lost = `the device was lost: ${info.reason} ${info.message}`));
+    const { vendor, architecture, description } = adapter.info;
+    const result = {
+        modules: 0, pipelines: 0, tooLarge: 0, withoutSubgroups: 0, errors: [], refused: [],
+        adapter: [vendor, architecture, description].filter((part) => part).join(" "),
+        most: limits.maxComputeInvocationsPerWorkgroup,
+    };
+    // What is wrong with a text, if anything is.
+    const compile = async ({ code, size, pipeline, wrong }) => {
         device.pushErrorScope("validation");
         const module = device.createShaderModule({ code });
         const { messages } = await module.getCompilationInfo();
         const errors = messages.filter((m) => m.type == "error").map((m) => `line ${m.lineNum}: ${m.message}`);
         const scope = await device.popErrorScope();
         if (scope && !errors.length) errors.push(scope.message);
-        result.modules += 1;
+        if (!wrong) result.modules += 1;
         if (!errors.length && pipeline) {
             if (size > limits.maxComputeInvocationsPerWorkgroup) {
                 result.tooLarge += 1;
             } else {
                 try {
                     await device.createComputePipelineAsync({ layout: "auto", compute: { module, entryPoint: "main" } });
-                    result.pipelines += 1;
+                    if (!wrong) result.pipelines += 1;
                 } catch (error) {
                     errors.push(`pipeline: ${error.message}`);
                 }
             }
         }
-        if (errors.length) result.errors.push(`${about}: ${errors.join("; ")}`);
+        return errors.join("; ");
+    };
+    for (const text of await (await fetch("/texts")).json()) {
+        if (text.subgroup && !subgroups) {
+            result.withoutSubgroups += 1;
+            continue;
+        }
+        const errors = await compile(text);
+        if (lost) throw new Error(`${lost}, at ${text.about}`);
+        if (text.wrong) result.refused.push(`${text.about}: ${errors}`);
+        else if (errors) result.errors.push(`${text.about}: ${errors}`);
     }
     await report(result);
 } catch (error) {
     await report({ failure: String(error) });
 }
 </script>"#;
+
+/// Texts that must be refused, the first as a module, the second as a pipeline.
+const WRONG: [(&str, &str); 2] = [
+    (
+        "a barrier that some invocations miss",
+        "@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) { if i > 3u { workgroupBarrier(); } }",
+    ),
+    (
+        "more workgroup memory than there is",
+        "var<workgroup> words: array<u32, 4000000>;
+        @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) { words[i] = i; }",
+    ),
+];
 
 /// Ends the browser however the test ends.
 struct Browser(Child);
@@ -162,11 +192,19 @@ fn every_variant_compiles_in_chromium() {
                 "code": code,
                 "size": variant.workgroup_size,
                 "subgroup": variant.subgroup_min.is_some(),
-                "pipeline": is_long || i % SHARE == 0,
+                "pipeline": is_long || i % SHARE == 0 || *kernel != list[i - 1].0,
             })
         })
         .collect();
-    let texts = Value::Array(texts).to_string();
+    let asked: Vec<bool> = texts
+        .iter()
+        .filter(|text| text["pipeline"] == true)
+        .map(|text| text["subgroup"] == true)
+        .collect();
+    let wrong = WRONG.map(
+        |(about, code)| json!({"about": about, "code": code, "size": 64, "pipeline": true, "wrong": true}),
+    );
+    let texts = Value::Array(texts.into_iter().chain(wrong).collect()).to_string();
 
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -180,36 +218,56 @@ fn every_variant_compiles_in_chromium() {
     });
     let profile = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("chromium-{}", std::process::id()));
-    let browser = start(&address, &profile);
+    let mut browser = start(&address, &profile);
     let patience = Duration::from_secs(if is_long { 3600 } else { 600 });
-    let result = results.recv_timeout(patience);
+    let started = Instant::now();
+    let result = loop {
+        match results.recv_timeout(Duration::from_secs(1)) {
+            Err(RecvTimeoutError::Timeout) if started.elapsed() < patience => {}
+            done => break done,
+        }
+        if let Ok(Some(status)) = browser.0.try_wait() {
+            panic!("the browser ended before the page reported: {status}");
+        }
+    };
     drop(browser);
     let _ = std::fs::remove_dir_all(&profile);
     let result = result.expect("the page reports in time");
 
     assert_eq!(result["failure"], Value::Null, "{result}");
     let count = |name: &str| result[name].as_u64().expect("a count") as usize;
-    let errors: Vec<_> = result["errors"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let list_of = |name: &str| -> Vec<&str> {
+        let entries = result[name].as_array().expect("a list");
+        entries.iter().filter_map(Value::as_str).collect()
+    };
     println!(
-        "chromium, {}: {} of {} shader texts compiled, {} pipelines; left out: {} for want of subgroups, {} pipelines too large for the adapter",
+        "chromium, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts for want of subgroups, \
+         {} pipelines of more than the adapter's {} invocations",
         result["adapter"],
         count("modules"),
         list.len(),
         count("pipelines"),
+        asked.len(),
         count("withoutSubgroups"),
         count("tooLarge"),
+        result["most"],
     );
+    let errors = list_of("errors");
     assert!(
         errors.is_empty(),
         "{} texts are refused:\n{}",
         errors.len(),
         errors.join("\n")
     );
+    let refused = list_of("refused");
+    for ((about, _), said) in WRONG.iter().zip(&refused) {
+        assert_ne!(*said, format!("{about}: "), "this must be refused");
+    }
+    assert_eq!(refused.len(), WRONG.len());
     assert_eq!(count("modules") + count("withoutSubgroups"), list.len());
+    let possible = asked
+        .iter()
+        .filter(|&&s| !s || count("withoutSubgroups") == 0);
+    assert_eq!(count("pipelines") + count("tooLarge"), possible.count());
     assert!(count("pipelines") > 20, "hardly a pipeline was made");
 }
