@@ -7,7 +7,7 @@ use wgpu_distill::plan::{Matrix, Plan, Problem};
 use wgpu_distill::{Batch, Config, Error as CoreError, Outputs, Progress, TeacherClasses};
 
 use crate::task::storage;
-use crate::{Error, Path, Result, share};
+use crate::{Error, Path, Result, share, source};
 
 /// Tensors that fit together, as rows.
 pub(crate) struct Arguments {
@@ -81,9 +81,7 @@ pub(crate) fn arguments<const D: usize, const L: usize>(
         ("student_logits", student.dtype()),
         ("teacher_logits", teacher.dtype()),
     ] {
-        let narrow = matches!(dtype, DType::F16 | DType::BF16);
-        let on_gpu = matches!(student.device().as_dispatch(), DispatchDevice::Cube(_));
-        if storage(dtype).is_none() || narrow && on_gpu && !student.device().supports_dtype(dtype) {
+        if storage(dtype).is_none() {
             return Err(Error::LogitsType { name, dtype });
         }
     }
@@ -98,6 +96,19 @@ pub(crate) fn arguments<const D: usize, const L: usize>(
                 student: format!("{device:?}"),
                 name,
                 other: format!("{other:?}"),
+            });
+        }
+    }
+    for (name, dtype) in [
+        ("student_logits", student.dtype()),
+        ("teacher_logits", teacher.dtype()),
+    ] {
+        // Our kernels would read it, Burn's copies and casts around them would not.
+        if matches!(dtype, DType::F16 | DType::BF16) && !device.supports_dtype(dtype) {
+            return Err(Error::TypeOnDevice {
+                name,
+                dtype,
+                device: format!("{device:?}"),
             });
         }
     }
@@ -131,7 +142,6 @@ fn runs_on(device: &Device, path: Path, tracked: bool) -> Result<()> {
         #[allow(unreachable_patterns, reason = "other backends are features of burn")]
         other if tracked => Err(Error::Backend {
             device: format!("{other:?}"),
-            remedy: "move the logits to a wgpu, CUDA, ROCm, CPU or flex device (for ndarray there is a feature of burn-distill)",
         }),
         #[allow(unreachable_patterns, reason = "other backends are features of burn")]
         _ => Ok(()),
@@ -179,7 +189,7 @@ fn fits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
     };
     let limits = match arguments.path {
         Path::SharedDevice => share::find(cube).map(|shared| shared.gpu.limits()),
-        Path::SourceKernels => Some(crate::source::limits(cube)),
+        Path::SourceKernels => Some(source::limits(cube)),
         Path::Host | Path::Composed => None,
     };
     let Some(limits) = limits else {
@@ -202,7 +212,10 @@ fn fits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
         gradient: student.is_tracked().then(|| matrix(student)),
         shared_buffers: true,
     };
-    Plan::new(config, &problem, &limits)?;
+    match arguments.path {
+        Path::SourceKernels => source::plan(config, &problem, &limits)?,
+        _ => Plan::new(config, &problem, &limits)?,
+    };
     Ok(())
 }
 

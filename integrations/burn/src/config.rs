@@ -65,7 +65,7 @@ impl DistillationLossConfig {
                 value: self.grad_scale,
             });
         }
-        DistillationLoss::new(self.core(), self.grad_scale)
+        DistillationLoss::new(self.core())
     }
 
     /// The same in the words of the kernels' crate.

@@ -8,7 +8,9 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::ops::{ROW_WORDS, Raw, SUMMARY_WORDS};
-use crate::task::Task;
+use crate::task::{self, Task};
+#[cfg(test)]
+use crate::views;
 use crate::{Error, Path, Result, buffers, source};
 
 /// Bytes set aside for the summary: it starts at a multiple of 256 in its buffer, which CubeCL's own alignment does not promise.
@@ -58,6 +60,10 @@ impl Work {
         let student = in_rows(student);
         let teacher = in_rows(teacher);
         let labels = into_contiguous(labels);
+        #[cfg(test)]
+        for tensor in [&student, &teacher, &labels] {
+            views::saw(tensor);
+        }
         let empty = |shape: Shape, dtype| {
             let (client, device) = (student.client.clone(), student.device.clone());
             empty_device_contiguous_dtype(client, device, shape, dtype)
@@ -98,18 +104,13 @@ impl Work {
     }
 }
 
-/// Elements from row to row, where each row lies close together and after the one before.
 pub(crate) fn row_stride(tensor: &CubeTensor) -> Option<usize> {
     if tensor.meta.is_tiled() {
         return None;
     }
     let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
-    let close = strides[1] == 1 || shape[1] == 1;
-    match shape[0] {
-        // The stride of a single row means nothing.
-        0 | 1 => close.then_some(shape[1]),
-        _ => (close && strides[0] >= shape[1]).then_some(strides[0]),
-    }
+    let strides = [strides[0].cast_signed(), strides[1].cast_signed()];
+    task::row_stride([shape[0], shape[1]], strides)
 }
 
 /// The tensor as it is, if its rows can be read in place; else a copy.

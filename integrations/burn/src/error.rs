@@ -49,6 +49,18 @@ pub enum Error {
         /// Their type.
         dtype: DType,
     },
+    /// Logits of a 16-bit type that Burn does not compute with on their device.
+    #[error(
+        "`{name}` is {dtype:?}, which Burn does not compute with on {device}; make it F32 before it goes there: `data.convert_dtype(DType::F32)`"
+    )]
+    TypeOnDevice {
+        /// Which logits.
+        name: &'static str,
+        /// Their type.
+        dtype: DType,
+        /// Their device.
+        device: String,
+    },
     /// Tensors on different devices.
     #[error(
         "student_logits is on {student}, `{name}` on {other}; move it first: `{name}.to_device(&student_logits.device())`"
@@ -62,12 +74,12 @@ pub enum Error {
         other: String,
     },
     /// The loss does not know how to continue autodiff on this backend.
-    #[error("no autodiff for the loss on {device}; {remedy}")]
+    #[error(
+        "no autodiff for the loss on {device}; move the logits to a wgpu or flex device (for ndarray: the feature `ndarray` of burn-distill)"
+    )]
     Backend {
         /// The device.
         device: String,
-        /// What to do.
-        remedy: &'static str,
     },
     /// A graph is being captured on this thread's stream.
     #[error(
@@ -81,7 +93,9 @@ pub enum Error {
         value: f32,
     },
     /// Burn's runtime did not give its buffers.
-    #[error("Burn's runtime gave no buffer for `{name}`: {reason}")]
+    #[error(
+        "Burn's runtime gave no buffer for `{name}`: {reason}; what computed it failed or the device is lost: read that tensor to see (`try_into_data`), and start again from a new device if it is lost"
+    )]
     Runtime {
         /// Which tensor.
         name: &'static str,

@@ -8,7 +8,7 @@ use wgpu_distill::{Batch, Gradient, Logits, Outputs, Values};
 
 use crate::Result;
 use crate::ops::{ROW_WORDS, Raw, SUMMARY_WORDS};
-use crate::task::{Task, storage};
+use crate::task::{self, Task, storage};
 
 pub(crate) fn distill(
     student: FlexTensor,
@@ -51,13 +51,9 @@ pub(crate) fn distill(
     })
 }
 
-/// Elements from row to row, where each row lies close together and after the one before.
 fn row_stride(tensor: &FlexTensor) -> Option<usize> {
-    let classes = tensor.shape()[1];
-    match *tensor.layout().strides() {
-        [rows, 1] => usize::try_from(rows).ok().filter(|&s| s >= classes),
-        _ => None,
-    }
+    let (shape, strides) = (tensor.shape(), tensor.layout().strides());
+    task::row_stride([shape[0], shape[1]], [strides[0], strides[1]])
 }
 
 /// The tensor as it is, if its rows can be read in place; else a copy.
@@ -69,21 +65,16 @@ fn in_rows(tensor: FlexTensor) -> FlexTensor {
 }
 
 fn logits(tensor: &FlexTensor) -> Logits<'_> {
-    let [rows, classes] = [tensor.shape()[0], tensor.shape()[1]];
+    let classes = tensor.shape()[1];
     let start = tensor.layout().start_offset();
     let values = match tensor.dtype() {
         DType::F16 => Values::F16(&tensor.storage()[start..]),
         DType::BF16 => Values::Bf16(&tensor.storage()[start..]),
         _ => Values::F32(&tensor.storage()[start..]),
     };
-    let row_stride = match rows {
-        // The stride of a single row means nothing.
-        0 | 1 => classes,
-        _ => row_stride(tensor).unwrap_or(classes),
-    };
     Logits {
         values,
         classes,
-        row_stride,
+        row_stride: row_stride(tensor).unwrap_or(classes),
     }
 }

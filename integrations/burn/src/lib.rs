@@ -5,6 +5,10 @@
 )]
 #![warn(missing_docs)]
 
+// Its tests share files with those under tests/.
+#[cfg(test)]
+extern crate self as burn_distill;
+
 mod buffers;
 mod check;
 mod composed;
@@ -21,6 +25,8 @@ mod share;
 mod source;
 mod steps;
 mod task;
+#[cfg(test)]
+mod views;
 
 pub use config::DistillationLossConfig;
 pub use error::{Error, Result};

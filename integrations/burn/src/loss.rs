@@ -2,7 +2,7 @@
 
 use burn::backend::Dispatch;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Progress, Reduction};
 
 use crate::check::{self, Arguments};
@@ -15,8 +15,6 @@ use crate::{Path, Result, composed};
 pub struct DistillationLoss {
     #[module(skip)]
     config: Config,
-    #[module(skip)]
-    grad_scale: f32,
     #[module(skip)]
     composed: bool,
 }
@@ -50,6 +48,17 @@ pub struct DistillationOutput {
     pub path: Path,
 }
 
+impl DistillationOutput {
+    /// Rows that [`kdr`](Self::kdr) and [`tssr`](Self::tssr) are means over, `i32 [1]`: their label is a class and their logits are finite.
+    ///
+    /// Not `valid_rows` less `non_finite_rows`: a row may have a label out of range and NaN.
+    pub fn averaged_rows(&self) -> Tensor<1, Int> {
+        let [rows] = self.row_loss.dims();
+        let spoiled = self.row_loss.clone().is_nan().int().cast(IntDType::I32);
+        (spoiled.sum() + self.ignored_rows.clone()).neg() + rows as i64
+    }
+}
+
 /// What a path gives, as Burn's tensors.
 struct Computed {
     rows: Tensor<2>,
@@ -59,12 +68,11 @@ struct Computed {
 }
 
 impl DistillationLoss {
-    pub(crate) fn new(config: Config, grad_scale: f32) -> Result<Self> {
+    pub(crate) fn new(config: Config) -> Result<Self> {
         // The kernels' crate checks its own configuration wherever it is used; an empty problem asks it to do so now.
         check::config(&config)?;
         Ok(Self {
             config,
-            grad_scale,
             composed: false,
         })
     }
@@ -282,7 +290,7 @@ impl DistillationLoss {
             student.into_dispatch(),
             loss.into_dispatch(),
             gradient.into_dispatch(),
-            self.grad_scale,
+            self.config.grad_loss,
         ))
     }
 }

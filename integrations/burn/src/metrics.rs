@@ -20,7 +20,7 @@ pub struct DistillationInput {
     pub kdr: Tensor<1>,
     /// Mean TSSR of the batch, `[1]`.
     pub tssr: Tensor<1>,
-    /// Rows that the means are over, valid ones with finite results, `[1]`.
+    /// Rows that the means are over: their label is a class and their logits are finite, `[1]`.
     pub averaged_rows: Tensor<1, Int>,
     /// `[rows, classes]`
     pub student_logits: Tensor<2>,
@@ -62,8 +62,7 @@ impl Adaptor<DistillationInput> for DistillationTrainOutput {
         DistillationInput {
             kdr: self.distillation.kdr.clone(),
             tssr: self.distillation.tssr.clone(),
-            averaged_rows: self.distillation.valid_rows.clone()
-                - self.distillation.non_finite_rows.clone(),
+            averaged_rows: self.distillation.averaged_rows(),
             student_logits: self.student_logits.clone(),
             teacher_logits: self.teacher_logits.clone(),
         }

@@ -11,7 +11,7 @@ use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use wgpu_distill::plan::{Chunk, Layout, Limits, Matrix, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
-use wgpu_distill::{Decision, RowResult, RowStats, Storage};
+use wgpu_distill::{Config, Decision, RowResult, RowStats, Storage};
 
 use crate::Result;
 use crate::cube::{Work, row_stride};
@@ -44,12 +44,20 @@ pub(crate) fn limits(device: &CubeDevice) -> Limits {
     }
 }
 
+/// The plan of this path. Rows in one piece: what cuts few long rows into several is left to the path that runs the crate's own pipelines.
+pub(crate) fn plan(config: &Config, problem: &Problem, limits: &Limits) -> Result<Plan> {
+    let layout = Layout {
+        pieces: 1,
+        ..Layout::for_shape(problem.rows, problem.classes, limits)
+    };
+    Ok(Plan::with_layout(config, problem, limits, &layout)?)
+}
+
 pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
     let limits = limits(&work.student.device);
-    let rows = work.student.meta.shape()[0];
     let (classes, theirs) = (work.student.meta.shape()[1], work.teacher.meta.shape()[1]);
     let problem = Problem {
-        rows,
+        rows: work.student.meta.shape()[0],
         classes,
         teacher_classes: classes.min(theirs),
         student: matrix(&work.student),
@@ -57,12 +65,7 @@ pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
         gradient: work.gradient.as_ref().map(matrix),
         shared_buffers: true,
     };
-    // Rows in one piece: what cuts few long rows into several is left to the path that runs the crate's own pipelines.
-    let layout = Layout {
-        pieces: 1,
-        ..Layout::for_shape(rows, classes, &limits)
-    };
-    let plan = Plan::with_layout(&task.config, &problem, &limits, &layout)?;
+    let plan = plan(&task.config, &problem, &limits)?;
     Recorder::new(&work, task, &plan, &limits).launch_all();
     Ok(work.finish(0))
 }

@@ -3,7 +3,7 @@
 mod devices;
 mod inputs;
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{DistillationLossConfig, Path, Progress, Reduction, Selection, TrainingSteps};
 use inputs::{Random, difference, floats, labels, logits, tensor};
 
@@ -340,6 +340,58 @@ fn many_threads_at_once() {
                 .collect()
         });
         assert_eq!(want, got, "{}", way.name);
+    }
+}
+
+/// What Burn's allocator holds: nothing of the gradient's size where nothing is tracked; where something is, the gradient and nothing else, also in passing.
+#[test]
+fn memory_is_one_gradient_at_most() {
+    const ROWS: usize = 512;
+    const CLASSES: usize = 2048;
+    let Some((one, other)) = devices::application().zip(devices::application()) else {
+        return;
+    };
+    // Pages of their own, so that what was reserved is the most that was in use.
+    let options = || {
+        Device::wgpu_options()
+            .memory_config(burn::tensor::wgpu::MemoryConfiguration::ExclusivePages)
+    };
+    for device in [
+        burn_distill::adopt(options(), one).expect("a fresh setup"),
+        options().setup(other).init().expect("a fresh setup"),
+    ] {
+        let path = Path::of(&device);
+        let student = logits(1, ROWS, CLASSES, &device);
+        let teacher = logits(2, ROWS, CLASSES, &device);
+        let targets = labels(ROWS, CLASSES, &device);
+        let loss = config().init();
+        let run = |student: &Tensor<2>| {
+            let (s, t, l) = (student.clone(), teacher.clone(), targets.clone());
+            loss.forward_with_metrics(s, t, l, progress())
+        };
+        let gradients = |bytes: u64| bytes as f64 / (4 * ROWS * CLASSES) as f64;
+        let held = || {
+            device.sync().expect("the device is well");
+            let usage = device.memory_pool_usage().expect("wgpu tells");
+            (usage.bytes_in_use, usage.bytes_reserved)
+        };
+        device.memory_cleanup();
+        let before = held();
+        let watched = run(&student);
+        let now = held();
+        let (kept, most) = (gradients(now.0 - before.0), gradients(now.1 - before.1));
+        assert!(kept < 0.1 && most < 0.1, "{path}: {kept}, {most} untracked");
+        drop(watched);
+
+        let leaf = Tensor::from_inner(student).require_grad();
+        let _learnt = run(&leaf);
+        let now = held();
+        let (kept, most) = (gradients(now.0 - before.0), gradients(now.1 - before.1));
+        let one = 1.0..1.1;
+        assert!(
+            one.contains(&kept) && one.contains(&most),
+            "{path}: {kept}, {most} tracked"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 mod devices;
 mod inputs;
 
+use burn::backend::{Backend, Dispatch};
 use burn::config::Config;
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
@@ -11,6 +12,7 @@ use burn_distill::{
 };
 use inputs::{floats, labels, logits};
 use wgpu_distill::Error as CoreError;
+use wgpu_distill::wgpu::{Features, Limits};
 
 fn loss() -> DistillationLoss {
     DistillationLossConfig::new().init()
@@ -202,9 +204,9 @@ fn configuration_is_saved_and_loaded() {
     assert_eq!(config, back);
 }
 
-/// Burn's runtime notices the loss of its device when something is read; our work neither hides that nor panics before.
+/// With fusion the work runs later, and the error is met at the read; without it at the loss. Neither panics.
 #[test]
-fn a_lost_device_is_an_error_at_the_read() {
+fn a_lost_device_is_an_error() {
     let Some(setup) = devices::application() else {
         return;
     };
@@ -224,12 +226,19 @@ fn a_lost_device_is_an_error_at_the_read() {
         let read = after.try_into_data();
         Ok::<_, Error>(read.map(|_| ()).map_err(|error| error.to_string()))
     });
-    match after {
+    let at_the_read = match after {
         Ok(Ok(Ok(()))) => panic!("a number was read from a lost device"),
-        Ok(Ok(Err(error))) => println!("at the read: {error}"),
-        Ok(Err(error)) => println!("at the loss: {error}"),
+        Ok(Ok(Err(error))) => {
+            println!("at the read: {error}");
+            true
+        }
+        Ok(Err(error)) => {
+            println!("at the loss: {error}");
+            false
+        }
         Err(_) => panic!("it panicked instead of giving an error"),
-    }
+    };
+    assert_eq!(at_the_read, cfg!(feature = "fusion"));
 }
 
 /// While Burn records a graph our submission would be missing from it.
@@ -254,4 +263,97 @@ fn a_captured_graph_is_refused() {
     assert_eq!(refusal(s.clone(), t.clone(), l.clone()), Error::Capturing);
     drop(client.stop_capture());
     assert!(loss().try_forward(s, t, l, Progress::new(0, 1)).is_ok());
+}
+
+/// Burn's own operations are recorded like any others.
+#[test]
+fn a_captured_graph_takes_the_composed_path() {
+    let Some(setup) = devices::application() else {
+        return;
+    };
+    let device = burn_distill::adopt(Device::wgpu_options(), setup).expect("a fresh setup");
+    let on = device.as_dispatch();
+    let (s, t, l) = (
+        logits(1, 4, 5, &device),
+        logits(2, 4, 5, &device),
+        labels(4, 5, &device),
+    );
+    let run = || {
+        let (s, t, l) = (s.clone(), t.clone(), l.clone());
+        let loss = loss().composed();
+        loss.try_forward(s, t, l, Progress::new(0, 1))
+            .expect("it is recorded")
+    };
+    let want = floats(run());
+    Dispatch::graph_prepare(on).expect("wgpu records graphs");
+    drop(run());
+    Dispatch::graph_start_capture(on).expect("wgpu records graphs");
+    let recorded = run();
+    let graph = Dispatch::graph_stop_capture(on).expect("nothing was missing from it");
+    // SAFETY: every tensor of the graph is alive, and no other thread uses the device.
+    unsafe { Dispatch::graph_replay(on, &graph) }.expect("it is replayed");
+    assert_eq!(floats(recorded), want);
+}
+
+/// Logits that Burn can hold on the device but not compute with.
+#[test]
+fn sixteen_bits_that_the_device_has_not() {
+    let without_f16 = |f: &mut Features, _: &mut _| f.remove(Features::SHADER_F16);
+    let Some(setup) = devices::application_with(without_f16) else {
+        return;
+    };
+    let device = burn_distill::adopt(Device::wgpu_options(), setup).expect("a fresh setup");
+    let plain = logits(1, 4, 5, &device);
+    for dtype in [DType::BF16, DType::F16] {
+        if device.supports_dtype(dtype) {
+            assert_ne!(dtype, DType::BF16, "WGSL has no bf16");
+            continue;
+        }
+        let data = logits(2, 4, 5, &Device::flex()).into_data();
+        let narrow = Tensor::<2>::from_data(data.convert_dtype(dtype), (&device, dtype));
+        for (name, student, teacher) in [
+            ("student_logits", narrow.clone(), plain.clone()),
+            ("teacher_logits", plain.clone(), narrow),
+        ] {
+            let error = refusal(student, teacher, labels(4, 5, &device));
+            let device = format!("{device:?}");
+            let want = Error::TypeOnDevice {
+                name,
+                dtype,
+                device,
+            };
+            assert_eq!(error, want);
+            assert!(error.to_string().contains("convert_dtype"), "{error}");
+        }
+    }
+}
+
+/// Before anything is queued: with fusion an error from within the queue would come at some later read.
+#[test]
+fn a_row_longer_than_the_device_can_bind() {
+    const LIMIT: u64 = 1 << 20;
+    let narrow = |_: &mut _, l: &mut Limits| l.max_storage_buffer_binding_size = LIMIT as _;
+    let shared = devices::application_with(narrow)
+        .map(|setup| burn_distill::adopt(Device::wgpu_options(), setup));
+    let unshared =
+        devices::application_with(narrow).map(|setup| Device::wgpu_options().setup(setup).init());
+    for device in [shared, unshared].into_iter().flatten() {
+        let device = device.expect("a fresh setup");
+        let path = Path::of(&device);
+        let row = |classes| Tensor::<2>::zeros([1, classes], (&device, DType::F32));
+        let label = || Tensor::<1, Int>::zeros([1], (&device, DType::I32));
+        // A binding starts at a multiple of the device's alignment before the row.
+        let most = LIMIT as usize / 4;
+        let fits = most - 256;
+        let done = loss().try_forward(row(fits), row(fits), label(), Progress::new(0, 1));
+        assert!(floats(done.expect("it fits"))[0].is_finite(), "{path}");
+        let error = refusal(row(most + 4), row(most + 4), label());
+        assert!(
+            matches!(
+                error,
+                Error::Distill(CoreError::LimitExceeded { limit, .. }) if limit <= LIMIT
+            ),
+            "{path}: {error}"
+        );
+    }
 }

@@ -124,7 +124,8 @@ fn metrics_are_weighted_by_the_rows_that_count() {
     };
 
     let device = Device::flex();
-    let loss = DistillationLossConfig::new().init();
+    // This path takes labels that are no class.
+    let loss = DistillationLossConfig::new().init().composed();
     let metadata = MetricMetadata {
         progress: Done::new(0, 1, None),
         iteration: None,
@@ -133,22 +134,44 @@ fn metrics_are_weighted_by_the_rows_that_count() {
     let (mut kdr, mut tssr, mut agreement) =
         (KdrMetric::new(), TssrMetric::new(), AgreementMetric::new());
     let (mut kdrs, mut tssrs, mut rows) = (0.0, 0.0, 0.0);
-    for (seed, n) in [(1u64, 10usize), (2, 30), (3, 4)] {
-        // The first 3 rows count for nothing.
+    let (mut agreed, mut all) = (0.0, 0.0);
+    // Rows, of them with NaN at the end.
+    for (seed, n, nan) in [(1u64, 10usize, 0usize), (2, 30, 7), (3, 4, 0), (4, 8, 5)] {
+        // The first 3 rows count for nothing; one label is no class, and in the last batch the row with NaN has none either.
         let targets = labels(n, CLASSES, &device).slice_fill(0..3, -100);
+        let targets = match seed {
+            2 => targets.slice_fill(4..5, 999),
+            4 => targets.slice_fill(n - 1..n, 999),
+            _ => targets,
+        };
         let (s, t) = (
             logits(seed, n, CLASSES, &device),
             logits(seed + 9, n, CLASSES, &device),
         );
-        let out =
-            loss.forward_with_metrics(s.clone(), t.clone(), targets.clone(), Progress::new(1, 2));
-        kdrs += floats(out.row_kdr.clone()).iter().sum::<f32>();
-        tssrs += floats(out.row_tssr.clone()).iter().sum::<f32>();
-        rows += (n - 3) as f32;
+        let spoiled = s.clone().slice_fill(n - nan..n, f32::NAN);
+        let out = loss.forward_with_metrics(spoiled, t, targets.clone(), Progress::new(1, 2));
+        let counts = |row: &usize| match seed {
+            2 => (3..n - nan).contains(row) && *row != 4,
+            _ => (3..n - nan).contains(row),
+        };
+        let sum = |of: &Tensor<1>| -> f32 {
+            let of = floats(of.clone());
+            (0..n).filter(counts).map(|row| of[row]).sum()
+        };
+        kdrs += sum(&out.row_kdr);
+        tssrs += sum(&out.row_tssr);
+        let counted = (0..n).filter(counts).count();
+        assert_eq!(out.averaged_rows().into_scalar::<i64>(), counted as i64);
+        rows += counted as f32;
+        // Where its logits are turned round the student chooses something else.
+        let half = s.clone().slice([0..n / 3, 0..CLASSES]).neg();
+        let other = s.clone().slice_assign([0..n / 3, 0..CLASSES], half);
+        agreed += (n - n / 3) as f32;
+        all += n as f32;
         let item = DistillationTrainOutput {
             distillation: out,
-            student_logits: s.clone(),
-            teacher_logits: s,
+            student_logits: s,
+            teacher_logits: other,
             labels: targets,
         };
         let item = item.sync().expect("the device is well");
@@ -167,7 +190,6 @@ fn metrics_are_weighted_by_the_rows_that_count() {
     };
     close(&kdr, kdrs / rows);
     close(&tssr, tssrs / rows);
-    // The student agrees with itself.
-    close(&agreement, 100.0);
+    close(&agreement, 100.0 * agreed / all);
     assert_eq!(kdr.name().as_str(), "KDR");
 }

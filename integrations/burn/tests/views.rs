@@ -42,7 +42,7 @@ fn slices_give_what_copies_give() {
                 whole.slice([before..before + ROWS, 64..64 + classes])
             };
             let (s, t) = (view(1), view(2));
-            let l = labels(ROWS + 128, classes, &way.device).slice([64..64 + ROWS]);
+            let l = labels(ROWS + 128, classes, &way.device).slice(64..64 + ROWS);
             let own_labels = Tensor::<1, Int>::from_data(l.to_data(), &way.device);
             let want = results(&way, copy(&s), copy(&t), own_labels);
             let got = results(&way, s, t, l);

@@ -41,6 +41,13 @@ fn wanted() -> Option<String> {
 
 /// A wgpu device of an application of its own, with everything that its adapter has.
 pub fn application() -> Option<WgpuSetup> {
+    application_with(|_, _| ())
+}
+
+/// The same, with less.
+pub fn application_with(
+    less: impl FnOnce(&mut wgpu::Features, &mut wgpu::Limits),
+) -> Option<WgpuSetup> {
     let wanted = wanted()?;
     let instance = wgpu::Instance::default();
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
@@ -50,11 +57,13 @@ pub fn application() -> Option<WgpuSetup> {
         .unwrap_or_else(|| {
             panic!("no adapter is named like `{wanted}`; set WGPU_DISTILL_SKIP_GPU to go without")
         });
-    let features = adapter.features() - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    let mut features = adapter.features() - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+    let mut limits = adapter.limits();
+    less(&mut features, &mut limits);
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("the application's own"),
         required_features: features,
-        required_limits: adapter.limits(),
+        required_limits: limits,
         // SAFETY: the features that Burn asks for too; none of their unfinished parts is used here.
         experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
         ..Default::default()
