@@ -122,6 +122,35 @@ const HARD: [f32; 14] = [
     -36.0,
 ];
 
+/// A long tail, each class of which is less than half a unit in the last place of the largest one's 1: it counts all the same.
+#[test]
+fn a_flat_tail_counts() {
+    use wgpu_distill::Config;
+    let config = Config {
+        selection: Selection::Fixed(1.0),
+        ..Config::default()
+    };
+    for (rows, classes) in [(64, 1000), (2, 32_000), (1, 151_936)] {
+        let logits: Vec<f32> = (0..rows * classes)
+            .map(|i| if i % classes == 7 { 0.0 } else { -17.0 })
+            .collect();
+        let labels = vec![7; rows];
+        let batch = Batch::new(&logits, &logits, &labels, classes);
+        let progress = Progress::new(1, 2);
+        let want = reference::distill(&config, progress, &batch).expect("valid");
+        for engine in engines() {
+            let got = engine.run(&config, progress, &batch, Outputs::SUMMARY);
+            let got = f64::from(got.expect("valid").summary.loss);
+            let want = want.summary.loss;
+            assert!(
+                (got - want).abs() <= 1e-5 * want + 1e-6,
+                "{rows} x {classes}, {}: {got}, want {want}",
+                engine.describe()
+            );
+        }
+    }
+}
+
 /// One class has probability 1 whatever its logit, as long as that is a number.
 #[test]
 fn one_class_of_any_value() {

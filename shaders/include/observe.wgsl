@@ -92,6 +92,9 @@ fn observe_carefully(sums: ptr<function, Sums>, row: Row, unit: u32) {
     }
 }
 
+// Units that a lane sums on their own before they meet its other sums.
+const TOGETHER_UNITS: u32 = 64u;
+
 // Units start, start + LANES, ... of the row's piece, those that exist; at least the last does.
 fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     let lowest = vec4<f32>(LOWEST);
@@ -181,27 +184,39 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_student_$i = exp2((s_$i - student_max) * params.student_log2);
     kept_teacher_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
 #end
+    var block = sums_from(*sums);
 #unroll
     add_unit(
-        sums,
+        &block,
         (s_$i - student_max) * params.student_log2,
         (t_$i - teacher_max) * params.teacher_log2,
         kept_student_$i,
         kept_teacher_$i,
     );
 #end
+    *sums = add_sums(*sums, block);
 }
 
+// A sum in two levels, and each block on its own before: beside the 1 of a row's largest logit each class of a long flat tail
+// would be rounded away.
 fn observe_row(row: Row, place: Place) -> Sums {
-    var sums = sums_identity();
+    var all = sums_identity();
+    var recent = sums_identity();
+    var recent_units = 0u;
     let blocks = (row.units + BLOCK_UNITS - 1u) / BLOCK_UNITS;
     for (var block = 0u; block < blocks; block++) {
         // Blocks end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
         // such units wrap around, and are not below `row.units`.
         let start = row.units - (blocks - block) * BLOCK_UNITS + place.lane;
         if (start + (BLOCK - 1u) * LANES < row.units) {
-            observe_block(&sums, row, start);
+            observe_block(&recent, row, start);
+            recent_units += BLOCK;
+            if (recent_units >= TOGETHER_UNITS) {
+                all = add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
+                recent = sums_from(recent);
+                recent_units = 0u;
+            }
         }
     }
-    return sums;
+    return add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
 }

@@ -28,6 +28,14 @@ fn sums_identity() -> Sums {
     return Sums(LOWEST, LOWEST, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0u);
 }
 
+// Empty sums, relative to the same maxima.
+fn sums_from(x: Sums) -> Sums {
+    var y = sums_identity();
+    y.student_max = x.student_max;
+    y.teacher_max = x.teacher_max;
+    return y;
+}
+
 // The same sums relative to other maxima, at least as large.
 fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     // Clamped: from the identity the distance overflows, and 0 * inf is no number. Below -1e4 every factor is 0 anyway,
