@@ -3,6 +3,8 @@
 mod buffers;
 mod cases;
 
+#[path = "edges/browser.rs"]
+mod browser;
 #[path = "edges/record.rs"]
 mod record;
 #[path = "edges/shared.rs"]

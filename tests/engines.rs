@@ -73,7 +73,8 @@ fn cpu_with_every_instruction_set() {
 #[test]
 fn gpu_on_slices() {
     let Some(gpu) = buffers::gpu() else { return };
-    let engine = Engine::Gpu(gpu);
+    // Buffers of our own suit a browser.
+    let engine = Engine::Gpu(gpu.with_browser_rules());
     run_all(&format!("slices, {}", engine.describe()), |case| {
         on_slices(&engine, case)
     });

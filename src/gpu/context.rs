@@ -15,6 +15,8 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
     pub(super) limits: Limits,
+    /// Whether what a browser would refuse is refused.
+    pub(super) browser_rules: bool,
     description: Arc<str>,
     /// Whether whoever awaits may be blocked, so that no thread is needed to drive the device.
     #[cfg(not(target_arch = "wasm32"))]
@@ -87,9 +89,11 @@ impl Gpu {
 
     fn from_parts(device: wgpu::Device, queue: wgpu::Queue, description: String) -> Self {
         let limits = limits_of(&device);
+        let browser_rules = device.adapter_info().backend == wgpu::Backend::BrowserWebGpu;
         Self {
             device,
             queue,
+            browser_rules,
             pipelines: Arc::default(),
             limits,
             description: description.into(),
@@ -117,6 +121,22 @@ impl Gpu {
             limits,
             pipelines: Arc::default(),
             description: format!("{}, plain", self.description).into(),
+            ..self.clone()
+        }
+    }
+
+    /// The same device under the rules of browsers, which in a browser always hold: no two bindings of a dispatch may overlap where
+    /// one of them is written, and bindings start at multiples of 256 bytes. So a gradient in place of the student's logits, and
+    /// outputs that start less than that behind something else in one buffer, are refused as [`Error::BufferOverlap`]. For those
+    /// who develop natively what is to run in a browser.
+    pub fn with_browser_rules(&self) -> Self {
+        let limits = Limits {
+            offset_alignment: self.limits.offset_alignment.max(256),
+            ..self.limits
+        };
+        Self {
+            limits,
+            browser_rules: true,
             ..self.clone()
         }
     }

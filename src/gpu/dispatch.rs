@@ -7,7 +7,7 @@ use crate::plan::{
     Chunk, DECISION_BYTES, PARTIAL_BYTES, Plan, PlanKind, ROW_RESULT_BYTES, ROW_STATS_BYTES,
     SUMMARY_BYTES,
 };
-use crate::shader::Kernel;
+use crate::shader::{Binding, BindingKind, Kernel, Variant};
 use crate::{Config, Progress};
 
 /// One dispatch: what is bound beside the parameters, and how many workgroups run.
@@ -16,6 +16,31 @@ pub(super) struct Dispatch<'a> {
     pub params: Params,
     pub bindings: Vec<(u32, Window<'a>)>,
     pub workgroups: u32,
+}
+
+impl Dispatch<'_> {
+    /// Two bindings that overlap, one of them written: their names, as errors have them.
+    pub fn overlap(&self, variant: &Variant) -> Option<(&'static str, &'static str)> {
+        let kinds = self.kernel.bindings(variant);
+        let name = |binding: &Binding| match binding.name {
+            "grad_student_logits" => "gradient",
+            name => name,
+        };
+        let mut bound: Vec<(&Binding, &Window<'_>)> = Vec::new();
+        for (index, window) in &self.bindings {
+            let Some(binding) = kinds.iter().find(|b| b.index == *index) else {
+                continue;
+            };
+            for (other, theirs) in &bound {
+                let written = [binding.kind, other.kind].contains(&BindingKind::ReadWrite);
+                if written && window.overlaps(theirs) {
+                    return Some((name(other), name(binding)));
+                }
+            }
+            bound.push((binding, window));
+        }
+        None
+    }
 }
 
 /// A binding that starts at or before `offset`, at a multiple of the device's alignment.
@@ -63,6 +88,12 @@ impl<'a> Window<'a> {
             elements: 0,
             bytes: buffer.size(),
         }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer
+            && self.start < other.start + other.bytes
+            && other.start < self.start + self.bytes
     }
 
     pub fn resource(&self) -> wgpu::BindingResource<'a> {

@@ -76,7 +76,8 @@ pub struct GpuOutputs<'a> {
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each.
     pub row_results: Option<GpuSlice<'a>>,
     /// `[rows, classes]`, as many classes as the student. It may be the student's logits themselves (same buffer, offset, stride
-    /// and storage): they are then overwritten, so nothing else may still need them.
+    /// and storage): they are then overwritten, so nothing else may still need them. Not in a browser: see
+    /// [`Gpu::with_browser_rules`].
     pub gradient: Option<GpuLogits<'a>>,
 }
 
@@ -304,6 +305,16 @@ impl Gpu {
         plan: &Plan,
         dispatches: &[Dispatch<'_>],
     ) -> Result<()> {
+        if self.browser_rules {
+            let overlap = |d: &Dispatch<'_>| d.overlap(&plan.variant_of(d.kernel));
+            if let Some((first, second)) = dispatches.iter().find_map(overlap) {
+                return Err(Error::BufferOverlap {
+                    first,
+                    second,
+                    why: "a browser binds nothing that is written over anything else, and bindings start at multiples of 256 bytes: use a buffer for each",
+                });
+            }
+        }
         // One buffer for the parameters of all dispatches; fresh, because an earlier encoding may not have run yet.
         let alignment = self.device.limits().min_uniform_buffer_offset_alignment;
         let size = size_of::<Params>();
