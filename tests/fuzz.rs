@@ -1,8 +1,8 @@
 //! Bytes as problems: whatever they say is answered as the reference answers it or refused as it refuses, never with a panic.
 //!
 //! A normal run takes ten seconds, the same inputs every time. `WGPU_DISTILL_LONG=1` takes 30 minutes and a seed of its own;
-//! `WGPU_DISTILL_FUZZ_MINUTES` says another time, `WGPU_DISTILL_FUZZ_SEED` a seed. A failure names seed and input, and
-//! `WGPU_DISTILL_FUZZ_FROM=INPUT` starts there. What failed once stays in `tests/fuzz/regressions.txt`.
+//! `WGPU_DISTILL_FUZZ_MINUTES` says another time, `WGPU_DISTILL_FUZZ_SEED` a seed, `WGPU_DISTILL_FUZZ_ONLY` one target. A failure
+//! names seed and input, and `WGPU_DISTILL_FUZZ_FROM=INPUT` starts there. What failed once stays in `tests/fuzz/regressions.txt`.
 
 mod cases;
 
@@ -18,6 +18,8 @@ mod tolerance;
 mod whole;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cases::inputs::Random;
@@ -25,7 +27,12 @@ use cases::inputs::Random;
 /// True if the input was answered, false if it was refused.
 type Target = fn(&[u8]) -> Result<bool, String>;
 
-const TARGETS: [(&str, Target); 2] = [("whole", whole::check), ("plans", plans::check)];
+/// Each with its share of the time.
+const TARGETS: [(&str, Target, f64); 2] =
+    [("whole", whole::check, 0.8), ("plans", plans::check, 0.2)];
+
+/// No input takes a hundredth of this.
+const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -62,6 +69,23 @@ fn try_one(name: &str, target: Target, bytes: &[u8], about: &str) -> bool {
     panic!("{name}, {about}: {why}\nfor tests/fuzz/regressions.txt: {name} {hex}");
 }
 
+/// Watches `run`: ends the process, and says at which input, when one takes too long. A test cannot be stopped from outside otherwise.
+fn watch(name: &'static str, seed: u64, at: Arc<AtomicU64>) {
+    std::thread::spawn(move || {
+        let mut last = u64::MAX;
+        // The only other owner is `run`: it has ended once we are alone.
+        while Arc::strong_count(&at) > 1 {
+            let now = at.load(Relaxed);
+            if now == last {
+                eprintln!("{name}, seed {seed}, input {now}: no end within {HANGS_AFTER:?}");
+                std::process::abort();
+            }
+            last = now;
+            std::thread::sleep(HANGS_AFTER);
+        }
+    });
+}
+
 fn seconds(share: f64) -> Duration {
     let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
     let whole = match number("WGPU_DISTILL_FUZZ_MINUTES") {
@@ -72,7 +96,7 @@ fn seconds(share: f64) -> Duration {
     Duration::from_secs_f64(whole * share)
 }
 
-fn run(name: &str, target: Target, share: f64) {
+fn run(name: &'static str, target: Target, share: f64) {
     let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
     let clock = || {
         SystemTime::now()
@@ -84,10 +108,13 @@ fn run(name: &str, target: Target, share: f64) {
     let (start, time) = (Instant::now(), seconds(share));
     println!("fuzz: {name}, seed {seed}, from input {first}");
     let (mut n, mut answered) = (first, 0u64);
+    let at = Arc::new(AtomicU64::new(n));
+    watch(name, seed, at.clone());
     while start.elapsed() < time {
         let about = format!("seed {seed}, input {n}");
         answered += u64::from(try_one(name, target, &input(seed, n), &about));
         n += 1;
+        at.store(n, Relaxed);
     }
     let count = n - first;
     println!(
@@ -104,8 +131,14 @@ fn run(name: &str, target: Target, share: f64) {
 /// One after the other, on one core.
 #[test]
 fn any_bytes_are_answered_or_refused() {
-    run("whole", whole::check, 0.8);
-    run("plans", plans::check, 0.2);
+    let only = std::env::var("WGPU_DISTILL_FUZZ_ONLY").ok();
+    for (name, target, share) in TARGETS {
+        match &only {
+            None => run(name, target, share),
+            Some(wanted) if wanted == name => run(name, target, 1.0),
+            Some(_) => {}
+        }
+    }
 }
 
 #[test]
@@ -115,9 +148,9 @@ fn what_failed_once_passes() {
         let Some((name, hex)) = line.split_once(' ').filter(|_| !line.starts_with('#')) else {
             continue;
         };
-        let (_, target) = TARGETS
+        let (_, target, _) = TARGETS
             .into_iter()
-            .find(|(n, _)| *n == name)
+            .find(|(n, ..)| *n == name)
             .expect("a target");
         let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex");
         let bytes: Vec<u8> = (0..hex.len() / 2).map(byte).collect();
