@@ -67,9 +67,8 @@ impl Layout {
     /// is needed then. Longer rows have a workgroup each, with lanes enough to keep the row while they can. Few long rows
     /// are cut into pieces, so that a large device has work for all its cores.
     pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
-        let units = u32::try_from(classes.div_ceil(4))
-            .unwrap_or(u32::MAX / 2)
-            .max(1);
+        // More classes than any plan takes are still a shape to lay out.
+        let units = classes.div_ceil(4).clamp(1, 1 << 30) as u32;
         let wide = units.next_power_of_two();
         // The largest power of two within the limit.
         let cap = 1 << limits.workgroup_invocations.max(1).ilog2();

@@ -149,11 +149,14 @@ pub(crate) const SUMMARY_BYTES: u64 = 32;
 const MOST_WORKGROUPS: u32 = 4096;
 const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
 
+/// Far beyond any matrix that fits a device, and little memory for the host that lists them.
+const MOST_CHUNKS: u64 = 1 << 16;
+
 impl Plan {
     /// The plan for a problem on a device with these limits.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be.
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many.
     pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
         let layout = Layout::for_shape(problem.rows, problem.classes, limits);
         Self::with_layout(config, problem, limits, &layout)
@@ -162,7 +165,7 @@ impl Plan {
     /// The plan with a layout chosen by the caller.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be;
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many;
     /// [`Error::Unsupported`] if the device cannot run such workgroups.
     pub fn with_layout(
         config: &Config,
@@ -229,18 +232,17 @@ impl Plan {
             (true, pieces) => ROW_STATS_BYTES * pieces,
         };
         let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
-        // Every chunk leaves a partial sum. Where they do not fit there is no need to count further, nor memory for so many chunks.
-        let least = p.rows.div_ceil(per_chunk) as u64 * PARTIAL_BYTES;
-        if least > limits.binding_bytes {
-            return Err(Error::LimitExceeded {
-                what: "the partial sums, in bytes,",
-                needed: least,
-                limit: limits.binding_bytes,
-            });
-        }
+        // Every chunk is a dispatch, has an entry in this plan and leaves a partial sum.
+        let count = p.rows.div_ceil(per_chunk) as u64;
+        within("the number of chunks", count, MOST_CHUNKS)?;
+        within(
+            "the partial sums, in bytes,",
+            count * PARTIAL_BYTES,
+            limits.binding_bytes,
+        )?;
         let mut chunks = Vec::new();
         // All chunks' partial sums are bound together.
-        let room = limits.binding_bytes / PARTIAL_BYTES / p.rows.div_ceil(per_chunk).max(1) as u64;
+        let room = limits.binding_bytes / PARTIAL_BYTES / count.max(1);
         let most = if limits.software {
             MOST_SOFTWARE_WORKGROUPS
         } else {
@@ -292,26 +294,16 @@ impl Plan {
         };
         let sizes = plan.workspace();
         let largest = sizes.row_stats.max(sizes.decisions).max(sizes.pieces);
-        for (what, needed, limit) in [
-            (
-                "a buffer of the workspace, in bytes,",
-                largest,
-                limits.buffer_bytes,
-            ),
-            (
-                "the partial sums, in bytes,",
-                sizes.partials,
-                limits.binding_bytes,
-            ),
-        ] {
-            if needed > limit {
-                return Err(Error::LimitExceeded {
-                    what,
-                    needed,
-                    limit,
-                });
-            }
-        }
+        within(
+            "a buffer of the workspace, in bytes,",
+            largest,
+            limits.buffer_bytes,
+        )?;
+        within(
+            "the partial sums, in bytes,",
+            sizes.partials,
+            limits.binding_bytes,
+        )?;
         Ok(plan)
     }
 
@@ -460,27 +452,26 @@ fn rows_per_chunk(
 ) -> Result<usize> {
     // A binding starts at a multiple of the alignment, so up to that much is lost before row 0.
     let room = limits.binding_bytes.min(MOST_BINDING) - limits.offset_alignment - 16;
-    if per_row > room {
-        return Err(Error::LimitExceeded {
-            what: "what is kept of one row, in bytes,",
-            needed: per_row,
-            limit: room,
-        });
-    }
+    within("what is kept of one row, in bytes,", per_row, room)?;
     let mut most = p.rows.max(1) as u64;
     for (m, classes) in matrices {
         let bytes = m.storage.bytes() as u64;
         let row = classes as u64 * bytes;
-        if row > room {
-            return Err(Error::LimitExceeded {
-                what: "one row of logits, in bytes,",
-                needed: row,
-                limit: room,
-            });
-        }
+        within("one row of logits, in bytes,", row, room)?;
         let stride = m.row_stride as u64 * bytes;
         most = most.min(1 + (room - row) / stride);
     }
     most = most.min(room / per_row);
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+fn within(what: &'static str, needed: u64, limit: u64) -> Result<()> {
+    match needed <= limit {
+        true => Ok(()),
+        false => Err(Error::LimitExceeded {
+            what,
+            needed,
+            limit,
+        }),
+    }
 }

@@ -144,6 +144,8 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
 /// Every row once, and nothing larger than the device allows.
 fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> {
     let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
+    // A plan is a list; the host has to have memory for it.
+    ensure(plan.chunks.len() <= 1 << 16, "too many chunks")?;
     let mut next = 0;
     let mut groups = 0;
     for chunk in &plan.chunks {

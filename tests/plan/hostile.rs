@@ -65,6 +65,33 @@ fn partial_sums_fit_a_binding() {
     }
 }
 
+/// A device of invented size and rows of a binding each: the plan would list more dispatches than the host has memory for.
+#[test]
+fn too_many_chunks_are_refused() {
+    let limits = Limits {
+        binding_bytes: 4 << 10,
+        ..Limits::DEFAULT
+    };
+    // Rows that fill a binding alone: as many chunks as rows. The partial sums of these chunks would fit the second device.
+    let long = problem(1_000_000_000, 900, Storage::F32);
+    let wide = Limits {
+        binding_bytes: 1 << 40,
+        buffer_bytes: u64::MAX,
+        ..limits
+    };
+    let longest = problem(1 << 20, 1 << 28, Storage::F32);
+    for (limits, problem) in [(limits, long), (wide, longest)] {
+        for scope in [Scope::Row, Scope::Batch] {
+            let plan = Plan::new(&scoped(scope), &problem, &limits);
+            let Err(Error::LimitExceeded { what, needed, .. }) = plan else {
+                panic!("{plan:?}");
+            };
+            assert!(what.contains("chunks"), "{what}");
+            assert_eq!(needed, problem.rows as u64);
+        }
+    }
+}
+
 /// Limits that leave no room at all: an error, not an arithmetic panic.
 #[test]
 fn hopeless_limits_are_refused() {
