@@ -125,6 +125,9 @@ const HARD: [f32; 14] = [
 ];
 
 /// A long tail, each class of which is less than half a unit in the last place of the largest one's 1: it counts all the same.
+///
+/// The sum is a little above 1 and rounded at each addition, always in the same direction where all parts are equal:
+/// with the fewest lanes (SwiftShader) at some 30 places, hence 17 units in the last place of 1.
 #[test]
 fn a_flat_tail_counts() {
     use wgpu_distill::Config;
@@ -145,7 +148,7 @@ fn a_flat_tail_counts() {
             let got = f64::from(got.expect("valid").summary.loss);
             let want = want.summary.loss;
             assert!(
-                (got - want).abs() <= 1e-5 * want + 1e-6,
+                (got - want).abs() <= 1e-5 * want + 2e-6,
                 "{rows} x {classes}, {}: {got}, want {want}",
                 engine.describe()
             );

@@ -80,6 +80,24 @@ fn softmax() {
     println!("softmax: {cases} cases");
 }
 
+/// A lane merges its sum with itself a hundred times over: none of the factors may be off.
+#[test]
+fn softmax_of_a_long_row() {
+    let classes = 151_936;
+    for engine in engines() {
+        for logit in [0.0, -17.0] {
+            let got = engine
+                .softmax(&Logits::new(&vec![logit; classes][..], classes), 1, 1.0)
+                .expect("valid");
+            let want = 1.0 / classes as f64;
+            assert_eq!(got.len(), classes);
+            for g in got {
+                assert_close(&engine.describe(), f64::from(g), want, 5e-6 * want);
+            }
+        }
+    }
+}
+
 #[test]
 fn row_stats() {
     let mut count = 0;

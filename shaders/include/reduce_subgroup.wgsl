@@ -8,12 +8,17 @@ var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE / SUBGROUP_MIN>;
 var<private> subgroup_of_lane: u32;
 var<private> subgroups: u32;
 var<private> leads_subgroup: bool;
+// Among the invocations that the subgroup really has, and how many these are.
+var<private> rank: u32;
+var<private> width: u32;
 
 // Rows follow the subgroups as the device formed them, not the invocation's index: WGSL promises no relation between the two.
 fn place_of_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Place {
     subgroup_of_lane = id;
     subgroups = count;
     leads_subgroup = invocation == 0u;
+    rank = subgroupExclusiveAdd(1u);
+    width = subgroupAdd(1u);
     if (WITHIN_SUBGROUP) {
         return Place(id * (size / LANES) + invocation / LANES, invocation % LANES, index);
     }
@@ -53,12 +58,8 @@ fn lanes_or(x: u32) -> u32 {
     return y;
 }
 
-// Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
-fn reduce_sums(x: Sums, place: Place) -> Sums {
-    if (LANES == 1u) {
-        return x;
-    }
-    // First the maxima, then one rescaling a lane, then plain sums.
+// The merged sums of a subgroup: first the maxima, then one rescaling a lane, then plain sums.
+fn lanes_merge(x: Sums) -> Sums {
     var y = rescale_sums(x, lanes_max(x.student_max), lanes_max(x.teacher_max));
     y.student_sum = lanes_add(y.student_sum);
     y.teacher_sum = lanes_add(y.teacher_sum);
@@ -77,6 +78,15 @@ fn reduce_sums(x: Sums, place: Place) -> Sums {
     }
     y.masked_mass = lanes_add(y.masked_mass);
     y.flags = lanes_or(y.flags);
+    return y;
+}
+
+// Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
+fn reduce_sums(x: Sums, place: Place) -> Sums {
+    if (LANES == 1u) {
+        return x;
+    }
+    let y = lanes_merge(x);
     if (WITHIN_SUBGROUP) {
         return y;
     }
@@ -84,13 +94,14 @@ fn reduce_sums(x: Sums, place: Place) -> Sums {
         shared_sums[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    var merged = shared_sums[0];
-    for (var i = 1u; i < subgroups; i++) {
-        merged = combine_sums(merged, shared_sums[i]);
+    // Every subgroup merges what all have left, each of its lanes a part.
+    var part = sums_identity();
+    for (var i = rank; i < subgroups; i += width) {
+        part = combine_sums(part, shared_sums[i]);
     }
     // Without it a fast lane could overwrite what a slow one still reads.
     workgroupBarrier();
-    return merged;
+    return lanes_merge(part);
 }
 
 // Every lane of a row gets the sum of all. Must be called in uniform control flow.
@@ -106,12 +117,12 @@ fn reduce_add(x: f32, place: Place) -> f32 {
         shared_f32[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    var sum = shared_f32[0];
-    for (var i = 1u; i < subgroups; i++) {
-        sum += shared_f32[i];
+    var part = 0.0;
+    for (var i = rank; i < subgroups; i += width) {
+        part += shared_f32[i];
     }
     workgroupBarrier();
-    return sum;
+    return lanes_add(part);
 }
 
 // Every lane of a row gets the largest of all. Must be called in uniform control flow.
@@ -127,12 +138,12 @@ fn reduce_max(x: f32, place: Place) -> f32 {
         shared_f32[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    var largest = shared_f32[0];
-    for (var i = 1u; i < subgroups; i++) {
-        largest = max(largest, shared_f32[i]);
+    var part = LOWEST;
+    for (var i = rank; i < subgroups; i += width) {
+        part = max(part, shared_f32[i]);
     }
     workgroupBarrier();
-    return largest;
+    return lanes_max(part);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
