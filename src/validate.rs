@@ -1,5 +1,7 @@
 //! Refusals, before anything runs. Every engine comes through here.
 
+use std::ops::Range;
+
 use crate::{
     Batch, Config, Error, GradWrite, Logits, Progress, Reduction, Result, Scope, Selection,
     TeacherClasses, batch,
@@ -95,6 +97,31 @@ pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usi
                 limit: limit as u64,
             });
         }
+    }
+    Ok(())
+}
+
+/// Bytes `region` of a buffer, which the kernels read or write.
+pub(crate) fn region(
+    name: &'static str,
+    region: Range<u64>,
+    alignment: u64,
+    buffer_bytes: u64,
+) -> Result<()> {
+    if !region.start.is_multiple_of(alignment) {
+        return Err(Error::BufferMisaligned {
+            name,
+            offset: region.start,
+            alignment,
+        });
+    }
+    // What is bound may end a few bytes behind.
+    if region.end > buffer_bytes.min(u64::MAX - 64) {
+        return Err(Error::BufferTooSmall {
+            name,
+            needed: region.end,
+            got: buffer_bytes,
+        });
     }
     Ok(())
 }

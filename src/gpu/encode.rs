@@ -1,11 +1,11 @@
 //! The buffers door: records a plan's dispatches into the caller's encoder, on the caller's buffers.
 
 use super::Gpu;
-use super::dispatch::{Dispatch, Recorder};
+use super::dispatch::Buffers;
 use super::readback::upload;
 use super::workspace::Workspace;
 use crate::params::Params;
-use crate::plan::{Matrix, Plan, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use crate::plan::{Dispatch, Matrix, Operand, Plan, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::{Config, Error, Progress, Result, Storage, validate};
 
 /// A place in a buffer of the context's device.
@@ -117,23 +117,9 @@ impl<'a> Region<'a> {
                 got: format!("{usage:?}"),
             });
         }
-        if !self.start.is_multiple_of(alignment) {
-            return Err(Error::BufferMisaligned {
-                name: self.name,
-                offset: self.start,
-                alignment,
-            });
-        }
         // Bindings are whole 32-bit words: an odd number of 16-bit elements needs one more.
-        let needed = self.end.checked_next_multiple_of(4).unwrap_or(u64::MAX);
-        if needed > self.buffer.size() {
-            return Err(Error::BufferTooSmall {
-                name: self.name,
-                needed,
-                got: self.buffer.size(),
-            });
-        }
-        Ok(())
+        let end = self.end.checked_next_multiple_of(4).unwrap_or(u64::MAX);
+        validate::region(self.name, self.start..end, alignment, self.buffer.size())
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -177,14 +163,7 @@ pub(super) fn problem(
     }
     if let Some(results) = &outputs.row_results {
         let region = Region::slice("row_results", results, ROW_RESULT_BYTES * rows as u64);
-        region.check(4)?;
-        if !results.offset.is_multiple_of(ROW_RESULT_BYTES) {
-            return Err(Error::BufferMisaligned {
-                name: "row_results",
-                offset: results.offset,
-                alignment: ROW_RESULT_BYTES,
-            });
-        }
+        region.check(ROW_RESULT_BYTES)?;
         written.push(region);
     }
     if let Some(summary) = &outputs.summary {
@@ -292,22 +271,26 @@ impl Gpu {
             }
         };
         if plan.counts_first {
-            encoder.clear_buffer(&workspace.valid_rows, 0, None);
+            encoder.clear_buffer(workspace.buffer(Operand::ValidRows), 0, None);
         }
-        let recorder = Recorder::new(self, plan, config, progress, batch, outputs, workspace);
-        self.record(encoder, plan, &recorder.dispatches())
+        let buffers = Buffers {
+            batch,
+            outputs,
+            workspace,
+        };
+        let dispatches = plan.dispatches(config, progress, &buffers.lists())?;
+        self.record(encoder, &dispatches, &buffers)
     }
 
     /// Records dispatches as one compute pass.
     pub(super) fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        plan: &Plan,
-        dispatches: &[Dispatch<'_>],
+        dispatches: &[Dispatch],
+        buffers: &Buffers<'_>,
     ) -> Result<()> {
         if self.browser_rules {
-            let overlap = |d: &Dispatch<'_>| d.overlap(&plan.variant_of(d.kernel));
-            if let Some((first, second)) = dispatches.iter().find_map(overlap) {
+            if let Some((first, second)) = dispatches.iter().find_map(|d| buffers.overlap(d)) {
                 return Err(Error::BufferOverlap {
                     first,
                     second,
@@ -330,8 +313,9 @@ impl Gpu {
             timestamp_writes: None,
         });
         for (i, dispatch) in dispatches.iter().enumerate() {
-            let variant = plan.variant_of(dispatch.kernel);
-            let pipeline = self.pipelines.get(&self.device, dispatch.kernel, &variant);
+            let pipeline = self
+                .pipelines
+                .get(&self.device, dispatch.kernel, &dispatch.variant);
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -340,12 +324,15 @@ impl Gpu {
                     size: wgpu::BufferSize::new(size as u64),
                 }),
             }];
-            entries.extend(dispatch.bindings.iter().map(|(binding, window)| {
-                wgpu::BindGroupEntry {
-                    binding: *binding,
-                    resource: window.resource(),
-                }
-            }));
+            entries.extend(
+                dispatch
+                    .windows
+                    .iter()
+                    .map(|(binding, window)| wgpu::BindGroupEntry {
+                        binding: binding.index,
+                        resource: buffers.resource(window),
+                    }),
+            );
             let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(dispatch.kernel.name()),
                 layout: &pipeline.layout,

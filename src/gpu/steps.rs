@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use super::dispatch::{Dispatch, Recorder};
+use super::dispatch::Buffers;
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use super::readback::{Download, Failures, output, upload};
 use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
 use super::{Gpu, Workspace};
-use crate::plan::{Chunk, DECISION_BYTES, Layout, Matrix, Plan, Problem, ROW_STATS_BYTES};
+use crate::plan::{
+    Bindings, DECISION_BYTES, Layout, Matrix, Operand, Plan, Problem, ROW_STATS_BYTES,
+};
+use crate::shader::Kernel;
 use crate::{
     Batch, Config, Decision, Logits, Progress, Result, RowStats, Scope, Storage, Summary, flags,
     validate,
@@ -49,16 +52,18 @@ impl Gpu {
     }
 
     /// Records one step of a plan, for its only chunk.
-    fn encode_step<'a>(
-        &'a self,
+    fn encode_step(
+        &self,
         encoder: &mut wgpu::CommandEncoder,
-        recorder: &Recorder<'a>,
-        step: impl Fn(&Recorder<'a>, &Chunk) -> Dispatch<'a>,
+        kernel: Kernel,
+        bindings: &Bindings<'_>,
+        buffers: &Buffers<'_>,
     ) -> Result<()> {
-        let chunks = &recorder.plan.chunks;
+        let chunks = &bindings.plan.chunks;
         assert!(chunks.len() <= 1, "a piece fits a binding");
-        let dispatches: Vec<_> = chunks.iter().map(|c| step(recorder, c)).collect();
-        self.record(encoder, recorder.plan, &dispatches)
+        let chunks = chunks.iter();
+        let dispatches: Vec<_> = chunks.map(|c| bindings.one(kernel, c, 0)).collect();
+        self.record(encoder, &dispatches, buffers)
     }
 
     /// Softmax on slices, without blocking. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
@@ -127,16 +132,14 @@ impl Gpu {
         };
         let plan = self.plan_of_step(config, &batch, &outputs)?;
         let workspace = Workspace::new(&self.device, &plan);
-        let recorder = Recorder::new(
-            self,
-            &plan,
-            config,
-            NO_PROGRESS,
-            &batch,
-            &outputs,
-            &workspace,
-        );
-        self.encode_step(&mut encoder, &recorder, Recorder::softmax)?;
+        let buffers = Buffers {
+            batch: &batch,
+            outputs: &outputs,
+            workspace: &workspace,
+        };
+        let lists = buffers.lists();
+        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
+        self.encode_step(&mut encoder, Kernel::Softmax, &bindings, &buffers)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
     }
 
@@ -168,21 +171,19 @@ impl Gpu {
         let outputs = GpuOutputs::default();
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
         let workspace = Workspace::new(&self.device, &plan);
-        let recorder = Recorder::new(
-            self,
-            &plan,
-            config,
-            NO_PROGRESS,
-            &on_device,
-            &outputs,
-            &workspace,
-        );
-        self.encode_step(&mut encoder, &recorder, |r, chunk| r.row_stats(chunk, 0))?;
+        let buffers = Buffers {
+            batch: &on_device,
+            outputs: &outputs,
+            workspace: &workspace,
+        };
+        let lists = buffers.lists();
+        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
+        self.encode_step(&mut encoder, Kernel::RowStats, &bindings, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
         Ok(Download::submit(
             self,
             encoder,
-            &[(&workspace.row_stats, bytes)],
+            &[(workspace.buffer(Operand::RowStats), bytes)],
         ))
     }
 
@@ -262,8 +263,10 @@ impl Gpu {
             let usage = wgpu::BufferUsages::STORAGE;
             upload(&self.device, &mut encoder, name, bytes, usage)
         };
-        workspace.row_stats = make("row_stats", bytemuck::cast_slice(row_stats))?;
-        workspace.observed = make("observed", bytemuck::bytes_of(observed))?;
+        let stats = make("row_stats", bytemuck::cast_slice(row_stats))?;
+        workspace.replace(Operand::RowStats, stats);
+        let observed = make("observed", bytemuck::bytes_of(observed))?;
+        workspace.replace(Operand::Observed, observed);
         let labels = output(&self.device, "labels", 16);
         let logits = GpuLogits::new(&labels, Storage::F32, classes);
         let batch = GpuBatch {
@@ -276,13 +279,19 @@ impl Gpu {
             },
         };
         let outputs = GpuOutputs::default();
-        let recorder = Recorder::new(self, &plan, config, progress, &batch, &outputs, &workspace);
-        self.encode_step(&mut encoder, &recorder, |r, chunk| r.select(chunk, 0))?;
+        let buffers = Buffers {
+            batch: &batch,
+            outputs: &outputs,
+            workspace: &workspace,
+        };
+        let lists = buffers.lists();
+        let bindings = Bindings::new(&plan, config, progress, &lists).with_classes(classes);
+        self.encode_step(&mut encoder, Kernel::Select, &bindings, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
         Ok(Download::submit(
             self,
             encoder,
-            &[(&workspace.decisions, bytes)],
+            &[(workspace.buffer(Operand::Decisions), bytes)],
         ))
     }
 
@@ -327,17 +336,21 @@ impl Gpu {
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
         let mut workspace = Workspace::new(&self.device, &plan);
         let (bytes_of, usage) = (bytemuck::cast_slice(decisions), wgpu::BufferUsages::STORAGE);
-        workspace.decisions = upload(&self.device, &mut encoder, "decisions", bytes_of, usage)?;
-        let recorder = Recorder::new(
-            self,
-            &plan,
-            config,
-            NO_PROGRESS,
-            &on_device,
-            &outputs,
-            &workspace,
-        );
-        self.encode_step(&mut encoder, &recorder, Recorder::weighted_cross_entropy)?;
+        let uploaded = upload(&self.device, &mut encoder, "decisions", bytes_of, usage)?;
+        workspace.replace(Operand::Decisions, uploaded);
+        let buffers = Buffers {
+            batch: &on_device,
+            outputs: &outputs,
+            workspace: &workspace,
+        };
+        let lists = buffers.lists();
+        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
+        self.encode_step(
+            &mut encoder,
+            Kernel::WeightedCrossEntropy,
+            &bindings,
+            &buffers,
+        )?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
     }
 }

@@ -163,6 +163,12 @@ pub(super) fn check_limits(limits: &Limits) -> Result<()> {
             });
         }
     }
+    if !limits.offset_alignment.is_power_of_two() {
+        return Err(Error::Unsupported {
+            what: format!("bindings at multiples of {} bytes", limits.offset_alignment),
+            why: "a device's alignment is a power of two",
+        });
+    }
     Ok(())
 }
 

@@ -2,11 +2,14 @@
 //!
 //! A plan is a pure function of the problem and the device's limits. It knows no device, so it is tested on invented ones.
 
+mod dispatch;
 mod limits;
 
 use std::fmt;
 use std::ops::Range;
 
+pub(crate) use dispatch::Bindings;
+pub use dispatch::{Dispatch, List, Lists, Operand, Window};
 pub use limits::{Layout, Limits};
 use limits::{MOST_BINDING, check_limits, check_workgroup};
 
@@ -133,6 +136,7 @@ pub struct Plan {
     pub counts_first: bool,
     problem: Problem,
     choices: Choices,
+    offset_alignment: u64,
 }
 
 /// Batches up to this size count their valid labels in every workgroup.
@@ -291,19 +295,18 @@ impl Plan {
             pieces,
             problem: *problem,
             choices,
+            offset_alignment: limits.offset_alignment,
         };
-        let sizes = plan.workspace();
-        let largest = sizes.row_stats.max(sizes.decisions).max(sizes.pieces);
-        within(
-            "a buffer of the workspace, in bytes,",
-            largest,
-            limits.buffer_bytes,
-        )?;
-        within(
-            "the partial sums, in bytes,",
-            sizes.partials,
-            limits.binding_bytes,
-        )?;
+        for (operand, bytes) in plan.workspace() {
+            within(
+                "a buffer of the workspace, in bytes,",
+                bytes,
+                limits.buffer_bytes,
+            )?;
+            if operand == Operand::Partials {
+                within("the partial sums, in bytes,", bytes, limits.binding_bytes)?;
+            }
+        }
         Ok(plan)
     }
 
@@ -361,52 +364,6 @@ impl Plan {
         };
         kernel.canonical(variant)
     }
-
-    /// Bytes of device memory that the plan needs besides the caller's buffers: in proportion to the rows at most.
-    pub fn workspace_bytes(&self) -> u64 {
-        let sizes = self.workspace();
-        sizes.partials
-            + sizes.row_stats
-            + sizes.decisions
-            + sizes.pieces
-            + sizes.swept
-            + sizes.small
-    }
-
-    pub(crate) fn workspace(&self) -> WorkspaceSizes {
-        let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
-        let groups: u64 = self.chunks.iter().map(|c| u64::from(c.workgroups)).sum();
-        let row_groups: u64 = self
-            .chunks
-            .iter()
-            .map(|c| u64::from(c.row_workgroups))
-            .sum();
-        let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
-        let in_steps = self.in_steps();
-        let only = |yes: bool, bytes: u64| if yes { bytes.max(64) } else { 64 };
-        // The pieces of one chunk at a time are kept.
-        let pieces = u64::from(self.pieces) * longest.unwrap_or(0);
-        WorkspaceSizes {
-            partials: only(true, PARTIAL_BYTES * groups.max(row_groups)),
-            row_stats: only(in_steps, ROW_STATS_BYTES * rows),
-            decisions: only(in_steps, DECISION_BYTES * longest.unwrap_or(0)),
-            pieces: only(self.pieces > 1, ROW_STATS_BYTES * pieces),
-            swept: only(self.sweeps_pieces(), 4 * pieces),
-            small: 3 * 256,
-        }
-    }
-}
-
-/// Bytes of each buffer of the workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WorkspaceSizes {
-    pub partials: u64,
-    pub row_stats: u64,
-    pub decisions: u64,
-    pub pieces: u64,
-    pub swept: u64,
-    /// The count of valid rows, the summary of what was observed, the summary.
-    pub small: u64,
 }
 
 impl fmt::Display for Plan {

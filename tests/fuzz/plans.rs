@@ -1,6 +1,10 @@
 //! Plans for invented devices: any limits, shapes and layouts give a sound plan or an error.
 
-use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, PlanKind, Problem};
+use wgpu_distill::plan::{
+    Dispatch, Layout, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Window,
+};
+use wgpu_distill::shader::Kernel;
+use wgpu_distill::{Config, Error, Progress};
 
 use super::bytes::{self, Bytes};
 
@@ -135,10 +139,178 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     }
     match plan {
         Err(_) => Ok(false),
-        Ok(plan) => sound(&plan, &problem, &limits)
-            .map(|()| true)
-            .map_err(|why| about(format!("{why}: {plan}"))),
+        Ok(plan) => {
+            let lists = lists(from, problem.rows);
+            sound(&plan, &problem, &limits)
+                .and_then(|()| dispatched(&plan, &config, &problem, &limits, &lists))
+                .map(|()| true)
+                .map_err(|why| about(format!("{why}: {plan}\n{lists:?}")))
+        }
     }
+}
+
+fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
+    let mut list = |item: u64, rows: usize, alignment: u64| {
+        let offset = match from.rarely(40) {
+            true => from.u64(),
+            false => alignment * from.below(9) as u64,
+        };
+        let bytes = match from.rarely(40) {
+            true => from.u64(),
+            false => item * rows as u64 + u64::from(from.byte()),
+        };
+        List {
+            offset,
+            buffer_bytes: offset.saturating_add(bytes),
+        }
+    };
+    let labels = list(4, rows, 4);
+    let results = list(16, rows, 16);
+    let summary = list(32, 1, 256);
+    Lists {
+        labels,
+        row_results: (!from.rarely(3)).then_some(results),
+        summary: (!from.rarely(3)).then_some(summary),
+    }
+}
+
+/// A run of rows of a kernel.
+type Runs = Vec<(Kernel, u64, u64)>;
+
+/// What is dispatched fits the buffers and the device, and every kernel meets every row once.
+fn dispatched(
+    plan: &Plan,
+    config: &Config,
+    problem: &Problem,
+    limits: &Limits,
+    lists: &Lists,
+) -> Result<(), String> {
+    let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
+    let list = match plan.dispatches(config, Progress::new(1, 2), lists) {
+        Ok(list) => list,
+        // A plan is made for any numbers; what uses them refuses those of no configuration.
+        Err(
+            Error::BufferTooSmall { .. }
+            | Error::BufferMisaligned { .. }
+            | Error::InvalidConfig { .. },
+        ) => return Ok(()),
+        Err(e) => return Err(format!("refused: {e}")),
+    };
+    let mut kernels: Vec<Kernel> = Vec::new();
+    let mut runs = Runs::new();
+    for dispatch in &list {
+        ensure(
+            (1..=limits.workgroups).contains(&dispatch.workgroups),
+            "workgroups of a dispatch",
+        )?;
+        let bindings = dispatch.kernel.bindings(&dispatch.variant);
+        let bound = dispatch.windows.iter().map(|(binding, _)| *binding);
+        ensure(
+            bindings[1..].iter().copied().eq(bound),
+            "a binding is missing",
+        )?;
+        for (_, window) in &dispatch.windows {
+            let (start, bytes) = (window.offset, window.bytes);
+            ensure(
+                start.is_multiple_of(limits.offset_alignment),
+                "an alignment",
+            )?;
+            ensure(bytes >= 4 && bytes.is_multiple_of(4), "whole words")?;
+            ensure(bytes <= limits.binding_bytes && bytes < 1 << 31, "a window")?;
+            let size = buffer_bytes(window.operand, plan, problem, lists);
+            let size = size.checked_next_multiple_of(4).unwrap_or(u64::MAX);
+            ensure(start + bytes <= size, "a window beyond its buffer")?;
+            if let Some((from, to)) = rows_of(dispatch, window, problem, lists)? {
+                ensure(
+                    to - from == u64::from(dispatch.params.rows),
+                    "rows of a window",
+                )?;
+                let run = (dispatch.kernel, from, to);
+                if runs.last() != Some(&run) {
+                    runs.push(run);
+                }
+            }
+        }
+        kernels.push(dispatch.kernel);
+    }
+    for kernel in plan.kernels() {
+        ensure(
+            problem.rows == 0 || kernels.contains(&kernel),
+            "a kernel of the plan is not dispatched",
+        )?;
+        let own = runs.iter().filter(|(other, ..)| *other == kernel);
+        let end = own
+            .clone()
+            .try_fold(0, |next, &(_, from, to)| (from == next).then_some(to));
+        let all = own.clone().count() == 0 || end == Some(problem.rows as u64);
+        ensure(all, "a kernel leaves rows out, or meets them twice")?;
+    }
+    Ok(())
+}
+
+fn buffer_bytes(operand: Operand, plan: &Plan, problem: &Problem, lists: &Lists) -> u64 {
+    let list = |list: Option<List>| list.map_or(0, |l| l.buffer_bytes);
+    match operand {
+        Operand::StudentLogits => problem.student.buffer_bytes,
+        Operand::TeacherLogits => problem.teacher.buffer_bytes,
+        Operand::Gradient => problem.gradient.map_or(0, |g| g.buffer_bytes),
+        Operand::Labels => lists.labels.buffer_bytes,
+        Operand::RowResults => list(lists.row_results),
+        Operand::Summary => list(lists.summary),
+        own => {
+            let sizes = plan.workspace();
+            let found = sizes.iter().find(|(other, _)| *other == own);
+            found.map_or(0, |(_, bytes)| *bytes)
+        }
+    }
+}
+
+/// The rows that a kernel finds in a window by its parameters; `None` where it is bound whole.
+fn rows_of(
+    dispatch: &Dispatch,
+    window: &Window,
+    problem: &Problem,
+    lists: &Lists,
+) -> Result<Option<(u64, u64)>, String> {
+    let p = &dispatch.params;
+    let of = |m: &Matrix, classes: usize| {
+        let element = m.storage.bytes() as u64;
+        let (row, stride) = (classes as u64 * element, m.row_stride as u64 * element);
+        (m.offset, stride, row, element)
+    };
+    let list = |l: List, item: u64| (l.offset, item, item, item);
+    let ((origin, stride, row, element), first) = match window.operand {
+        Operand::StudentLogits => (of(&problem.student, problem.classes), p.student_offset),
+        Operand::TeacherLogits => (
+            of(&problem.teacher, problem.teacher_classes),
+            p.teacher_offset,
+        ),
+        Operand::Gradient => match &problem.gradient {
+            Some(gradient) => (of(gradient, problem.classes), p.grad_offset),
+            None => return Err("a gradient nobody asked for".to_owned()),
+        },
+        Operand::Labels => (list(lists.labels, 4), p.label_offset),
+        Operand::RowResults => match lists.row_results {
+            Some(results) => (list(results, 16), p.result_offset),
+            None => return Err("results nobody asked for".to_owned()),
+        },
+        Operand::RowStats => (list(List::new(0), 64), p.stats_offset),
+        _ => return Ok(None),
+    };
+    let start = window.offset + u64::from(first) * element;
+    let from = start
+        .checked_sub(origin)
+        .filter(|at| at.is_multiple_of(stride));
+    let from = from.ok_or("a window does not start at a row")? / stride;
+    let last = start + (u64::from(p.rows) - 1) * stride + row;
+    if last > window.offset + window.bytes {
+        return Err("a row beyond its window".to_owned());
+    }
+    // Indices of the kernels are 32 bits.
+    if (last - window.offset) / element > u64::from(u32::MAX) {
+        return Err("an index beyond 32 bits".to_owned());
+    }
+    Ok(Some((from, from + u64::from(p.rows))))
 }
 
 /// Every row once, and nothing larger than the device allows.

@@ -212,10 +212,7 @@ fn fits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
         gradient: student.is_tracked().then(|| matrix(student)),
         shared_buffers: true,
     };
-    match arguments.path {
-        Path::SourceKernels => source::plan(config, &problem, &limits)?,
-        _ => Plan::new(config, &problem, &limits)?,
-    };
+    Plan::new(config, &problem, &limits)?;
     Ok(())
 }
 

@@ -9,9 +9,9 @@ use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use wgpu_distill::plan::{Chunk, Layout, Limits, Matrix, Plan, PlanKind, Problem};
-use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
-use wgpu_distill::{Config, Decision, RowResult, RowStats, Storage};
+use wgpu_distill::Storage;
+use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
+use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
 
 use crate::Result;
 use crate::cube::{Work, row_stride};
@@ -44,15 +44,6 @@ pub(crate) fn limits(device: &CubeDevice) -> Limits {
     }
 }
 
-/// The plan of this path. Rows in one piece: what cuts few long rows into several is left to the path that runs the crate's own pipelines.
-pub(crate) fn plan(config: &Config, problem: &Problem, limits: &Limits) -> Result<Plan> {
-    let layout = Layout {
-        pieces: 1,
-        ..Layout::for_shape(problem.rows, problem.classes, limits)
-    };
-    Ok(Plan::with_layout(config, problem, limits, &layout)?)
-}
-
 pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
     let limits = limits(&work.student.device);
     let (classes, theirs) = (work.student.meta.shape()[1], work.teacher.meta.shape()[1]);
@@ -65,8 +56,18 @@ pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
         gradient: work.gradient.as_ref().map(matrix),
         shared_buffers: true,
     };
-    let plan = plan(&task.config, &problem, &limits)?;
-    Recorder::new(&work, task, &plan, &limits).launch_all();
+    let plan = Plan::new(&task.config, &problem, &limits)?;
+    let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
+    let lists = Lists {
+        labels: list(&work.labels),
+        row_results: Some(list(&work.rows)),
+        summary: Some(list(&work.summary)),
+    };
+    let dispatches = plan.dispatches(&task.config, task.progress, &lists)?;
+    let workspace = workspace(&work, &plan);
+    for dispatch in dispatches {
+        launch(&work, &workspace, dispatch);
+    }
     Ok(work.finish(0))
 }
 
@@ -144,201 +145,65 @@ impl CubeKernel for Shader {
     }
 }
 
-/// Part of a buffer that starts where a binding may, and the elements from there to the first one meant.
-struct Window {
-    handle: Handle,
-    elements: u32,
+/// The temporary buffers of a plan. What they held before is nobody's, but for a count that starts from 0.
+fn workspace(work: &Work, plan: &Plan) -> Vec<(Operand, Handle)> {
+    let client = &work.student.client;
+    let make = |(operand, bytes): (Operand, u64)| {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let handle = match operand {
+            Operand::ValidRows => client.create_from_slice(&vec![0; bytes]),
+            _ => client.empty(bytes),
+        };
+        (operand, handle)
+    };
+    plan.workspace().into_iter().map(make).collect()
 }
 
-/// Turns a plan into launches.
-struct Recorder<'a> {
-    work: &'a Work,
-    plan: &'a Plan,
-    limits: &'a Limits,
-    params: Params,
-    partials: Handle,
-    row_stats: Handle,
-    decisions: Handle,
-    valid_rows: Handle,
-    observed: Handle,
+/// What of an operand's buffer a dispatch binds.
+fn bound(work: &Work, workspace: &[(Operand, Handle)], window: &Window) -> Handle {
+    let tensor = match window.operand {
+        Operand::StudentLogits => Some(&work.student),
+        Operand::TeacherLogits => Some(&work.teacher),
+        Operand::Labels => Some(&work.labels),
+        Operand::Gradient => work.gradient.as_ref(),
+        Operand::RowResults => Some(&work.rows),
+        Operand::Summary => Some(&work.summary),
+        _ => None,
+    };
+    let own = || workspace.iter().find(|(own, _)| *own == window.operand);
+    let handle = match tensor {
+        Some(tensor) => &tensor.handle,
+        None => &own().expect("a plan's workspace has every buffer").1,
+    };
+    // CubeCL rounds a binding up to whole words itself.
+    let rest = handle
+        .size_in_used()
+        .saturating_sub(window.offset + window.bytes);
+    handle.clone().offset_start(window.offset).offset_end(rest)
 }
 
-impl<'a> Recorder<'a> {
-    fn new(work: &'a Work, task: &Task, plan: &'a Plan, limits: &'a Limits) -> Self {
-        let client = &work.student.client;
-        let (student, teacher) = (matrix(&work.student), matrix(&work.teacher));
-        let classes = work.student.meta.shape()[1];
-        let params = Params {
-            classes: classes as u32,
-            teacher_classes: classes.min(work.teacher.meta.shape()[1]) as u32,
-            student_stride: student.row_stride as u32,
-            teacher_stride: teacher.row_stride as u32,
-            grad_stride: classes as u32,
-            count_labels: plan.count_labels,
-            write_results: 1,
-            ..Params::of(&task.config, task.progress)
+fn launch(work: &Work, workspace: &[(Operand, Handle)], dispatch: Dispatch) {
+    let client = &work.student.client;
+    let params = client.create_from_slice(bytemuck::bytes_of(&dispatch.params));
+    let mut arguments =
+        KernelArguments::new().with_buffer_io(params.binding(), BufferIOAttr::ReadOnly);
+    for (binding, window) in &dispatch.windows {
+        let io = match (binding.kind, window.operand) {
+            (BindingKind::Uniform | BindingKind::Read, _)
+            | (_, Operand::StudentLogits | Operand::TeacherLogits | Operand::Labels) => {
+                BufferIOAttr::ReadOnly
+            }
+            _ => BufferIOAttr::ReadWrite,
         };
-        let two_phase = plan.kind == PlanKind::TwoPhase;
-        let of = |rows: usize, size: usize| if two_phase { rows * size } else { 0 }.max(64);
-        let rows = work.student.meta.shape()[0];
-        let longest = plan.chunks.iter().map(|c| c.rows.len()).max();
-        let row_stats = of(rows, size_of::<RowStats>());
-        let decisions = of(longest.unwrap_or(0), size_of::<Decision>());
-        let whole = usize::try_from(plan.workspace_bytes()).unwrap_or(usize::MAX);
-        Self {
-            partials: client.empty(whole.saturating_sub(row_stats + decisions)),
-            row_stats: client.empty(row_stats),
-            decisions: client.empty(decisions),
-            valid_rows: client.create_from_slice(&[0; 64]),
-            observed: client.empty(64),
-            work,
-            plan,
-            limits,
-            params,
-        }
+        arguments = arguments.with_buffer_io(bound(work, workspace, window).binding(), io);
     }
-
-    fn launch_all(&self) {
-        let chunks = &self.plan.chunks;
-        if self.plan.counts_first {
-            for chunk in chunks {
-                self.launch(Kernel::ValidRows, chunk, 0, chunk.row_workgroups);
-            }
-        }
-        let mut partials = 0;
-        if self.plan.kind == PlanKind::TwoPhase {
-            for chunk in chunks {
-                self.launch(Kernel::RowStats, chunk, partials, chunk.workgroups);
-                partials += chunk.workgroups;
-            }
-            self.summary(partials, &self.observed);
-            partials = 0;
-            for chunk in chunks {
-                self.launch(Kernel::Select, chunk, partials, chunk.row_workgroups);
-                partials += chunk.row_workgroups;
-                // The decisions of one chunk at a time are kept.
-                if self.work.gradient.is_some() {
-                    self.launch(Kernel::WeightedCrossEntropy, chunk, 0, chunk.workgroups);
-                }
-            }
-        } else {
-            for chunk in chunks {
-                self.launch(Kernel::Distill, chunk, partials, chunk.workgroups);
-                partials += chunk.workgroups;
-            }
-        }
-        self.summary(partials, &self.work.summary.handle);
-    }
-
-    fn summary(&self, partials: u32, target: &Handle) {
-        let params = Params {
-            partials,
-            ..self.params
-        };
-        let buffers = [self.partials.clone(), target.clone()];
-        self.dispatch(Kernel::Summary, params, buffers.into(), 1);
-    }
-
-    /// One kernel on one chunk, its bindings in the order of their numbers.
-    fn launch(&self, kernel: Kernel, chunk: &Chunk, partial_offset: u32, workgroups: u32) {
-        let mut params = Params {
-            rows: chunk.rows.len() as u32,
-            workgroups,
-            partial_offset,
-            ..self.params
-        };
-        let variant = self.plan.variant_of(kernel);
-        let mut buffers = Vec::new();
-        for binding in kernel.bindings(&variant) {
-            buffers.push(match binding.name {
-                "params" => continue,
-                "student_logits" => {
-                    self.rows(&self.work.student, chunk, &mut params.student_offset)
-                }
-                "teacher_logits" => {
-                    self.rows(&self.work.teacher, chunk, &mut params.teacher_offset)
-                }
-                "grad_student_logits" => {
-                    let gradient = self.work.gradient.as_ref().expect("the plan has one");
-                    self.rows(gradient, chunk, &mut params.grad_offset)
-                }
-                "labels" => {
-                    self.items(&self.work.labels.handle, 4, chunk, &mut params.label_offset)
-                }
-                "row_results" => self.items(
-                    &self.work.rows.handle,
-                    size_of::<RowResult>(),
-                    chunk,
-                    &mut params.result_offset,
-                ),
-                "row_stats" => self.items(
-                    &self.row_stats,
-                    size_of::<RowStats>(),
-                    chunk,
-                    &mut params.stats_offset,
-                ),
-                "partials" => self.partials.clone(),
-                "valid_rows" => self.valid_rows.clone(),
-                "observed" => self.observed.clone(),
-                "decisions" => self.decisions.clone(),
-                other => unreachable!("no kernel of a plan binds `{other}`"),
-            });
-        }
-        self.dispatch(kernel, params, buffers, workgroups);
-    }
-
-    fn rows(&self, tensor: &CubeTensor, chunk: &Chunk, offset: &mut u32) -> Handle {
-        let m = matrix(tensor);
-        let element = m.storage.bytes() as u64;
-        let stride = m.row_stride as u64 * element;
-        let start = chunk.rows.start as u64 * stride;
-        let classes = tensor.meta.shape()[1] as u64;
-        let end = (chunk.rows.end as u64 - 1) * stride + classes * element;
-        let window = self.window(&tensor.handle, start, end, element);
-        *offset = window.elements;
-        window.handle
-    }
-
-    fn items(&self, handle: &Handle, size: usize, chunk: &Chunk, offset: &mut u32) -> Handle {
-        let size = size as u64;
-        let (start, end) = (chunk.rows.start as u64, chunk.rows.end as u64);
-        let window = self.window(handle, start * size, end * size, size);
-        *offset = window.elements;
-        window.handle
-    }
-
-    /// Bytes `start` to `end` of what a handle means, from the alignment before to the 16 bytes after.
-    fn window(&self, handle: &Handle, start: u64, end: u64, element: u64) -> Window {
-        let aligned = start / self.limits.offset_alignment * self.limits.offset_alignment;
-        let used = handle.size_in_used();
-        let end = end.next_multiple_of(16).min(used);
-        let handle = handle.clone().offset_start(aligned).offset_end(used - end);
-        Window {
-            handle,
-            elements: ((start - aligned) / element) as u32,
-        }
-    }
-
-    fn dispatch(&self, kernel: Kernel, params: Params, buffers: Vec<Handle>, workgroups: u32) {
-        let client = &self.work.student.client;
-        let variant = self.plan.variant_of(kernel);
-        let params = client.create_from_slice(bytemuck::bytes_of(&params));
-        let bindings = kernel.bindings(&variant);
-        let handles = std::iter::once(params).chain(buffers);
-        let mut arguments = KernelArguments::new();
-        for (binding, handle) in bindings.iter().zip(handles) {
-            let io = match (binding.kind, binding.name) {
-                (BindingKind::Uniform | BindingKind::Read, _)
-                | (_, "student_logits" | "teacher_logits" | "labels") => BufferIOAttr::ReadOnly,
-                _ => BufferIOAttr::ReadWrite,
-            };
-            arguments = arguments.with_buffer_io(handle.binding(), io);
-        }
-        let shader = Shader { kernel, variant };
-        client.launch(
-            Box::new(shader),
-            CubeCount::Static(workgroups, 1, 1),
-            arguments,
-        );
-    }
+    let shader = Shader {
+        kernel: dispatch.kernel,
+        variant: dispatch.variant,
+    };
+    client.launch(
+        Box::new(shader),
+        CubeCount::Static(dispatch.workgroups, 1, 1),
+        arguments,
+    );
 }
