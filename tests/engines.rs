@@ -10,7 +10,7 @@ use buffers::Bench;
 use cases::compare::{self, Outcome};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::{Engine, Outputs, reference};
+use wgpu_distill::{Engine, Outputs, reference, wgpu};
 
 /// Runs every case that an engine takes and reports all that fail.
 fn run_all(engine: &str, mut run: impl FnMut(&cases::Case) -> Option<Result<Outcome, String>>) {
@@ -98,7 +98,22 @@ fn gpu_on_buffers_without_subgroups() {
 #[test]
 fn gpu_with_default_limits() {
     let Some(gpu) = buffers::gpu() else { return };
-    let (device, queue) = buffers::default_device(&gpu);
+    let (device, queue) = buffers::default_device(&gpu, wgpu::Features::empty());
     let bench = Bench::with_hardware_plans(Gpu::new(&device, &queue));
+    run_all(&bench.describe(), |case| Some(bench.run(case)));
+}
+
+/// The same with subgroup operations: rows of short classes within a subgroup, longer ones on as many as a workgroup has.
+/// A software adapter's own plans make a workgroup one subgroup, which hardware hardly ever sees.
+#[test]
+fn gpu_with_default_limits_and_subgroups() {
+    let what = "cases with default limits and subgroups";
+    let Some(gpu) = buffers::gpu_with_subgroups(what) else {
+        return;
+    };
+    let (device, queue) = buffers::default_device(&gpu, wgpu::Features::SUBGROUP);
+    let gpu = Gpu::new(&device, &queue);
+    assert!(gpu.limits().subgroup.is_some(), "{}", gpu.describe());
+    let bench = Bench::with_hardware_plans(gpu);
     run_all(&bench.describe(), |case| Some(bench.run(case)));
 }

@@ -1,6 +1,6 @@
 //! Every plan with every storage type, similarity and access on the GPU under test, against the f64 reference: layouts are chosen here,
 //! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_LONG=1` runs the whole product
-//! (1,560 cases, minutes of compiling).
+//! (2,040 cases, minutes of compiling).
 
 mod buffers;
 mod cases;
@@ -30,8 +30,8 @@ struct Way {
     thorough: bool,
 }
 
-/// Sizes for subgroups of 8; with those of 4 fewer lanes share one, and a workgroup has more of them. Rows end within a unit, and within
-/// a word of 16-bit numbers.
+/// Sizes for subgroups of 8; with those of 4 fewer lanes share one, and a workgroup has more of them. With 128 and 256 lanes there are more
+/// subgroups than a subgroup has lanes, so that a lane merges several. Rows end within a unit, and within a word of 16-bit numbers.
 fn ways() -> Vec<Way> {
     use PlanKind::{Packed, Resident, Split, Streaming, TwoPhase};
     let (row, batch) = (Scope::Row, Scope::Batch);
@@ -41,14 +41,18 @@ fn ways() -> Vec<Way> {
         (Packed, [8, 32, 2, 1], 301, row, false),
         (Resident, [8, 8, 2, 1], 63, row, true),
         (Resident, [32, 32, 4, 1], 509, row, false),
+        (Resident, [128, 128, 2, 1], 1001, row, false),
         (Streaming, [32, 32, 1, 1], 641, row, false),
         (Streaming, [32, 32, 3, 1], 1201, row, true),
+        (Streaming, [256, 256, 1, 1], 2501, row, true),
         (Split, [8, 8, 2, 3], 301, row, true),
         (Split, [32, 32, 1, 5], 1201, row, false),
         (Split, [32, 32, 2, 40], 301, row, false),
+        (Split, [128, 128, 1, 3], 1601, row, false),
         (Split, [8, 8, 2, 3], 301, batch, false),
         (TwoPhase, [4, 32, 2, 1], 45, batch, true),
         (TwoPhase, [32, 32, 2, 1], 641, batch, false),
+        (TwoPhase, [256, 256, 2, 1], 1201, batch, false),
     ]
     .into_iter()
     .map(|(kind, layout, classes, scope, thorough)| Way {
@@ -92,14 +96,19 @@ fn run_one(
 
 fn run_all(gpu: Gpu) {
     let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
-    let subgroup_min = gpu.limits().subgroup.map(|(min, _)| min);
+    let subgroup = gpu.limits().subgroup;
+    let subgroup_min = subgroup.map(|(min, _)| min);
     let mut count = 0;
-    for way in ways() {
-        let [lanes, workgroup_size, block, pieces] = way.layout;
+    for mut way in ways() {
+        let [lanes, small, block, pieces] = way.layout;
+        // A workgroup holds whole subgroups of any size; larger ones than above get longer rows, so that the plan stays of its kind.
+        let workgroup_size = subgroup.map_or(small, |(_, max)| small.max(max));
+        way.classes *= (workgroup_size / small) as usize;
         // Lanes of a row are within a subgroup or a whole workgroup.
         let lanes = match subgroup_min {
-            Some(min) if lanes < workgroup_size => lanes.min(min),
-            _ => lanes,
+            _ if lanes == small => workgroup_size,
+            Some(min) => lanes.min(min),
+            None => lanes,
         };
         let layout = Layout {
             lanes,
@@ -129,13 +138,8 @@ fn run_all(gpu: Gpu) {
 
 #[test]
 fn every_plan_with_subgroups() {
-    let Some(gpu) = buffers::gpu() else { return };
-    // The smallest workgroup above has 8 invocations; a device with larger subgroups runs the plain variants here, and the table of
-    // cases with its own.
-    if matches!(gpu.limits().subgroup, Some((4 | 8, 4 | 8))) {
+    if let Some(gpu) = buffers::gpu_with_subgroups("layouts with subgroups") {
         run_all(gpu);
-    } else {
-        println!("layouts: {} has no subgroups of 4 or 8", gpu.describe());
     }
 }
 

@@ -15,8 +15,24 @@ use crate::cases::Case;
 use crate::cases::compare::{Outcome, before};
 use crate::cases::inputs::{Stored, spread};
 
-/// A device with default limits and no features on the same adapter.
-pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
+/// The GPU under test with subgroup operations. An adapter without them fails, unless they are left out by name: a driver that
+/// stops offering them must not take the tests of the code for them along in silence.
+pub fn gpu_with_subgroups(what: &str) -> Option<Gpu> {
+    let gpu = gpu()?;
+    if gpu.limits().subgroup.is_some() {
+        return Some(gpu);
+    }
+    assert!(
+        std::env::var_os("WGPU_DISTILL_SKIP_SUBGROUPS").is_some(),
+        "{} offers no subgroup operations; set WGPU_DISTILL_SKIP_SUBGROUPS to go without",
+        gpu.describe()
+    );
+    println!("NOT RUN: {what} (WGPU_DISTILL_SKIP_SUBGROUPS)");
+    None
+}
+
+/// A device with default limits and these features on the same adapter.
+pub fn default_device(gpu: &Gpu, features: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
     let name = gpu.device().adapter_info().name;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
@@ -24,7 +40,10 @@ pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
         .into_iter()
         .find(|a| a.get_info().name == name)
         .expect("it was there before");
-    let device = adapter.request_device(&wgpu::DeviceDescriptor::default());
+    let device = adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: features,
+        ..Default::default()
+    });
     pollster::block_on(device).expect("default limits are had everywhere")
 }
 
@@ -51,9 +70,13 @@ impl Bench {
         }
     }
 
-    /// Plans as for hardware with default limits, and chunks of a few rows.
+    /// Plans as for hardware with default limits and the device's subgroups, and chunks of a few rows.
     pub fn with_hardware_plans(gpu: Gpu) -> Self {
-        let plans = Plans::Of(Limits::DEFAULT);
+        let limits = Limits {
+            subgroup: gpu.limits().subgroup,
+            ..Limits::DEFAULT
+        };
+        let plans = Plans::Of(limits);
         Self { gpu, plans }
     }
 
@@ -66,7 +89,8 @@ impl Bench {
     pub fn describe(&self) -> String {
         let plans = match self.plans {
             Plans::Own => "",
-            Plans::Of(_) => ", plans for hardware",
+            Plans::Of(Limits { subgroup: None, .. }) => ", plans for hardware",
+            Plans::Of(_) => ", plans for hardware with subgroups",
             Plans::With(..) => ", plans of the test",
         };
         format!("buffers, {}{plans}", self.gpu.describe())
