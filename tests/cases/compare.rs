@@ -13,6 +13,25 @@ pub struct Outcome {
     pub gradient: Vec<f32>,
 }
 
+impl Outcome {
+    /// Every bit of summary, rows and gradient.
+    pub fn bits(&self) -> Vec<u32> {
+        let s = &self.summary;
+        let mut bits = vec![s.loss.to_bits(), s.kdr.to_bits(), s.tssr.to_bits()];
+        bits.extend([
+            s.valid_rows,
+            s.ignored_rows,
+            s.invalid_labels,
+            s.non_finite_rows,
+        ]);
+        for r in &self.rows {
+            bits.extend([r.loss.to_bits(), r.kdr.to_bits(), r.tssr.to_bits(), r.flags]);
+        }
+        bits.extend(self.gradient.iter().map(|x| x.to_bits()));
+        bits
+    }
+}
+
 /// Equal, both NaN, or the same infinity, or within `tolerance`.
 fn close(got: f64, want: f64, tolerance: f64) -> bool {
     if want.is_nan() || got.is_nan() {
@@ -71,7 +90,35 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
         }
     }
     check_summary(case, want, &summary, &got.summary)?;
-    check_gradient(case, want, &got.gradient)
+    check_gradient(case, want, &got.gradient)?;
+    check_masked(case, want, &got.gradient)
+}
+
+/// A class that both mask has probability exactly 0 twice: nothing but smoothing's share is left of its gradient, the same for each.
+fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
+    let masks = [Kind::MaskedBoth, Kind::MaskedButLast, Kind::OneHot];
+    if !masks.contains(&case.kind) || case.config.grad_write == GradWrite::Accumulate {
+        return Ok(());
+    }
+    let (n, labels) = (case.classes, case.labels());
+    let [student, teacher] = case.logits();
+    for (row, result) in want.rows.iter().enumerate() {
+        if result.flags != 0 {
+            continue;
+        }
+        let is_masked = |i: &usize| {
+            let both = student[row * n + i].max(teacher[row * n + i]);
+            both == f32::NEG_INFINITY && *i as i32 != labels[row]
+        };
+        let masked = (0..n).filter(is_masked).map(|i| got[row * n + i]);
+        let mut values: Vec<u32> = masked.map(|g| (g + 0.0).to_bits()).collect();
+        values.dedup();
+        let smoothed = case.config.label_smoothing > 0.0;
+        if values.len() > 1 || (!smoothed && values.iter().any(|g| *g != 0)) {
+            return Err(format!("gradient of the masked classes of row {row}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_summary(
