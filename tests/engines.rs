@@ -6,6 +6,9 @@
 mod buffers;
 mod cases;
 
+#[path = "engines/parts.rs"]
+mod parts;
+
 use buffers::Bench;
 use cases::compare::{self, Outcome};
 use wgpu_distill::cpu::Cpu;
@@ -59,13 +62,18 @@ fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, Stri
     }))
 }
 
+/// The CPU path by every instruction set.
+fn cpus() -> impl Iterator<Item = Engine> {
+    let cpus = Cpu::for_each_instruction_set().into_iter();
+    cpus.map(|cpu| Engine::Cpu {
+        cpu,
+        reason: String::new(),
+    })
+}
+
 #[test]
 fn cpu_with_every_instruction_set() {
-    for cpu in Cpu::for_each_instruction_set() {
-        let engine = Engine::Cpu {
-            cpu,
-            reason: String::new(),
-        };
+    for engine in cpus() {
         run_all(&engine.describe(), |case| on_slices(&engine, case));
     }
 }
