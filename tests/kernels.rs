@@ -105,7 +105,7 @@ fn softmax_of_a_long_row() {
 /// subgroups then share a row, and each lane merges what several of them have left.
 #[test]
 fn softmax_with_several_subgroups_a_row() {
-    let what = "kernels: softmax with several subgroups a row";
+    let what = "softmax with several subgroups a row";
     let Some(gpu) = buffers::gpu_with_subgroups(what) else {
         return;
     };
