@@ -73,7 +73,8 @@ fn check<How: PartialEq>(
         for wanted in PARTS {
             let (got, how_now) = run(wanted);
             if how_now == how {
-                assert_eq!(got.bits(), part(&full, wanted).bits(), "{}", about(wanted));
+                let same_bits = got.bits() == part(&full, wanted).bits();
+                assert!(same_bits, "{}: other bits", about(wanted));
                 same += 1;
                 continue;
             }
