@@ -249,13 +249,10 @@ impl Sums {
             offset[i] += distance;
             count[i] += one;
         };
-        for s in whole {
-            for i in 0..LANES {
-                add(i, s[i]);
+        for lanes in whole.iter().map(|s| &s[..]).chain([rest]) {
+            for (i, s) in lanes.iter().enumerate() {
+                add(i, *s);
             }
-        }
-        for (i, s) in rest.iter().enumerate() {
-            add(i, *s);
         }
         self.offset += sum(offset) / f64::from(config.student_temperature);
         self.offset_count += sum(count);
