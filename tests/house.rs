@@ -128,9 +128,9 @@ fn strings(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2)
 }
 
-/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader.rs, its placeholders filled in.
+/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader/text.rs, its placeholders filled in.
 fn names_in_the_expander() -> HashSet<String> {
-    let source = read("src/shader.rs");
+    let source = read("src/shader/text.rs");
     // The list of all includes would make every one of them count as imported.
     let start = source.find("\nincludes!(").expect("the list of includes");
     let end = start + source[start..].find(");").expect("its end");

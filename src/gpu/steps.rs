@@ -255,6 +255,7 @@ impl Gpu {
             },
             gradient: None,
             shared_buffers: false,
+            in_place: false,
         };
         let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
         let mut workspace = Workspace::new(&self.device, &plan);

@@ -12,6 +12,7 @@ pub const BASE: Variant = Variant {
     smoothing: false,
     accumulate: false,
     shared_buffers: false,
+    in_place: false,
     workgroup_size: 64,
     lanes: 64,
     block: 2,
@@ -86,10 +87,23 @@ fn variants() -> Vec<Variant> {
             }
         }
     }
-    list.push(Variant {
-        shared_buffers: true,
-        ..BASE
-    });
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            for (shared_buffers, in_place) in [(true, false), (false, true), (true, true)] {
+                for subgroup_min in [None, Some(4)] {
+                    list.push(Variant {
+                        access,
+                        student: storage,
+                        gradient: Some(storage),
+                        shared_buffers,
+                        in_place,
+                        subgroup_min,
+                        ..BASE
+                    });
+                }
+            }
+        }
+    }
     list
 }
 
