@@ -288,14 +288,14 @@ impl Gpu {
         dispatches: &[Dispatch],
         buffers: &Buffers<'_>,
     ) -> Result<()> {
-        if self.browser_rules {
-            if let Some((first, second)) = dispatches.iter().find_map(|d| buffers.overlap(d)) {
-                return Err(Error::BufferOverlap {
-                    first,
-                    second,
-                    why: "a browser binds nothing that is written over anything else, and bindings start at multiples of 256 bytes: use a buffer for each",
-                });
-            }
+        if self.browser_rules
+            && let Some((first, second)) = dispatches.iter().find_map(|d| buffers.overlap(d))
+        {
+            return Err(Error::BufferOverlap {
+                first,
+                second,
+                why: "a browser binds nothing that is written over anything else, and bindings start at multiples of 256 bytes: use a buffer for each",
+            });
         }
         // One buffer for the parameters of all dispatches; fresh, because an earlier encoding may not have run yet.
         let alignment = self.device.limits().min_uniform_buffer_offset_alignment;

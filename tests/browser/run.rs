@@ -332,7 +332,7 @@ fn cases_are_computed_in_chromium() {
     let work = work.lock().expect("no panic");
     let jobs = visit::count(&result, "jobs");
     println!(
-        "chromium, {}: {} cases computed {}, by {} dispatches of {} pipelines",
+        "chromium, {}: {} cases of the table computed {}, by {} dispatches of {} pipelines",
         result["adapter"],
         work.cases.len(),
         if work.limits.len() > 1 {
@@ -357,5 +357,6 @@ fn cases_are_computed_in_chromium() {
         work.failures.join("\n")
     );
     assert_eq!(work.done.len(), jobs, "every job comes back");
+    visit::subgroups(work.limits.len() > 1);
     assert!(jobs > 40, "the table of cases has shrunk");
 }

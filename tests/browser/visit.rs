@@ -144,6 +144,17 @@ pub fn visit(page: &'static str, answer: Arc<Answer>, patience: Duration) -> Val
     result
 }
 
+/// Fails if the browser has no subgroups, unless they are left out by name.
+pub fn subgroups(are_there: bool) {
+    if std::env::var_os("WGPU_DISTILL_SKIP_SUBGROUPS").is_some() {
+        return;
+    }
+    assert!(
+        are_there,
+        "this browser has no subgroups: set WGPU_DISTILL_SKIP_SUBGROUPS=1 to go without"
+    );
+}
+
 pub fn count(result: &Value, name: &str) -> usize {
     result[name].as_u64().expect("a count") as usize
 }
