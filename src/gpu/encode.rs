@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::dispatch::Buffers;
-use super::readback::upload;
+use super::memory::upload;
 use super::workspace::Workspace;
 use crate::params::Params;
 use crate::plan::{Dispatch, Matrix, Operand, Plan, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::Gpu;
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::readback::{Download, Failures, output, upload};
+use super::memory::{Failures, PREPARING, output, upload};
+use super::readback::Download;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
     Batch, Config, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result, RowResult,
@@ -165,7 +166,7 @@ impl Gpu {
     ) -> Result<Distillation> {
         let failures = Failures::watch(&self.device);
         let sent = self.send(config, progress, batch, outputs);
-        failures.check().await?;
+        failures.check(PREPARING).await?;
         let (mut download, gradient_bytes) = sent?;
         let summary = download.next::<Summary>(1);
         let rows_bytes = if outputs.rows { batch.rows() } else { 0 };
@@ -199,15 +200,15 @@ impl Gpu {
         let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let make = |label, bytes: usize| output(&self.device, label, bytes);
-        let summary = make("summary", size_of::<Summary>());
+        let summary = make("summary", size_of::<Summary>())?;
         let row_bytes = if outputs.rows {
             rows * ROW_RESULT_BYTES as usize
         } else {
             0
         };
-        let results = make("row_results", row_bytes);
+        let results = make("row_results", row_bytes)?;
         let gradient_bytes = outputs.gradient.map_or(0, |s| rows * classes * s.bytes());
-        let gradient = make("grad_student_logits", gradient_bytes);
+        let gradient = make("grad_student_logits", gradient_bytes)?;
         let targets = GpuOutputs {
             summary: Some(GpuSlice {
                 buffer: &summary,
@@ -227,7 +228,7 @@ impl Gpu {
             (&results, row_bytes),
             (&gradient, gradient_bytes),
         ];
-        Ok((Download::submit(self, encoder, &parts), gradient_bytes))
+        Ok((Download::submit(self, encoder, &parts)?, gradient_bytes))
     }
 }
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::dispatch::Buffers;
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::readback::{Download, Failures, output, upload};
+use super::memory::{Failures, PREPARING, output, upload};
+use super::readback::Download;
 use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
 use super::{Gpu, Workspace};
 use crate::plan::{
@@ -84,7 +85,7 @@ impl Gpu {
         for range in pieces(rows, row.max(4 * logits.classes), self.bound_bytes()) {
             let failures = Failures::watch(&self.device);
             let sent = self.send_softmax(&config, logits, &range);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
             download.wait(self).await?.append(&all, &mut out)?;
@@ -108,7 +109,7 @@ impl Gpu {
             usage,
         )?;
         let bytes = range.len() * logits.classes * 4;
-        let out = output(&self.device, "probabilities", bytes);
+        let out = output(&self.device, "probabilities", bytes)?;
         let on = GpuLogits {
             buffer: &student,
             offset: 0,
@@ -116,7 +117,7 @@ impl Gpu {
             classes: logits.classes,
             row_stride: logits.row_stride,
         };
-        let labels = output(&self.device, "labels", 4 * range.len());
+        let labels = output(&self.device, "labels", 4 * range.len())?;
         let batch = GpuBatch {
             rows: range.len(),
             student_logits: on,
@@ -140,7 +141,7 @@ impl Gpu {
         let lists = buffers.lists();
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::Softmax, &bindings, &buffers)?;
-        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+        Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 
     /// Observe on slices, without blocking. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
@@ -156,7 +157,7 @@ impl Gpu {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_row_stats(&config, &part);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<RowStats>(range.len());
             download.wait(self).await?.append(&all, &mut out)?;
@@ -180,11 +181,11 @@ impl Gpu {
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::RowStats, &bindings, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
-        Ok(Download::submit(
+        Download::submit(
             self,
             encoder,
             &[(workspace.buffer(Operand::RowStats), bytes)],
-        ))
+        )
     }
 
     /// Decide on slices, without blocking. See [`Cpu::select`](crate::cpu::Cpu::select).
@@ -218,7 +219,7 @@ impl Gpu {
             let failures = Failures::watch(&self.device);
             let stats = &row_stats[range.clone()];
             let sent = self.send_select(config, progress, stats, classes, &observed);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<Decision>(range.len());
             download.wait(self).await?.append(&all, &mut out)?;
@@ -267,7 +268,7 @@ impl Gpu {
         workspace.replace(Operand::RowStats, stats);
         let observed = make("observed", bytemuck::bytes_of(observed))?;
         workspace.replace(Operand::Observed, observed);
-        let labels = output(&self.device, "labels", 16);
+        let labels = output(&self.device, "labels", 16)?;
         let logits = GpuLogits::new(&labels, Storage::F32, classes);
         let batch = GpuBatch {
             rows: 0,
@@ -288,11 +289,11 @@ impl Gpu {
         let bindings = Bindings::new(&plan, config, progress, &lists).with_classes(classes);
         self.encode_step(&mut encoder, Kernel::Select, &bindings, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
-        Ok(Download::submit(
+        Download::submit(
             self,
             encoder,
             &[(workspace.buffer(Operand::Decisions), bytes)],
-        ))
+        )
     }
 
     /// Apply on slices, without blocking. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
@@ -310,7 +311,7 @@ impl Gpu {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_weighted_cross_entropy(&config, &part, &decisions[range]);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
             download.wait(self).await?.append(&all, &mut out)?;
@@ -328,7 +329,7 @@ impl Gpu {
         let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let bytes = batch.rows() * batch.classes() * 4;
-        let out = output(&self.device, "grad_student_logits", bytes);
+        let out = output(&self.device, "grad_student_logits", bytes)?;
         let outputs = GpuOutputs {
             gradient: Some(GpuLogits::new(&out, Storage::F32, batch.classes())),
             ..GpuOutputs::default()
@@ -351,6 +352,6 @@ impl Gpu {
             &bindings,
             &buffers,
         )?;
-        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+        Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 }
