@@ -7,6 +7,7 @@ mod encode;
 #[cfg(test)]
 mod faults;
 mod memory;
+mod pieces;
 mod pipelines;
 mod readback;
 mod run;

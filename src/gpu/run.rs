@@ -3,90 +3,17 @@
 use std::ops::Range;
 
 use super::Gpu;
-use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::memory::{Failures, PREPARING, output, upload};
+use super::encode::{GpuLogits, GpuOutputs, GpuSlice};
+use super::memory::{Failures, PREPARING, output};
+use super::pieces::{Uploaded, batch_pieces, part};
 use super::readback::Download;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
-    Batch, Config, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result, RowResult,
-    Scope, Storage, Summary, Values, validate,
+    Batch, Config, Distillation, Gradient, Outputs, Progress, Reduction, Result, RowResult, Scope,
+    Storage, Summary, validate,
 };
 
-/// Rows `range` of a matrix, in the memory of the host.
-pub(super) fn rows_of<'a>(logits: &Logits<'a>, range: &Range<usize>) -> &'a [u8] {
-    if range.is_empty() {
-        return &[];
-    }
-    let bytes = logits.values.storage().bytes();
-    let start = range.start * logits.row_stride;
-    let end = (range.end - 1) * logits.row_stride + logits.classes;
-    &logits.values.as_bytes()[start * bytes..end * bytes]
-}
-
-pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
-    let cut = |logits: &Logits<'a>| {
-        let start = (range.start * logits.row_stride).min(logits.values.len());
-        let values = match logits.values {
-            Values::F32(v) => Values::F32(&v[start..]),
-            Values::F16(v) => Values::F16(&v[start..]),
-            Values::Bf16(v) => Values::Bf16(&v[start..]),
-        };
-        Logits { values, ..*logits }
-    };
-    Batch {
-        student_logits: cut(&batch.student_logits),
-        teacher_logits: cut(&batch.teacher_logits),
-        labels: &batch.labels[range.clone()],
-    }
-}
-
-/// A batch on the device.
-pub(super) struct Uploaded {
-    student: wgpu::Buffer,
-    teacher: wgpu::Buffer,
-    labels: wgpu::Buffer,
-}
-
-impl Uploaded {
-    pub fn new(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, batch: &Batch<'_>) -> Result<Self> {
-        let all = 0..batch.rows();
-        let mut make = |name, bytes| {
-            let usage = wgpu::BufferUsages::STORAGE;
-            upload(&gpu.device, encoder, name, bytes, usage)
-        };
-        Ok(Self {
-            student: make("student_logits", rows_of(&batch.student_logits, &all))?,
-            teacher: make("teacher_logits", rows_of(&batch.teacher_logits, &all))?,
-            labels: make("labels", bytemuck::cast_slice(batch.labels))?,
-        })
-    }
-
-    pub fn batch<'a>(&'a self, batch: &Batch<'_>) -> GpuBatch<'a> {
-        let on = |buffer: &'a wgpu::Buffer, logits: &Logits<'_>| GpuLogits {
-            buffer,
-            offset: 0,
-            storage: logits.values.storage(),
-            classes: logits.classes,
-            row_stride: logits.row_stride,
-        };
-        GpuBatch {
-            rows: batch.rows(),
-            student_logits: on(&self.student, &batch.student_logits),
-            teacher_logits: on(&self.teacher, &batch.teacher_logits),
-            labels: GpuSlice {
-                buffer: &self.labels,
-                offset: 0,
-            },
-        }
-    }
-}
-
 impl Gpu {
-    /// Bytes of the largest buffer that a slice is uploaded to.
-    fn piece_bytes(&self) -> u64 {
-        self.device.limits().max_buffer_size.min(1 << 31) / 2
-    }
-
     /// The whole method on slices, without blocking. See [`Engine::run`](crate::Engine::run).
     pub async fn run_async(
         &self,
@@ -98,6 +25,8 @@ impl Gpu {
         validate::batch(config, batch)?;
         validate::progress(progress)?;
         let pieces = batch_pieces(batch, self.piece_bytes());
+        // Before gigabytes are copied for nothing.
+        self.check_piece(config, batch, pieces[0].len(), outputs.gradient, false)?;
         if let [_] = pieces.as_slice() {
             return self.run_piece(config, progress, batch, outputs).await;
         }
@@ -230,23 +159,6 @@ impl Gpu {
         ];
         Ok((Download::submit(self, encoder, &parts)?, gradient_bytes))
     }
-}
-
-/// Pieces of `rows` rows with at most so many bytes each, to be uploaded one after the other. Usually one.
-pub(super) fn pieces(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
-    let per_piece = usize::try_from(most / bytes_per_row.max(64) as u64).unwrap_or(usize::MAX);
-    let per_piece = per_piece.max(1);
-    if rows <= per_piece {
-        return std::iter::once(0..rows).collect();
-    }
-    let starts = (0..rows).step_by(per_piece);
-    starts.map(|s| s..rows.min(s + per_piece)).collect()
-}
-
-pub(super) fn batch_pieces(batch: &Batch<'_>, most: u64) -> Vec<Range<usize>> {
-    let row = |l: &Logits<'_>| l.row_stride * l.values.storage().bytes();
-    let widest = row(&batch.student_logits).max(row(&batch.teacher_logits));
-    pieces(batch.rows(), widest.max(4 * batch.classes()), most)
 }
 
 /// What the summaries of pieces add up to. Losses are sums over one denominator, means are weighted by their rows.

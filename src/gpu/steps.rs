@@ -5,16 +5,17 @@ use std::ops::Range;
 use super::dispatch::Buffers;
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use super::memory::{Failures, PREPARING, output, upload};
+use super::pieces::{Uploaded, batch_pieces, part, pieces, rows_of};
 use super::readback::Download;
-use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
+use super::run::Totals;
 use super::{Gpu, Workspace};
 use crate::plan::{
     Bindings, DECISION_BYTES, Layout, Matrix, Operand, Plan, Problem, ROW_STATS_BYTES,
 };
 use crate::shader::Kernel;
 use crate::{
-    Batch, Config, Decision, Logits, Progress, Result, RowStats, Scope, Storage, Summary, flags,
-    validate,
+    Batch, Config, Decision, Error, Logits, Progress, Result, RowStats, Scope, Storage, Summary,
+    flags, validate,
 };
 
 /// The same with a scope that plans the steps one by one; the steps themselves are given the caller's.
@@ -29,15 +30,6 @@ fn step_by_step(config: &Config) -> Config {
 const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
 
 impl Gpu {
-    /// Bytes of a piece that one dispatch can bind whole.
-    fn bound_bytes(&self) -> u64 {
-        self.device
-            .limits()
-            .max_buffer_size
-            .min(self.limits.binding_bytes)
-            / 2
-    }
-
     /// A plan whose rows are not cut into pieces, so that one step is one dispatch.
     fn plan_of_step(
         &self,
@@ -52,7 +44,7 @@ impl Gpu {
         self.plan_with_layout(config, batch, outputs, &layout)
     }
 
-    /// Records one step of a plan, for its only chunk.
+    /// Records one step of a plan, for its only chunk: decisions are kept of one at a time.
     fn encode_step(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -61,7 +53,12 @@ impl Gpu {
         buffers: &Buffers<'_>,
     ) -> Result<()> {
         let chunks = &bindings.plan.chunks;
-        assert!(chunks.len() <= 1, "a piece fits a binding");
+        if chunks.len() > 1 {
+            return Err(Error::Gpu {
+                doing: "a step on its own",
+                reason: format!("a piece has {} chunks", chunks.len()),
+            });
+        }
         let chunks = chunks.iter();
         let dispatches: Vec<_> = chunks.map(|c| bindings.one(kernel, c, 0)).collect();
         self.record(encoder, &dispatches, buffers)
@@ -82,7 +79,14 @@ impl Gpu {
         };
         let mut out = Vec::new();
         let row = logits.row_stride * logits.values.storage().bytes();
-        for range in pieces(rows, row.max(4 * logits.classes), self.bound_bytes()) {
+        let pieces = pieces(rows, row.max(4 * logits.classes), self.bound_bytes());
+        let alike = Batch {
+            student_logits: *logits,
+            teacher_logits: *logits,
+            labels: &[],
+        };
+        self.check_piece(&config, &alike, pieces[0].len(), Some(Storage::F32), true)?;
+        for range in pieces {
             let failures = Failures::watch(&self.device);
             let sent = self.send_softmax(&config, logits, &range);
             failures.check(PREPARING).await?;
@@ -153,7 +157,9 @@ impl Gpu {
         validate::batch(config, batch)?;
         let mut out = Vec::new();
         let config = step_by_step(config);
-        for range in batch_pieces(batch, self.bound_bytes()) {
+        let pieces = batch_pieces(batch, self.bound_bytes());
+        self.check_piece(&config, batch, pieces[0].len(), None, true)?;
+        for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_row_stats(&config, &part);
@@ -307,7 +313,9 @@ impl Gpu {
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let config = step_by_step(config);
         let mut out = Vec::new();
-        for range in batch_pieces(batch, self.bound_bytes()) {
+        let pieces = batch_pieces(batch, self.bound_bytes());
+        self.check_piece(&config, batch, pieces[0].len(), Some(Storage::F32), true)?;
+        for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_weighted_cross_entropy(&config, &part, &decisions[range]);

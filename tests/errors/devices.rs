@@ -1,7 +1,7 @@
 //! Refusals that depend on the device: adapters that are not there, limits that are too low, workspaces and plans made for something else.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, Workspace};
-use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Scope, Storage, wgpu};
+use wgpu_distill::{Batch, Config, Decision, Engine, Error, Outputs, Scope, Storage, wgpu};
 
 use crate::buffers::{Bench, Right, Work, at};
 use crate::{HALFWAY, limit, refused};
@@ -180,6 +180,59 @@ fn a_row_larger_than_a_binding_is_refused() {
         &work,
         &limit("one row of logits, in bytes,", 64 << 10, room),
     );
+}
+
+/// A row that a binding would hold and no buffer does, and one that neither does: refused before anything is uploaded, by every call that would upload it.
+#[test]
+fn a_row_larger_than_a_buffer_is_refused() {
+    let small = wgpu::Limits {
+        max_buffer_size: 64 << 10,
+        ..Default::default()
+    };
+    // A row of 1 GiB: to upload it before it is refused would take a second and twice the memory.
+    for (limits, classes, most) in [
+        (small, 16 << 10, 64 << 10),
+        (wgpu::Limits::default(), 1 << 28, 256 << 20),
+    ] {
+        let Some(bench) = Bench::new(Some(limits)) else {
+            return;
+        };
+        let values = vec![0.0; classes];
+        let batch = Batch::new(&values, &values, &[1], classes);
+        let config = Config::default();
+        let decisions = [Decision::default()];
+        let gpu = &bench.gpu;
+        for (call, result) in [
+            (
+                "run",
+                gpu.run(&config, HALFWAY, &batch, Outputs::SUMMARY)
+                    .map(drop),
+            ),
+            (
+                "softmax",
+                gpu.softmax(&batch.student_logits, 1, 1.0).map(drop),
+            ),
+            ("row_stats", gpu.row_stats(&config, &batch).map(drop)),
+            (
+                "weighted_cross_entropy",
+                gpu.weighted_cross_entropy(&config, &batch, &decisions)
+                    .map(drop),
+            ),
+        ] {
+            match result {
+                Err(Error::LimitExceeded {
+                    what: "one row of logits, in bytes,",
+                    needed,
+                    limit,
+                }) => assert!(
+                    needed == 4 * classes as u64 && limit < most,
+                    "{call}: {limit}"
+                ),
+                other => panic!("{call} of {classes} classes: {other:?}"),
+            }
+        }
+        bench.is_silent("rows");
+    }
 }
 
 /// What the kernels need of a device and it does not offer, or a workspace that no buffer of it can hold, is refused in words; the device's error handler stays silent.
