@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::adapters::{self, AdapterDescription, is_hardware};
-use super::encode::{GpuBatch, GpuOutputs};
+use super::dispatch::lists;
+use super::encode::{GpuBatch, GpuOutputs, problem};
 use super::pipelines::Pipelines;
 use crate::plan::{Layout, Limits, Plan};
-use crate::{Config, Error, Result, validate};
+use crate::{Config, Error, Progress, Result, validate};
+
+/// Where no selection takes place.
+pub(super) const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
 
 /// The GPU engine: a device with the kernels compiled for it. Cheap to clone; clones share the kernels. May be used from many threads at once.
 #[derive(Clone, Debug)]
@@ -187,15 +191,21 @@ impl Gpu {
         layout: &Layout,
     ) -> Result<Plan> {
         validate::config(config)?;
-        let problem = super::encode::problem(config, batch, outputs)?;
-        Plan::with_layout(config, &problem, &self.limits, layout)
+        let problem = problem(config, batch, outputs)?;
+        let plan = Plan::with_layout(config, &problem, &self.limits, layout)?;
+        if self.browser_rules {
+            // What is bound where is the same at any time.
+            let dispatches = plan.dispatches(config, NO_PROGRESS, &lists(batch, outputs))?;
+            self.check_overlaps(&dispatches, batch, outputs)?;
+        }
+        Ok(plan)
     }
 
-    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready.
+    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready. What cannot be compiled now is tried again there, and its error returned.
     pub fn prepare(&self, plan: &Plan) {
         for kernel in plan.kernels() {
-            self.pipelines
-                .get(&self.device, kernel, &plan.variant_of(kernel));
+            let variant = plan.variant_of(kernel);
+            let _ = self.pipelines.get(&self.device, kernel, &variant);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 pub(super) enum Fault {
     /// There is no memory for the buffer of this name, once so many of that name were made.
     NoMemory(&'static str, usize),
-    /// There is no memory to compile a kernel in.
+    /// wgpu objects while a kernel is compiled.
     NoPipeline,
     /// The driver says during the wait that the device is lost: wgpu then panics.
     WaitPanics,
@@ -72,6 +72,16 @@ pub(super) fn unusable(
     let buffer = make(wgpu::BufferUsages::empty());
     drop(scope);
     buffer
+}
+
+/// Has wgpu object to something.
+pub(super) fn object(device: &wgpu::Device) {
+    let _ = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("for a test"),
+        size: 4,
+        usage: wgpu::BufferUsages::empty(),
+        mapped_at_creation: false,
+    });
 }
 
 /// What there was no memory for, as an error scope would tell.

@@ -117,6 +117,21 @@ pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) ->
     }
 }
 
+/// Makes something that has nothing of the caller's in it; an error if wgpu objects to it. In a browser as [`with_memory`].
+pub(super) fn unopposed<T>(
+    device: &wgpu::Device,
+    doing: &'static str,
+    make: impl FnOnce() -> T,
+) -> Result<T> {
+    if cfg!(target_arch = "wasm32") {
+        return Ok(make());
+    }
+    let failures = Failures::watch(device);
+    let made = make();
+    pollster::block_on(failures.check(doing))?;
+    Ok(made)
+}
+
 /// Collects what the device objects to while work is prepared, instead of the caller's error callback.
 pub(super) struct Failures {
     scopes: Vec<wgpu::ErrorScopeGuard>,

@@ -9,8 +9,8 @@ use super::pieces::{Uploaded, batch_pieces, part};
 use super::readback::Download;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
-    Batch, Config, Distillation, Gradient, Outputs, Progress, Reduction, Result, RowResult, Scope,
-    Storage, Summary, validate,
+    Batch, Config, Distillation, Error, Gradient, Outputs, Progress, Reduction, Result, RowResult,
+    Scope, Storage, Summary, validate,
 };
 
 impl Gpu {
@@ -104,8 +104,10 @@ impl Gpu {
             .gradient
             .map(|storage| (storage, download.next_bytes(gradient_bytes)));
         let data = download.wait(self).await?;
+        let summary = data.items::<Summary>(&summary)?[0];
+        check_counts(&summary, batch.rows())?;
         Ok(Distillation {
-            summary: data.items::<Summary>(&summary)?[0],
+            summary,
             rows: data.items(&rows)?,
             gradient: match gradient {
                 None => None,
@@ -159,6 +161,23 @@ impl Gpu {
         ];
         Ok((Download::submit(self, encoder, &parts)?, gradient_bytes))
     }
+}
+
+/// A summary that does not count every row is none of ours: where a command buffer fails on Metal, wgpu hears nothing of it, and what was never written is read.
+fn check_counts(summary: &Summary, rows: usize) -> Result<()> {
+    let counts = [
+        summary.valid_rows,
+        summary.ignored_rows,
+        summary.invalid_labels,
+    ];
+    let counted: u64 = counts.map(u64::from).iter().sum();
+    if counted == rows as u64 {
+        return Ok(());
+    }
+    Err(Error::Gpu {
+        doing: "a run",
+        reason: format!("the summary counts {counted} of {rows} rows, so the work was not done"),
+    })
 }
 
 /// What the summaries of pieces add up to. Losses are sums over one denominator, means are weighted by their rows.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::dispatch::Buffers;
+use super::context::NO_PROGRESS;
+use super::dispatch::{Buffers, lists};
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::memory::{Failures, PREPARING, output, upload};
+use super::memory::{Failures, PREPARING, output, upload, with_memory};
 use super::pieces::{Uploaded, batch_pieces, part, pieces, rows_of};
 use super::readback::Download;
 use super::run::Totals;
@@ -25,9 +26,6 @@ fn step_by_step(config: &Config) -> Config {
         ..*config
     }
 }
-
-/// A step without a time: no selection takes place.
-const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
 
 impl Gpu {
     /// A plan whose rows are not cut into pieces, so that one step is one dispatch.
@@ -136,13 +134,13 @@ impl Gpu {
             ..GpuOutputs::default()
         };
         let plan = self.plan_of_step(config, &batch, &outputs)?;
-        let workspace = Workspace::new(&self.device, &plan);
+        let workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let buffers = Buffers {
             batch: &batch,
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::Softmax, &bindings, &buffers)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
@@ -177,13 +175,13 @@ impl Gpu {
         let on_device = uploaded.batch(batch);
         let outputs = GpuOutputs::default();
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
-        let workspace = Workspace::new(&self.device, &plan);
+        let workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let buffers = Buffers {
             batch: &on_device,
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::RowStats, &bindings, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
@@ -264,7 +262,7 @@ impl Gpu {
             shared_buffers: false,
         };
         let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
-        let mut workspace = Workspace::new(&self.device, &plan);
+        let mut workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut make = |name, bytes| {
             let usage = wgpu::BufferUsages::STORAGE;
@@ -291,7 +289,7 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, progress, &lists).with_classes(classes);
         self.encode_step(&mut encoder, Kernel::Select, &bindings, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
@@ -343,7 +341,7 @@ impl Gpu {
             ..GpuOutputs::default()
         };
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
-        let mut workspace = Workspace::new(&self.device, &plan);
+        let mut workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let (bytes_of, usage) = (bytemuck::cast_slice(decisions), wgpu::BufferUsages::STORAGE);
         let uploaded = upload(&self.device, &mut encoder, "decisions", bytes_of, usage)?;
         workspace.replace(Operand::Decisions, uploaded);
@@ -352,7 +350,7 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(
             &mut encoder,

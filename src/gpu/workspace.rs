@@ -10,7 +10,8 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Buffers large enough for a plan. Bytes: [`Plan::workspace_bytes`].
+    /// Buffers large enough for a plan. Bytes: [`Plan::workspace_bytes`]. Where there is no memory for them, the device's error handler hears of it;
+    /// [`Gpu::encode`](super::Gpu::encode) without a workspace makes one and returns an error instead.
     pub fn new(device: &wgpu::Device, plan: &Plan) -> Self {
         let make = |(operand, size): (Operand, u64)| {
             let usage = wgpu::BufferUsages::STORAGE
