@@ -203,5 +203,12 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The host's memory ended before the results did.
+    pub(crate) fn no_room(bytes: usize) -> Self {
+        Self::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
+    }
+}
+
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -29,10 +29,8 @@ impl Arrived {
     pub fn append<T: Pod>(&self, range: &Range<usize>, to: &mut Vec<T>) -> Result<()> {
         let bytes = &self.bytes[range.clone()];
         let items = bytes.len() / size_of::<T>();
-        to.try_reserve_exact(items).map_err(|_| {
-            let bytes = bytes.len();
-            Error::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
-        })?;
+        let room = to.try_reserve_exact(items);
+        room.map_err(|_| Error::no_room(bytes.len()))?;
         let start = to.len();
         to.resize(start + items, T::zeroed());
         bytemuck::cast_slice_mut(&mut to[start..]).copy_from_slice(bytes);

@@ -67,16 +67,15 @@ impl Gpu {
         }
         let mut total = Totals::default();
         let mut rows = Vec::new();
-        let mut gradient = outputs
-            .gradient
-            .map(|storage| crate::cpu::zeros(storage, 0));
+        let empty = |storage| crate::cpu::zero_gradient(storage, 0);
+        let mut gradient = outputs.gradient.map(empty).transpose()?;
         for range in pieces {
             let part = part(batch, range);
             let piece = self.run_piece(&config, progress, &part, outputs).await?;
             total.add(&piece.summary);
-            rows.extend(piece.rows);
+            append(&mut rows, piece.rows)?;
             if let (Some(all), Some(own)) = (&mut gradient, piece.gradient) {
-                append(all, own);
+                append_gradient(all, own)?;
             }
         }
         Ok(Distillation {
@@ -215,11 +214,18 @@ impl Totals {
     }
 }
 
-fn append(all: &mut Gradient, piece: Gradient) {
+fn append<T>(all: &mut Vec<T>, mut piece: Vec<T>) -> Result<()> {
+    let room = all.try_reserve(piece.len());
+    room.map_err(|_| Error::no_room(size_of_val(piece.as_slice())))?;
+    all.append(&mut piece);
+    Ok(())
+}
+
+fn append_gradient(all: &mut Gradient, piece: Gradient) -> Result<()> {
     match (all, piece) {
-        (Gradient::F32(all), Gradient::F32(piece)) => all.extend(piece),
-        (Gradient::F16(all), Gradient::F16(piece)) => all.extend(piece),
-        (Gradient::Bf16(all), Gradient::Bf16(piece)) => all.extend(piece),
+        (Gradient::F32(all), Gradient::F32(piece)) => append(all, piece),
+        (Gradient::F16(all), Gradient::F16(piece)) => append(all, piece),
+        (Gradient::Bf16(all), Gradient::Bf16(piece)) => append(all, piece),
         _ => unreachable!("every piece has the storage that was asked for"),
     }
 }
