@@ -28,25 +28,25 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The best hardware adapter: discrete before integrated before virtual.
+    /// The best hardware adapter that gives a device: discrete before integrated before virtual.
     ///
     /// # Errors
-    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count.
+    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count. [`Error::NoDevice`] with what the best one said, where none gives a device.
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
         let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
         found.retain(|a| is_hardware(&a.get_info()));
         found.sort_by_key(|a| adapters::rank(&a.get_info()));
-        let Some(adapter) = found.first() else {
-            return Err(Error::NoHardwareGpu {
+        let opened = adapters::first_that_opens(&found, Self::on).await;
+        opened.unwrap_or_else(|| {
+            Err(Error::NoHardwareGpu {
                 available: match names.as_slice() {
                     [] => "none".to_owned(),
                     some => format!("{} (software, only used when named)", some.join(", ")),
                 },
-            });
-        };
-        Self::on(adapter).await
+            })
+        })
     }
 
     /// The first adapter, software ones included, whose name contains `name`, whatever the case. See [`adapters`](super::adapters).

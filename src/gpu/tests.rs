@@ -270,3 +270,22 @@ fn work_that_was_not_done_is_noticed() {
     }
     bench.is_silent("lost work");
 }
+
+/// A driver that lists a GPU and gives no device does not hide the next one.
+#[test]
+fn the_next_adapter_is_tried() {
+    let open = async |gives: &Result<u32>| gives.clone();
+    let refusal = |adapter: &str| {
+        Err(Error::NoDevice {
+            adapter: adapter.to_owned(),
+            reason: "for a test".to_owned(),
+        })
+    };
+    let first =
+        |found: &[Result<u32>]| pollster::block_on(super::adapters::first_that_opens(found, open));
+    assert_eq!(first(&[]), None);
+    assert_eq!(first(&[Ok(1), Ok(2)]), Some(Ok(1)));
+    let some = [refusal("a"), refusal("b"), Ok(3), Ok(4)];
+    assert_eq!(first(&some), Some(Ok(3)));
+    assert_eq!(first(&some[..2]), Some(refusal("a")));
+}

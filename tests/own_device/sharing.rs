@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Outputs, Progress, Reduction, Result, RowResult, Scope, Selection,
-    Similarity, Storage, reference, wgpu,
+    Batch, Config, Distillation, Engine, Error, Outputs, Progress, Reduction, Result, RowResult,
+    Scope, Selection, Similarity, Storage, reference, wgpu,
 };
 
 use crate::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
@@ -174,6 +174,45 @@ impl Work {
         let gradient = got.clone().into_grad_student_logits();
         let w = 1.0 / f64::from(want.summary.valid_rows);
         check_rows(about, &want, &got.rows, &gradient, 1.0, ROUNDING * w);
+    }
+}
+
+/// Every step on its own, awaited, is the step that blocks; on the CPU path too.
+#[test]
+fn awaited_steps_are_the_steps() {
+    let gpu = App::new(wgpu::Limits::default()).map(|app| Engine::Gpu(app.gpu()));
+    for engine in gpu.into_iter().chain([Engine::cpu()]) {
+        let about = engine.describe();
+        let work = Work::new(3);
+        let batch = work.batch();
+        let (config, rows) = (Config::default(), work.labels.len());
+        let awaited = pollster::block_on(async {
+            let p = engine.softmax_async(&batch.student_logits, rows, 2.0).await;
+            let stats = engine.row_stats_async(&config, &batch).await?;
+            let decisions = engine
+                .select_async(&config, work.progress, &stats, work.classes)
+                .await?;
+            let gradient = engine
+                .weighted_cross_entropy_async(&config, &batch, &decisions)
+                .await;
+            Ok((p, stats, decisions, gradient))
+        });
+        let (p, stats, decisions, gradient) = awaited.unwrap_or_else(|e: Error| panic!("{e}"));
+        assert_eq!(
+            p,
+            engine.softmax(&batch.student_logits, rows, 2.0),
+            "{about}"
+        );
+        assert_eq!(
+            Ok(&stats),
+            engine.row_stats(&config, &batch).as_ref(),
+            "{about}"
+        );
+        let select = engine.select(&config, work.progress, &stats, work.classes);
+        assert_eq!(Ok(&decisions), select.as_ref(), "{about}");
+        let apply = engine.weighted_cross_entropy(&config, &batch, &decisions);
+        assert_eq!(gradient, apply, "{about}");
+        assert_eq!(gradient.map(|g| g.len()), Ok(work.student.len()), "{about}");
     }
 }
 
