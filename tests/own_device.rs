@@ -11,6 +11,8 @@ use wgpu_distill::{
 mod lifetimes;
 #[path = "own_device/limits.rs"]
 mod limits;
+#[path = "own_device/losses.rs"]
+mod losses;
 #[path = "own_device/sharing.rs"]
 mod sharing;
 
