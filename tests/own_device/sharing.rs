@@ -4,10 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use wgpu_distill::cpu::GradientMut;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Engine, Error, Outputs, Progress, Reduction, Result, RowResult,
-    Scope, Selection, Similarity, Storage, reference, wgpu,
+    Batch, Config, Distillation, Engine, Error, Gradient, Outputs, Progress, Reduction, Result,
+    RowResult, Scope, Selection, Similarity, Storage, half, reference, wgpu,
 };
 
 use crate::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
@@ -214,6 +215,50 @@ fn awaited_steps_are_the_steps() {
         assert_eq!(gradient, apply, "{about}");
         assert_eq!(gradient.map(|g| g.len()), Ok(work.student.len()), "{about}");
     }
+}
+
+/// `run_into` leaves in the caller's memory what `run` returns, in every storage type: over what was there before, also where a batch is done in pieces.
+#[test]
+fn run_into_leaves_what_run_returns() {
+    let small = wgpu::Limits {
+        max_buffer_size: 64 << 10,
+        max_storage_buffer_binding_size: 32 << 10,
+        ..wgpu::Limits::default()
+    };
+    let apps = [wgpu::Limits::default(), small].map(App::new);
+    let gpus = apps.iter().flatten().map(|app| Engine::Gpu(app.gpu()));
+    for (n, engine) in gpus.chain([Engine::cpu()]).enumerate() {
+        let (rows, classes) = (301, 65);
+        let (student, teacher) = (noise(rows * classes, 61), noise(rows * classes, 62));
+        let labels = labels(rows, classes);
+        let batch = Batch::new(&student, &teacher, &labels, classes);
+        let progress = Progress::new(2, 3);
+        let config = Config::default();
+        for storage in Storage::ALL {
+            let about = format!("engine {n}, {}, {storage:?}", engine.describe());
+            let outputs = Outputs {
+                rows: false,
+                gradient: Some(storage),
+            };
+            let want = engine.run(&config, progress, &batch, outputs);
+            let want = want.unwrap_or_else(|e| panic!("{about}: {e}"));
+            let elements = rows * classes;
+            let mut memory = match storage {
+                Storage::F32 => Gradient::F32(vec![f32::NAN; elements]),
+                Storage::F16 => Gradient::F16(vec![half::f16::NAN; elements]),
+                Storage::Bf16 => Gradient::Bf16(vec![half::bf16::NAN; elements]),
+            };
+            let into = match &mut memory {
+                Gradient::F32(m) => GradientMut::F32(m),
+                Gradient::F16(m) => GradientMut::F16(m),
+                Gradient::Bf16(m) => GradientMut::Bf16(m),
+            };
+            let summary = engine.run_into(&config, progress, &batch, into);
+            assert_eq!(summary, Ok(want.summary), "{about}");
+            assert_eq!(Some(memory), want.gradient, "{about}");
+        }
+    }
+    apps.iter().flatten().for_each(App::is_silent);
 }
 
 /// Two contexts on two devices at the same time: each keeps its pipelines and its results, and both come to the same bits.
