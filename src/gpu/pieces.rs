@@ -56,15 +56,17 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
     }
 }
 
-/// Pieces of `rows` rows with at most so many bytes each, to be uploaded one after the other. Usually one.
+/// Pieces of `rows` rows with at most so many bytes each, to be uploaded one after the other. Usually one; none of no rows.
 pub(super) fn pieces(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
     let per_piece = usize::try_from(most / bytes_per_row.max(64) as u64).unwrap_or(usize::MAX);
     let per_piece = per_piece.max(1);
-    if rows <= per_piece {
-        return std::iter::once(0..rows).collect();
-    }
     let starts = (0..rows).step_by(per_piece);
     starts.map(|s| s..rows.min(s + per_piece)).collect()
+}
+
+/// Rows of the longest piece, which is the first.
+pub(super) fn longest(pieces: &[Range<usize>]) -> usize {
+    pieces.first().map_or(0, |piece| piece.len())
 }
 
 pub(super) fn batch_pieces(batch: &Batch<'_>, most: u64) -> Vec<Range<usize>> {
@@ -127,7 +129,7 @@ impl Gpu {
         self.own_limits().room() / 2
     }
 
-    /// Whether a piece of so many rows can be planned, before any of it is uploaded. As a step on its own, its rows are not cut.
+    /// Whether pieces of so many rows can be planned, before any is uploaded. As a step on its own, its rows are not cut.
     ///
     /// # Errors
     /// What the plan is refused for: a row that no binding, or no buffer, holds.
@@ -139,6 +141,9 @@ impl Gpu {
         gradient: Option<Storage>,
         on_its_own: bool,
     ) -> Result<()> {
+        if rows == 0 {
+            return Ok(());
+        }
         let matrix = |storage, row_stride| Matrix {
             storage,
             row_stride,

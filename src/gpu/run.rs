@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Gpu;
 use super::encode::{GpuLogits, GpuOutputs, GpuSlice};
 use super::memory::{Failures, PREPARING, output};
-use super::pieces::{Uploaded, batch_pieces, part};
+use super::pieces::{Uploaded, batch_pieces, longest, part};
 use super::readback::Download;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
@@ -24,9 +24,18 @@ impl Gpu {
     ) -> Result<Distillation> {
         validate::batch(config, batch)?;
         validate::progress(progress)?;
+        if batch.rows() == 0 {
+            // Of any number of classes: nothing has to fit the device.
+            let empty = |storage| crate::cpu::zero_gradient(storage, 0);
+            return Ok(Distillation {
+                summary: Summary::default(),
+                rows: Vec::new(),
+                gradient: outputs.gradient.map(empty).transpose()?,
+            });
+        }
         let pieces = batch_pieces(batch, self.piece_bytes());
         // Before gigabytes are copied for nothing.
-        self.check_piece(config, batch, pieces[0].len(), outputs.gradient, false)?;
+        self.check_piece(config, batch, longest(&pieces), outputs.gradient, false)?;
         if let [_] = pieces.as_slice() {
             return self.run_piece(config, progress, batch, outputs).await;
         }

@@ -6,7 +6,7 @@ use super::context::NO_PROGRESS;
 use super::dispatch::{Buffers, lists};
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use super::memory::{Failures, PREPARING, output, upload, with_memory};
-use super::pieces::{Uploaded, batch_pieces, part, pieces, rows_of};
+use super::pieces::{Uploaded, batch_pieces, longest, part, pieces, rows_of};
 use super::readback::Download;
 use super::run::Totals;
 use super::{Gpu, Workspace};
@@ -83,7 +83,7 @@ impl Gpu {
             teacher_logits: *logits,
             labels: &[],
         };
-        self.check_piece(&config, &alike, pieces[0].len(), Some(Storage::F32), true)?;
+        self.check_piece(&config, &alike, longest(&pieces), Some(Storage::F32), true)?;
         for range in pieces {
             let failures = Failures::watch(&self.device);
             let sent = self.send_softmax(&config, logits, &range);
@@ -156,7 +156,7 @@ impl Gpu {
         let mut out = Vec::new();
         let config = step_by_step(config);
         let pieces = batch_pieces(batch, self.bound_bytes());
-        self.check_piece(&config, batch, pieces[0].len(), None, true)?;
+        self.check_piece(&config, batch, longest(&pieces), None, true)?;
         for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
@@ -312,7 +312,7 @@ impl Gpu {
         let config = step_by_step(config);
         let mut out = Vec::new();
         let pieces = batch_pieces(batch, self.bound_bytes());
-        self.check_piece(&config, batch, pieces[0].len(), Some(Storage::F32), true)?;
+        self.check_piece(&config, batch, longest(&pieces), Some(Storage::F32), true)?;
         for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
