@@ -130,9 +130,8 @@ impl Gpu {
     }
 
     /// The same device under the rules of browsers, which in a browser always hold: no two bindings of a dispatch may overlap where
-    /// one of them is written, and bindings start at multiples of 256 bytes. So a gradient in place of the student's logits, and
-    /// outputs that start less than that behind something else in one buffer, are refused as [`Error::BufferOverlap`]. For those
-    /// who develop natively what is to run in a browser.
+    /// one of them is written, and bindings start at multiples of 256 bytes. So outputs that start less than that behind something else in
+    /// one buffer are refused as [`Error::BufferOverlap`]. For those who develop natively what is to run in a browser.
     pub fn with_browser_rules(&self) -> Self {
         let limits = Limits {
             offset_alignment: self.limits.offset_alignment.max(256),

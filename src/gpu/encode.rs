@@ -80,8 +80,7 @@ pub struct GpuOutputs<'a> {
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each.
     pub row_results: Option<GpuSlice<'a>>,
     /// `[rows, classes]`, as many classes as the student. It may be the student's logits themselves (same buffer, offset, stride
-    /// and storage): they are then overwritten, so nothing else may still need them. Not in a browser: see
-    /// [`Gpu::with_browser_rules`].
+    /// and storage): they are then overwritten, so nothing else may still need them.
     pub gradient: Option<GpuLogits<'a>>,
 }
 
@@ -177,7 +176,6 @@ pub(super) fn problem(
     }
     let mut shared_buffers = false;
     if in_place {
-        shared_buffers = true;
         inputs.remove(0);
     }
     for (i, output) in written.iter().enumerate() {
@@ -201,6 +199,7 @@ pub(super) fn problem(
         teacher: teacher.matrix(),
         gradient: outputs.gradient.map(|g| g.matrix()),
         shared_buffers,
+        in_place,
     })
 }
 

@@ -98,6 +98,18 @@ pub(super) fn upload(
     Ok(upload.buffer)
 }
 
+/// An error of wgpu's as one of ours.
+fn named(doing: &'static str, error: wgpu::Error) -> Error {
+    match error {
+        // Its source says for what.
+        wgpu::Error::OutOfMemory { source } => Error::OutOfMemory(source.to_string()),
+        other => Error::Gpu {
+            doing,
+            reason: other.to_string(),
+        },
+    }
+}
+
 /// Makes something on the device; an error if it lacked the memory. Whatever else wgpu objects to, a buffer of the caller's say, still goes to the caller's handler.
 ///
 /// In a browser the answer would come after the call: there the lack is heard by a [`Failures`] around it, or else by the caller's handler.
@@ -108,13 +120,10 @@ pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) ->
     let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let made = make();
     // Natively the answer is there at once.
-    let heard = pollster::block_on(scope.pop()).map(|e| e.to_string());
+    let heard = pollster::block_on(scope.pop()).map(|e| named(PREPARING, e));
     #[cfg(test)]
-    let heard = heard.or_else(faults::lacked);
-    match heard {
-        None => Ok(made),
-        Some(reason) => Err(Error::OutOfMemory(reason)),
-    }
+    let heard = heard.or_else(|| faults::lacked().map(Error::OutOfMemory));
+    heard.map_or(Ok(made), Err)
 }
 
 /// Makes something that has nothing of the caller's in it; an error if wgpu objects to it. In a browser as [`with_memory`].
@@ -154,15 +163,8 @@ impl Failures {
         let answers: Vec<_> = self.scopes.into_iter().rev().map(|s| s.pop()).collect();
         async move {
             for answer in answers {
-                match answer.await {
-                    None => {}
-                    Some(wgpu::Error::OutOfMemory { source }) => {
-                        return Err(Error::OutOfMemory(source.to_string()));
-                    }
-                    Some(other) => {
-                        let reason = other.to_string();
-                        return Err(Error::Gpu { doing, reason });
-                    }
+                if let Some(error) = answer.await {
+                    return Err(named(doing, error));
                 }
             }
             Ok(())

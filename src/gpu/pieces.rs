@@ -159,6 +159,7 @@ impl Gpu {
             teacher: of(&batch.teacher_logits),
             gradient: gradient.map(|storage| matrix(storage, batch.classes())),
             shared_buffers: false,
+            in_place: false,
         };
         let mut layout = Layout::for_shape(rows, batch.classes(), &self.limits);
         if on_its_own {

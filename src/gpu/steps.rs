@@ -260,6 +260,7 @@ impl Gpu {
             },
             gradient: None,
             shared_buffers: false,
+            in_place: false,
         };
         let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
         let mut workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;

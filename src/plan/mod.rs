@@ -66,8 +66,10 @@ pub struct Problem {
     pub teacher: Matrix,
     /// The gradient, if there is one.
     pub gradient: Option<Matrix>,
-    /// Whether an output lies in the buffer of an input.
+    /// Whether an output lies in the buffer of an input, beside it.
     pub shared_buffers: bool,
+    /// Whether the gradient takes the place of the student's logits: the same matrix.
+    pub in_place: bool,
 }
 
 /// How observe, decide and apply are laid out.
@@ -213,6 +215,7 @@ impl Plan {
             smoothing: choices.smoothing,
             accumulate: choices.accumulate,
             shared_buffers: p.shared_buffers,
+            in_place: p.in_place && p.gradient.is_some(),
             workgroup_size,
             lanes,
             block,

@@ -307,7 +307,8 @@ fn invented_plan(
         student: matrix(&batch.student_logits),
         teacher: matrix(&batch.teacher_logits),
         gradient: Some(matrix(gradient)),
-        shared_buffers: case.in_place,
+        shared_buffers: false,
+        in_place: case.in_place,
     };
     // Room for a few rows, so that every case has several chunks, but for thousands where there are many.
     let rows = (case.rows / 4).max(3);

@@ -180,6 +180,7 @@ fn plans_for_another_device_are_refused() {
         teacher: side,
         gradient: None,
         shared_buffers: false,
+        in_place: false,
     };
     let own = bench.gpu.limits();
     let a_lane_a_row = Layout {

@@ -85,6 +85,7 @@ fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         teacher: matrix,
         gradient: Some(matrix),
         shared_buffers: false,
+        in_place: false,
     }
 }
 

@@ -84,17 +84,20 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         matrix(from, rows, classes),
         matrix(from, rows, teacher_classes),
     ];
+    let in_place = from.rarely(5);
     Problem {
         rows,
         classes,
         teacher_classes,
         student: inputs[0],
         teacher: inputs[1],
-        gradient: match from.rarely(5) {
-            true => None,
-            false => Some(matrix(from, rows, classes)),
+        gradient: match (from.rarely(5), in_place) {
+            (true, _) => None,
+            (_, true) => Some(inputs[0]),
+            _ => Some(matrix(from, rows, classes)),
         },
         shared_buffers: from.byte() % 2 == 1,
+        in_place,
     }
 }
 

@@ -288,6 +288,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 teacher,
                 gradient,
                 shared_buffers: shared,
+                in_place: false,
             }
         })
     })
