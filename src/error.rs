@@ -126,9 +126,9 @@ pub enum Error {
         /// Classes of the gradient.
         got: usize,
     },
-    /// A plan made for other buffers, shapes or choices than it is used with.
+    /// A plan made for other buffers, shapes or choices than it is used with, or for a device that offers more.
     #[error(
-        "the plan was made for another problem; make one for these buffers and this config with `Gpu::plan`"
+        "the plan was made for another problem or device; make one for these buffers and this config with `Gpu::plan`"
     )]
     PlanMismatch,
     /// A workspace made for a smaller plan.
@@ -201,6 +201,13 @@ pub enum Error {
         /// What was said.
         reason: String,
     },
+}
+
+impl Error {
+    /// The host's memory ended before the results did.
+    pub(crate) fn no_room(bytes: usize) -> Self {
+        Self::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
+    }
 }
 
 /// A result with this crate's [`Error`].

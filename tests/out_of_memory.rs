@@ -7,8 +7,11 @@
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use wgpu_distill::cpu::Cpu;
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::{Batch, Config, Error, Outputs, Progress, Scope, wgpu};
+use wgpu_distill::{
+    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, half, wgpu,
+};
 
 #[path = "adapter/mod.rs"]
 mod adapter;
@@ -38,35 +41,12 @@ fn running_out_of_memory_is_an_error() {
         );
         return;
     }
-    let program = std::env::current_exe().expect("a test is a program");
-    let child = |bound: &str, role: &str| {
-        Command::new("sh")
-            .args(["-c", "ulimit -v \"$0\" && exec \"$1\" --exact running_out_of_memory_is_an_error --nocapture"])
-            .arg(bound)
-            .arg(&program)
-            .env(CHILD, role)
-            // How many arenas there are depends on how threads meet, and each takes 64 MiB of addresses or more.
-            .env("MALLOC_ARENA_MAX", "1")
-            .output()
-            .expect("a shell")
-    };
+    let test = "running_out_of_memory_is_an_error";
     // What the process takes before the first matrix, and room for some of them.
-    let measured = child("unlimited", "measure");
-    let words = String::from_utf8_lossy(&measured.stdout);
-    let in_use: u64 = words
-        .lines()
-        .find_map(|l| l.strip_prefix("KiB in use: ")?.parse().ok())
-        .unwrap_or_else(|| panic!("{words}"));
+    let in_use = measured(test);
     let mut failed_at = Vec::new();
     for room in (250..=700).step_by(50) {
-        let child = child(&(in_use + room * 1024).to_string(), "run");
-        let words = String::from_utf8_lossy(&child.stdout);
-        let errors = String::from_utf8_lossy(&child.stderr);
-        assert!(
-            child.status.success(),
-            "{room} MiB: {}\n{words}\n{errors}",
-            child.status
-        );
+        let words = child(test, "run", Some(in_use + room * 1024));
         failed_at.extend(
             words
                 .lines()
@@ -90,6 +70,197 @@ fn running_out_of_memory_is_an_error() {
             "there always was memory for {buffer}: the test does not show what happens without"
         );
     }
+}
+
+/// What this test prints in a process of its own, whose addresses end at so many KiB. It fails if the process does.
+fn child(test: &str, role: &str, bound: Option<u64>) -> String {
+    let program = std::env::current_exe().expect("a test is a program");
+    let bound = bound.map_or("unlimited".to_owned(), |kib| kib.to_string());
+    let child = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v \"$0\" && exec \"$1\" --exact \"$2\" --nocapture",
+        ])
+        .arg(&bound)
+        .arg(&program)
+        .arg(test)
+        .env(CHILD, role)
+        // How many arenas there are depends on how threads meet, and each takes 64 MiB of addresses or more.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("RAYON_NUM_THREADS", "2")
+        .output()
+        .expect("a shell");
+    let words = String::from_utf8_lossy(&child.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&child.stderr);
+    let status = child.status;
+    assert!(
+        status.success(),
+        "{role} within {bound} KiB: {status}\n{words}\n{errors}"
+    );
+    words
+}
+
+/// Addresses that the test has in use before it begins, in KiB.
+fn measured(test: &str) -> u64 {
+    let words = child(test, "measure", None);
+    let found = words
+        .lines()
+        .find_map(|l| l.strip_prefix("KiB in use: ")?.parse().ok());
+    found.unwrap_or_else(|| panic!("{words}"))
+}
+
+/// Results of the CPU path that the host has no memory for, of every call that returns some: logits of 16 bits and one class take less than what comes out.
+#[test]
+fn no_memory_on_the_host_is_an_error() {
+    let test = "no_memory_on_the_host_is_an_error";
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => {
+            // Room for what goes in, 320 MiB at most, and for no more than a third of what comes out.
+            let words = child(test, "run", Some(measured(test) + (420 << 10)));
+            println!("{words}");
+        }
+        Ok("measure") => println!("\nKiB in use: {}", in_use_kib()),
+        Ok(_) => results_without_memory(),
+    }
+}
+
+fn results_without_memory() {
+    let cpu = Cpu::new();
+    let progress = Progress::new(1, 2);
+    let [row, batch_scope] = [Scope::Row, Scope::Batch].map(|scope| Config {
+        scope,
+        ..Config::default()
+    });
+    let is_refused = |about: &str, result: Result<(), Error>| match result {
+        Err(Error::OutOfMemory(reason)) => println!("{about}: {reason}"),
+        other => panic!("{about}: {other:?}"),
+    };
+    // Three numbers of which the CPU path takes its next answer: a later call works.
+    let works = || {
+        let few = [0.5, 1.0, -2.0];
+        let batch = Batch::new(&few, &few, &[1], 3);
+        let done = cpu.run(&row, progress, &batch, Outputs::ALL);
+        assert!(done.is_ok(), "{done:?}");
+    };
+    works();
+    {
+        // 40 million rows of one class: 80 MB of logits, 160 MB of labels; 640 MB of results, 2.5 GB of statistics.
+        let rows = 40_000_000;
+        let values = vec![half::bf16::ZERO; rows];
+        let labels = vec![0; rows];
+        let logits = Logits::new(&values[..], 1);
+        let batch = Batch {
+            student_logits: logits,
+            teacher_logits: logits,
+            labels: &labels,
+        };
+        let only_rows = Outputs {
+            rows: true,
+            gradient: None,
+        };
+        let run = |config| cpu.run(config, progress, &batch, only_rows).map(drop);
+        is_refused("rows", run(&row));
+        let summary = cpu.run(&batch_scope, progress, &batch, Outputs::SUMMARY);
+        is_refused("statistics within a run", summary.map(drop));
+        is_refused("statistics", cpu.row_stats(&row, &batch).map(drop));
+        works();
+    }
+    {
+        // 160 million elements in 16 bits, twice as much in 32.
+        let (rows, classes) = (160, 1_000_000);
+        let values = vec![half::bf16::ZERO; rows * classes];
+        let labels = vec![0; rows];
+        let logits = Logits::new(&values[..], classes);
+        let batch = Batch {
+            student_logits: logits,
+            teacher_logits: logits,
+            labels: &labels,
+        };
+        let run = cpu.run(&row, progress, &batch, Outputs::ALL);
+        is_refused("gradient", run.map(drop));
+        is_refused("softmax", cpu.softmax(&logits, rows, 1.0).map(drop));
+        let decisions = vec![Decision::default(); rows];
+        let apply = cpu.weighted_cross_entropy(&row, &batch, &decisions);
+        is_refused("weighted_cross_entropy", apply.map(drop));
+        works();
+    }
+    {
+        let stats = vec![RowStats::default(); 4_500_000];
+        let select = cpu.select(&row, progress, &stats, 3);
+        is_refused("select", select.map(drop));
+    }
+    works();
+}
+
+/// A batch larger than the device's buffers, whose pieces come back one by one: the host's memory ends between two of them.
+#[test]
+fn no_memory_for_further_pieces_is_an_error() {
+    let test = "no_memory_for_further_pieces_is_an_error";
+    let Some(gpu) = adapter::gpu() else { return };
+    let info = gpu.device().adapter_info();
+    if !info.name.contains("llvmpipe") {
+        println!("not run: {} does not live within a bound", gpu.describe());
+        return;
+    }
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => {
+            let in_use = measured(test);
+            let outcomes: Vec<String> = [400, 1200]
+                .map(|room| child(test, "run", Some(in_use + (room << 10))))
+                .into();
+            assert!(outcomes[0].contains("no memory"), "{}", outcomes[0]);
+            assert!(outcomes[1].contains("done"), "{}", outcomes[1]);
+        }
+        Ok("measure") => println!("\nKiB in use: {}", in_use_kib()),
+        Ok(_) => pieces_without_memory(&gpu),
+    }
+}
+
+fn pieces_without_memory(gpu: &Gpu) {
+    // With the adapter of the same name: buffers of 16 MiB, so that the device takes little and the host's results most.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let name = gpu.device().adapter_info().name;
+    let adapter = found.into_iter().find(|a| a.get_info().name == name);
+    let request = wgpu::DeviceDescriptor {
+        required_limits: wgpu::Limits {
+            max_buffer_size: 16 << 20,
+            ..wgpu::Limits::default()
+        },
+        ..Default::default()
+    };
+    let device = adapter
+        .expect("it was there before")
+        .request_device(&request);
+    let (device, queue) = pollster::block_on(device).expect("a device");
+    let small = Gpu::new(&device, &queue);
+    let (rows, classes) = (50_000, 1000);
+    let values = vec![half::bf16::ZERO; rows * classes];
+    let labels = vec![0; rows];
+    let logits = Logits::new(&values[..], classes);
+    let batch = Batch {
+        student_logits: logits,
+        teacher_logits: logits,
+        labels: &labels,
+    };
+    let run = |batch: &Batch<'_>| {
+        let progress = Progress::new(1, 2);
+        small.run(&Config::default(), progress, batch, Outputs::ALL)
+    };
+    match run(&batch) {
+        Ok(done) => {
+            assert_eq!(done.summary.valid_rows as usize, rows);
+            println!("done");
+        }
+        Err(Error::OutOfMemory(reason)) => println!("no memory: {reason}"),
+        Err(other) => panic!("{other:?}"),
+    }
+    let few = Batch {
+        labels: &labels[..8],
+        ..batch
+    };
+    let later = run(&few);
+    assert!(later.is_ok(), "{later:?}");
 }
 
 /// Addresses in use, in KiB.

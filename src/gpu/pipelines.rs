@@ -1,8 +1,12 @@
 //! Compiled kernels, made once for each variant.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(test)]
+use super::faults::{self, Fault};
+use super::memory::unopposed;
+use crate::Result;
 use crate::shader::{Dialect, Kernel, Variant, assemble};
 
 /// A compiled kernel.
@@ -19,14 +23,34 @@ pub(super) struct Pipelines {
 
 impl Pipelines {
     /// The pipeline of a variant, compiled on first use.
-    pub fn get(&self, device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Arc<Pipeline> {
+    ///
+    /// # Errors
+    /// What wgpu objects to, or has no memory for; the next call tries again. A browser says so later, to whoever watches the device.
+    pub fn get(
+        &self,
+        device: &wgpu::Device,
+        kernel: Kernel,
+        variant: &Variant,
+    ) -> Result<Arc<Pipeline>> {
         let key = (kernel, kernel.canonical(variant));
+        if let Some(made) = self.map().get(&key) {
+            return Ok(made.clone());
+        }
+        // Not while the map is held: a callback of the application's, which wgpu may call meanwhile, may call us.
+        // Threads that come for the same one at the same time each compile it, and the first one done is kept.
+        let made = unopposed(device, "the compilation of a kernel", || {
+            #[cfg(test)]
+            if faults::strikes(Fault::NoPipeline) {
+                faults::object(device);
+            }
+            Arc::new(compile(device, kernel, variant))
+        })?;
+        Ok(self.map().entry(key).or_insert(made).clone())
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<(Kernel, Variant), Arc<Pipeline>>> {
         // A panic elsewhere while the map was held leaves it whole: entries are only ever added.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = made.entry(key);
-        entry
-            .or_insert_with(|| Arc::new(compile(device, kernel, variant)))
-            .clone()
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod dispatch;
 mod limits;
+mod suits;
 
 use std::fmt;
 use std::ops::Range;
