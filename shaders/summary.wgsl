@@ -32,10 +32,11 @@ fn kernel(workgroup: u32, place: Place) {
         loss = params.nan_bits;
     }
     let averaged = f32(max(all.averaged_rows, 1u));
+    // A quotient may be off by its last places: n rows of 1 have a mean of 1, not more.
     summary = Summary(
         loss,
-        all.kdr / averaged,
-        all.tssr / averaged,
+        min(all.kdr / averaged, 1.0),
+        min(all.tssr / averaged, 1.0),
         all.valid_rows,
         all.ignored_rows,
         all.invalid_labels,

@@ -156,9 +156,9 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
 /// Twin of the kernel `merge_row_stats`: the statistics of a row from those of its pieces, all but the similarity, which is no
 /// function of the pieces' similarities.
 pub fn merge_row_stats(pieces: &[RowStats]) -> RowStats {
-    let lse = |of: &dyn Fn(&RowStats) -> f64| pieces.iter().map(|p| of(p).exp()).sum::<f64>().ln();
-    let student_lse = lse(&|p| p.student_lse);
-    let teacher_lse = lse(&|p| p.teacher_lse);
+    let of_pieces = |of: fn(&RowStats) -> f64| lse(&pieces.iter().map(of).collect::<Vec<_>>(), 1.0);
+    let student_lse = of_pieces(|p| p.student_lse);
+    let teacher_lse = of_pieces(|p| p.teacher_lse);
     let (mut kl, mut teacher_entropy, mut flags) = (0.0, 0.0, 0);
     for piece in pieces {
         // The piece's share of the teacher's and of the student's probability.

@@ -5,6 +5,8 @@ mod cases;
 
 #[path = "edges/browser.rs"]
 mod browser;
+#[path = "edges/masked.rs"]
+mod masked;
 #[path = "edges/record.rs"]
 mod record;
 #[path = "edges/shared.rs"]

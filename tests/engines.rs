@@ -6,11 +6,14 @@
 mod buffers;
 mod cases;
 
+#[path = "engines/parts.rs"]
+mod parts;
+
 use buffers::Bench;
 use cases::compare::{self, Outcome};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::{Engine, Outputs, reference};
+use wgpu_distill::{Engine, Outputs, reference, wgpu};
 
 /// Runs every case that an engine takes and reports all that fail.
 fn run_all(engine: &str, mut run: impl FnMut(&cases::Case) -> Option<Result<Outcome, String>>) {
@@ -59,13 +62,18 @@ fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, Stri
     }))
 }
 
+/// The CPU path by every instruction set.
+fn cpus() -> impl Iterator<Item = Engine> {
+    let cpus = Cpu::for_each_instruction_set().into_iter();
+    cpus.map(|cpu| Engine::Cpu {
+        cpu,
+        reason: String::new(),
+    })
+}
+
 #[test]
 fn cpu_with_every_instruction_set() {
-    for cpu in Cpu::for_each_instruction_set() {
-        let engine = Engine::Cpu {
-            cpu,
-            reason: String::new(),
-        };
+    for engine in cpus() {
         run_all(&engine.describe(), |case| on_slices(&engine, case));
     }
 }
@@ -98,7 +106,22 @@ fn gpu_on_buffers_without_subgroups() {
 #[test]
 fn gpu_with_default_limits() {
     let Some(gpu) = buffers::gpu() else { return };
-    let (device, queue) = buffers::default_device(&gpu);
+    let (device, queue) = buffers::default_device(&gpu, wgpu::Features::empty());
     let bench = Bench::with_hardware_plans(Gpu::new(&device, &queue));
+    run_all(&bench.describe(), |case| Some(bench.run(case)));
+}
+
+/// The same with subgroup operations: rows of short classes within a subgroup, longer ones on as many as a workgroup has.
+/// A software adapter's own plans make a workgroup one subgroup, which hardware hardly ever sees.
+#[test]
+fn gpu_with_default_limits_and_subgroups() {
+    let what = "cases with default limits and subgroups";
+    let Some(gpu) = buffers::gpu_with_subgroups(what) else {
+        return;
+    };
+    let (device, queue) = buffers::default_device(&gpu, wgpu::Features::SUBGROUP);
+    let gpu = Gpu::new(&device, &queue);
+    assert!(gpu.limits().subgroup.is_some(), "{}", gpu.describe());
+    let bench = Bench::with_hardware_plans(gpu);
     run_all(&bench.describe(), |case| Some(bench.run(case)));
 }

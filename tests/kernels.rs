@@ -5,6 +5,9 @@
 mod buffers;
 mod cases;
 
+#[path = "kernels/plain_host.rs"]
+mod plain_host;
+
 use cases::inputs::{self, Kind, Stored};
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
@@ -15,7 +18,7 @@ use wgpu_distill::{
 fn engines() -> Vec<Engine> {
     let mut list = vec![Engine::cpu()];
     if let Some(gpu) = buffers::gpu() {
-        let (device, queue) = buffers::default_device(&gpu);
+        let (device, queue) = buffers::default_device(&gpu, wgpu::Features::empty());
         list.push(Engine::Gpu(gpu.without_subgroups()));
         list.push(Engine::Gpu(Gpu::new(&device, &queue)));
         list.push(Engine::Gpu(gpu));
@@ -94,6 +97,28 @@ fn softmax_of_a_long_row() {
             for g in got {
                 assert_close(&engine.describe(), f64::from(g), want, 5e-6 * want);
             }
+        }
+    }
+}
+
+/// As many lanes a row as a workgroup may have by default, which the host's own layouts give a software adapter never: several
+/// subgroups then share a row, and each lane merges what several of them have left.
+#[test]
+fn softmax_with_several_subgroups_a_row() {
+    let what = "softmax with several subgroups a row";
+    let Some(gpu) = buffers::gpu_with_subgroups(what) else {
+        return;
+    };
+    for (lanes, kind) in [(128, Kind::Normal), (256, Kind::MaskedBoth)] {
+        let (rows, classes) = (5, 1503);
+        let (values, _) = inputs::logits(kind, rows, classes, classes, 6);
+        let logits = Logits::new(&values[..], classes);
+        let want = reference::softmax(&logits, rows, 1.5).expect("valid");
+        let got = plain_host::softmax(&gpu, lanes, &values, classes, 1.5);
+        assert_eq!(got.len(), want.len());
+        for (g, w) in got.iter().zip(&want) {
+            let tolerance = 3e-7 * w.abs() * (10.0 + w.max(1e-300).ln().abs()) + 1e-37;
+            assert_close(&format!("{lanes} lanes"), f64::from(*g), *w, tolerance);
         }
     }
 }

@@ -95,7 +95,6 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
         sums.add_any::<V>((s, t), n, careful, row.config, exps);
-        sums.offset_count += n as f64;
     }
     stats.flags = sums.flags;
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
@@ -117,9 +116,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     stats.teacher_square = sums.teacher_square as f32;
     stats.student_offset = sums.offset as f32;
     stats.masked_mass = sums.masked_mass as f32;
-    if row.config.label_smoothing > 0.0 {
-        stats.student_count = sums.offset_count as f32;
-    }
+    stats.student_count = sums.offset_count as f32;
     if stats.flags & flags::NON_FINITE != 0 {
         stats.kdr = f32::NAN;
         return stats;

@@ -231,22 +231,34 @@ impl Sums {
         self.masked_mass += sum(masked);
     }
 
-    /// Adds a block's distances from the maximum, for label smoothing.
+    /// Adds a block's distances from the maximum, for label smoothing, and how many they are: a masked class has none.
     #[inline(always)]
     fn add_offsets(&mut self, s: &[f32], n: usize, config: &Config) {
         let ms = self.student_max;
-        let visible = |s: f32| if s > f32::NEG_INFINITY { s - ms } else { 0.0 };
+        let visible = |s: f32| {
+            if s > f32::NEG_INFINITY {
+                (s - ms, 1.0)
+            } else {
+                (0.0, 0.0)
+            }
+        };
         let (whole, rest) = s[..n].as_chunks::<LANES>();
-        let mut offset = [0.0; LANES];
+        let [mut offset, mut count] = [[0.0f32; LANES]; 2];
+        let mut add = |i: usize, s: f32| {
+            let (distance, one) = visible(s);
+            offset[i] += distance;
+            count[i] += one;
+        };
         for s in whole {
             for i in 0..LANES {
-                offset[i] += visible(s[i]);
+                add(i, s[i]);
             }
         }
-        for (o, s) in offset.iter_mut().zip(rest) {
-            *o += visible(*s);
+        for (i, s) in rest.iter().enumerate() {
+            add(i, *s);
         }
         self.offset += sum(offset) / f64::from(config.student_temperature);
+        self.offset_count += sum(count);
     }
 
     /// Adds a block of `n` values and their padding, as the configuration wants it.

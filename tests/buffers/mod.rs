@@ -5,18 +5,36 @@
 
 #[path = "../adapter/mod.rs"]
 mod adapter;
+mod poison;
 
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, PlanKind, Problem};
-use wgpu_distill::{RowResult, Storage, Summary, Values, wgpu};
+use wgpu_distill::{RowResult, Storage, Summary, wgpu};
 
 use crate::cases::Case;
 use crate::cases::compare::{Outcome, before};
-use crate::cases::inputs::{Stored, spread};
+use crate::cases::inputs::{POISON, Stored, spread};
+use poison::{gather, poisoned, untouched, written};
 
-/// A device with default limits and no features on the same adapter.
-pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
+/// The GPU under test with subgroup operations. An adapter without them fails, unless they are left out by name: a driver that
+/// stops offering them must not take the tests of the code for them along in silence.
+pub fn gpu_with_subgroups(what: &str) -> Option<Gpu> {
+    let gpu = gpu()?;
+    if gpu.limits().subgroup.is_some() {
+        return Some(gpu);
+    }
+    assert!(
+        std::env::var_os("WGPU_DISTILL_SKIP_SUBGROUPS").is_some(),
+        "{} offers no subgroup operations; set WGPU_DISTILL_SKIP_SUBGROUPS to go without",
+        gpu.describe()
+    );
+    println!("NOT RUN: {what} (WGPU_DISTILL_SKIP_SUBGROUPS)");
+    None
+}
+
+/// A device with default limits and these features on the same adapter.
+pub fn default_device(gpu: &Gpu, features: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
     let name = gpu.device().adapter_info().name;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
@@ -24,12 +42,28 @@ pub fn default_device(gpu: &Gpu) -> (wgpu::Device, wgpu::Queue) {
         .into_iter()
         .find(|a| a.get_info().name == name)
         .expect("it was there before");
-    let device = adapter.request_device(&wgpu::DeviceDescriptor::default());
+    let device = adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: features,
+        ..Default::default()
+    });
     pollster::block_on(device).expect("default limits are had everywhere")
 }
 
-/// Bytes of the canary word.
-const CANARY: u8 = 0xa5;
+/// Which outputs are asked for. The others' buffers are there all the same, and may not be touched.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub summary: bool,
+    pub rows: bool,
+    pub gradient: bool,
+}
+
+impl Wanted {
+    pub const ALL: Self = Self {
+        summary: true,
+        rows: true,
+        gradient: true,
+    };
+}
 
 /// Whose plans are followed.
 enum Plans {
@@ -51,9 +85,13 @@ impl Bench {
         }
     }
 
-    /// Plans as for hardware with default limits, and chunks of a few rows.
+    /// Plans as for hardware with default limits and the device's subgroups, and chunks of a few rows.
     pub fn with_hardware_plans(gpu: Gpu) -> Self {
-        let plans = Plans::Of(Limits::DEFAULT);
+        let limits = Limits {
+            subgroup: gpu.limits().subgroup,
+            ..Limits::DEFAULT
+        };
+        let plans = Plans::Of(limits);
         Self { gpu, plans }
     }
 
@@ -66,7 +104,8 @@ impl Bench {
     pub fn describe(&self) -> String {
         let plans = match self.plans {
             Plans::Own => "",
-            Plans::Of(_) => ", plans for hardware",
+            Plans::Of(Limits { subgroup: None, .. }) => ", plans for hardware",
+            Plans::Of(_) => ", plans for hardware with subgroups",
             Plans::With(..) => ", plans of the test",
         };
         format!("buffers, {}{plans}", self.gpu.describe())
@@ -83,7 +122,7 @@ impl Bench {
             })
     }
 
-    /// A matrix of a case in a buffer, with NaN wherever no element is.
+    /// A matrix of a case in a buffer, with poison wherever no element is.
     fn matrix(
         &self,
         values: &[f32],
@@ -97,6 +136,11 @@ impl Bench {
     }
 
     pub fn run(&self, case: &Case) -> Result<Outcome, String> {
+        self.run_for(case, Wanted::ALL).map(|(outcome, _)| outcome)
+    }
+
+    /// What is not wanted is empty in the outcome. The plan that was followed comes along.
+    pub fn run_for(&self, case: &Case, wanted: Wanted) -> Result<(Outcome, Plan), String> {
         let [student, teacher] = case.logits();
         let strides = case.strides();
         let [s_storage, t_storage, g_storage] = case.storage;
@@ -131,9 +175,10 @@ impl Bench {
         } else {
             &own_gradient
         };
-        let results_before = vec![CANARY; 16 * (case.rows + 4)];
+        let results_before = poisoned(16 * (case.rows + 4));
         let results_buffer = self.buffer(&results_before);
-        let summary_buffer = self.buffer(&[CANARY; 256 + 64]);
+        let summary_before = poisoned(256 + 64);
+        let summary_buffer = self.buffer(&summary_before);
 
         let logits = |buffer, offset: usize, storage: Storage, classes, row_stride| GpuLogits {
             buffer,
@@ -165,15 +210,15 @@ impl Bench {
         };
         let gradient = logits(gradient_buffer, g_offset, g_storage, case.classes, g_stride);
         let outputs = GpuOutputs {
-            summary: Some(GpuSlice {
+            summary: wanted.summary.then_some(GpuSlice {
                 buffer: &summary_buffer,
                 offset: 256,
             }),
-            row_results: Some(GpuSlice {
+            row_results: wanted.rows.then_some(GpuSlice {
                 buffer: &results_buffer,
                 offset: 32,
             }),
-            gradient: Some(gradient),
+            gradient: wanted.gradient.then_some(gradient),
         };
         let mut encoder = self
             .gpu
@@ -182,7 +227,7 @@ impl Bench {
         let (config, progress) = (&case.config, case.progress);
         let plan = match &self.plans {
             Plans::Own => self.gpu.plan(config, &batch, &outputs),
-            Plans::Of(limits) => Ok(invented_plan(case, &batch, &gradient, *limits)),
+            Plans::Of(limits) => Ok(invented_plan(case, &batch, &outputs, *limits)),
             Plans::With(layout, kind) => {
                 let plan = self.gpu.plan_with_layout(config, &batch, &outputs, layout);
                 assert!(
@@ -229,34 +274,41 @@ impl Bench {
         let [summary, results, gradient] =
             staged.map(|s| s.slice(..).get_mapped_range().expect("mapped").to_vec());
 
-        untouched("summary", &summary, &[CANARY; 320], 256..256 + 32)?;
-        untouched(
-            "row_results",
-            &results,
-            &results_before,
-            32..32 + 16 * case.rows,
-        )?;
-        Ok(Outcome {
-            summary: bytemuck::pod_read_unaligned::<Summary>(&summary[256..288]),
-            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&results[32..32 + 16 * case.rows]),
-            gradient: gather(
-                case,
-                &gradient,
-                &self.gradient_surroundings(case, &student, &initial),
-                g_stride,
-                g_offset,
-            )?,
-        })
+        let lengths = [
+            32 * usize::from(wanted.summary),
+            16 * case.rows * usize::from(wanted.rows),
+        ];
+        let [summary_range, rows_range] = [256..256 + lengths[0], 32..32 + lengths[1]];
+        untouched("summary", &summary, &summary_before, &summary_range)?;
+        untouched("row_results", &results, &results_before, &rows_range)?;
+        let (summary, rows) = (&summary[summary_range], &results[rows_range]);
+        written("summary", summary)?;
+        written("row_results", rows)?;
+        let surroundings = self.gradient_surroundings(case, &student, &initial);
+        let mut outcome = Outcome {
+            summary: Summary::default(),
+            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(rows),
+            gradient: Vec::new(),
+        };
+        if wanted.summary {
+            outcome.summary = bytemuck::pod_read_unaligned(summary);
+        }
+        if wanted.gradient {
+            outcome.gradient = gather(case, &gradient, &surroundings, g_stride, g_offset)?;
+        } else if !gradient.starts_with(&surroundings) {
+            return Err("a gradient was written that nobody asked for".to_owned());
+        }
+        Ok((outcome, plan))
     }
 
-    /// What is in the gradient's memory before: canaries, and where it is accumulated onto, known values; else NaN.
+    /// What is in the gradient's memory before: poison, and where it is accumulated onto, known values.
     fn initial_gradient(&self, case: &Case, stride: usize, offset: usize) -> Vec<u8> {
         use wgpu_distill::GradWrite::Accumulate;
         let value = |i| {
             if case.config.grad_write == Accumulate {
                 before(i)
             } else {
-                f32::NAN
+                POISON
             }
         };
         let values: Vec<f32> = (0..case.rows * case.classes).map(value).collect();
@@ -285,7 +337,7 @@ impl Bench {
 fn invented_plan(
     case: &Case,
     batch: &GpuBatch<'_>,
-    gradient: &GpuLogits<'_>,
+    outputs: &GpuOutputs<'_>,
     limits: Limits,
 ) -> Plan {
     let matrix = |l: &GpuLogits<'_>| Matrix {
@@ -294,9 +346,14 @@ fn invented_plan(
         offset: l.offset,
         buffer_bytes: l.buffer.size(),
     };
-    let widest = [batch.student_logits, batch.teacher_logits, *gradient];
-    let widest = widest
-        .iter()
+    let matrices = [
+        Some(batch.student_logits),
+        Some(batch.teacher_logits),
+        outputs.gradient,
+    ];
+    let widest = matrices
+        .into_iter()
+        .flatten()
         .map(|l| l.row_stride * l.storage.bytes())
         .max()
         .expect("there are three");
@@ -306,9 +363,9 @@ fn invented_plan(
         teacher_classes: case.teacher_classes.min(case.classes),
         student: matrix(&batch.student_logits),
         teacher: matrix(&batch.teacher_logits),
-        gradient: Some(matrix(gradient)),
+        gradient: outputs.gradient.as_ref().map(matrix),
         shared_buffers: false,
-        in_place: case.in_place,
+        in_place: case.in_place && outputs.gradient.is_some(),
     };
     // Room for a few rows, so that every case has several chunks, but for thousands where there are many.
     let rows = (case.rows / 4).max(3);
@@ -317,60 +374,4 @@ fn invented_plan(
         ..limits
     };
     Plan::new(&case.config, &problem, &limits).expect("the limits leave room for a row")
-}
-
-/// All bytes outside `written` are as they were.
-fn untouched(
-    name: &str,
-    got: &[u8],
-    before: &[u8],
-    written: std::ops::Range<usize>,
-) -> Result<(), String> {
-    let same = got[..written.start] == before[..written.start]
-        && got[written.end..] == before[written.end..];
-    if same {
-        Ok(())
-    } else {
-        Err(format!("{name}: bytes outside the range were written"))
-    }
-}
-
-/// The rows of the gradient as f32, once everything around them is found as it was.
-fn gather(
-    case: &Case,
-    bytes: &[u8],
-    before: &[u8],
-    stride: usize,
-    offset: usize,
-) -> Result<Vec<f32>, String> {
-    let storage = case.storage[2];
-    let size = storage.bytes();
-    let mut out = Vec::with_capacity(case.rows * case.classes);
-    let mut end = 0;
-    for row in 0..case.rows {
-        let start = (offset + row * stride) * size;
-        if bytes[end..start] != before[end..start] {
-            return Err(format!(
-                "bytes before row {row} of the gradient were written"
-            ));
-        }
-        end = start + case.classes * size;
-        let values = &bytes[start..end];
-        match storage {
-            Storage::F32 => out.extend(bytemuck::pod_collect_to_vec::<u8, f32>(values)),
-            Storage::F16 => {
-                let values = bytemuck::pod_collect_to_vec(values);
-                out.extend((0..case.classes).map(|i| Values::F16(&values).get(i)));
-            }
-            Storage::Bf16 => {
-                let values = bytemuck::pod_collect_to_vec(values);
-                out.extend((0..case.classes).map(|i| Values::Bf16(&values).get(i)));
-            }
-        }
-    }
-    let tail = before.len().min(bytes.len());
-    if bytes[end..tail] != before[end..tail] {
-        return Err("bytes after the last row of the gradient were written".to_owned());
-    }
-    Ok(out)
 }

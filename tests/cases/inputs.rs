@@ -34,6 +34,10 @@ pub enum Kind {
     Broken,
     /// Subnormal numbers and zeros of both signs.
     Subnormal,
+    /// A common offset of +-2^100 and steps of 2^93 about it, exact in f32 and bf16: for temperatures like 2^94.
+    Far(f32),
+    /// Small multiples of 2^-24, the subnormal numbers of f16: for temperatures like 2^-22.
+    SubnormalHalf,
 }
 
 /// A sequence of evenly distributed 32-bit numbers (splitmix).
@@ -133,6 +137,16 @@ pub fn logits(
                 5 => s[0] = -f32::NAN,
                 _ => {}
             },
+            Kind::Far(sign) => {
+                for x in s.iter_mut().chain(t.iter_mut()) {
+                    *x = sign * 2f32.powi(100) + steps(*x) * 2f32.powi(93);
+                }
+            }
+            Kind::SubnormalHalf => {
+                for x in s.iter_mut().chain(t.iter_mut()) {
+                    *x = steps(*x) * 2f32.powi(-24);
+                }
+            }
             Kind::Subnormal => {
                 for (i, x) in s.iter_mut().chain(t.iter_mut()).enumerate() {
                     *x = [1e-40, -0.0, 0.0, -1e-39][i % 4];
@@ -149,6 +163,11 @@ fn normal(random: &mut Random, n: usize) -> Vec<f32> {
         if i % 64 == 63 { 20.0 * x } else { x }
     };
     (0..n).map(|i| value(i, random)).collect()
+}
+
+/// A whole number, few of them beyond 8.
+fn steps(x: f32) -> f32 {
+    (2.0 * x).round().clamp(-16.0, 16.0)
 }
 
 fn mask(row: &mut [f32], masked: impl Fn(usize) -> bool) {
@@ -186,10 +205,14 @@ impl Stored {
     }
 }
 
-/// Spreads rows out to a stride, from an offset on. Everything else is NaN: nothing may come of reading it.
+/// A NaN with a payload in its upper and its lower half, so that its f16 and bf16 have one too: no kernel writes these bits, and who
+/// finds them knows that nothing was written.
+pub const POISON: f32 = f32::from_bits(0x7fe5_a5a5);
+
+/// Spreads rows out to a stride, from an offset on. Everything else is poison: nothing may come of reading it.
 pub fn spread(values: &[f32], classes: usize, stride: usize, offset: usize) -> Vec<f32> {
     let rows = values.len() / classes.max(1);
-    let mut out = vec![f32::NAN; offset + rows * stride];
+    let mut out = vec![POISON; offset + rows * stride];
     for row in 0..rows {
         let at = offset + row * stride;
         out[at..at + classes].copy_from_slice(&values[row * classes..(row + 1) * classes]);

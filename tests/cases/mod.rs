@@ -88,6 +88,8 @@ impl Case {
                 Ignores::EveryThird if row % 3 == 1 => self.config.ignore_index,
                 _ if self.bad_labels && row == 2 => self.classes as i32,
                 _ if self.bad_labels && row == 3 => -1,
+                _ if self.bad_labels && row == 5 => i32::MIN,
+                _ if self.bad_labels && row == 6 => i32::MAX,
                 _ => class,
             }
         };

@@ -21,7 +21,10 @@ pub fn all() -> Vec<Case> {
     choices(&mut list);
     shapes(&mut list);
     hard_inputs(&mut list);
+    far_units(&mut list);
     memory(&mut list);
+    shared_memory(&mut list);
+    hard_shared_memory(&mut list);
     options(&mut list);
     list
 }
@@ -202,7 +205,36 @@ fn hard_inputs(list: &mut Vec<Case>) {
     }
 }
 
-/// Storage types, strides, offsets, in place, accumulated.
+/// Logits far from 1 with a temperature like them: ordinary distributions, which a rounding on the way would flatten.
+fn far_units(list: &mut Vec<Case>) {
+    let f32_and_bf16 = &[Storage::F32, Storage::Bf16][..];
+    let (far, small) = (2f32.powi(94), 2f32.powi(-22));
+    for (kind, unit, types) in [
+        (Kind::Far(1.0), far, f32_and_bf16),
+        (Kind::Far(-1.0), far, f32_and_bf16),
+        (Kind::SubnormalHalf, small, &[Storage::F16]),
+    ] {
+        for &storage in types {
+            for similarity in Similarity::ALL {
+                for classes in [6, 151] {
+                    let name = format!("{kind:?}/{similarity}/{classes}/{}", storage.name());
+                    let why = "an offset costs no digit, and what f16 can hold is not 0";
+                    let mut case = Case::new(name, why, 7, classes);
+                    case.kind = kind;
+                    case.storage = [storage, storage, Storage::F32];
+                    case.config.similarity = similarity;
+                    case.config.selection = Selection::Mean;
+                    case.config.student_temperature = unit;
+                    case.config.teacher_temperature = 2.0 * unit;
+                    case.config.grad_loss = unit;
+                    list.push(case);
+                }
+            }
+        }
+    }
+}
+
+/// Storage types, strides, offsets.
 fn memory(list: &mut Vec<Case>) {
     for student in Storage::ALL {
         for teacher in Storage::ALL {
@@ -234,6 +266,10 @@ fn memory(list: &mut Vec<Case>) {
             }
         }
     }
+}
+
+/// In place and accumulated: what is read lies where something is written.
+fn shared_memory(list: &mut Vec<Case>) {
     for storage in Storage::ALL {
         for classes in [64, 35, 1000] {
             for scope in [Scope::Row, Scope::Batch] {
@@ -248,6 +284,48 @@ fn memory(list: &mut Vec<Case>) {
 
                 case.name = format!("accumulate/{}/{classes}/{scope:?}", storage.name());
                 case.why = "added to what is there";
+                case.in_place = false;
+                case.config.grad_write = GradWrite::Accumulate;
+                list.push(case);
+            }
+        }
+    }
+}
+
+/// Ways to lie in memory: name, classes, gaps, offsets. Those of student and gradient are the same, for in place.
+const LAYOUTS: [(&str, usize, [usize; 3], [usize; 3]); 4] = [
+    ("odd", 35, [0; 3], [0; 3]),
+    ("strided", 33, [3, 5, 3], [1, 3, 1]),
+    ("padded", 62, [2, 6, 2], [4, 8, 4]),
+    ("long", 1003, [2, 0, 2], [1, 0, 1]),
+];
+
+/// In place and accumulated with everything that makes it harder: rows that share words, poison between them, a second sweep, rows
+/// that are ignored or not finite.
+fn hard_shared_memory(list: &mut Vec<Case>) {
+    for storage in Storage::ALL {
+        for (layout, classes, gaps, offsets) in LAYOUTS {
+            for (kind, similarity, scope) in [
+                (Kind::Normal, Similarity::JensenShannon, Scope::Row),
+                (Kind::Broken, Similarity::Overlap, Scope::Row),
+                (Kind::Broken, Similarity::Cosine, Scope::Batch),
+            ] {
+                let about = format!("{}/{layout}/{kind:?}/{similarity}", storage.name());
+                let why = "the gradient over the student's logits, gaps and bad rows beside it";
+                let mut case = Case::new(format!("in-place/{about}"), why, 9, classes);
+                case.storage = [storage, Storage::F32, storage];
+                case.gaps = gaps;
+                case.offsets = offsets;
+                case.kind = kind;
+                case.in_place = true;
+                case.ignores = Ignores::EveryThird;
+                case.config.similarity = similarity;
+                case.config.scope = scope;
+                case.config.reduction = Reduction::Sum;
+                list.push(case.clone());
+
+                case.name = format!("accumulate/{about}");
+                case.why = "added to what is there, gaps and bad rows beside it";
                 case.in_place = false;
                 case.config.grad_write = GradWrite::Accumulate;
                 list.push(case);
@@ -350,6 +428,16 @@ fn options(list: &mut Vec<Case>) {
             case.config.reduction = reduction;
             list.push(case);
         }
+    }
+    for storage in Storage::ALL {
+        let name = format!("bad labels {}", storage.name());
+        let why = "rows that share words, each with an answer of its own";
+        let mut case = Case::new(name, why, 9, 35);
+        case.storage = [storage; 3];
+        case.gaps = [1, 0, 2];
+        case.bad_labels = true;
+        case.ignores = Ignores::EveryThird;
+        list.push(case);
     }
     for (step, total) in [(0, 1), (1, 1), (1, 3), (u64::MAX - 1, u64::MAX)] {
         for selection in [Selection::Tstr, Selection::Product] {

@@ -19,7 +19,7 @@ fn worlds() -> Option<&'static [World]> {
     static WORLDS: OnceLock<Option<Vec<World>>> = OnceLock::new();
     let make = || {
         let own = buffers::gpu()?;
-        let (device, queue) = buffers::default_device(&own);
+        let (device, queue) = buffers::default_device(&own, wgpu::Features::empty());
         let default = Gpu::new(&device, &queue);
         let browser = default.with_browser_rules();
         Some([own, default, browser].map(World::new).into())

@@ -105,27 +105,10 @@ pub fn outcomes(drawn: &Drawn, got: &Outcome, want: &Outcome) -> Result<(), Stri
     gradients(drawn, &got.gradient, &want.gradient, drawn.weight())
 }
 
-/// Every bit of rows, gradient and summary.
-fn bits(outcome: &Outcome) -> Vec<u32> {
-    let s = &outcome.summary;
-    let mut bits = vec![s.loss.to_bits(), s.kdr.to_bits(), s.tssr.to_bits()];
-    bits.extend([
-        s.valid_rows,
-        s.ignored_rows,
-        s.invalid_labels,
-        s.non_finite_rows,
-    ]);
-    for r in &outcome.rows {
-        bits.extend([r.loss.to_bits(), r.kdr.to_bits(), r.tssr.to_bits(), r.flags]);
-    }
-    bits.extend(outcome.gradient.iter().map(|x| x.to_bits()));
-    bits
-}
-
 /// The same in every bit; where not, says by how much.
 pub fn same_bits(drawn: &Drawn, got: &Outcome, want: &Outcome) -> Result<(), String> {
     outcomes(drawn, got, want)?;
-    let (got, want) = (bits(got), bits(want));
+    let (got, want) = (got.bits(), want.bits());
     match got.iter().zip(&want).position(|(g, w)| g != w) {
         Some(at) => Err(format!("number {at}: {:#x}, want {:#x}", got[at], want[at])),
         None => Ok(()),

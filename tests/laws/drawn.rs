@@ -4,6 +4,7 @@ use std::fmt;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
@@ -15,7 +16,7 @@ use crate::buffers;
 use crate::cases::compare::Outcome;
 use crate::cases::inputs::{Random, Stored, spread};
 
-/// Logits are multiples of it, below `LARGEST`: exact in every storage type, with room for an offset.
+/// Logits are multiples of it, up to `LARGEST`, both in units of the batch: exact in every storage type, with room for an offset.
 pub const STEP: f32 = 1.0 / 8.0;
 pub const LARGEST: f32 = 8.0;
 
@@ -40,6 +41,8 @@ pub struct Drawn {
     pub config: Config,
     pub progress: Progress,
     pub masked: Masked,
+    /// A power of two that all logits are multiplied by.
+    pub unit: f32,
     /// For what the law draws itself.
     pub seed: u64,
     pub student: Vec<f32>, // [rows, classes]
@@ -58,13 +61,14 @@ impl fmt::Debug for Drawn {
             config,
             progress,
             masked,
+            unit,
             seed,
             labels,
             ..
         } = self;
         write!(
             f,
-            "{rows} x {classes}, gaps {gaps:?}, {storage:?}, masked {masked:?}, {progress:?}, {config:?}, seed {seed}, labels {labels:?}"
+            "{rows} x {classes}, gaps {gaps:?}, {storage:?}, masked {masked:?}, times {unit}, {progress:?}, {config:?}, seed {seed}, labels {labels:?}"
         )
     }
 }
@@ -75,7 +79,7 @@ impl Drawn {
         let n = self.rows * self.classes;
         let mut value = || {
             let x = (3.0 * random.normal()).clamp(-LARGEST, LARGEST);
-            (x / STEP).round() * STEP
+            (x / STEP).round() * STEP * self.unit
         };
         self.student = (0..n).map(|_| value()).collect();
         self.teacher = (0..n).map(|_| value()).collect();
@@ -162,8 +166,8 @@ impl Drawn {
     }
 }
 
-fn config() -> impl Strategy<Value = Config> {
-    let temperature = || select(vec![1.0f32, 2.0, 0.5, 3.7]);
+pub fn config() -> impl Strategy<Value = Config> {
+    let temperature = || select(vec![1.0f32, 1.0, 2.0, 0.5, 3.7, 0.125, 20.0]);
     let choices = (
         select(Similarity::ALL.to_vec()),
         select(Selection::ALL.to_vec()),
@@ -223,9 +227,59 @@ fn shape() -> impl Strategy<Value = (usize, usize)> {
     ]
 }
 
-/// Any batch; with `ignores` some of its labels are `ignore_index`.
-pub fn drawn(ignores: bool) -> impl Strategy<Value = Drawn> {
+/// What kernels are compiled for.
+#[derive(Clone, Copy)]
+pub enum Kernels {
+    /// Any.
+    Any,
+    /// Twenty, the same in every law: a GPU takes far longer to compile one than to run it.
+    Few,
+}
+
+/// What a kernel depends on: shape, gaps, storage, and of the configuration similarity, scope and smoothing.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub shape: (usize, usize),
+    pub gaps: [usize; 2],
+    pub storage: [Storage; 3],
+    pub config: Config,
+}
+
+pub fn made(kernels: Kernels) -> BoxedStrategy<Made> {
     let storage = || select(Storage::ALL.to_vec());
+    let any = (
+        shape(),
+        [0usize..5, 0usize..5],
+        [storage(), storage(), storage()],
+        config(),
+    );
+    let any = any.prop_map(|(shape, gaps, storage, config)| Made {
+        shape,
+        gaps,
+        storage,
+        config,
+    });
+    if matches!(kernels, Kernels::Any) {
+        return any.boxed();
+    }
+    some_of(&any).boxed()
+}
+
+/// One of twenty values, the same twenty whoever asks.
+pub fn some_of<S: Strategy>(any: &S) -> impl Strategy<Value = S::Value> + use<S>
+where
+    S::Value: Clone + fmt::Debug + 'static,
+{
+    let mut runner = TestRunner::new(ProptestConfig {
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    });
+    let mut one = || any.new_tree(&mut runner).expect("nothing is filtered");
+    select((0..20).map(|_| one().current()).collect::<Vec<_>>())
+}
+
+/// Any batch; with `ignores` some of its labels are `ignore_index`.
+pub fn drawn(kernels: Kernels, ignores: bool) -> impl Strategy<Value = Drawn> {
     let masked = prop_oneof![
         5 => Just(Masked::None),
         1 => Just(Masked::Both),
@@ -233,50 +287,76 @@ pub fn drawn(ignores: bool) -> impl Strategy<Value = Drawn> {
         1 => Just(Masked::Student),
     ];
     (
-        shape(),
-        [0usize..5, 0usize..5],
-        [storage(), storage(), storage()],
+        made(kernels),
         config(),
-        (0u64..9, Just(8u64)),
+        0u64..9,
         masked,
+        select(vec![1.0f32, 1.0, 1.0, 4.0, 16.0]),
         any::<u64>(),
     )
-        .prop_map(
-            move |((rows, classes), gaps, storage, config, (step, total), masked, seed)| {
-                let drawn = Drawn {
-                    rows,
-                    classes,
-                    gaps,
-                    storage,
-                    config,
-                    progress: Progress::new(step, total),
-                    masked,
-                    seed,
-                    student: Vec::new(),
-                    teacher: Vec::new(),
-                    labels: Vec::new(),
-                };
-                drawn.fill(ignores)
-            },
-        )
+        .prop_map(move |(made, config, step, masked, unit, seed)| {
+            let drawn = Drawn {
+                rows: made.shape.0,
+                classes: made.shape.1,
+                gaps: made.gaps,
+                storage: made.storage,
+                config: Config {
+                    similarity: made.config.similarity,
+                    scope: made.config.scope,
+                    label_smoothing: made.config.label_smoothing,
+                    ..config
+                },
+                progress: Progress::new(step, 8),
+                masked,
+                unit,
+                seed,
+                student: Vec::new(),
+                teacher: Vec::new(),
+                labels: Vec::new(),
+            };
+            drawn.fill(ignores)
+        })
 }
 
-/// The CPU path by every instruction set, and the GPU under test if there is one.
+/// The CPU path by every instruction set, and the GPU under test if there is one, with subgroups and without.
 pub fn engines() -> Vec<Engine> {
     let cpus = Cpu::for_each_instruction_set().into_iter();
     let cpus = cpus.map(|cpu| Engine::Cpu {
         cpu,
         reason: String::new(),
     });
-    cpus.chain(buffers::gpu().map(Engine::Gpu)).collect()
+    let plain = buffers::gpu().map(|gpu| gpu.without_subgroups());
+    let gpus = buffers::gpu_with_subgroups("laws with subgroups").into_iter();
+    cpus.chain(gpus.chain(plain).map(Engine::Gpu)).collect()
 }
 
 pub fn is_long() -> bool {
     std::env::var_os("WGPU_DISTILL_LONG").is_some()
 }
 
+/// The law that a closure says, by the test it stands in, and a seed from that name: each law draws cases of its own.
+fn name_and_seed<L>(_: &L) -> (&'static str, u64) {
+    let path = std::any::type_name::<L>();
+    let name = path.split("::{").next().unwrap_or(path);
+    let name = name.split_once("::").map_or(name, |(_, name)| name);
+    let mix = |seed: u64, byte: u8| seed.rotate_left(9).wrapping_mul(31) ^ u64::from(byte);
+    (name, name.bytes().fold(1, mix))
+}
+
 /// Runs a law on as many cases as there is time for. What failed once is in `tests/laws/regressions.txt` and comes first.
-pub fn for_all<S: Strategy>(
+pub fn for_all<S: Strategy, L: Fn(S::Value) -> Result<(), String>>(
+    about: &str,
+    cases: [u32; 2],
+    strategy: &S,
+    law: L,
+) where
+    S::Value: fmt::Debug,
+{
+    run(name_and_seed(&law), about, cases, strategy, law);
+}
+
+fn run<S: Strategy>(
+    (name, seed): (&str, u64),
     about: &str,
     [few, many]: [u32; 2],
     strategy: &S,
@@ -294,31 +374,30 @@ pub fn for_all<S: Strategy>(
         rng_seed: if long {
             RngSeed::Random
         } else {
-            RngSeed::Fixed(1)
+            RngSeed::Fixed(seed)
         },
         max_shrink_iters: 2000,
         ..ProptestConfig::default()
     });
     let done = runner.run(strategy, |value| law(value).map_err(TestCaseError::fail));
     if let Err(why) = done {
-        panic!("{about}: {why}");
+        panic!("{name}, {about}: {why}");
     }
-
-    // Tests run in threads of their names.
-    let thread = std::thread::current();
-    let law = thread.name().unwrap_or("a law");
-    println!("laws: {law}, {cases} cases passed: {about}");
+    println!("laws: {name}, {cases} cases passed: {about}");
 }
 
-/// A law of batches, on every engine.
-pub fn on_every_engine(ignores: bool, law: impl Fn(&Engine, Drawn) -> Result<(), String>) {
+/// A law of batches that are drawn in some way, on every engine.
+pub fn on_every_engine<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Result<(), String>>(
+    draw: impl Fn(Kernels) -> S,
+    law: L,
+) {
     for engine in engines() {
-        // A GPU compiles kernels for nearly every case.
-        let cases = match engine {
-            Engine::Gpu(_) => [16, 300],
-            _ => [600, 20_000],
+        let (kernels, cases) = match engine {
+            Engine::Gpu(_) if is_long() => (Kernels::Any, [0, 300]),
+            Engine::Gpu(_) => (Kernels::Few, [24, 0]),
+            _ => (Kernels::Any, [600, 20_000]),
         };
-        let about = engine.describe();
-        for_all(&about, cases, &drawn(ignores), |d| law(&engine, d));
+        let (about, law_of) = (engine.describe(), name_and_seed(&law));
+        run(law_of, &about, cases, &draw(kernels), |d| law(&engine, d));
     }
 }

@@ -1,7 +1,7 @@
 //! Limits that leave little room or none, odd devices, impossible shapes, and whatever proptest thinks of: a sound plan or an error, never a panic.
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{FileFailurePersistence, RngSeed};
 use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
 use wgpu_distill::{Config, Error, Result, Scope, Storage};
 
@@ -312,14 +312,19 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-/// Shapes, strides, offsets and limits that no table would think of.
+/// Shapes, strides, offsets and limits that no table would think of. What failed once is in `tests/plan/regressions.txt` and comes first.
 #[test]
 fn any_plan_is_sound() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plan/regressions.txt");
+    // The same problems every time, but new ones, and many more, in a long run.
+    let (cases, rng_seed) = match std::env::var_os("WGPU_DISTILL_LONG") {
+        Some(_) => (200_000, RngSeed::Random),
+        None => (3000, RngSeed::Fixed(1)),
+    };
     let settings = ProptestConfig {
-        cases: 3000,
-        failure_persistence: None,
-        // The same problems every time: what fails once fails again.
-        rng_seed: RngSeed::Fixed(1),
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
+        rng_seed,
         ..ProptestConfig::default()
     };
     proptest!(settings, |(problem in any_problem(), limits in any_limits(), batch in any::<bool>())| {
