@@ -50,7 +50,7 @@ impl Gpu {
         bindings: &Bindings<'_>,
         buffers: &Buffers<'_>,
     ) -> Result<()> {
-        let chunks = &bindings.plan.chunks;
+        let chunks = bindings.plan.chunks();
         if chunks.len() > 1 {
             return Err(Error::Gpu {
                 doing: "a step on its own",

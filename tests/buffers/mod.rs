@@ -231,7 +231,7 @@ impl Bench {
             Plans::With(layout, kind) => {
                 let plan = self.gpu.plan_with_layout(config, &batch, &outputs, layout);
                 assert!(
-                    plan.as_ref().is_ok_and(|p| p.kind == *kind),
+                    plan.as_ref().is_ok_and(|p| p.kind() == *kind),
                     "{kind:?}: {plan:?}"
                 );
                 plan

@@ -45,12 +45,12 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let config = Config::default();
     let progress = Progress::new(1, 2);
     let plan = gpu.plan(&config, &batch, &outputs).expect("a plan");
-    assert_eq!(plan.chunks.len(), 2, "{plan}");
+    assert_eq!(plan.chunks().len(), 2, "{plan}");
     let mut encoder = app.encoder();
     let done = gpu.encode(&mut encoder, &config, progress, &batch, &outputs, None);
     done.expect("encoded");
     let ends = plan
-        .chunks
+        .chunks()
         .iter()
         .flat_map(|c| [c.rows.start, c.rows.end - 1]);
     let probes: Vec<usize> = ends.chain([1, 996, 997, 20_001, 39_998]).collect();
