@@ -188,6 +188,8 @@ pub enum Error {
         reason: String,
     },
     /// The device was lost before or during the call. A new context is needed.
+    ///
+    /// Where a driver loses it while results are awaited, wgpu 30 panics; that is caught, unless panics abort the program.
     #[error("the GPU device was lost: {0}; create a new context")]
     DeviceLost(String),
     /// The device had no memory for a buffer of ours, or the host none for the results. The context works on.

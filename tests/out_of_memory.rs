@@ -8,9 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::gpu::Gpu;
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
-    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, half, wgpu,
+    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, Storage, half, wgpu,
 };
 
 #[path = "adapter/mod.rs"]
@@ -27,7 +27,7 @@ fn running_out_of_memory_is_an_error() {
         // What the driver takes at first differs from run to run. Too much for the bound is an error as well, and no fault of ours.
         match pollster::block_on(Gpu::named("llvmpipe")) {
             Ok(_) if role == "measure" => println!("\nKiB in use: {}", in_use_kib()),
-            Ok(gpu) => within_bounds(&gpu),
+            Ok(gpu) => within_bounds(&gpu, role == "run, narrow too"),
             Err(Error::NoDevice { reason, .. }) => println!("no device: {reason}"),
             Err(other) => panic!("{other:?}"),
         }
@@ -46,11 +46,17 @@ fn running_out_of_memory_is_an_error() {
     let in_use = measured(test);
     let mut failed_at = Vec::new();
     for room in (250..=700).step_by(50) {
-        let words = child(test, "run", Some(in_use + room * 1024));
+        // With more room the narrow calls show nothing new.
+        let role = if room <= 400 {
+            "run, narrow too"
+        } else {
+            "run"
+        };
+        let words = child(test, role, Some(in_use + room * 1024));
         failed_at.extend(
             words
                 .lines()
-                .filter(|l| l.contains("MiB a matrix"))
+                .filter(|l| l.contains("MiB a matrix") || l.contains("one class"))
                 .map(|l| format!("{room} MiB of room, {l}")),
         );
     }
@@ -60,6 +66,9 @@ fn running_out_of_memory_is_an_error() {
         "teacher_logits",
         "grad_student_logits",
         "readback",
+        "row_results",
+        "row_stats",
+        "decisions",
     ] {
         let label = format!("'{buffer}'");
         let it_failed = failed_at
@@ -69,6 +78,12 @@ fn running_out_of_memory_is_an_error() {
             it_failed,
             "there always was memory for {buffer}: the test does not show what happens without"
         );
+    }
+    for (call, _) in NARROW_CALLS {
+        let it_failed = failed_at
+            .iter()
+            .any(|l| l.contains("no memory") && l.contains(&format!("{call} of one class")));
+        assert!(it_failed, "there always was memory for {call}");
     }
 }
 
@@ -273,7 +288,7 @@ fn in_use_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn within_bounds(gpu: &Gpu) {
+fn within_bounds(gpu: &Gpu, narrow_too: bool) {
     let heard = Arc::<Mutex<Vec<String>>>::default();
     let sink = heard.clone();
     gpu.device()
@@ -284,7 +299,7 @@ fn within_bounds(gpu: &Gpu) {
     let values: Vec<f32> = (0..ROWS * CLASSES / 4)
         .map(|i| (i % 1013) as f32 / 64.0)
         .collect();
-    let labels = vec![1; ROWS];
+    let mut labels = vec![1; ROWS];
     let progress = Progress::new(1, 2);
     let small = || {
         let few = &values[..8 * CLASSES];
@@ -323,6 +338,111 @@ fn within_bounds(gpu: &Gpu) {
             );
         }
     }
+    // Many rows of one class: what belongs to rows is more than the matrices are.
+    labels.clear();
+    labels.resize(NARROW_ROWS, 0);
+    let narrow = &values[..NARROW_ROWS];
+    let batch = Batch::new(narrow, narrow, &labels, 1);
+    let calls = NARROW_CALLS.into_iter().filter(|_| narrow_too);
+    for (about, call) in calls {
+        match call(gpu, &batch) {
+            Ok(()) => println!("{about} of one class: done"),
+            Err(Error::OutOfMemory(reason)) => {
+                println!("{about} of one class: no memory: {reason}");
+            }
+            Err(other) => panic!("{about}: {other:?}"),
+        }
+    }
     let heard = heard.lock().unwrap();
     assert!(heard.is_empty(), "uncaptured errors: {heard:?}");
+}
+
+const NARROW_ROWS: usize = 8_000_000;
+
+/// What the test itself has no memory for it goes without.
+fn zeros<T: bytemuck::Zeroable>(n: usize) -> Vec<T> {
+    bytemuck::allocation::try_zeroed_vec(n).unwrap_or_default()
+}
+
+type Call = fn(&Gpu, &Batch<'_>) -> Result<(), Error>;
+
+const NARROW_CALLS: [(&str, Call); 7] = [
+    ("run", |gpu, batch| {
+        let config = Config::default();
+        let run = gpu.run(&config, Progress::new(1, 2), batch, Outputs::ALL);
+        run.map(drop)
+    }),
+    ("run_async", |gpu, batch| {
+        let config = Config::default();
+        let run = gpu.run_async(&config, Progress::new(1, 2), batch, Outputs::ALL);
+        pollster::block_on(run).map(drop)
+    }),
+    ("softmax", |gpu, batch| {
+        // Of the same numbers in rows of more classes: rows of one would go in many small pieces.
+        let logits = Logits {
+            classes: CLASSES,
+            row_stride: CLASSES,
+            ..batch.student_logits
+        };
+        gpu.softmax(&logits, NARROW_ROWS / CLASSES, 1.0).map(drop)
+    }),
+    ("row_stats", |gpu, batch| {
+        gpu.row_stats(&Config::default(), batch).map(drop)
+    }),
+    ("select", |gpu, batch| {
+        let stats: Vec<RowStats> = zeros(batch.rows() / 16);
+        let select = gpu.select(&Config::default(), Progress::new(1, 2), &stats, 1);
+        select.map(drop)
+    }),
+    ("weighted_cross_entropy", |gpu, batch| {
+        let decisions: Vec<Decision> = zeros(batch.rows() / 8);
+        let labels = &batch.labels[..decisions.len()];
+        let batch = Batch { labels, ..*batch };
+        let apply = gpu.weighted_cross_entropy(&Config::default(), &batch, &decisions);
+        apply.map(drop)
+    }),
+    ("encode", encode_narrow),
+];
+
+/// `encode` on buffers of the caller's, for which there is memory, with a workspace of its own, for which there may be none.
+fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
+    let device = gpu.device();
+    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("the caller's"),
+        size: 4 * batch.rows() as u64,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    if pollster::block_on(scope.pop()).is_some() {
+        return Ok(());
+    }
+    let logits = GpuLogits::new(&buffer, Storage::F32, 1);
+    let on_device = GpuBatch {
+        rows: batch.rows(),
+        student_logits: logits,
+        teacher_logits: logits,
+        labels: GpuSlice {
+            buffer: &buffer,
+            offset: 0,
+        },
+    };
+    let config = Config {
+        scope: Scope::Batch,
+        ..Config::default()
+    };
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let encoded = gpu.encode(
+        &mut encoder,
+        &config,
+        Progress::new(1, 2),
+        &on_device,
+        &GpuOutputs::default(),
+        None,
+    );
+    // As good as before, whatever came of it.
+    gpu.queue().submit([encoder.finish()]);
+    let waited = device.poll(wgpu::PollType::wait_indefinitely());
+    waited.expect("the device works");
+    encoded
 }

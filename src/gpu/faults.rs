@@ -22,6 +22,7 @@ pub(super) enum Fault {
 thread_local! {
     static NEXT: Cell<Option<Fault>> = const { Cell::new(None) };
     static LACKED: Cell<Option<String>> = const { Cell::new(None) };
+    static WATCHED: Cell<u32> = const { Cell::new(0) };
     static MADE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -48,10 +49,19 @@ pub(super) fn strikes(fault: Fault) -> bool {
     now
 }
 
+/// Makes something while an error scope of ours is open.
+pub(super) fn watched<T>(make: impl FnOnce() -> T) -> T {
+    WATCHED.set(WATCHED.get() + 1);
+    let made = make();
+    WATCHED.set(WATCHED.get() - 1);
+    made
+}
+
 /// Whether the device is to have no memory for this buffer.
 pub(super) fn no_memory_for(label: &'static str) -> bool {
     MADE.with_borrow_mut(|made| made.push(label));
     if strikes(Fault::NoMemory(label, 0)) {
+        assert!(WATCHED.get() > 0, "the application would hear of `{label}`");
         LACKED.set(Some(format!("'{label}', for a test")));
         return true;
     }

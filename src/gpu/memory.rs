@@ -118,6 +118,9 @@ pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) ->
         return Ok(make());
     }
     let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    #[cfg(test)]
+    let made = faults::watched(make);
+    #[cfg(not(test))]
     let made = make();
     // Natively the answer is there at once.
     let heard = pollster::block_on(scope.pop()).map(|e| named(PREPARING, e));

@@ -101,6 +101,10 @@ fn memory_stays_flat_when_calls_fail() {
         if call == calls / 10 {
             settled = Some((allocated(&gpu), resident_kib()));
         }
+        if call % 16 == 0 {
+            // Whoever drops faster than the device works piles work up, with a thread to wait for each.
+            allocated(&gpu);
+        }
         // 35 and 4 have no common divisor.
         let work = &problems[call % problems.len()];
         let batch = work.batch();
@@ -144,25 +148,29 @@ fn memory_stays_flat_when_calls_fail() {
     }
 }
 
-/// A context, a call, the loss of the device, a call that fails, all of it dropped.
-fn lose_a_device(adapter: &wgpu::Adapter, work: &Work) {
+/// A context on a device of its own and a call; then the loss of the device under way and a call that fails, or none of that. All of it is dropped.
+fn use_a_device(adapter: &wgpu::Adapter, work: &Work, lose: bool) {
     let request = adapter.request_device(&Default::default());
     let (device, queue) = pollster::block_on(request).expect("a device");
     let gpu = Gpu::new(&device, &queue);
-    let engine = Engine::Gpu(gpu.clone());
-    work.run(&engine);
+    work.run(&Engine::Gpu(gpu.clone()));
     let batch = work.batch();
     let mut run = pin!(gpu.run_async(&work.config, work.progress, &batch, Outputs::ALL));
     let begun = run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-    device.destroy();
+    if lose {
+        device.destroy();
+    }
     if begun.is_pending() {
         // Done before the device went, or lost with it.
-        let _ = pollster::block_on(run);
+        let done = pollster::block_on(run);
+        assert!(lose || done.is_ok(), "{done:?}");
     }
     let after = gpu.run(&work.config, work.progress, &batch, Outputs::ALL);
-    assert!(matches!(after, Err(Error::DeviceLost(_))), "{after:?}");
+    let is_lost = matches!(after, Err(Error::DeviceLost(_)));
+    assert!(is_lost || (after.is_ok() && !lose), "{after:?}");
 }
 
+/// Devices that are lost cost no more than those that are let go of; what drivers keep of either is theirs.
 #[test]
 fn lost_devices_leave_nothing_behind() {
     let _turn = turn();
@@ -173,19 +181,22 @@ fn lost_devices_leave_nothing_behind() {
     let adapter = found.into_iter().find(|a| a.get_info().name == name);
     let adapter = adapter.expect("it was there before");
     let work = Work::new(5);
-    let devices: u64 = if is_long() { 400 } else { 60 };
-    let mut settled = None;
-    for n in 0..devices {
-        if n == devices / 3 {
-            settled = resident_kib();
-        }
-        lose_a_device(&adapter, &work);
-    }
-    let (Some(then), Some(now)) = (settled, resident_kib()) else {
+    let devices: u64 = if is_long() { 40 } else { 12 };
+    let growth = |lose: bool| -> Option<u64> {
+        let before = resident_kib()?;
+        (0..devices).for_each(|_| use_a_device(&adapter, &work, lose));
+        Some(resident_kib()?.saturating_sub(before))
+    };
+    // The first are no measure: arenas and caches grow to their size.
+    growth(true);
+    growth(false);
+    let (Some(let_go), Some(lost)) = (growth(false), growth(true)) else {
         return;
     };
-    println!("{devices} devices lost; process {then} to {now} KiB");
+    println!("{devices} devices let go of: {let_go} KiB; lost: {lost} KiB");
     // A context that is not let go of costs ten MiB on llvmpipe.
-    let after = devices - devices / 3;
-    assert!(now < then + 128 * after, "{then} KiB, then {now} KiB");
+    assert!(
+        lost < let_go + 256 * devices,
+        "{let_go} KiB, then {lost} KiB"
+    );
 }
