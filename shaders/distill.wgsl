@@ -21,8 +21,8 @@
 #import $GRAD_STORE
 #import count
 
-@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
-@group(0) @binding(2) var<storage, $TEACHER_ACCESS> teacher_logits: array<$TEACHER_WORD>;  // [rows, teacher_stride]
+$STUDENT_BINDING
+$TEACHER_BINDING
 @group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
 $GRAD_BINDING
 @group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for

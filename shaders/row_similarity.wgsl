@@ -17,8 +17,8 @@
 #import $TEACHER_ROWS THIS=teacher
 #import $REDUCE
 
-@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
-@group(0) @binding(2) var<storage, $TEACHER_ACCESS> teacher_logits: array<$TEACHER_WORD>;  // [rows, teacher_stride]
+$STUDENT_BINDING
+$TEACHER_BINDING
 @group(0) @binding(5) var<storage, read> piece_stats: array<RowStats>;  // [rows, pieces]
 @group(0) @binding(8) var<storage, read_write> swept: array<f32>;  // [rows, pieces]
 

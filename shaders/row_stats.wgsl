@@ -15,8 +15,8 @@
 #import $TEACHER_ROWS THIS=teacher
 #import store_none
 
-@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
-@group(0) @binding(2) var<storage, $TEACHER_ACCESS> teacher_logits: array<$TEACHER_WORD>;  // [rows, teacher_stride]
+$STUDENT_BINDING
+$TEACHER_BINDING
 @group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
 @group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, pieces]
 @group(0) @binding(6) var<storage, read_write> partials: array<Partial>;  // [workgroups], KDR alone is summed

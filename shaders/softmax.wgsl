@@ -14,7 +14,7 @@
 #import $GRAD_STORE
 #import $REDUCE
 
-@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
+$STUDENT_BINDING
 $GRAD_BINDING
 
 fn kernel(workgroup: u32, place: Place) {

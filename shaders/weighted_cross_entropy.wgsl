@@ -14,8 +14,8 @@
 #import $GRAD_STORE
 #import main
 
-@group(0) @binding(1) var<storage, $STUDENT_ACCESS> student_logits: array<$STUDENT_WORD>;  // [rows, student_stride]
-@group(0) @binding(2) var<storage, $TEACHER_ACCESS> teacher_logits: array<$TEACHER_WORD>;  // [rows, teacher_stride]
+$STUDENT_BINDING
+$TEACHER_BINDING
 $GRAD_BINDING
 @group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
 

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::gpu::Gpu;
-use crate::{Batch, Config, Distillation, Outputs, Progress, Result};
+use crate::{Batch, Config, Decision, Distillation, Logits, Outputs, Progress, Result, RowStats};
 
 /// Where the work is done. Chosen once; it never changes silently afterwards.
 #[derive(Clone, Debug)]
@@ -70,6 +70,73 @@ impl Engine {
         match self {
             Self::Gpu(gpu) => gpu.run_async(config, progress, batch, outputs).await,
             Self::Cpu { cpu, .. } => cpu.run(config, progress, batch, outputs),
+        }
+    }
+
+    /// The kernel `softmax` on its own, without blocking: `softmax(logits / temperature)`, `[rows, classes]` close together.
+    ///
+    /// # Errors
+    /// As for [`run_async`](Self::run_async).
+    pub async fn softmax_async(
+        &self,
+        logits: &Logits<'_>,
+        rows: usize,
+        temperature: f32,
+    ) -> Result<Vec<f32>> {
+        match self {
+            Self::Gpu(gpu) => gpu.softmax_async(logits, rows, temperature).await,
+            Self::Cpu { cpu, .. } => cpu.softmax(logits, rows, temperature),
+        }
+    }
+
+    /// The kernel `row_stats` on its own (observe), without blocking: each row's mergeable statistics and its KDR.
+    ///
+    /// # Errors
+    /// As for [`run_async`](Self::run_async).
+    pub async fn row_stats_async(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<RowStats>> {
+        match self {
+            Self::Gpu(gpu) => gpu.row_stats_async(config, batch).await,
+            Self::Cpu { cpu, .. } => cpu.row_stats(config, batch),
+        }
+    }
+
+    /// The kernel `select` on its own (decide), without blocking: TSSR, loss and gradient coefficients of each row. `classes` are the student's.
+    ///
+    /// # Errors
+    /// As for [`run_async`](Self::run_async).
+    pub async fn select_async(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        match self {
+            Self::Gpu(gpu) => gpu.select_async(config, progress, row_stats, classes).await,
+            Self::Cpu { cpu, .. } => cpu.select(config, progress, row_stats, classes),
+        }
+    }
+
+    /// The kernel `weighted_cross_entropy` on its own (apply), without blocking: the gradient `[rows, classes]` from each row's decision.
+    ///
+    /// # Errors
+    /// As for [`run_async`](Self::run_async).
+    pub async fn weighted_cross_entropy_async(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        match self {
+            Self::Gpu(gpu) => {
+                gpu.weighted_cross_entropy_async(config, batch, decisions)
+                    .await
+            }
+            Self::Cpu { cpu, .. } => cpu.weighted_cross_entropy(config, batch, decisions),
         }
     }
 }

@@ -126,9 +126,9 @@ pub enum Error {
         /// Classes of the gradient.
         got: usize,
     },
-    /// A plan made for other buffers, shapes or choices than it is used with.
+    /// A plan made for other buffers, shapes or choices than it is used with, or for a device that offers more.
     #[error(
-        "the plan was made for another problem; make one for these buffers and this config with `Gpu::plan`"
+        "the plan was made for another problem or device; make one for these buffers and this config with `Gpu::plan`"
     )]
     PlanMismatch,
     /// A workspace made for a smaller plan.
@@ -188,6 +188,8 @@ pub enum Error {
         reason: String,
     },
     /// The device was lost before or during the call. A new context is needed.
+    ///
+    /// Where a driver loses it while results are awaited, wgpu 30 panics; that is caught, unless panics abort the program.
     #[error("the GPU device was lost: {0}; create a new context")]
     DeviceLost(String),
     /// The device had no memory for a buffer of ours, or the host none for the results. The context works on.
@@ -201,6 +203,13 @@ pub enum Error {
         /// What was said.
         reason: String,
     },
+}
+
+impl Error {
+    /// The host's memory ended before the results did.
+    pub(crate) fn no_room(bytes: usize) -> Self {
+        Self::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
+    }
 }
 
 /// A result with this crate's [`Error`].

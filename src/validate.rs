@@ -7,6 +7,9 @@ use crate::{
     TeacherClasses, batch,
 };
 
+/// 2^126, beyond which WGSL promises nothing of a quotient.
+const MOST_DIVISOR: f32 = 8.507_059e37;
+
 fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
     if ok {
         return Ok(());
@@ -40,8 +43,14 @@ pub(crate) fn config(config: &Config) -> Result<()> {
         require(unit(kdr), "scope: Given", kdr, "a number in [0, 1]")?;
     }
     if let Reduction::SumOver(d) = config.reduction {
-        let ok = d.is_finite() && d > 0.0;
-        require(ok, "reduction: SumOver", d, "a finite number above 0")?;
+        // What GPUs divide by: a smaller number may be taken for 0.
+        let ok = (f32::MIN_POSITIVE..=MOST_DIVISOR).contains(&d);
+        require(
+            ok,
+            "reduction: SumOver",
+            d,
+            "a number above 0, between 1.2e-38 and 8.5e37",
+        )?;
     }
     let e = config.label_smoothing;
     let ok = (0.0..1.0).contains(&e);

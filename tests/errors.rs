@@ -72,7 +72,7 @@ fn refused<T>(about: &str, result: Result<T>, want: &Error) {
 }
 
 /// A field of the configuration and a value that it may not hold.
-const BAD_FIELDS: [(&str, f32); 24] = [
+const BAD_FIELDS: [(&str, f32); 26] = [
     // Division by zero, by a negative, by nothing at all.
     ("student_temperature", 0.0),
     ("student_temperature", -1.0),
@@ -95,6 +95,9 @@ const BAD_FIELDS: [(&str, f32); 24] = [
     ("reduction: SumOver", 0.0),
     ("reduction: SumOver", -4.0),
     ("reduction: SumOver", f32::INFINITY),
+    // One that a GPU may take for 0, and one that none divides by.
+    ("reduction: SumOver", 1e-40),
+    ("reduction: SumOver", f32::MAX),
     // All of the truth smoothed away, and more of it than there is.
     ("label_smoothing", 1.0),
     ("label_smoothing", -0.1),

@@ -128,9 +128,9 @@ fn strings(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2)
 }
 
-/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader.rs, its placeholders filled in.
+/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader/text.rs, its placeholders filled in.
 fn names_in_the_expander() -> HashSet<String> {
-    let source = read("src/shader.rs");
+    let source = read("src/shader/text.rs");
     // The list of all includes would make every one of them count as imported.
     let start = source.find("\nincludes!(").expect("the list of includes");
     let end = start + source[start..].find(");").expect("its end");
@@ -342,4 +342,74 @@ fn wgpu_stays_in_its_folder() {
         code.into_iter().any(|line| line.contains("wgpu::"))
     });
     none(wrong.map(|f| format!("{f} names a type of wgpu")).collect());
+}
+
+/// What `src/gpu/pipelines.rs` leaves out is the counter that ends loops; so every loop must end by itself. Each goes on by one of these
+/// steps, whose reasons stand there: a new one needs a reason first.
+#[test]
+fn every_loop_of_the_shaders_ends() {
+    const STEPS: [&str; 11] = [
+        "i++",
+        "block++",
+        "i += LANES",
+        "unit += LANES",
+        "done += LANES",
+        "i += WORKGROUP_SIZE",
+        "i += params.workgroups * WORKGROUP_SIZE",
+        "block += params.workgroups",
+        "i += width",
+        "half /= 2u",
+        "mask *= 2u",
+    ];
+    let mut wrong = Vec::new();
+    let mut unused: HashSet<&str> = STEPS.into();
+    for name in files("shaders") {
+        let text = read(&name);
+        let lines = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or(line));
+        for line in lines {
+            let words = || line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let step = match line.trim().strip_prefix("for (") {
+                Some(header) => header.rsplit("; ").next(),
+                None if words().any(|w| ["loop", "while", "for"].contains(&w)) => None,
+                None => continue,
+            };
+            let step = step.and_then(|s| s.strip_suffix(") {"));
+            match step.filter(|s| STEPS.contains(s)) {
+                Some(step) => {
+                    unused.remove(step);
+                }
+                None => wrong.push(format!("{name}: {}", line.trim())),
+            }
+        }
+    }
+    wrong.extend(
+        unused
+            .iter()
+            .map(|step| format!("no loop steps by `{step}`")),
+    );
+    none(wrong);
+}
+
+/// Bounds checks of the kernels stay on.
+#[test]
+fn only_the_bound_of_loops_is_unchecked() {
+    let text = read("src/gpu/pipelines.rs");
+    let code = text.lines().map(str::trim);
+    let checks: Vec<&str> = code
+        .filter(|line| !line.starts_with("//") && line.contains("checks"))
+        .collect();
+    assert_eq!(
+        checks,
+        [
+            "let mut checks = wgpu::ShaderRuntimeChecks::checked();",
+            "checks.force_loop_bounding = false;",
+            "device.create_shader_module_trusted(descriptor, checks)",
+        ]
+    );
+    for name in files("src") {
+        let others = read(&name).contains("create_shader_module");
+        assert!(!others || name == "src/gpu/pipelines.rs", "{name}");
+    }
 }

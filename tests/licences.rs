@@ -1,19 +1,38 @@
-//! Every crate that the library links has a licence on the list of `deny.toml`.
+//! Every crate that the library links, on any platform, has a licence on the list of `deny.toml` and a line in `docs/DEPENDENCIES.md`.
+//! Burn's member runs this file too, for what it links on the platform at hand.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
 
-use serde_json::Value;
+/// What is in `deny.toml`, by both names.
+const DENY: &str = include_str!("../deny.toml");
 
-fn output(program: &str, arguments: &[&str]) -> String {
-    let done = Command::new(program)
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap_or_else(|e| panic!("{program}: {e}"));
+/// The page of dependencies, which is the core crate's.
+const PAGE: &str = include_str!("../docs/DEPENDENCIES.md");
+
+/// A linked crate: name, version, licence.
+type Linked = (String, String, String);
+
+fn linked(package: &str, platforms: &[&str]) -> BTreeSet<Linked> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none"]);
+    cargo.args(["--format", "{p}|{l}", "--package", package]);
+    let done = cargo
+        .args(platforms)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let done = done.output().expect("cargo can be run");
     let errors = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{program} {arguments:?}: {errors}");
-    String::from_utf8(done.stdout).expect("text")
+    assert!(done.status.success(), "{errors}");
+    let text = String::from_utf8(done.stdout).expect("text");
+    let line = |line: &str| {
+        let (crate_and_version, licence) = line.split_once('|')?;
+        let mut words = crate_and_version.split(' ');
+        let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
+        // A crate that was printed before is marked.
+        let licence = licence.trim_end_matches(" (*)");
+        Some((name.to_owned(), version.to_owned(), licence.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// Whether an SPDX expression can be met by the list: one side of each OR, both of each AND. Older crates write `/` for OR.
@@ -46,69 +65,76 @@ fn expressions_are_read() {
     }
 }
 
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+/// The licences that any crate may have, and those that some may have besides: crate, licence.
+fn allowed() -> (HashSet<&'static str>, HashSet<(&'static str, &'static str)>) {
+    let (_, list) = DENY.split_once("\nallow = [").expect("a list");
+    let (list, rest) = list.split_once(']').expect("its end");
+    let exceptions = rest.lines().filter(|line| line.contains("crate = "));
+    let exceptions = exceptions.filter_map(|line| {
+        let mut words = quoted(line);
+        Some((words.next()?, words.next()?))
+    });
+    (quoted(list).collect(), exceptions.collect())
+}
+
 #[test]
 fn every_linked_crate_has_a_licence_on_the_list() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml"))
-        .expect("deny.toml");
-    let (_, list) = text.split_once("allow = [").expect("a list");
-    let (list, _) = list.split_once(']').expect("its end");
-    let allowed: HashSet<&str> = list.split('"').skip(1).step_by(2).collect();
+    let package = env!("CARGO_PKG_NAME");
+    let is_core = package == "wgpu-distill";
+    // All platforms of a framework would be hundreds of crates to fetch.
+    let platforms: &[&str] = if is_core { &["--target", "all"] } else { &[] };
+    let all = linked(package, platforms);
+    let (allowed, exceptions) = allowed();
     assert!(allowed.len() > 3, "{allowed:?}");
-
-    let version = output("rustc", &["-vV"]);
-    let host = version
-        .lines()
-        .find_map(|l| l.strip_prefix("host: "))
-        .expect("a host");
-    let all = output(
-        env!("CARGO"),
-        &[
-            "metadata",
-            "--format-version=1",
-            "--locked",
-            "--filter-platform",
-            host,
-        ],
-    );
-    let all: Value = serde_json::from_str(&all).expect("JSON");
-    let items = |value: &Value| value.as_array().expect("a list").clone();
-    let id = |value: &Value| value.as_str().expect("an id").to_owned();
-    let packages: HashMap<String, Value> = items(&all["packages"])
-        .into_iter()
-        .map(|p| (id(&p["id"]), p))
-        .collect();
-    // Kind null is a dependency of the library itself, not of its tests or builds.
-    let linked = |node: &Value| -> Vec<String> {
-        let used = items(&node["deps"]).into_iter();
-        let used = used.filter(|d| items(&d["dep_kinds"]).iter().any(|k| k["kind"].is_null()));
-        used.map(|d| id(&d["pkg"])).collect()
-    };
-    let nodes: HashMap<String, Vec<String>> = items(&all["resolve"]["nodes"])
-        .iter()
-        .map(|n| (id(&n["id"]), linked(n)))
-        .collect();
-    let own = packages
-        .iter()
-        .find(|(_, p)| p["name"] == "wgpu-distill")
-        .expect("our own")
-        .0;
-    let (mut open, mut seen) = (vec![own.clone()], HashSet::new());
     let mut wrong = Vec::new();
-    while let Some(at) = open.pop() {
-        if !seen.insert(at.clone()) {
+    let mut needed = HashSet::new();
+    for (name, version, licence) in &all {
+        let excepted = exceptions.iter().find(|(own, _)| own == name);
+        if is_met(licence, &allowed) {
             continue;
         }
-        let package = &packages[&at];
-        let licence = package["license"].as_str().unwrap_or_default();
-        if !is_met(licence, &allowed) {
-            wrong.push(format!(
-                "{} {}: `{licence}`",
-                package["name"], package["version"]
-            ));
+        match excepted {
+            Some((_, also)) if licence == also => {
+                needed.insert(name.as_str());
+            }
+            _ => wrong.push(format!("{name} {version}: `{licence}`")),
         }
-        open.extend(nodes[&at].iter().cloned());
     }
-    println!("{} crates linked", seen.len());
-    assert!(seen.len() > 20, "only {} crates were found", seen.len());
+    println!("{} crates linked by {package}", all.len());
+    assert!(all.len() > 20, "only {} crates were found", all.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Exceptions are the framework's.
+    let unused = exceptions.len() - needed.len();
+    assert!(is_core || unused == 0, "{unused} exceptions are not needed");
+    if is_core {
+        assert!(
+            needed.is_empty(),
+            "the core crate needs no exception: {needed:?}"
+        );
+        is_on_the_page(&all);
+    }
+}
+
+/// The page lists what is linked, so that a new crate is looked at before it comes in.
+fn is_on_the_page(all: &BTreeSet<Linked>) {
+    let others = all.iter().filter(|(name, ..)| name != "wgpu-distill");
+    let lines: Vec<String> = others
+        .map(|(name, version, licence)| format!("| {name} | {version} | {licence} |"))
+        .collect();
+    let (_, list) = PAGE.split_once("## The list").expect("its heading");
+    let listed: Vec<&str> = list
+        .lines()
+        .skip_while(|line| *line != "|---|---|---|")
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(
+        lines == listed,
+        "docs/DEPENDENCIES.md should list, each looked up for advisories:\n{}",
+        lines.join("\n")
+    );
 }

@@ -4,6 +4,10 @@
 
 #[path = "adapter/mod.rs"]
 mod adapter;
+#[path = "load/failures.rs"]
+mod failures;
+#[path = "load/halves.rs"]
+mod halves;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -7,10 +7,14 @@ use wgpu_distill::{
     Batch, Config, Logits, Progress, Reduction, RowResult, Storage, Summary, reference, wgpu,
 };
 
+#[path = "own_device/far.rs"]
+mod far;
 #[path = "own_device/lifetimes.rs"]
 mod lifetimes;
 #[path = "own_device/limits.rs"]
 mod limits;
+#[path = "own_device/losses.rs"]
+mod losses;
 #[path = "own_device/sharing.rs"]
 mod sharing;
 

@@ -38,6 +38,7 @@ fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         teacher: matrix,
         gradient: Some(matrix),
         shared_buffers: false,
+        in_place: false,
     }
 }
 
@@ -68,7 +69,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
         problem.gradient,
     ];
     let mut next = 0;
-    for chunk in &plan.chunks {
+    for chunk in plan.chunks() {
         assert_eq!(chunk.rows.start, next, "chunks follow each other: {about}");
         assert!(!chunk.rows.is_empty(), "{about}");
         next = chunk.rows.end;
@@ -87,7 +88,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
         let (start, end) = (chunk.rows.start as u64, chunk.rows.end as u64);
         bindings.push(binding(4 * start, 4 * end, limits));
         bindings.push(binding(16 * start, 16 * end, limits));
-        if plan.kind == PlanKind::TwoPhase {
+        if plan.kind() == PlanKind::TwoPhase {
             bindings.push(binding(64 * start, 64 * end, limits));
             bindings.push(binding(0, 64 * (end - start), limits));
         }
@@ -100,7 +101,10 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
         assert!(largest < 1 << 31, "{chunk:?} binds {largest}: {about}");
     }
     assert_eq!(next, problem.rows, "every row: {about}");
-    for variant in [plan.variant, plan.row_variant] {
+    for variant in [
+        plan.variant_of(Kernel::Distill),
+        plan.variant_of(Kernel::Select),
+    ] {
         assert!(
             variant.workgroup_bytes() <= limits.workgroup_bytes,
             "{about}"
@@ -131,12 +135,12 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
             }
         }
     }
-    assert_eq!(plan.kind == PlanKind::Split, plan.pieces > 1, "{about}");
+    assert_eq!(plan.kind() == PlanKind::Split, plan.pieces() > 1, "{about}");
     let in_steps = plan.kernels().contains(&Kernel::Select);
-    let wanted = config.scope == Scope::Batch || plan.kind == PlanKind::Split;
+    let wanted = config.scope == Scope::Batch || plan.kind() == PlanKind::Split;
     assert_eq!(in_steps, wanted, "{about}");
     // Rows are cut into 256 pieces at most, all together.
-    assert!(plan.pieces == 1 || plan.pieces as usize * problem.rows <= 256);
+    assert!(plan.pieces() == 1 || plan.pieces() as usize * problem.rows <= 256);
     let most = 200 * problem.rows as u64 + 4096 + 120 * 256;
     assert!(
         plan.workspace_bytes() <= most,
@@ -228,13 +232,13 @@ fn large_batches_are_cut_into_chunks() {
             &problem(rows, classes, Storage::F32),
             &Limits::DEFAULT,
         );
-        assert_eq!(plan.chunks.len(), chunks, "{why}: {plan}");
+        assert_eq!(plan.chunks().len(), chunks, "{why}: {plan}");
         let half = planned(
             &Config::default(),
             &problem(rows, classes, Storage::F16),
             &Limits::DEFAULT,
         );
-        assert!(half.chunks.len() <= chunks, "{why}, 16 bits: {half}");
+        assert!(half.chunks().len() <= chunks, "{why}, 16 bits: {half}");
         planned(
             &scoped(Scope::Batch),
             &problem(rows, classes, Storage::F32),
@@ -251,9 +255,9 @@ fn strides_and_offsets_count() {
     padded.student.offset = 252;
     padded.student.buffer_bytes = padded.student.end(1000, 1000);
     let plan = planned(&Config::default(), &padded, &Limits::DEFAULT);
-    assert!(plan.chunks.len() >= 3, "{plan}");
+    assert!(plan.chunks().len() >= 3, "{plan}");
     assert_eq!(
-        plan.variant.access,
+        plan.variant_of(Kernel::Distill).access,
         Access::Element,
         "an offset between two units"
     );
@@ -266,7 +270,7 @@ fn access_is_by_four_only_where_every_row_starts_at_one() {
         let mut problem = problem(8, 12, Storage::F32);
         change(&mut problem);
         planned(&Config::default(), &problem, &Limits::DEFAULT)
-            .variant
+            .variant_of(Kernel::Distill)
             .access
     };
     assert_eq!(case(|_| ()), Access::Vec4);
@@ -287,13 +291,13 @@ fn access_is_by_four_only_where_every_row_starts_at_one() {
         matrix.buffer_bytes = matrix.end(8, 10);
     }
     let plan = planned(&Config::default(), &short, &Limits::DEFAULT);
-    assert_eq!(plan.variant.access, Access::Element);
+    assert_eq!(plan.variant_of(Kernel::Distill).access, Access::Element);
     // Eight bytes are a unit of 16-bit numbers.
     let mut half = problem(8, 12, Storage::Bf16);
     half.student.offset = 8;
     half.student.buffer_bytes += 8;
     let plan = planned(&Config::default(), &half, &Limits::DEFAULT);
-    assert_eq!(plan.variant.access, Access::Vec4);
+    assert_eq!(plan.variant_of(Kernel::Distill).access, Access::Vec4);
 }
 
 /// Digits and other small batches: two dispatches are the whole step.
@@ -307,7 +311,7 @@ fn small_batches_take_two_dispatches() {
                     ..Config::default()
                 };
                 let plan = planned(&config, &problem(rows, classes, Storage::F32), &limits);
-                assert_eq!(plan.chunks.len(), 1);
+                assert_eq!(plan.chunks().len(), 1);
                 assert_eq!(plan.kernels(), [Kernel::Distill, Kernel::Summary], "{plan}");
             }
         }
@@ -328,7 +332,7 @@ fn small_batches_take_two_dispatches() {
             &problem(0, 10, Storage::F32),
             &Limits::DEFAULT
         )
-        .chunks
+        .chunks()
         .is_empty()
     );
 }

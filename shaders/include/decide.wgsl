@@ -1,5 +1,7 @@
 // Decide: from a row's statistics to TSSR, loss and the coefficients of its gradient.
 
+#import log_sum
+
 // TSSR selection. `Fixed` needs neither of the two.
 fn select_tssr(kdr: f32) -> f32 {
     switch params.selection {
@@ -16,13 +18,6 @@ fn select_tssr(kdr: f32) -> f32 {
 // A share of 0 takes no part, even in an infinite term.
 fn weigh(share: f32, term: f32) -> f32 {
     return select(share * term, 0.0, share == 0.0);
-}
-
-// ln of a sum that is at least 1. Near 1 `log` may be off by 5e-7 absolutely; the series is not.
-fn log_sum(z: f32) -> f32 {
-    let x = z - 1.0;
-    let near = x * (1.0 - x * (0.5 - x * (0.33333334 - x * (0.25 - x * 0.2))));
-    return select(log(z), near, abs(x) < 0.03125);
 }
 
 // loss = tssr * hard + (1 - tssr) * soft, in nats; an infinite one is reported by `infinite`.

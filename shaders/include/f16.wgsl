@@ -1,13 +1,16 @@
 // Two IEEE binary16 in a word, the lower half first. Conversion needs no device feature.
 
+// Widened by hand: `unpack2x16float` may flush subnormals to 0, and need not keep infinities and NaN.
 fn unpack_f16(word: u32) -> vec2<f32> {
-    // Infinities and NaN are widened by hand: `unpack2x16float` need not keep them.
     let halves = vec2<u32>(word & 0xffffu, word >> 16u);
-    let special = (halves & vec2<u32>(0x7c00u)) == vec2<u32>(0x7c00u);
-    let wide = ((halves & vec2<u32>(0x8000u)) << vec2<u32>(16u))
-        | vec2<u32>(0x7f800000u)
-        | ((halves & vec2<u32>(0x03ffu)) << vec2<u32>(13u));
-    return select(unpack2x16float(word), bitcast<vec2<f32>>(wide), special);
+    let magnitude = (halves & vec2<u32>(0x7fffu)) << vec2<u32>(13u);
+    // Exponents are 112 apart. A subnormal takes the one of 2^-14, and 2^-14 too much, which goes again: all of it normal numbers of f32.
+    let normal = magnitude + vec2<u32>(112u << 23u);
+    let subnormal = bitcast<vec2<u32>>(bitcast<vec2<f32>>(magnitude + vec2<u32>(113u << 23u)) - bitcast<f32>(113u << 23u));
+    let special = magnitude | vec2<u32>(0x7f800000u);
+    var wide = select(normal, subnormal, magnitude < vec2<u32>(1u << 23u));
+    wide = select(wide, special, magnitude >= vec2<u32>(0x0f800000u));
+    return bitcast<vec2<f32>>(wide | ((halves & vec2<u32>(0x8000u)) << vec2<u32>(16u)));
 }
 
 // Rounds to nearest, ties to even; too large becomes infinity, NaN stays NaN, subnormals are kept.

@@ -11,5 +11,5 @@ fn load_THIS(base: u32, first: u32) -> vec4<f32> {
 }
 
 fn load_THIS_at(base: u32, column: u32) -> f32 {
-    return bitcast<f32>(THIS_logits[base + min(column, THIS_last())]);
+    return bitcast<f32>(THIS_word(base + min(column, THIS_last())));
 }

@@ -14,5 +14,5 @@ fn load_THIS(base: u32, first: u32) -> vec4<f32> {
 
 fn load_THIS_at(base: u32, column: u32) -> f32 {
     let at = base + min(column, THIS_last());
-    return unpack_HALF(THIS_logits[at >> 1u])[at & 1u];
+    return unpack_HALF(THIS_word(at >> 1u))[at & 1u];
 }

@@ -3,11 +3,11 @@
 #import HALF
 
 fn load_THIS(base: u32, first: u32) -> vec4<f32> {
-    let words = THIS_logits[(base + first) >> 2u];
+    let words = THIS_word((base + first) >> 2u);
     return vec4<f32>(unpack_HALF(words.x), unpack_HALF(words.y));
 }
 
 fn load_THIS_at(base: u32, column: u32) -> f32 {
     let at = base + column;
-    return unpack_HALF(THIS_logits[at >> 2u][(at >> 1u) & 1u])[at & 1u];
+    return unpack_HALF(THIS_word(at >> 2u)[(at >> 1u) & 1u])[at & 1u];
 }

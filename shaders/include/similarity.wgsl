@@ -5,6 +5,8 @@
 //   jensen-shannon  1 - (sum p log2(2p/(p+q)) + q log2(2q/(p+q)))/2 a second sweep
 //   overlap         sum min(p, q)                                   a second sweep
 
+#import log_sum
+
 const SECOND_SWEEP: bool = SIMILARITY == JENSEN_SHANNON || SIMILARITY == OVERLAP;
 
 // p log2(2p / (p+q)): the ratio to the mean keeps the error of equal rows at that of log2 near 1. 0 log 0 = 0.
@@ -29,7 +31,8 @@ fn similarity_of(sums: Sums, swept: f32) -> f32 {
     } else if (SIMILARITY == BHATTACHARYYA) {
         kdr = sums.cross / (sqrt(sums.student_sum) * sqrt(sums.teacher_sum));
     } else if (SIMILARITY == EXP_NEG_KL) {
-        let kl = sums.difference / sums.teacher_sum - log(sums.teacher_sum) + log(sums.student_sum);
+        // One logarithm of the quotient: of rows nearly alike it is near 0, and so is its error; those of two large sums may each err by more.
+        let kl = sums.difference / sums.teacher_sum + log_sum(sums.student_sum / sums.teacher_sum);
         kdr = select(exp(-max(kl, 0.0)), 0.0, sums.masked_mass > 0.0);
     } else if (SIMILARITY == JENSEN_SHANNON) {
         kdr = 1.0 - 0.5 * swept;

@@ -17,6 +17,10 @@ fn row_stats_of(row: Row, place: Place, label: i32, ignored: bool) -> RowStats {
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
     }
+    if (IN_PLACE) {
+        // The reduction's barriers order workgroup memory only.
+        storageBarrier();
+    }
     var sums = in_nats(reduce_sums(observe_row(row, place), place));
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
     if (ignored) {

@@ -12,9 +12,9 @@ fn grad_head(base: u32) -> u32 {
 // Columns first .. first + 3, those that exist, given as bits of f32.
 fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     let at = (base + first) >> 2u;
-    let old = grad_student_logits[at];
     var bits = value;
     if (ACCUMULATE) {
+        let old = grad_student_logits[at];
         bits = accumulate_bits(vec4<f32>(unpack_HALF(old.x), unpack_HALF(old.y)), value);
     }
     let low = pack_HALF(bits.x) | (pack_HALF(bits.y) << 16u);
@@ -25,6 +25,7 @@ fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     }
     // The columns beyond are padding of the caller's, and no other row's: kept as they were.
     let columns = params.classes - first;
+    let old = grad_student_logits[at];
     if (columns == 1u) {
         grad_student_logits[at].x = (low & 0xffffu) | (old.x & 0xffff0000u);
         return;

@@ -14,12 +14,13 @@ mod vector;
 use rayon::prelude::*;
 
 use crate::{
-    Batch, Config, Decision, Distillation, Logits, Outputs, Progress, Reduction, Result, RowResult,
-    RowStats, Scope, Storage, Summary, Values, flags, validate,
+    Batch, Config, Decision, Distillation, Error, Logits, Outputs, Progress, Reduction, Result,
+    RowResult, RowStats, Scope, Storage, Summary, Values, flags, validate,
 };
 use decide::Rule;
 pub use gradient::GradientMut;
-pub(crate) use gradient::zeros;
+pub(crate) use gradient::zero_gradient;
+use gradient::zeros;
 use isa::Isa;
 
 use block::Scratch;
@@ -151,6 +152,14 @@ fn run_tasks(tasks: Vec<Task<'_>>, work: impl Fn(Task<'_>) -> Totals + Send + Sy
     totals
 }
 
+/// An empty list with room for `n` items.
+fn with_room<T>(n: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let room = list.try_reserve_exact(n);
+    room.map_err(|_| Error::no_room(n.saturating_mul(size_of::<T>())))?;
+    Ok(list)
+}
+
 fn rows_per_task(rows: usize, classes: usize) -> usize {
     // At least 8 tasks where there are 8 rows of some length, so that a few long rows use all threads.
     let by_size = (TASK_ELEMENTS / classes).max(1);
@@ -195,7 +204,7 @@ impl Cpu {
             teacher_temperature: temperature,
             ..Config::default()
         };
-        let mut out = zeros(Storage::F32, rows * classes);
+        let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
         run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
@@ -231,10 +240,11 @@ impl Cpu {
     /// Observe: each row's statistics, KDR included.
     pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        Ok(self.observe(config, batch))
+        self.observe(config, batch)
     }
 
-    fn observe(&self, config: &Config, batch: &Batch<'_>) -> Vec<RowStats> {
+    fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        let mut stats = with_room(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         (0..batch.rows())
             .into_par_iter()
@@ -243,7 +253,8 @@ impl Cpu {
                 self.isa
                     .observe(&row_of(config, batch, row), false, scratch)
             })
-            .collect()
+            .collect_into_vec(&mut stats);
+        Ok(stats)
     }
 
     /// Decide: each row's results and gradient coefficients from its statistics. `classes` are the student's.
@@ -258,7 +269,9 @@ impl Cpu {
         validate::progress(progress)?;
         validate::shape("row_stats", row_stats.len(), classes, classes)?;
         let rule = self.rule(config, progress, row_stats, classes);
-        Ok(row_stats.iter().map(|s| rule.decide(s)).collect())
+        let mut decisions = with_room(row_stats.len())?;
+        decisions.extend(row_stats.iter().map(|s| rule.decide(s)));
+        Ok(decisions)
     }
 
     fn rule(&self, config: &Config, progress: Progress, stats: &[RowStats], n: usize) -> Rule {
@@ -293,7 +306,7 @@ impl Cpu {
         validate::batch(config, batch)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
-        let mut out = zeros(Storage::F32, rows * classes);
+        let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
         run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
@@ -320,13 +333,11 @@ impl Cpu {
         validate::batch(config, batch)?;
         validate::progress(progress)?;
         let elements = validate::elements(batch.rows(), batch.classes())?;
-        let mut gradient = outputs.gradient.map(|storage| zeros(storage, elements));
-        let mut rows = Vec::new();
-        if outputs.rows {
-            rows.resize(batch.rows(), RowResult::default());
-        }
+        let zeroed = |storage| zero_gradient(storage, elements);
+        let mut gradient = outputs.gradient.map(zeroed).transpose()?;
+        let mut rows: Vec<RowResult> = zeros(if outputs.rows { batch.rows() } else { 0 })?;
         let target = gradient.as_mut().map(GradientMut::of);
-        let summary = self.distill(config, progress, batch, target, &mut rows);
+        let summary = self.distill(config, progress, batch, target, &mut rows)?;
         Ok(Distillation {
             summary,
             rows,
@@ -347,7 +358,7 @@ impl Cpu {
         validate::batch(config, batch)?;
         validate::progress(progress)?;
         validate::gradient(batch, gradient.len())?;
-        Ok(self.distill(config, progress, batch, Some(gradient), &mut []))
+        self.distill(config, progress, batch, Some(gradient), &mut [])
     }
 
     fn distill(
@@ -357,11 +368,11 @@ impl Cpu {
         batch: &Batch<'_>,
         gradient: Option<GradientMut<'_>>,
         results: &mut [RowResult],
-    ) -> Summary {
+    ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
         // With `Batch` scope nothing can be decided before every row is observed; else labels alone say by what to divide.
         let observed = match config.scope {
-            Scope::Batch => self.observe(config, batch),
+            Scope::Batch => self.observe(config, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let mut rule = self.rule(config, progress, &observed, classes);
@@ -393,7 +404,7 @@ impl Cpu {
             }
             totals
         });
-        totals.finish(config.reduction)
+        Ok(totals.finish(config.reduction))
     }
 }
 

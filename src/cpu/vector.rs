@@ -110,6 +110,10 @@ pub(super) struct Avx2([std::arch::x86_64::__m256; 2]);
 // SAFETY of all blocks below: the instruction sets are those that `isa.rs` asked the processor for before it enters a function with these
 // types; loads and stores are of whole arrays behind references.
 #[cfg(target_arch = "x86_64")]
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason serves them all, above"
+)]
 mod x86 {
     use std::arch::x86_64::*;
 

@@ -122,3 +122,18 @@ pub(super) fn rank(info: &wgpu::AdapterInfo) -> u32 {
         _ => 3,
     }
 }
+
+/// The first that opens; else the error of the first, which is the best. None where there are none.
+pub(super) async fn first_that_opens<A, T>(
+    found: &[A],
+    open: impl AsyncFn(&A) -> Result<T>,
+) -> Option<Result<T>> {
+    let mut refused = None;
+    for adapter in found {
+        match open(adapter).await {
+            Ok(opened) => return Some(Ok(opened)),
+            Err(error) => refused = refused.or(Some(Err(error))),
+        }
+    }
+    refused
+}

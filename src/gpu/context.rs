@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::adapters::{self, AdapterDescription, is_hardware};
-use super::encode::{GpuBatch, GpuOutputs};
+use super::dispatch::lists;
+use super::encode::{GpuBatch, GpuOutputs, problem};
 use super::pipelines::Pipelines;
 use crate::plan::{Layout, Limits, Plan};
-use crate::{Config, Error, Result, validate};
+use crate::{Config, Error, Progress, Result, validate};
+
+/// Where no selection takes place.
+pub(super) const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
 
 /// The GPU engine: a device with the kernels compiled for it. Cheap to clone; clones share the kernels. May be used from many threads at once.
 #[derive(Clone, Debug)]
@@ -24,25 +28,25 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The best hardware adapter: discrete before integrated before virtual.
+    /// The best hardware adapter that gives a device: discrete before integrated before virtual.
     ///
     /// # Errors
-    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count.
+    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count. [`Error::NoDevice`] with what the best one said, where none gives a device.
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
         let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
         found.retain(|a| is_hardware(&a.get_info()));
         found.sort_by_key(|a| adapters::rank(&a.get_info()));
-        let Some(adapter) = found.first() else {
-            return Err(Error::NoHardwareGpu {
+        let opened = adapters::first_that_opens(&found, Self::on).await;
+        opened.unwrap_or_else(|| {
+            Err(Error::NoHardwareGpu {
                 available: match names.as_slice() {
                     [] => "none".to_owned(),
                     some => format!("{} (software, only used when named)", some.join(", ")),
                 },
-            });
-        };
-        Self::on(adapter).await
+            })
+        })
     }
 
     /// The first adapter, software ones included, whose name contains `name`, whatever the case. See [`adapters`](super::adapters).
@@ -126,9 +130,8 @@ impl Gpu {
     }
 
     /// The same device under the rules of browsers, which in a browser always hold: no two bindings of a dispatch may overlap where
-    /// one of them is written, and bindings start at multiples of 256 bytes. So a gradient in place of the student's logits, and
-    /// outputs that start less than that behind something else in one buffer, are refused as [`Error::BufferOverlap`]. For those
-    /// who develop natively what is to run in a browser.
+    /// one of them is written, and bindings start at multiples of 256 bytes. So outputs that start less than that behind something else in
+    /// one buffer are refused as [`Error::BufferOverlap`]. For those who develop natively what is to run in a browser.
     pub fn with_browser_rules(&self) -> Self {
         let limits = Limits {
             offset_alignment: self.limits.offset_alignment.max(256),
@@ -187,15 +190,21 @@ impl Gpu {
         layout: &Layout,
     ) -> Result<Plan> {
         validate::config(config)?;
-        let problem = super::encode::problem(config, batch, outputs)?;
-        Plan::with_layout(config, &problem, &self.limits, layout)
+        let problem = problem(config, batch, outputs)?;
+        let plan = Plan::with_layout(config, &problem, &self.limits, layout)?;
+        if self.browser_rules {
+            // What is bound where is the same at any time.
+            let dispatches = plan.dispatches(config, NO_PROGRESS, &lists(batch, outputs))?;
+            self.check_overlaps(&dispatches, batch, outputs)?;
+        }
+        Ok(plan)
     }
 
-    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready.
+    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready. What cannot be compiled now is tried again there, and its error returned.
     pub fn prepare(&self, plan: &Plan) {
         for kernel in plan.kernels() {
-            self.pipelines
-                .get(&self.device, kernel, &plan.variant_of(kernel));
+            let variant = plan.variant_of(kernel);
+            let _ = self.pipelines.get(&self.device, kernel, &variant);
         }
     }
 }

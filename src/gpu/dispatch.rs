@@ -15,58 +15,71 @@ pub(super) struct Buffers<'a> {
     pub workspace: &'a Workspace,
 }
 
+/// Where the caller's lists lie.
+pub(super) fn lists(batch: &GpuBatch<'_>, outputs: &GpuOutputs<'_>) -> Lists {
+    let list = |slice: &GpuSlice<'_>| List {
+        offset: slice.offset,
+        buffer_bytes: slice.buffer.size(),
+    };
+    Lists {
+        labels: list(&batch.labels),
+        row_results: outputs.row_results.as_ref().map(list),
+        summary: outputs.summary.as_ref().map(list),
+    }
+}
+
+/// The caller's buffer behind an operand; none for those of the workspace.
+fn of_caller<'a>(
+    operand: Operand,
+    batch: &GpuBatch<'a>,
+    outputs: &GpuOutputs<'a>,
+) -> Option<&'a wgpu::Buffer> {
+    match operand {
+        Operand::StudentLogits => Some(batch.student_logits.buffer),
+        Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
+        Operand::Labels => Some(batch.labels.buffer),
+        Operand::Gradient => outputs.gradient.map(|g| g.buffer),
+        Operand::RowResults => outputs.row_results.map(|r| r.buffer),
+        Operand::Summary => outputs.summary.map(|s| s.buffer),
+        _ => None,
+    }
+}
+
+/// Two bindings that overlap, one of them written: their names.
+pub(super) fn overlap(
+    dispatch: &Dispatch,
+    batch: &GpuBatch<'_>,
+    outputs: &GpuOutputs<'_>,
+) -> Option<(&'static str, &'static str)> {
+    // Each operand of the workspace has a buffer of its own.
+    let in_one_buffer = |a: Operand, b: Operand| {
+        let [ours, theirs] = [a, b].map(|operand| of_caller(operand, batch, outputs));
+        ours == theirs && (ours.is_some() || a == b)
+    };
+    let windows = &dispatch.windows;
+    for (i, (binding, window)) in windows.iter().enumerate() {
+        for (other, theirs) in &windows[..i] {
+            let written = [binding.kind, other.kind].contains(&BindingKind::ReadWrite);
+            if written
+                && in_one_buffer(window.operand, theirs.operand)
+                && window.offset < theirs.offset + theirs.bytes
+                && theirs.offset < window.offset + window.bytes
+            {
+                return Some((theirs.operand.name(), window.operand.name()));
+            }
+        }
+    }
+    None
+}
+
 impl<'a> Buffers<'a> {
-    /// Where the lists among them lie.
-    pub fn lists(&self) -> Lists {
-        let list = |slice: &GpuSlice<'_>| List {
-            offset: slice.offset,
-            buffer_bytes: slice.buffer.size(),
-        };
-        Lists {
-            labels: list(&self.batch.labels),
-            row_results: self.outputs.row_results.as_ref().map(list),
-            summary: self.outputs.summary.as_ref().map(list),
-        }
-    }
-
-    fn of(&self, operand: Operand) -> &'a wgpu::Buffer {
-        let own = || self.workspace.buffer(Operand::Spare);
-        let output = |slice: &Option<GpuSlice<'a>>| slice.map_or_else(own, |s| s.buffer);
-        match operand {
-            Operand::StudentLogits => self.batch.student_logits.buffer,
-            Operand::TeacherLogits => self.batch.teacher_logits.buffer,
-            Operand::Labels => self.batch.labels.buffer,
-            Operand::Gradient => self.outputs.gradient.map_or_else(own, |g| g.buffer),
-            Operand::RowResults => output(&self.outputs.row_results),
-            Operand::Summary => output(&self.outputs.summary),
-            _ => self.workspace.buffer(operand),
-        }
-    }
-
     pub fn resource(&self, window: &Window) -> wgpu::BindingResource<'a> {
+        let of_caller = of_caller(window.operand, self.batch, self.outputs);
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: self.of(window.operand),
+            buffer: of_caller.unwrap_or_else(|| self.workspace.buffer(window.operand)),
             offset: window.offset,
             size: wgpu::BufferSize::new(window.bytes),
         })
-    }
-
-    /// Two bindings that overlap, one of them written: their names.
-    pub fn overlap(&self, dispatch: &Dispatch) -> Option<(&'static str, &'static str)> {
-        let windows = &dispatch.windows;
-        for (i, (binding, window)) in windows.iter().enumerate() {
-            for (other, theirs) in &windows[..i] {
-                let written = [binding.kind, other.kind].contains(&BindingKind::ReadWrite);
-                if written
-                    && self.of(window.operand) == self.of(theirs.operand)
-                    && window.offset < theirs.offset + theirs.bytes
-                    && theirs.offset < window.offset + window.bytes
-                {
-                    return Some((theirs.operand.name(), window.operand.name()));
-                }
-            }
-        }
-        None
     }
 }
 

@@ -1,11 +1,15 @@
 //! The buffers door: records a plan's dispatches into the caller's encoder, on the caller's buffers.
 
+use std::sync::Arc;
+
 use super::Gpu;
-use super::dispatch::Buffers;
-use super::readback::upload;
+use super::dispatch::{Buffers, lists, overlap};
+use super::memory::{Upload, with_memory};
+use super::pipelines::Pipeline;
 use super::workspace::Workspace;
 use crate::params::Params;
 use crate::plan::{Dispatch, Matrix, Operand, Plan, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use crate::shader::Kernel;
 use crate::{Config, Error, Progress, Result, Storage, validate};
 
 /// A place in a buffer of the context's device.
@@ -76,8 +80,7 @@ pub struct GpuOutputs<'a> {
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each.
     pub row_results: Option<GpuSlice<'a>>,
     /// `[rows, classes]`, as many classes as the student. It may be the student's logits themselves (same buffer, offset, stride
-    /// and storage): they are then overwritten, so nothing else may still need them. Not in a browser: see
-    /// [`Gpu::with_browser_rules`].
+    /// and storage): they are then overwritten, so nothing else may still need them.
     pub gradient: Option<GpuLogits<'a>>,
 }
 
@@ -173,7 +176,6 @@ pub(super) fn problem(
     }
     let mut shared_buffers = false;
     if in_place {
-        shared_buffers = true;
         inputs.remove(0);
     }
     for (i, output) in written.iter().enumerate() {
@@ -197,6 +199,7 @@ pub(super) fn problem(
         teacher: teacher.matrix(),
         gradient: outputs.gradient.map(|g| g.matrix()),
         shared_buffers,
+        in_place,
     })
 }
 
@@ -207,7 +210,9 @@ impl Gpu {
     /// variant compiles its kernels; [`prepare`](Self::prepare) does it earlier.
     ///
     /// # Errors
-    /// Everything that can be checked without looking into the buffers. Labels cannot: see [`GpuBatch::labels`].
+    /// Everything that can be checked without looking into the buffers, and [`Error::OutOfMemory`] where there is no memory for what is
+    /// allocated (in a browser, which answers later, the device's error handler hears of that instead). Either leaves the encoder as it was.
+    /// Labels cannot be checked: see [`GpuBatch::labels`].
     pub fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -219,13 +224,15 @@ impl Gpu {
     ) -> Result<()> {
         validate::progress(progress)?;
         let plan = self.plan(config, batch, outputs)?;
-        self.follow(encoder, &plan, config, progress, batch, outputs, workspace)
+        let dispatches = plan.dispatches(config, progress, &lists(batch, outputs))?;
+        self.follow(encoder, &plan, &dispatches, batch, outputs, workspace)
     }
 
     /// [`encode`](Self::encode) with a plan of the caller's, made for the same problem.
     ///
     /// # Errors
-    /// Those of `encode`, [`Error::PlanMismatch`] and [`Error::WorkspaceTooSmall`].
+    /// Those of `encode`, [`Error::WorkspaceTooSmall`], and [`Error::PlanMismatch`] for a plan that was made for another problem, or for a
+    /// device that offers what this one does not.
     #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
     pub fn encode_plan(
         &self,
@@ -242,17 +249,40 @@ impl Gpu {
         if !plan.is_for(config, &problem(config, batch, outputs)?) {
             return Err(Error::PlanMismatch);
         }
-        self.follow(encoder, plan, config, progress, batch, outputs, workspace)
+        let dispatches = plan.dispatches(config, progress, &lists(batch, outputs))?;
+        if !plan.suits(&self.limits, &dispatches) {
+            return Err(Error::PlanMismatch);
+        }
+        self.check_overlaps(&dispatches, batch, outputs)?;
+        self.follow(encoder, plan, &dispatches, batch, outputs, workspace)
     }
 
-    /// Records a plan that is known to be for this problem.
-    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+    /// Under the rules of browsers: no two bindings of a dispatch may overlap where one of them is written.
+    pub(super) fn check_overlaps(
+        &self,
+        dispatches: &[Dispatch],
+        batch: &GpuBatch<'_>,
+        outputs: &GpuOutputs<'_>,
+    ) -> Result<()> {
+        if !self.browser_rules {
+            return Ok(());
+        }
+        match dispatches.iter().find_map(|d| overlap(d, batch, outputs)) {
+            None => Ok(()),
+            Some((first, second)) => Err(Error::BufferOverlap {
+                first,
+                second,
+                why: "a browser binds nothing that is written over anything else, and bindings start at multiples of 256 bytes: use a buffer for each",
+            }),
+        }
+    }
+
+    /// Records the dispatches of a plan that is known to be for this problem and this device.
     fn follow(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         plan: &Plan,
-        config: &Config,
-        progress: Progress,
+        dispatches: &[Dispatch],
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
         workspace: Option<&Workspace>,
@@ -266,38 +296,25 @@ impl Gpu {
                 });
             }
             None => {
-                made = Workspace::new(&self.device, plan);
+                made = with_memory(&self.device, || Workspace::new(&self.device, plan))?;
                 &made
             }
         };
-        if plan.counts_first {
-            encoder.clear_buffer(workspace.buffer(Operand::ValidRows), 0, None);
-        }
         let buffers = Buffers {
             batch,
             outputs,
             workspace,
         };
-        let dispatches = plan.dispatches(config, progress, &buffers.lists())?;
-        self.record(encoder, &dispatches, &buffers)
+        self.record(encoder, dispatches, &buffers)
     }
 
-    /// Records dispatches as one compute pass.
+    /// Records dispatches as one compute pass. Until all that they need is there, nothing is recorded: what fails leaves the encoder as it was.
     pub(super) fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         dispatches: &[Dispatch],
         buffers: &Buffers<'_>,
     ) -> Result<()> {
-        if self.browser_rules {
-            if let Some((first, second)) = dispatches.iter().find_map(|d| buffers.overlap(d)) {
-                return Err(Error::BufferOverlap {
-                    first,
-                    second,
-                    why: "a browser binds nothing that is written over anything else, and bindings start at multiples of 256 bytes: use a buffer for each",
-                });
-            }
-        }
         // One buffer for the parameters of all dispatches; fresh, because an earlier encoding may not have run yet.
         let alignment = self.device.limits().min_uniform_buffer_offset_alignment;
         let size = size_of::<Params>();
@@ -307,39 +324,42 @@ impl Gpu {
             slot[..size].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
         }
         let usage = wgpu::BufferUsages::UNIFORM;
-        let uniforms = upload(&self.device, encoder, "params", &bytes, usage)?;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("wgpu-distill"),
-            timestamp_writes: None,
-        });
-        for (i, dispatch) in dispatches.iter().enumerate() {
-            let pipeline = self
-                .pipelines
-                .get(&self.device, dispatch.kernel, &dispatch.variant);
+        let uniforms = Upload::new(&self.device, "params", &bytes, usage)?;
+        let compiled = |d: &Dispatch| self.pipelines.get(&self.device, d.kernel, &d.variant);
+        let pipelines: Vec<_> = dispatches.iter().map(compiled).collect::<Result<_>>()?;
+        let group = |(i, (dispatch, pipeline)): (usize, (&Dispatch, &Arc<Pipeline>))| {
             let mut entries = vec![wgpu::BindGroupEntry {
                 binding: 0,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &uniforms,
+                    buffer: &uniforms.buffer,
                     offset: (i * step) as u64,
                     size: wgpu::BufferSize::new(size as u64),
                 }),
             }];
-            entries.extend(
-                dispatch
-                    .windows
-                    .iter()
-                    .map(|(binding, window)| wgpu::BindGroupEntry {
-                        binding: binding.index,
-                        resource: buffers.resource(window),
-                    }),
-            );
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            let windows = dispatch.windows.iter();
+            entries.extend(windows.map(|(binding, window)| wgpu::BindGroupEntry {
+                binding: binding.index,
+                resource: buffers.resource(window),
+            }));
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(dispatch.kernel.name()),
                 layout: &pipeline.layout,
                 entries: &entries,
-            });
+            })
+        };
+        let each = || dispatches.iter().zip(&pipelines);
+        let groups: Vec<_> = with_memory(&self.device, || each().enumerate().map(group).collect())?;
+        uniforms.record(encoder);
+        if dispatches.iter().any(|d| d.kernel == Kernel::ValidRows) {
+            encoder.clear_buffer(buffers.workspace.buffer(Operand::ValidRows), 0, None);
+        }
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("wgpu-distill"),
+            timestamp_writes: None,
+        });
+        for ((dispatch, pipeline), group) in each().zip(&groups) {
             pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &group, &[]);
+            pass.set_bind_group(0, group, &[]);
             pass.dispatch_workgroups(dispatch.workgroups, 1, 1);
         }
         Ok(())

@@ -4,10 +4,16 @@ mod adapters;
 mod context;
 mod dispatch;
 mod encode;
+#[cfg(test)]
+mod faults;
+mod memory;
+mod pieces;
 mod pipelines;
 mod readback;
 mod run;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod workspace;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,101 +1,16 @@
-//! Moving bytes to and from the device, and noticing when that fails.
+//! Results on their way back from the device, and noticing when they will not come.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::Pod;
 use futures_channel::oneshot;
 
 use super::Gpu;
+#[cfg(test)]
+use super::faults::{self, Fault};
+use super::memory::{PADDING, buffer, with_memory};
 use crate::{Error, Result};
-
-/// Room behind the data, so that the last row may be read in whole 16-byte words.
-const PADDING: u64 = 16;
-
-/// A buffer that holds `bytes` from its start when the encoder's later work runs.
-///
-/// They go by a staging buffer of our own. Where wgpu makes one by itself (`mapped_at_creation`, `write_buffer`) and has no memory for it, it gives the whole device up.
-pub(super) fn upload(
-    device: &wgpu::Device,
-    encoder: &mut wgpu::CommandEncoder,
-    name: &'static str,
-    bytes: &[u8],
-    usage: wgpu::BufferUsages,
-) -> Result<wgpu::Buffer> {
-    let size = bytes.len() as u64;
-    let size = size.next_multiple_of(PADDING).max(PADDING);
-    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(name),
-        size,
-        usage: usage | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(name),
-        size,
-        usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE,
-        mapped_at_creation: true,
-    });
-    let mut view = staging
-        .slice(..)
-        .get_mapped_range_mut()
-        // Memory that a living device lacks is reported through an error scope; what is left is a device that is gone.
-        .map_err(|e| Error::DeviceLost(format!("no memory of `{name}` could be mapped: {e}")))?;
-    view.slice(..bytes.len()).copy_from_slice(bytes);
-    drop(view);
-    staging.unmap();
-    encoder.copy_buffer_to_buffer(&staging, 0, &buffer, 0, size);
-    Ok(buffer)
-}
-
-/// A storage buffer for results of `bytes` bytes.
-pub(super) fn output(device: &wgpu::Device, label: &str, bytes: usize) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: (bytes as u64).next_multiple_of(PADDING).max(PADDING),
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
-        mapped_at_creation: false,
-    })
-}
-
-/// Collects what the device objects to while work is prepared, instead of the caller's error callback.
-pub(super) struct Failures {
-    scopes: Vec<wgpu::ErrorScopeGuard>,
-}
-
-impl Failures {
-    pub fn watch(device: &wgpu::Device) -> Self {
-        let filters = [
-            wgpu::ErrorFilter::Internal,
-            wgpu::ErrorFilter::Validation,
-            wgpu::ErrorFilter::OutOfMemory,
-        ];
-        Self {
-            scopes: filters.map(|f| device.push_error_scope(f)).into(),
-        }
-    }
-
-    /// Ends the watch now; the answer may come later, in a browser.
-    pub fn check(self) -> impl Future<Output = Result<()>> {
-        let answers: Vec<_> = self.scopes.into_iter().rev().map(|s| s.pop()).collect();
-        async {
-            for answer in answers {
-                match answer.await {
-                    None => {}
-                    Some(wgpu::Error::OutOfMemory { source }) => {
-                        return Err(Error::OutOfMemory(source.to_string()));
-                    }
-                    Some(other) => {
-                        return Err(Error::Gpu {
-                            doing: "the preparation of a run",
-                            reason: other.to_string(),
-                        });
-                    }
-                }
-            }
-            Ok(())
-        }
-    }
-}
 
 /// Results on their way back, in one buffer.
 pub(super) struct Download {
@@ -114,10 +29,8 @@ impl Arrived {
     pub fn append<T: Pod>(&self, range: &Range<usize>, to: &mut Vec<T>) -> Result<()> {
         let bytes = &self.bytes[range.clone()];
         let items = bytes.len() / size_of::<T>();
-        to.try_reserve_exact(items).map_err(|_| {
-            let bytes = bytes.len();
-            Error::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
-        })?;
+        let room = to.try_reserve_exact(items);
+        room.map_err(|_| Error::no_room(bytes.len()))?;
         let start = to.len();
         to.resize(start + items, T::zeroed());
         bytemuck::cast_slice_mut(&mut to[start..]).copy_from_slice(bytes);
@@ -138,15 +51,16 @@ impl Download {
         gpu: &Gpu,
         mut encoder: wgpu::CommandEncoder,
         parts: &[(&wgpu::Buffer, usize)],
-    ) -> Self {
+    ) -> Result<Self> {
         let step = |bytes: usize| (bytes as u64).next_multiple_of(PADDING);
         let total: u64 = parts.iter().map(|(_, bytes)| step(*bytes)).sum();
-        let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: total.max(PADDING),
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        });
+        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+        let size = total.max(PADDING);
+        let staging = with_memory(&gpu.device, || buffer(&gpu.device, "readback", size, usage))?;
+        #[cfg(test)]
+        if faults::strikes(Fault::WorkIsLost) {
+            encoder = gpu.device.create_command_encoder(&Default::default());
+        }
         let mut at = 0;
         for (buffer, bytes) in parts {
             if *bytes > 0 {
@@ -156,11 +70,11 @@ impl Download {
             at += step(*bytes);
         }
         let submission = gpu.queue.submit([encoder.finish()]);
-        Self {
+        Ok(Self {
             staging,
             submission,
             taken: 0,
-        }
+        })
     }
 
     /// Where the next part's items will be.
@@ -177,43 +91,113 @@ impl Download {
 
     /// Waits until everything is there.
     pub async fn wait(self, gpu: &Gpu) -> Result<Arrived> {
-        let (sender, receiver) = oneshot::channel();
-        let slice = self.staging.slice(..);
-        slice.map_async(wgpu::MapMode::Read, move |outcome| {
-            // The receiver is gone if the future was dropped; then nobody asks.
-            let _ = sender.send(outcome);
-        });
-        drive(gpu, self.submission);
         let lost = |reason: String| Error::DeviceLost(reason);
-        match receiver.await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(lost(e.to_string())),
-            Err(e) => return Err(lost(e.to_string())),
-        }
+        let (ending, ended) = Ending::new();
+        let slice = self.staging.slice(..);
+        let mapped = ending.clone();
+        slice.map_async(wgpu::MapMode::Read, move |outcome| {
+            mapped.tell(outcome.map_err(|e| lost(e.to_string())));
+        });
+        drive(gpu, self.submission, ending);
+        ended.await.map_err(|e| lost(e.to_string()))??;
         let bytes = slice.get_mapped_range().map_err(|e| lost(e.to_string()))?;
         Ok(Arrived { bytes })
     }
 }
 
+/// Where the end of a wait is told, by whoever knows of it first: the map callback, or who waits for the device where no callback will be called any more.
+#[derive(Clone)]
+struct Ending(Arc<Mutex<Option<oneshot::Sender<Result<()>>>>>);
+
+impl Ending {
+    fn new() -> (Self, oneshot::Receiver<Result<()>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
+    }
+
+    fn tell(&self, outcome: Result<()>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // The receiver is gone if the future was dropped; then nobody asks.
+            let _ = sender.send(outcome);
+        }
+    }
+}
+
 /// Sees to it that callbacks of a submission are called. A browser does so by itself.
 #[cfg(target_arch = "wasm32")]
-fn drive(_gpu: &Gpu, _submission: wgpu::SubmissionIndex) {}
+fn drive(_gpu: &Gpu, _submission: wgpu::SubmissionIndex, _ending: Ending) {}
 
 /// Sees to it that callbacks of a submission are called: native devices only work while someone polls them.
 #[cfg(not(target_arch = "wasm32"))]
-fn drive(gpu: &Gpu, submission: wgpu::SubmissionIndex) {
+fn drive(gpu: &Gpu, submission: wgpu::SubmissionIndex, ending: Ending) {
+    #[cfg(test)]
+    let fault = [Fault::WaitPanics, Fault::WaitErrs].map(faults::strikes);
     let device = gpu.device.clone();
-    // An error here also reaches the map callback.
     let wait = move || {
-        let _ = device.poll(wgpu::PollType::Wait {
+        #[cfg(test)]
+        match fault {
+            [true, _] => panic!("the driver lost the device, for a test"),
+            [_, true] => return Err(wgpu::PollError::Timeout),
+            _ => {}
+        }
+        device.poll(wgpu::PollType::Wait {
             submission_index: Some(submission),
             timeout: None,
-        });
+        })
     };
+    let watched = move || wait_for(wait, &ending);
     if gpu.may_block {
-        wait();
+        watched();
     } else {
         // A thread, so that whoever awaits is free meanwhile.
-        std::thread::spawn(wait);
+        elsewhere(watched);
+    }
+}
+
+/// Waits, and tells the end if that fails. Where a driver loses the device during the wait, wgpu 30 calls no map callback, and panics.
+#[cfg(not(target_arch = "wasm32"))]
+fn wait_for(
+    wait: impl FnOnce() -> std::result::Result<wgpu::PollStatus, wgpu::PollError>,
+    ending: &Ending,
+) {
+    // Nothing of ours is halfway done in there.
+    let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait));
+    let reason = match waited {
+        // The map callback was called, or is being called by whoever else polls.
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+            (Some(words), _) => words.clone(),
+            (_, Some(words)) => (*words).to_owned(),
+            _ => "waiting for it ended in a panic".to_owned(),
+        },
+    };
+    ending.tell(Err(Error::DeviceLost(reason)));
+}
+
+/// Runs on a thread of its own, or here and now where the system has none to give.
+#[cfg(not(target_arch = "wasm32"))]
+fn elsewhere(work: impl FnOnce() + Send + 'static) {
+    let builder = std::thread::Builder::new().name("wgpu-distill".to_owned());
+    #[cfg(test)]
+    let builder = match faults::strikes(Fault::NoThread) {
+        // A stack that no memory holds.
+        true => builder.stack_size(1 << 62),
+        false => builder,
+    };
+    // Shared, since a thread that does not come to be takes its work with it.
+    let ours = Arc::new(Mutex::new(Some(work)));
+    let theirs = ours.clone();
+    let take = |from: &Mutex<Option<_>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let spawned = builder.spawn(move || {
+        if let Some(work) = take(&theirs) {
+            work();
+        }
+    });
+    if spawned.is_err()
+        && let Some(work) = take(&ours)
+    {
+        work();
     }
 }

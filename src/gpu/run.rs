@@ -3,89 +3,17 @@
 use std::ops::Range;
 
 use super::Gpu;
-use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::readback::{Download, Failures, output, upload};
+use super::encode::{GpuLogits, GpuOutputs, GpuSlice};
+use super::memory::{Failures, PREPARING, output};
+use super::pieces::{Uploaded, batch_pieces, longest, part};
+use super::readback::Download;
 use crate::plan::ROW_RESULT_BYTES;
 use crate::{
-    Batch, Config, Distillation, Gradient, Logits, Outputs, Progress, Reduction, Result, RowResult,
-    Scope, Storage, Summary, Values, validate,
+    Batch, Config, Distillation, Error, Gradient, Outputs, Progress, Reduction, Result, RowResult,
+    Scope, Storage, Summary, validate,
 };
 
-/// Rows `range` of a matrix, in the memory of the host.
-pub(super) fn rows_of<'a>(logits: &Logits<'a>, range: &Range<usize>) -> &'a [u8] {
-    if range.is_empty() {
-        return &[];
-    }
-    let bytes = logits.values.storage().bytes();
-    let start = range.start * logits.row_stride;
-    let end = (range.end - 1) * logits.row_stride + logits.classes;
-    &logits.values.as_bytes()[start * bytes..end * bytes]
-}
-
-pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
-    let cut = |logits: &Logits<'a>| {
-        let start = (range.start * logits.row_stride).min(logits.values.len());
-        let values = match logits.values {
-            Values::F32(v) => Values::F32(&v[start..]),
-            Values::F16(v) => Values::F16(&v[start..]),
-            Values::Bf16(v) => Values::Bf16(&v[start..]),
-        };
-        Logits { values, ..*logits }
-    };
-    Batch {
-        student_logits: cut(&batch.student_logits),
-        teacher_logits: cut(&batch.teacher_logits),
-        labels: &batch.labels[range.clone()],
-    }
-}
-
-/// A batch on the device.
-pub(super) struct Uploaded {
-    student: wgpu::Buffer,
-    teacher: wgpu::Buffer,
-    labels: wgpu::Buffer,
-}
-
-impl Uploaded {
-    pub fn new(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, batch: &Batch<'_>) -> Result<Self> {
-        let all = 0..batch.rows();
-        let mut make = |name, bytes| {
-            let usage = wgpu::BufferUsages::STORAGE;
-            upload(&gpu.device, encoder, name, bytes, usage)
-        };
-        Ok(Self {
-            student: make("student_logits", rows_of(&batch.student_logits, &all))?,
-            teacher: make("teacher_logits", rows_of(&batch.teacher_logits, &all))?,
-            labels: make("labels", bytemuck::cast_slice(batch.labels))?,
-        })
-    }
-
-    pub fn batch<'a>(&'a self, batch: &Batch<'_>) -> GpuBatch<'a> {
-        let on = |buffer: &'a wgpu::Buffer, logits: &Logits<'_>| GpuLogits {
-            buffer,
-            offset: 0,
-            storage: logits.values.storage(),
-            classes: logits.classes,
-            row_stride: logits.row_stride,
-        };
-        GpuBatch {
-            rows: batch.rows(),
-            student_logits: on(&self.student, &batch.student_logits),
-            teacher_logits: on(&self.teacher, &batch.teacher_logits),
-            labels: GpuSlice {
-                buffer: &self.labels,
-                offset: 0,
-            },
-        }
-    }
-}
-
 impl Gpu {
-    /// Bytes of the largest buffer that a slice is uploaded to.
-    fn piece_bytes(&self) -> u64 {
-        self.device.limits().max_buffer_size.min(1 << 31) / 2
-    }
-
     /// The whole method on slices, without blocking. See [`Engine::run`](crate::Engine::run).
     pub async fn run_async(
         &self,
@@ -96,7 +24,18 @@ impl Gpu {
     ) -> Result<Distillation> {
         validate::batch(config, batch)?;
         validate::progress(progress)?;
+        if batch.rows() == 0 {
+            // Of any number of classes: nothing has to fit the device.
+            let empty = |storage| crate::cpu::zero_gradient(storage, 0);
+            return Ok(Distillation {
+                summary: Summary::default(),
+                rows: Vec::new(),
+                gradient: outputs.gradient.map(empty).transpose()?,
+            });
+        }
         let pieces = batch_pieces(batch, self.piece_bytes());
+        // Before gigabytes are copied for nothing.
+        self.check_piece(config, batch, longest(&pieces), outputs.gradient, false)?;
         if let [_] = pieces.as_slice() {
             return self.run_piece(config, progress, batch, outputs).await;
         }
@@ -137,16 +76,15 @@ impl Gpu {
         }
         let mut total = Totals::default();
         let mut rows = Vec::new();
-        let mut gradient = outputs
-            .gradient
-            .map(|storage| crate::cpu::zeros(storage, 0));
+        let empty = |storage| crate::cpu::zero_gradient(storage, 0);
+        let mut gradient = outputs.gradient.map(empty).transpose()?;
         for range in pieces {
             let part = part(batch, range);
             let piece = self.run_piece(&config, progress, &part, outputs).await?;
             total.add(&piece.summary);
-            rows.extend(piece.rows);
+            append(&mut rows, piece.rows)?;
             if let (Some(all), Some(own)) = (&mut gradient, piece.gradient) {
-                append(all, own);
+                append_gradient(all, own)?;
             }
         }
         Ok(Distillation {
@@ -165,7 +103,7 @@ impl Gpu {
     ) -> Result<Distillation> {
         let failures = Failures::watch(&self.device);
         let sent = self.send(config, progress, batch, outputs);
-        failures.check().await?;
+        failures.check(PREPARING).await?;
         let (mut download, gradient_bytes) = sent?;
         let summary = download.next::<Summary>(1);
         let rows_bytes = if outputs.rows { batch.rows() } else { 0 };
@@ -174,8 +112,10 @@ impl Gpu {
             .gradient
             .map(|storage| (storage, download.next_bytes(gradient_bytes)));
         let data = download.wait(self).await?;
+        let summary = data.items::<Summary>(&summary)?[0];
+        check_counts(&summary, batch.rows())?;
         Ok(Distillation {
-            summary: data.items::<Summary>(&summary)?[0],
+            summary,
             rows: data.items(&rows)?,
             gradient: match gradient {
                 None => None,
@@ -199,15 +139,15 @@ impl Gpu {
         let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let make = |label, bytes: usize| output(&self.device, label, bytes);
-        let summary = make("summary", size_of::<Summary>());
+        let summary = make("summary", size_of::<Summary>())?;
         let row_bytes = if outputs.rows {
             rows * ROW_RESULT_BYTES as usize
         } else {
             0
         };
-        let results = make("row_results", row_bytes);
+        let results = make("row_results", row_bytes)?;
         let gradient_bytes = outputs.gradient.map_or(0, |s| rows * classes * s.bytes());
-        let gradient = make("grad_student_logits", gradient_bytes);
+        let gradient = make("grad_student_logits", gradient_bytes)?;
         let targets = GpuOutputs {
             summary: Some(GpuSlice {
                 buffer: &summary,
@@ -227,25 +167,25 @@ impl Gpu {
             (&results, row_bytes),
             (&gradient, gradient_bytes),
         ];
-        Ok((Download::submit(self, encoder, &parts), gradient_bytes))
+        Ok((Download::submit(self, encoder, &parts)?, gradient_bytes))
     }
 }
 
-/// Pieces of `rows` rows with at most so many bytes each, to be uploaded one after the other. Usually one.
-pub(super) fn pieces(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
-    let per_piece = usize::try_from(most / bytes_per_row.max(64) as u64).unwrap_or(usize::MAX);
-    let per_piece = per_piece.max(1);
-    if rows <= per_piece {
-        return std::iter::once(0..rows).collect();
+/// A summary that does not count every row is none of ours: where a command buffer fails on Metal, wgpu hears nothing of it, and what was never written is read.
+fn check_counts(summary: &Summary, rows: usize) -> Result<()> {
+    let counts = [
+        summary.valid_rows,
+        summary.ignored_rows,
+        summary.invalid_labels,
+    ];
+    let counted: u64 = counts.map(u64::from).iter().sum();
+    if counted == rows as u64 {
+        return Ok(());
     }
-    let starts = (0..rows).step_by(per_piece);
-    starts.map(|s| s..rows.min(s + per_piece)).collect()
-}
-
-pub(super) fn batch_pieces(batch: &Batch<'_>, most: u64) -> Vec<Range<usize>> {
-    let row = |l: &Logits<'_>| l.row_stride * l.values.storage().bytes();
-    let widest = row(&batch.student_logits).max(row(&batch.teacher_logits));
-    pieces(batch.rows(), widest.max(4 * batch.classes()), most)
+    Err(Error::Gpu {
+        doing: "a run",
+        reason: format!("the summary counts {counted} of {rows} rows, so the work was not done"),
+    })
 }
 
 /// What the summaries of pieces add up to. Losses are sums over one denominator, means are weighted by their rows.
@@ -283,11 +223,18 @@ impl Totals {
     }
 }
 
-fn append(all: &mut Gradient, piece: Gradient) {
+fn append<T>(all: &mut Vec<T>, mut piece: Vec<T>) -> Result<()> {
+    let room = all.try_reserve(piece.len());
+    room.map_err(|_| Error::no_room(size_of_val(piece.as_slice())))?;
+    all.append(&mut piece);
+    Ok(())
+}
+
+fn append_gradient(all: &mut Gradient, piece: Gradient) -> Result<()> {
     match (all, piece) {
-        (Gradient::F32(all), Gradient::F32(piece)) => all.extend(piece),
-        (Gradient::F16(all), Gradient::F16(piece)) => all.extend(piece),
-        (Gradient::Bf16(all), Gradient::Bf16(piece)) => all.extend(piece),
+        (Gradient::F32(all), Gradient::F32(piece)) => append(all, piece),
+        (Gradient::F16(all), Gradient::F16(piece)) => append(all, piece),
+        (Gradient::Bf16(all), Gradient::Bf16(piece)) => append(all, piece),
         _ => unreachable!("every piece has the storage that was asked for"),
     }
 }

@@ -2,18 +2,21 @@
 
 use std::ops::Range;
 
-use super::dispatch::Buffers;
+use super::context::NO_PROGRESS;
+use super::dispatch::{Buffers, lists};
 use super::encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use super::readback::{Download, Failures, output, upload};
-use super::run::{Totals, Uploaded, batch_pieces, part, pieces, rows_of};
+use super::memory::{Failures, PREPARING, output, upload, with_memory};
+use super::pieces::{Uploaded, batch_pieces, longest, part, pieces, rows_of};
+use super::readback::Download;
+use super::run::Totals;
 use super::{Gpu, Workspace};
 use crate::plan::{
     Bindings, DECISION_BYTES, Layout, Matrix, Operand, Plan, Problem, ROW_STATS_BYTES,
 };
 use crate::shader::Kernel;
 use crate::{
-    Batch, Config, Decision, Logits, Progress, Result, RowStats, Scope, Storage, Summary, flags,
-    validate,
+    Batch, Config, Decision, Error, Logits, Progress, Result, RowStats, Scope, Storage, Summary,
+    flags, validate,
 };
 
 /// The same with a scope that plans the steps one by one; the steps themselves are given the caller's.
@@ -24,19 +27,7 @@ fn step_by_step(config: &Config) -> Config {
     }
 }
 
-/// A step without a time: no selection takes place.
-const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
-
 impl Gpu {
-    /// Bytes of a piece that one dispatch can bind whole.
-    fn bound_bytes(&self) -> u64 {
-        self.device
-            .limits()
-            .max_buffer_size
-            .min(self.limits.binding_bytes)
-            / 2
-    }
-
     /// A plan whose rows are not cut into pieces, so that one step is one dispatch.
     fn plan_of_step(
         &self,
@@ -51,7 +42,7 @@ impl Gpu {
         self.plan_with_layout(config, batch, outputs, &layout)
     }
 
-    /// Records one step of a plan, for its only chunk.
+    /// Records one step of a plan, for its only chunk: decisions are kept of one at a time.
     fn encode_step(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -59,8 +50,13 @@ impl Gpu {
         bindings: &Bindings<'_>,
         buffers: &Buffers<'_>,
     ) -> Result<()> {
-        let chunks = &bindings.plan.chunks;
-        assert!(chunks.len() <= 1, "a piece fits a binding");
+        let chunks = bindings.plan.chunks();
+        if chunks.len() > 1 {
+            return Err(Error::Gpu {
+                doing: "a step on its own",
+                reason: format!("a piece has {} chunks", chunks.len()),
+            });
+        }
         let chunks = chunks.iter();
         let dispatches: Vec<_> = chunks.map(|c| bindings.one(kernel, c, 0)).collect();
         self.record(encoder, &dispatches, buffers)
@@ -81,10 +77,17 @@ impl Gpu {
         };
         let mut out = Vec::new();
         let row = logits.row_stride * logits.values.storage().bytes();
-        for range in pieces(rows, row.max(4 * logits.classes), self.bound_bytes()) {
+        let pieces = pieces(rows, row.max(4 * logits.classes), self.bound_bytes());
+        let alike = Batch {
+            student_logits: *logits,
+            teacher_logits: *logits,
+            labels: &[],
+        };
+        self.check_piece(&config, &alike, longest(&pieces), Some(Storage::F32), true)?;
+        for range in pieces {
             let failures = Failures::watch(&self.device);
             let sent = self.send_softmax(&config, logits, &range);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
             download.wait(self).await?.append(&all, &mut out)?;
@@ -108,7 +111,7 @@ impl Gpu {
             usage,
         )?;
         let bytes = range.len() * logits.classes * 4;
-        let out = output(&self.device, "probabilities", bytes);
+        let out = output(&self.device, "probabilities", bytes)?;
         let on = GpuLogits {
             buffer: &student,
             offset: 0,
@@ -116,7 +119,7 @@ impl Gpu {
             classes: logits.classes,
             row_stride: logits.row_stride,
         };
-        let labels = output(&self.device, "labels", 4 * range.len());
+        let labels = output(&self.device, "labels", 4 * range.len())?;
         let batch = GpuBatch {
             rows: range.len(),
             student_logits: on,
@@ -131,16 +134,16 @@ impl Gpu {
             ..GpuOutputs::default()
         };
         let plan = self.plan_of_step(config, &batch, &outputs)?;
-        let workspace = Workspace::new(&self.device, &plan);
+        let workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let buffers = Buffers {
             batch: &batch,
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::Softmax, &bindings, &buffers)?;
-        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+        Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 
     /// Observe on slices, without blocking. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
@@ -152,11 +155,13 @@ impl Gpu {
         validate::batch(config, batch)?;
         let mut out = Vec::new();
         let config = step_by_step(config);
-        for range in batch_pieces(batch, self.bound_bytes()) {
+        let pieces = batch_pieces(batch, self.bound_bytes());
+        self.check_piece(&config, batch, longest(&pieces), None, true)?;
+        for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_row_stats(&config, &part);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<RowStats>(range.len());
             download.wait(self).await?.append(&all, &mut out)?;
@@ -170,21 +175,21 @@ impl Gpu {
         let on_device = uploaded.batch(batch);
         let outputs = GpuOutputs::default();
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
-        let workspace = Workspace::new(&self.device, &plan);
+        let workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let buffers = Buffers {
             batch: &on_device,
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(&mut encoder, Kernel::RowStats, &bindings, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
-        Ok(Download::submit(
+        Download::submit(
             self,
             encoder,
             &[(workspace.buffer(Operand::RowStats), bytes)],
-        ))
+        )
     }
 
     /// Decide on slices, without blocking. See [`Cpu::select`](crate::cpu::Cpu::select).
@@ -218,7 +223,7 @@ impl Gpu {
             let failures = Failures::watch(&self.device);
             let stats = &row_stats[range.clone()];
             let sent = self.send_select(config, progress, stats, classes, &observed);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<Decision>(range.len());
             download.wait(self).await?.append(&all, &mut out)?;
@@ -255,9 +260,10 @@ impl Gpu {
             },
             gradient: None,
             shared_buffers: false,
+            in_place: false,
         };
         let plan = Plan::new(&step_by_step(config), &problem, &self.limits)?;
-        let mut workspace = Workspace::new(&self.device, &plan);
+        let mut workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut make = |name, bytes| {
             let usage = wgpu::BufferUsages::STORAGE;
@@ -267,7 +273,7 @@ impl Gpu {
         workspace.replace(Operand::RowStats, stats);
         let observed = make("observed", bytemuck::bytes_of(observed))?;
         workspace.replace(Operand::Observed, observed);
-        let labels = output(&self.device, "labels", 16);
+        let labels = output(&self.device, "labels", 16)?;
         let logits = GpuLogits::new(&labels, Storage::F32, classes);
         let batch = GpuBatch {
             rows: 0,
@@ -284,15 +290,15 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, progress, &lists).with_classes(classes);
         self.encode_step(&mut encoder, Kernel::Select, &bindings, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
-        Ok(Download::submit(
+        Download::submit(
             self,
             encoder,
             &[(workspace.buffer(Operand::Decisions), bytes)],
-        ))
+        )
     }
 
     /// Apply on slices, without blocking. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
@@ -306,11 +312,13 @@ impl Gpu {
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let config = step_by_step(config);
         let mut out = Vec::new();
-        for range in batch_pieces(batch, self.bound_bytes()) {
+        let pieces = batch_pieces(batch, self.bound_bytes());
+        self.check_piece(&config, batch, longest(&pieces), Some(Storage::F32), true)?;
+        for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
             let sent = self.send_weighted_cross_entropy(&config, &part, &decisions[range]);
-            failures.check().await?;
+            failures.check(PREPARING).await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
             download.wait(self).await?.append(&all, &mut out)?;
@@ -328,13 +336,13 @@ impl Gpu {
         let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
         let bytes = batch.rows() * batch.classes() * 4;
-        let out = output(&self.device, "grad_student_logits", bytes);
+        let out = output(&self.device, "grad_student_logits", bytes)?;
         let outputs = GpuOutputs {
             gradient: Some(GpuLogits::new(&out, Storage::F32, batch.classes())),
             ..GpuOutputs::default()
         };
         let plan = self.plan_of_step(config, &on_device, &outputs)?;
-        let mut workspace = Workspace::new(&self.device, &plan);
+        let mut workspace = with_memory(&self.device, || Workspace::new(&self.device, &plan))?;
         let (bytes_of, usage) = (bytemuck::cast_slice(decisions), wgpu::BufferUsages::STORAGE);
         let uploaded = upload(&self.device, &mut encoder, "decisions", bytes_of, usage)?;
         workspace.replace(Operand::Decisions, uploaded);
@@ -343,7 +351,7 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = buffers.lists();
+        let lists = lists(buffers.batch, buffers.outputs);
         let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
         self.encode_step(
             &mut encoder,
@@ -351,6 +359,6 @@ impl Gpu {
             &bindings,
             &buffers,
         )?;
-        Ok((Download::submit(self, encoder, &[(&out, bytes)]), bytes))
+        Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 }

@@ -1,5 +1,6 @@
 //! Temporary buffers of a plan, in proportion to the rows.
 
+use super::memory::buffer;
 use crate::plan::{Operand, Plan};
 
 /// Temporary buffers that [`Gpu::encode`](super::Gpu::encode) uses. One may serve many calls, also several in one encoder, since they run one after the other.
@@ -9,18 +10,14 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Buffers large enough for a plan. Bytes: [`Plan::workspace_bytes`].
+    /// Buffers large enough for a plan. Bytes: [`Plan::workspace_bytes`]. Where there is no memory for them, the device's error handler hears of it;
+    /// [`Gpu::encode`](super::Gpu::encode) without a workspace makes one and returns an error instead.
     pub fn new(device: &wgpu::Device, plan: &Plan) -> Self {
         let make = |(operand, size): (Operand, u64)| {
-            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(operand.name()),
-                size,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_DST
-                    | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            });
-            (operand, buffer)
+            let usage = wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC;
+            (operand, buffer(device, operand.name(), size, usage))
         };
         Self {
             buffers: plan.workspace().map(make),

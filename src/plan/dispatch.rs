@@ -351,6 +351,9 @@ impl<'a> Bindings<'a> {
             };
             windows.push((binding, self.window(operand, chunk, &mut params)));
         }
+        if variant.in_place {
+            params.student_offset = params.grad_offset;
+        }
         Dispatch {
             kernel,
             variant,

@@ -42,6 +42,13 @@ impl Limits {
         registers: 32,
         software: false,
     };
+
+    /// Bytes that a binding has for rows: it starts at a multiple of the alignment, so up to that much is lost before the first.
+    pub(crate) fn room(&self) -> u64 {
+        let most = self.binding_bytes.min(MOST_BINDING);
+        most.saturating_sub(self.offset_alignment)
+            .saturating_sub(16)
+    }
 }
 
 /// How invocations share the rows. [`Plan::with_layout`](super::Plan::with_layout) takes one of the caller's.

@@ -4,6 +4,7 @@
 
 mod dispatch;
 mod limits;
+mod suits;
 
 use std::fmt;
 use std::ops::Range;
@@ -65,8 +66,10 @@ pub struct Problem {
     pub teacher: Matrix,
     /// The gradient, if there is one.
     pub gradient: Option<Matrix>,
-    /// Whether an output lies in the buffer of an input.
+    /// Whether an output lies in the buffer of an input, beside it.
     pub shared_buffers: bool,
+    /// Whether the gradient takes the place of the student's logits: the same matrix.
+    pub in_place: bool,
 }
 
 /// How observe, decide and apply are laid out.
@@ -120,20 +123,17 @@ impl Choices {
 /// What will be dispatched. Ask for one with [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan), print it with `{}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// How the steps are laid out.
-    pub kind: PlanKind,
-    /// The variant of the kernels that own rows by lanes.
-    pub variant: Variant,
-    /// The variant of `select`, `valid_rows` and `summary`.
-    pub row_variant: Variant,
-    /// The chunks, in the order of the rows.
-    pub chunks: Vec<Chunk>,
-    /// Pieces of a row.
-    pub pieces: u32,
+    kind: PlanKind,
+    /// Of the kernels that own rows by lanes.
+    variant: Variant,
+    /// Of `select`, `valid_rows` and `summary`.
+    row_variant: Variant,
+    chunks: Vec<Chunk>,
+    pieces: u32,
     /// Labels that each workgroup counts for itself; 0 where nothing is counted, or a dispatch of `valid_rows` does it.
-    pub count_labels: u32,
+    count_labels: u32,
     /// Whether `valid_rows` is dispatched first.
-    pub counts_first: bool,
+    counts_first: bool,
     problem: Problem,
     choices: Choices,
     offset_alignment: u64,
@@ -212,6 +212,7 @@ impl Plan {
             smoothing: choices.smoothing,
             accumulate: choices.accumulate,
             shared_buffers: p.shared_buffers,
+            in_place: p.in_place && p.gradient.is_some(),
             workgroup_size,
             lanes,
             block,
@@ -308,6 +309,21 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// How the steps are laid out.
+    pub fn kind(&self) -> PlanKind {
+        self.kind
+    }
+
+    /// The chunks, in the order of the rows.
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Pieces of a row.
+    pub fn pieces(&self) -> u32 {
+        self.pieces
     }
 
     /// Whether it was made for this problem and these choices.

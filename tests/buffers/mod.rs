@@ -231,7 +231,7 @@ impl Bench {
             Plans::With(layout, kind) => {
                 let plan = self.gpu.plan_with_layout(config, &batch, &outputs, layout);
                 assert!(
-                    plan.as_ref().is_ok_and(|p| p.kind == *kind),
+                    plan.as_ref().is_ok_and(|p| p.kind() == *kind),
                     "{kind:?}: {plan:?}"
                 );
                 plan
@@ -364,7 +364,8 @@ fn invented_plan(
         student: matrix(&batch.student_logits),
         teacher: matrix(&batch.teacher_logits),
         gradient: outputs.gradient.as_ref().map(matrix),
-        shared_buffers: case.in_place && outputs.gradient.is_some(),
+        shared_buffers: false,
+        in_place: case.in_place && outputs.gradient.is_some(),
     };
     // Room for a few rows, so that every case has several chunks, but for thousands where there are many.
     let rows = (case.rows / 4).max(3);

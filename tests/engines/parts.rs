@@ -1,7 +1,7 @@
 //! Some of the outputs without the others: what is asked for is what it is among all of them.
 
 use wgpu_distill::plan::Plan;
-use wgpu_distill::shader::{Access, Variant};
+use wgpu_distill::shader::{Access, Kernel, Variant};
 use wgpu_distill::{Engine, Outputs, reference};
 
 use crate::buffers::{self, Bench, Wanted};
@@ -110,14 +110,18 @@ fn check<How: PartialEq>(
 
 /// What of a plan the bits depend on. A gradient of 16-bit numbers may start within a word, and rows then begin in its middle.
 fn way(case: &Case, plan: &Plan) -> (Variant, bool) {
-    let halves = plan.variant.gradient.is_some() && case.storage[2].bytes() == 2;
+    let halves =
+        plan.variant_of(Kernel::Distill).gradient.is_some() && case.storage[2].bytes() == 2;
     let variant = Variant {
         gradient: None,
         accumulate: false,
         shared_buffers: false,
-        ..plan.variant
+        ..plan.variant_of(Kernel::Distill)
     };
-    (variant, halves && plan.variant.access == Access::Element)
+    (
+        variant,
+        halves && plan.variant_of(Kernel::Distill).access == Access::Element,
+    )
 }
 
 #[test]

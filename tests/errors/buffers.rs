@@ -338,3 +338,39 @@ fn bad_values_are_refused_on_buffers() {
     }
     bench.is_silent("progress");
 }
+
+/// What a browser would refuse is refused by `plan` already, as everything that `encode` refuses is. More rows than workgroups count for themselves, so that there is something to clear first.
+#[test]
+fn plans_know_what_a_browser_refuses() {
+    let Some(mut bench) = Bench::new(None) else {
+        return;
+    };
+    bench.gpu = bench.gpu.with_browser_rules();
+    let right = Right::new(&bench);
+    bench.encode(&right.work()).expect("nothing is wrong yet");
+    let many = |w: &mut Work<'_>| {
+        w.batch.rows = 1500;
+        w.batch.labels.offset = 0;
+    };
+    let large = || bench.buffer(1 << 16, wgpu::BufferUsages::STORAGE);
+    let [a, b, c] = [(); 3].map(|()| large());
+    let mut work = right.work();
+    many(&mut work);
+    let on = |buffer| GpuLogits::new(buffer, Storage::F32, CLASSES);
+    work.batch.student_logits = on(&a);
+    work.batch.teacher_logits = on(&b);
+    work.batch.labels = at(&c, 0);
+    work.outputs = GpuOutputs {
+        gradient: Some(on(&a)),
+        ..GpuOutputs::default()
+    };
+    let in_place = bench.gpu.plan(&work.config, &work.batch, &work.outputs);
+    assert!(in_place.is_ok(), "{in_place:?}");
+    assert_eq!(bench.encode(&work), Ok(()));
+    // The results start right behind the labels: one binding begins before the other ends.
+    work.outputs = GpuOutputs {
+        row_results: Some(at(&c, (4 * 1500u64).next_multiple_of(16))),
+        ..GpuOutputs::default()
+    };
+    bench.refuses("neighbours", &work, &overlap("labels", "row_results"));
+}

@@ -1,7 +1,8 @@
 //! Refusals that depend on the device: adapters that are not there, limits that are too low, workspaces and plans made for something else.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, Workspace};
-use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Scope, Storage, wgpu};
+use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
+use wgpu_distill::{Batch, Config, Decision, Engine, Error, Outputs, Scope, Storage, wgpu};
 
 use crate::buffers::{Bench, Right, Work, at};
 use crate::{HALFWAY, limit, refused};
@@ -142,6 +143,161 @@ fn plans_for_another_problem_are_refused() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// `encode_plan` with a plan for this very problem that was made for a device which offers more: refused, and nothing for the device to object to. One for a device that offers less will do.
+#[test]
+fn plans_for_another_device_are_refused() {
+    let device = wgpu::Limits {
+        max_storage_buffer_binding_size: 64 << 10,
+        max_compute_workgroups_per_dimension: 16,
+        ..Default::default()
+    };
+    let Some(bench) = Bench::new(Some(device)) else {
+        return;
+    };
+    // More than one chunk of this device, whichever binding it is.
+    let (rows, classes) = (1100, 16);
+    let storage = |size| bench.buffer(size, wgpu::BufferUsages::STORAGE);
+    let (matrix, labels) = (storage(4 * rows * classes), storage(4 * rows));
+    let (rows, classes) = (rows as usize, classes as usize);
+    let logits = GpuLogits::new(&matrix, Storage::F32, classes);
+    let batch = GpuBatch {
+        rows,
+        student_logits: logits,
+        teacher_logits: logits,
+        labels: at(&labels, 0),
+    };
+    let side = Matrix {
+        storage: Storage::F32,
+        row_stride: classes,
+        offset: 0,
+        buffer_bytes: matrix.size(),
+    };
+    let problem = Problem {
+        rows,
+        classes,
+        teacher_classes: classes,
+        student: side,
+        teacher: side,
+        gradient: None,
+        shared_buffers: false,
+        in_place: false,
+    };
+    let own = bench.gpu.limits();
+    let a_lane_a_row = Layout {
+        lanes: 64,
+        workgroup_size: 64,
+        block: 1,
+        subgroup_min: None,
+        pieces: 1,
+    };
+    type Case = (&'static str, Limits, Layout, bool);
+    let cases: [Case; 8] = [
+        ("its own", own, a_lane_a_row, true),
+        (
+            "half the bindings, twice the alignment",
+            Limits {
+                binding_bytes: 32 << 10,
+                offset_alignment: 512,
+                ..own
+            },
+            a_lane_a_row,
+            true,
+        ),
+        (
+            "large bindings",
+            Limits {
+                binding_bytes: 1 << 20,
+                ..own
+            },
+            a_lane_a_row,
+            false,
+        ),
+        (
+            "many workgroups",
+            Limits {
+                workgroups: 65_535,
+                ..own
+            },
+            a_lane_a_row,
+            false,
+        ),
+        (
+            "bindings at multiples of 16 bytes",
+            Limits {
+                offset_alignment: 16,
+                ..own
+            },
+            a_lane_a_row,
+            false,
+        ),
+        (
+            "large workgroups",
+            Limits {
+                workgroup_invocations: 1024,
+                workgroup_bytes: 1 << 20,
+                ..own
+            },
+            Layout {
+                workgroup_size: 1024,
+                ..a_lane_a_row
+            },
+            false,
+        ),
+        (
+            "subgroups",
+            Limits {
+                subgroup: Some((8, 8)),
+                ..own
+            },
+            Layout {
+                subgroup_min: Some(8),
+                ..a_lane_a_row
+            },
+            false,
+        ),
+        (
+            "many workgroups of select",
+            Limits {
+                workgroups: 65_535,
+                software: true,
+                ..own
+            },
+            Layout {
+                lanes: 1,
+                ..a_lane_a_row
+            },
+            false,
+        ),
+    ];
+    let config = Config {
+        scope: Scope::Batch,
+        ..Config::default()
+    };
+    let outputs = GpuOutputs::default();
+    for (about, limits, layout, suits) in cases {
+        let plan = Plan::with_layout(&config, &problem, &limits, &layout);
+        let plan = plan.unwrap_or_else(|e| panic!("{about}: {e}"));
+        let mut encoder = bench.encoder();
+        let done = bench.gpu.encode_plan(
+            &mut encoder,
+            &plan,
+            &config,
+            HALFWAY,
+            &batch,
+            &outputs,
+            None,
+        );
+        let want = if suits {
+            Ok(())
+        } else {
+            Err(Error::PlanMismatch)
+        };
+        assert_eq!(done, want, "{about}");
+        bench.gpu.queue().submit([encoder.finish()]);
+        bench.is_silent(about);
+    }
+}
+
 /// A row of logits that no binding can hold cannot be cut: it is refused, from buffers and from slices.
 #[test]
 fn a_row_larger_than_a_binding_is_refused() {
@@ -180,6 +336,59 @@ fn a_row_larger_than_a_binding_is_refused() {
         &work,
         &limit("one row of logits, in bytes,", 64 << 10, room),
     );
+}
+
+/// A row that a binding would hold and no buffer does, and one that neither does: refused before anything is uploaded, by every call that would upload it.
+#[test]
+fn a_row_larger_than_a_buffer_is_refused() {
+    let small = wgpu::Limits {
+        max_buffer_size: 64 << 10,
+        ..Default::default()
+    };
+    // A row of 1 GiB: to upload it before it is refused would take a second and twice the memory.
+    for (limits, classes, most) in [
+        (small, 20 << 10, 64 << 10),
+        (wgpu::Limits::default(), 1 << 28, 256 << 20),
+    ] {
+        let Some(bench) = Bench::new(Some(limits)) else {
+            return;
+        };
+        let values = vec![0.0; classes];
+        let batch = Batch::new(&values, &values, &[1], classes);
+        let config = Config::default();
+        let decisions = [Decision::default()];
+        let gpu = &bench.gpu;
+        for (call, result) in [
+            (
+                "run",
+                gpu.run(&config, HALFWAY, &batch, Outputs::SUMMARY)
+                    .map(drop),
+            ),
+            (
+                "softmax",
+                gpu.softmax(&batch.student_logits, 1, 1.0).map(drop),
+            ),
+            ("row_stats", gpu.row_stats(&config, &batch).map(drop)),
+            (
+                "weighted_cross_entropy",
+                gpu.weighted_cross_entropy(&config, &batch, &decisions)
+                    .map(drop),
+            ),
+        ] {
+            match result {
+                Err(Error::LimitExceeded {
+                    what: "one row of logits, in bytes,",
+                    needed,
+                    limit,
+                }) => assert!(
+                    needed == 4 * classes as u64 && limit < most,
+                    "{call}: {limit}"
+                ),
+                other => panic!("{call} of {classes} classes: {other:?}"),
+            }
+        }
+        bench.is_silent("rows");
+    }
 }
 
 /// What the kernels need of a device and it does not offer, or a workspace that no buffer of it can hold, is refused in words; the device's error handler stays silent.

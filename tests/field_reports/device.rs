@@ -85,6 +85,7 @@ fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         teacher: matrix,
         gradient: Some(matrix),
         shared_buffers: false,
+        in_place: false,
     }
 }
 
@@ -124,7 +125,8 @@ fn one_kernel_reads_the_logits() {
             .into_iter()
             .filter(|k| !matches!(k, Kernel::Summary | Kernel::ValidRows));
         assert_eq!(readers.collect::<Vec<_>>(), [Kernel::Distill], "{plan}");
-        let kept = 4 * plan.variant.block * plan.variant.lanes;
+        let kept =
+            4 * plan.variant_of(Kernel::Distill).block * plan.variant_of(Kernel::Distill).lanes;
         assert!(kept as usize >= classes, "{plan}");
     }
 }
@@ -148,7 +150,7 @@ fn odd_vocabularies_and_offsets_beyond_32_bits() {
     )
     .expect("a plan");
     let mut next = 0;
-    for chunk in &plan.chunks {
+    for chunk in plan.chunks() {
         assert_eq!(chunk.rows.start, next);
         assert!(2 * chunk.rows.len() * classes < 1 << 31, "{chunk:?}");
         next = chunk.rows.end;

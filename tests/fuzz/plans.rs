@@ -84,17 +84,20 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         matrix(from, rows, classes),
         matrix(from, rows, teacher_classes),
     ];
+    let in_place = from.rarely(5);
     Problem {
         rows,
         classes,
         teacher_classes,
         student: inputs[0],
         teacher: inputs[1],
-        gradient: match from.rarely(5) {
-            true => None,
-            false => Some(matrix(from, rows, classes)),
+        gradient: match (from.rarely(5), in_place) {
+            (true, _) => None,
+            (_, true) => Some(inputs[0]),
+            _ => Some(matrix(from, rows, classes)),
         },
         shared_buffers: from.byte() % 2 == 1,
+        in_place,
     }
 }
 
@@ -317,10 +320,10 @@ fn rows_of(
 fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> {
     let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
     // A plan is a list; the host has to have memory for it.
-    ensure(plan.chunks.len() <= 1 << 16, "too many chunks")?;
+    ensure(plan.chunks().len() <= 1 << 16, "too many chunks")?;
     let mut next = 0;
     let mut groups = 0;
-    for chunk in &plan.chunks {
+    for chunk in plan.chunks() {
         ensure(
             chunk.rows.start == next && !chunk.rows.is_empty(),
             "chunks do not follow each other",
@@ -343,9 +346,9 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
             let most = bytes + limits.offset_alignment + 15;
             ensure(most <= limits.binding_bytes && most < 1 << 31, "a binding")?;
         }
-        let in_steps = plan.kind == PlanKind::Split || plan.kind == PlanKind::TwoPhase;
+        let in_steps = plan.kind() == PlanKind::Split || plan.kind() == PlanKind::TwoPhase;
         let each = if in_steps {
-            64 * u64::from(plan.pieces)
+            64 * u64::from(plan.pieces())
         } else {
             16
         };
@@ -356,7 +359,10 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
     }
     ensure(next == problem.rows, "rows are left out")?;
     ensure(48 * groups <= limits.binding_bytes, "partial sums")?;
-    for variant in [plan.variant, plan.row_variant] {
+    for variant in [
+        plan.variant_of(Kernel::Distill),
+        plan.variant_of(Kernel::Select),
+    ] {
         let bytes = variant.workgroup_bytes();
         ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
     }
@@ -373,6 +379,6 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
         ensure((1..=16).contains(&variant.block), "block")?;
     }
     let rows = problem.rows as u64;
-    let most = 300 * rows * u64::from(plan.pieces) + 48 * groups + 4096;
+    let most = 300 * rows * u64::from(plan.pieces()) + 48 * groups + 4096;
     ensure(plan.workspace_bytes() <= most, "the workspace")
 }

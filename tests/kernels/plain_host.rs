@@ -23,6 +23,7 @@ pub fn softmax(
         smoothing: false,
         accumulate: false,
         shared_buffers: false,
+        in_place: false,
         workgroup_size: lanes,
         lanes,
         block: 1,

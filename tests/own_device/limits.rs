@@ -2,8 +2,8 @@
 
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs};
 use wgpu_distill::{
-    Batch, Config, Engine, Outputs, Progress, Reduction, Result, RowResult, Scope, Similarity,
-    Storage, Summary, reference, wgpu,
+    Batch, Config, Engine, Logits, Outputs, Progress, Reduction, Result, RowResult, Scope,
+    Similarity, Storage, Summary, TeacherClasses, reference, wgpu,
 };
 
 use crate::{App, ROUNDING, at, check_rows, check_summary, close, labels, noise};
@@ -45,12 +45,12 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let config = Config::default();
     let progress = Progress::new(1, 2);
     let plan = gpu.plan(&config, &batch, &outputs).expect("a plan");
-    assert_eq!(plan.chunks.len(), 2, "{plan}");
+    assert_eq!(plan.chunks().len(), 2, "{plan}");
     let mut encoder = app.encoder();
     let done = gpu.encode(&mut encoder, &config, progress, &batch, &outputs, None);
     done.expect("encoded");
     let ends = plan
-        .chunks
+        .chunks()
         .iter()
         .flat_map(|c| [c.rows.start, c.rows.end - 1]);
     let probes: Vec<usize> = ends.chain([1, 996, 997, 20_001, 39_998]).collect();
@@ -194,6 +194,102 @@ fn single_steps_are_cut_into_pieces() {
         );
     }
     app.is_silent();
+}
+
+/// Single steps where half a binding is more than a binding holds behind its alignment: a step is one dispatch all the same.
+#[test]
+fn single_steps_fit_the_smallest_bindings() {
+    // The smallest that the alignment of 256 bytes leaves room for a row of 16 in.
+    for bytes in [512, 640, 1024] {
+        let Some(app) = App::new(wgpu::Limits {
+            max_storage_buffer_binding_size: bytes,
+            ..wgpu::Limits::default()
+        }) else {
+            return;
+        };
+        let engine = Engine::Gpu(app.gpu());
+        let (rows, classes) = (4, 16);
+        let (student, teacher) = (noise(rows * classes, 31), noise(rows * classes, 32));
+        let labels = labels(rows, classes);
+        let batch = Batch::new(&student, &teacher, &labels, classes);
+        let config = Config::default();
+        let progress = Progress::new(1, 2);
+        let about = |what: &str| format!("{what} in bindings of {bytes} bytes");
+        let p = engine.softmax(&batch.student_logits, rows, 1.0);
+        let p = p.unwrap_or_else(|e| panic!("{}: {e}", about("softmax")));
+        let wanted = reference::softmax(&batch.student_logits, rows, 1.0).expect("valid");
+        assert_eq!(p.len(), wanted.len());
+        for (got, want) in p.iter().zip(wanted) {
+            close(&about("softmax"), *got, want, 1e-5 * want + ROUNDING);
+        }
+        let steps = || -> Result<_> {
+            let stats = engine.row_stats(&config, &batch)?;
+            let decisions = engine.select(&config, progress, &stats, classes)?;
+            let gradient = engine.weighted_cross_entropy(&config, &batch, &decisions)?;
+            Ok((decisions, gradient))
+        };
+        let (decisions, gradient) = steps().unwrap_or_else(|e| panic!("{}: {e}", about("steps")));
+        let want = reference::distill(&config, progress, &batch).expect("valid");
+        let results: Vec<_> = decisions.iter().map(|d| d.result).collect();
+        let w = 1.0 / f64::from(want.summary.valid_rows);
+        check_rows(
+            &about("steps"),
+            &want,
+            &results,
+            &gradient,
+            1.0,
+            ROUNDING * w,
+        );
+        app.is_silent();
+    }
+}
+
+/// A teacher with a hundred times the student's classes, of which the common ones count: its rows lie far apart, and a binding ends where the last class that counts does. Rows that
+/// no binding holds in one piece, and a single one that no buffer holds, are no obstacle.
+#[test]
+fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
+    let limits = |buffer| wgpu::Limits {
+        max_storage_buffer_binding_size: 64 << 10,
+        max_buffer_size: buffer,
+        ..wgpu::Limits::default()
+    };
+    for (buffer, rows, teacher_classes) in [
+        (256 << 20, 20, 1000),
+        (256 << 20, 17, 16_383),
+        (128 << 10, 3, 40_000),
+    ] {
+        let Some(app) = App::new(limits(buffer)) else {
+            return;
+        };
+        let classes = 10;
+        let (student, teacher) = (noise(rows * classes, 41), noise(rows * teacher_classes, 42));
+        let labels = labels(rows, classes);
+        let batch = Batch {
+            student_logits: Logits::new(&student, classes),
+            teacher_logits: Logits::new(&teacher, teacher_classes),
+            labels: &labels,
+        };
+        let progress = Progress::new(1, 2);
+        for scope in [Scope::Row, Scope::Batch] {
+            let about = format!("{teacher_classes} classes, {scope:?}");
+            let config = Config {
+                scope,
+                teacher_classes: TeacherClasses::CommonPrefix,
+                ..Config::default()
+            };
+            let want = reference::distill(&config, progress, &batch).expect("valid");
+            let got = app.gpu().run(&config, progress, &batch, Outputs::ALL);
+            let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+            check_summary(&about, &want.summary, &got.summary);
+            let rows = got.rows.clone();
+            let gradient = got.into_grad_student_logits();
+            let w = 1.0 / f64::from(want.summary.valid_rows);
+            check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
+            let stats = app.gpu().row_stats(&config, &batch);
+            assert_eq!(stats.map(|s| s.len()), Ok(labels.len()), "{about}");
+        }
+        app.is_silent();
+    }
 }
 
 /// All outputs in one buffer and all inputs in another: none overlaps, though the bindings around them do, which start at multiples of 256 bytes.

@@ -4,10 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+use wgpu_distill::cpu::GradientMut;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Outputs, Progress, Reduction, Result, RowResult, Scope, Selection,
-    Similarity, Storage, reference, wgpu,
+    Batch, Config, Distillation, Engine, Error, Gradient, Outputs, Progress, Reduction, Result,
+    RowResult, Scope, Selection, Similarity, Storage, half, reference, wgpu,
 };
 
 use crate::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
@@ -175,6 +176,89 @@ impl Work {
         let w = 1.0 / f64::from(want.summary.valid_rows);
         check_rows(about, &want, &got.rows, &gradient, 1.0, ROUNDING * w);
     }
+}
+
+/// Every step on its own, awaited, is the step that blocks; on the CPU path too.
+#[test]
+fn awaited_steps_are_the_steps() {
+    let gpu = App::new(wgpu::Limits::default()).map(|app| Engine::Gpu(app.gpu()));
+    for engine in gpu.into_iter().chain([Engine::cpu()]) {
+        let about = engine.describe();
+        let work = Work::new(3);
+        let batch = work.batch();
+        let (config, rows) = (Config::default(), work.labels.len());
+        let awaited = pollster::block_on(async {
+            let p = engine.softmax_async(&batch.student_logits, rows, 2.0).await;
+            let stats = engine.row_stats_async(&config, &batch).await?;
+            let decisions = engine
+                .select_async(&config, work.progress, &stats, work.classes)
+                .await?;
+            let gradient = engine
+                .weighted_cross_entropy_async(&config, &batch, &decisions)
+                .await;
+            Ok((p, stats, decisions, gradient))
+        });
+        let (p, stats, decisions, gradient) = awaited.unwrap_or_else(|e: Error| panic!("{e}"));
+        assert_eq!(
+            p,
+            engine.softmax(&batch.student_logits, rows, 2.0),
+            "{about}"
+        );
+        assert_eq!(
+            Ok(&stats),
+            engine.row_stats(&config, &batch).as_ref(),
+            "{about}"
+        );
+        let select = engine.select(&config, work.progress, &stats, work.classes);
+        assert_eq!(Ok(&decisions), select.as_ref(), "{about}");
+        let apply = engine.weighted_cross_entropy(&config, &batch, &decisions);
+        assert_eq!(gradient, apply, "{about}");
+        assert_eq!(gradient.map(|g| g.len()), Ok(work.student.len()), "{about}");
+    }
+}
+
+/// `run_into` leaves in the caller's memory what `run` returns, in every storage type: over what was there before, also where a batch is done in pieces.
+#[test]
+fn run_into_leaves_what_run_returns() {
+    let small = wgpu::Limits {
+        max_buffer_size: 64 << 10,
+        max_storage_buffer_binding_size: 32 << 10,
+        ..wgpu::Limits::default()
+    };
+    let apps = [wgpu::Limits::default(), small].map(App::new);
+    let gpus = apps.iter().flatten().map(|app| Engine::Gpu(app.gpu()));
+    for (n, engine) in gpus.chain([Engine::cpu()]).enumerate() {
+        let (rows, classes) = (301, 65);
+        let (student, teacher) = (noise(rows * classes, 61), noise(rows * classes, 62));
+        let labels = labels(rows, classes);
+        let batch = Batch::new(&student, &teacher, &labels, classes);
+        let progress = Progress::new(2, 3);
+        let config = Config::default();
+        for storage in Storage::ALL {
+            let about = format!("engine {n}, {}, {storage:?}", engine.describe());
+            let outputs = Outputs {
+                rows: false,
+                gradient: Some(storage),
+            };
+            let want = engine.run(&config, progress, &batch, outputs);
+            let want = want.unwrap_or_else(|e| panic!("{about}: {e}"));
+            let elements = rows * classes;
+            let mut memory = match storage {
+                Storage::F32 => Gradient::F32(vec![f32::NAN; elements]),
+                Storage::F16 => Gradient::F16(vec![half::f16::NAN; elements]),
+                Storage::Bf16 => Gradient::Bf16(vec![half::bf16::NAN; elements]),
+            };
+            let into = match &mut memory {
+                Gradient::F32(m) => GradientMut::F32(m),
+                Gradient::F16(m) => GradientMut::F16(m),
+                Gradient::Bf16(m) => GradientMut::Bf16(m),
+            };
+            let summary = engine.run_into(&config, progress, &batch, into);
+            assert_eq!(summary, Ok(want.summary), "{about}");
+            assert_eq!(Some(memory), want.gradient, "{about}");
+        }
+    }
+    apps.iter().flatten().for_each(App::is_silent);
 }
 
 /// Two contexts on two devices at the same time: each keeps its pipelines and its results, and both come to the same bits.

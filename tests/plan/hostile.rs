@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
+use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Config, Error, Result, Scope, Storage};
 
 use crate::{CLASSES, SUBGROUPS, check, planned, problem, scoped};
@@ -56,7 +57,7 @@ fn partial_sums_fit_a_binding() {
         for scope in [Scope::Row, Scope::Batch] {
             let plan = Plan::new(&scoped(scope), &problem(rows, 10, Storage::F32), &limits);
             let Ok(plan) = plan else { continue };
-            let groups: u64 = plan.chunks.iter().map(|c| u64::from(c.workgroups)).sum();
+            let groups: u64 = plan.chunks().iter().map(|c| u64::from(c.workgroups)).sum();
             assert!(
                 48 * groups <= binding_bytes,
                 "{binding_bytes}: {groups} workgroups, {plan}"
@@ -232,7 +233,10 @@ fn chosen_lanes_are_taken_or_refused() {
     ] {
         let plan = with(lanes, size, subgroup).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(
-            (plan.variant.lanes, plan.variant.workgroup_size),
+            (
+                plan.variant_of(Kernel::Distill).lanes,
+                plan.variant_of(Kernel::Distill).workgroup_size
+            ),
             (lanes, size)
         );
     }
@@ -288,6 +292,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 teacher,
                 gradient,
                 shared_buffers: shared,
+                in_place: false,
             }
         })
     })

@@ -1,7 +1,8 @@
 //! The shader variants under test.
 
+use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
 use wgpu_distill::shader::{Access, Dialect, Kernel, MOST_BLOCK, Variant, assemble};
-use wgpu_distill::{Similarity, Storage};
+use wgpu_distill::{Config, Similarity, Storage};
 
 pub const BASE: Variant = Variant {
     student: Storage::F32,
@@ -12,6 +13,7 @@ pub const BASE: Variant = Variant {
     smoothing: false,
     accumulate: false,
     shared_buffers: false,
+    in_place: false,
     workgroup_size: 64,
     lanes: 64,
     block: 2,
@@ -86,10 +88,90 @@ fn variants() -> Vec<Variant> {
             }
         }
     }
-    list.push(Variant {
-        shared_buffers: true,
-        ..BASE
-    });
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            for (shared_buffers, in_place) in [(true, false), (false, true), (true, true)] {
+                for subgroup_min in [None, Some(4)] {
+                    list.push(Variant {
+                        access,
+                        student: storage,
+                        gradient: Some(storage),
+                        shared_buffers,
+                        in_place,
+                        subgroup_min,
+                        ..BASE
+                    });
+                }
+            }
+        }
+    }
+    list
+}
+
+/// What plans choose for the shapes that people have, on devices of all kinds.
+fn planned() -> Vec<(Kernel, Variant)> {
+    let classes = [10, 100, 300, 1000, 4096, 32_000, 50_257, 128_256];
+    let subgroups = [
+        None,
+        Some((4, 4)),
+        Some((8, 8)),
+        Some((32, 32)),
+        Some((32, 64)),
+        Some((8, 32)),
+        Some((4, 64)),
+    ];
+    let mut list = Vec::new();
+    for classes in classes {
+        for subgroup in subgroups {
+            for (invocations, registers, software) in [
+                (256, 32, false),
+                (1024, 32, false),
+                (1024, 64, false),
+                (1024, 32, true),
+            ] {
+                let limits = Limits {
+                    subgroup,
+                    workgroup_invocations: invocations,
+                    workgroup_bytes: 32 << 10,
+                    registers,
+                    software,
+                    ..Limits::DEFAULT
+                };
+                for (rows, storage) in [
+                    (2, Storage::F32),
+                    (4096, Storage::F32),
+                    (4096, Storage::Bf16),
+                ] {
+                    let mut matrix = Matrix {
+                        storage,
+                        row_stride: classes,
+                        offset: 0,
+                        buffer_bytes: 0,
+                    };
+                    matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
+                    let problem = Problem {
+                        rows,
+                        classes,
+                        teacher_classes: classes,
+                        student: matrix,
+                        teacher: matrix,
+                        gradient: Some(matrix),
+                        shared_buffers: false,
+                        in_place: false,
+                    };
+                    for similarity in [Similarity::Cosine, Similarity::JensenShannon] {
+                        let config = Config {
+                            similarity,
+                            ..Config::default()
+                        };
+                        let plan = Plan::new(&config, &problem, &limits);
+                        let plan = plan.expect("the limits of devices");
+                        list.extend(plan.kernels().iter().map(|&k| (k, plan.variant_of(k))));
+                    }
+                }
+            }
+        }
+    }
     list
 }
 
@@ -97,12 +179,14 @@ fn variants() -> Vec<Variant> {
 pub fn texts(dialect: Dialect) -> Vec<(Kernel, Variant, String)> {
     let mut seen = std::collections::HashSet::new();
     let mut list = Vec::new();
-    for kernel in Kernel::ALL {
-        for variant in variants() {
-            let variant = kernel.canonical(&variant);
-            if seen.insert((kernel, variant)) {
-                list.push((kernel, variant, assemble(kernel, &variant, dialect)));
-            }
+    let variants = variants();
+    let all = Kernel::ALL
+        .into_iter()
+        .flat_map(|kernel| variants.iter().map(move |variant| (kernel, *variant)));
+    for (kernel, variant) in all.chain(planned()) {
+        let variant = kernel.canonical(&variant);
+        if seen.insert((kernel, variant)) {
+            list.push((kernel, variant, assemble(kernel, &variant, dialect)));
         }
     }
     list

@@ -211,6 +211,7 @@ fn fits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
         teacher: matrix(teacher),
         gradient: student.is_tracked().then(|| matrix(student)),
         shared_buffers: true,
+        in_place: false,
     };
     Plan::new(config, &problem, &limits)?;
     Ok(())

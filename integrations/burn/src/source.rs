@@ -55,6 +55,7 @@ pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
         teacher: matrix(&work.teacher),
         gradient: work.gradient.as_ref().map(matrix),
         shared_buffers: true,
+        in_place: false,
     };
     let plan = Plan::new(&task.config, &problem, &limits)?;
     let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());

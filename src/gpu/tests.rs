@@ -1,0 +1,294 @@
+//! What goes wrong once in a long while, made to go wrong (`faults.rs`): an error, no panic, no hang, and the next call works.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::faults::{Fault, buffers_of, with};
+use super::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use crate::{
+    Batch, Config, Decision, Distillation, Error, Outputs, Progress, Result, Scope, Storage,
+};
+
+const HALFWAY: Progress = Progress { step: 1, total: 2 };
+const CLASSES: usize = 5;
+/// Longer than anything here takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A device of its own, with what its error handler heard.
+struct Bench {
+    gpu: Gpu,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bench {
+    fn new() -> Option<Self> {
+        if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
+            println!("skipped by WGPU_DISTILL_SKIP_GPU");
+            return None;
+        }
+        let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
+        let gpu = pollster::block_on(Gpu::named(&name));
+        let gpu = gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without"));
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let sink = heard.clone();
+        gpu.device()
+            .on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+                sink.lock().unwrap().push(error.to_string());
+            }));
+        Some(Self { gpu, heard })
+    }
+
+    fn is_silent(&self, about: &str) {
+        let heard = self.heard.lock().unwrap();
+        assert!(heard.is_empty(), "{about}: uncaptured errors: {heard:?}");
+    }
+}
+
+const STUDENT: [f32; 15] = [
+    0.5, -1.0, 2.0, 0.0, 1.5, -0.5, 3.0, 0.25, -2.0, 1.0, 0.75, 0.125, -1.5, 2.5, 0.0,
+];
+const LABELS: [i32; 3] = [0, 4, -100];
+
+fn batch() -> Batch<'static> {
+    const TEACHER: [f32; 15] = [1.0; 15];
+    Batch::new(&STUDENT, &TEACHER, &LABELS, CLASSES)
+}
+
+fn run(gpu: &Gpu) -> Result<Distillation> {
+    gpu.run(&Config::default(), HALFWAY, &batch(), Outputs::ALL)
+}
+
+fn run_async(gpu: &Gpu) -> Result<Distillation> {
+    let config = Config::default();
+    pollster::block_on(gpu.run_async(&config, HALFWAY, &batch(), Outputs::ALL))
+}
+
+/// Runs something that might hang, and fails if it does or panics.
+fn in_time<T: Send + 'static>(about: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(value) => value,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{about}: hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => panic!("{about}: panics"),
+    }
+}
+
+/// What came of a call, in words: that it is the same again is all that is asked.
+fn words<T: std::fmt::Debug>(result: Result<T>) -> Result<String> {
+    result.map(|done| format!("{done:?}"))
+}
+
+type Call = (&'static str, fn(&Gpu) -> Result<String>);
+
+/// The calls that wait for results.
+const CALLS: [Call; 6] = [
+    ("run", |gpu| words(run(gpu))),
+    ("run_async", |gpu| words(run_async(gpu))),
+    ("softmax", |gpu| {
+        words(gpu.softmax(&batch().student_logits, 3, 1.0))
+    }),
+    ("row_stats", |gpu| {
+        words(gpu.row_stats(&Config::default(), &batch()))
+    }),
+    ("select", |gpu| {
+        let stats = crate::cpu::Cpu::new().row_stats(&Config::default(), &batch())?;
+        words(gpu.select(&Config::default(), HALFWAY, &stats, CLASSES))
+    }),
+    ("weighted_cross_entropy", |gpu| {
+        let decisions = [Decision::default(); 3];
+        words(gpu.weighted_cross_entropy(&Config::default(), &batch(), &decisions))
+    }),
+];
+
+/// The buffers door, every output asked for, on buffers of the caller's. The encoder is submitted whatever came of it.
+fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
+    let device = gpu.device();
+    let buffer = || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("the caller's"),
+            size: 256,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    };
+    let buffers = [(); 6].map(|()| buffer());
+    let [student, teacher, labels, gradient, results, summary] = &buffers;
+    let on = |buffer| GpuLogits::new(buffer, Storage::F32, CLASSES);
+    let at = |buffer| GpuSlice { buffer, offset: 0 };
+    let batch = GpuBatch {
+        rows: 3,
+        student_logits: on(student),
+        teacher_logits: on(teacher),
+        labels: at(labels),
+    };
+    let outputs = GpuOutputs {
+        summary: Some(at(summary)),
+        row_results: Some(at(results)),
+        gradient: Some(on(gradient)),
+    };
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let encoded = gpu.encode(&mut encoder, config, HALFWAY, &batch, &outputs, None);
+    gpu.queue().submit([encoder.finish()]);
+    words(encoded)
+}
+
+fn encode_batch_scope(gpu: &Gpu) -> Result<String> {
+    let config = Config {
+        scope: Scope::Batch,
+        ..Config::default()
+    };
+    encode(gpu, &config)
+}
+
+const ENCODES: [Call; 2] = [
+    ("encode", |gpu| encode(gpu, &Config::default())),
+    ("encode, batch scope", encode_batch_scope),
+];
+
+/// wgpu calls no map callback, and panics, where the driver says during the wait that the device is lost.
+#[test]
+fn a_wait_that_panics_or_errs_is_a_lost_device() {
+    let Some(bench) = Bench::new() else { return };
+    for (fault, words) in [
+        (Fault::WaitPanics, "the driver lost the device, for a test"),
+        (Fault::WaitErrs, "timed out"),
+    ] {
+        for (about, call) in CALLS {
+            let about = format!("{about}, {fault:?}");
+            let before = call(&bench.gpu);
+            assert!(before.is_ok(), "{before:?}");
+            let gpu = bench.gpu.clone();
+            let (result, happened) = in_time(&about, move || with(fault, || call(&gpu)));
+            assert!(happened, "{about}");
+            match result {
+                Err(Error::DeviceLost(reason)) => assert!(reason.contains(words), "{reason}"),
+                other => panic!("{about}: {other:?}"),
+            }
+            // The device was not lost in truth.
+            assert_eq!(call(&bench.gpu), before, "after {about}");
+        }
+    }
+    bench.is_silent("waits");
+}
+
+/// Without a thread to wait on, whoever asks waits: the same results, later.
+#[test]
+fn no_thread_is_no_reason_to_panic() {
+    let Some(bench) = Bench::new() else { return };
+    let before = run(&bench.gpu);
+    let gpu = bench.gpu.clone();
+    let (result, happened) = in_time("no thread", move || {
+        with(Fault::NoThread, || run_async(&gpu))
+    });
+    assert!(happened);
+    assert_eq!(result, before);
+    bench.is_silent("threads");
+}
+
+/// Every buffer that any call makes, one after the other: an error that names it, nothing in the application's handler or scope, and the next call gives what it gave before.
+#[test]
+fn no_memory_for_any_buffer_is_an_error() {
+    let Some(bench) = Bench::new() else { return };
+    let device = bench.gpu.device();
+    let mut all = std::collections::BTreeSet::new();
+    for (about, call) in CALLS.into_iter().chain(ENCODES) {
+        let (before, made) = buffers_of(|| call(&bench.gpu));
+        assert!(before.is_ok(), "{about}: {before:?}");
+        for (i, name) in made.iter().enumerate() {
+            let same = made[..i].iter().filter(|other| *other == name).count();
+            let about = format!("{about}, {name} {same}");
+            let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let (result, happened) = with(Fault::NoMemory(name, same), || call(&bench.gpu));
+            let heard = pollster::block_on(scope.pop());
+            assert!(happened, "{about}");
+            match result {
+                Err(Error::OutOfMemory(reason)) => assert!(reason.contains(name), "{reason}"),
+                other => panic!("{about}: {other:?}"),
+            }
+            assert!(heard.is_none(), "{about}: {heard:?}");
+            bench.is_silent(&about);
+            assert_eq!(call(&bench.gpu), before, "after {about}");
+        }
+        all.extend(made);
+    }
+    // Were a buffer made past the place where faults are made, its name would be missing.
+    for name in [
+        "student_logits",
+        "teacher_logits",
+        "logits",
+        "labels",
+        "grad_student_logits",
+        "probabilities",
+        "row_results",
+        "summary",
+        "row_stats",
+        "piece_stats",
+        "swept",
+        "spare",
+        "decisions",
+        "observed",
+        "partials",
+        "valid_rows",
+        "params",
+        "readback",
+    ] {
+        assert!(all.contains(name), "no call makes `{name}`: {all:?}");
+    }
+}
+
+/// A kernel that cannot be compiled is an error of the call, and is compiled by the next one. The application's handler, which may call us, is not called from in there.
+#[test]
+fn kernels_that_cannot_be_compiled_are_tried_again() {
+    let Some(bench) = Bench::new() else { return };
+    for (about, call) in CALLS.into_iter().chain(ENCODES) {
+        // A context whose kernels are all still to be compiled.
+        let fresh = || bench.gpu.without_subgroups();
+        let gpu = fresh();
+        let (result, happened) = with(Fault::NoPipeline, || call(&gpu));
+        assert!(happened, "{about}");
+        match result {
+            Err(Error::Gpu { doing, .. }) => assert_eq!(doing, "the compilation of a kernel"),
+            other => panic!("{about}: {other:?}"),
+        }
+        bench.is_silent(about);
+        assert_eq!(call(&gpu), call(&fresh()), "{about}");
+    }
+}
+
+/// Work that the device drops without a word leaves what was in the buffers before: no results, and not to be taken for some.
+#[test]
+fn work_that_was_not_done_is_noticed() {
+    let Some(bench) = Bench::new() else { return };
+    for (about, call) in &CALLS[..2] {
+        let before = call(&bench.gpu);
+        let (result, happened) = with(Fault::WorkIsLost, || call(&bench.gpu));
+        assert!(happened, "{about}");
+        match result {
+            Err(Error::Gpu { reason, .. }) => assert!(reason.contains("0 of 3 rows"), "{reason}"),
+            other => panic!("{about}: {other:?}"),
+        }
+        assert_eq!(call(&bench.gpu), before, "after {about}");
+    }
+    bench.is_silent("lost work");
+}
+
+/// A driver that lists a GPU and gives no device does not hide the next one.
+#[test]
+fn the_next_adapter_is_tried() {
+    let open = async |gives: &Result<u32>| gives.clone();
+    let refusal = |adapter: &str| {
+        Err(Error::NoDevice {
+            adapter: adapter.to_owned(),
+            reason: "for a test".to_owned(),
+        })
+    };
+    let first =
+        |found: &[Result<u32>]| pollster::block_on(super::adapters::first_that_opens(found, open));
+    assert_eq!(first(&[]), None);
+    assert_eq!(first(&[Ok(1), Ok(2)]), Some(Ok(1)));
+    let some = [refusal("a"), refusal("b"), Ok(3), Ok(4)];
+    assert_eq!(first(&some), Some(Ok(3)));
+    assert_eq!(first(&some[..2]), Some(refusal("a")));
+}

@@ -1,0 +1,362 @@
+//! Cases of the table, computed in the browser: each is a list of dispatches and the bytes of the buffers that they bind.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wgpu_distill::half::{bf16, f16};
+use wgpu_distill::plan::{Limits, List, Lists, Matrix, Operand, Plan, Problem};
+use wgpu_distill::shader::{Dialect, assemble};
+use wgpu_distill::{RowResult, Storage, Summary, reference};
+
+use crate::cases::compare::{self, Outcome, before};
+use crate::cases::inputs::{Stored, spread};
+use crate::cases::{self, Case};
+use crate::visit;
+
+/// In the short run one of so many cases is computed.
+const SHARE: usize = 13;
+
+/// Bytes that no kernel leaves: a NaN with a payload, as f32 and as two 16-bit numbers.
+const POISON: [u8; 4] = [0xa5, 0x7f, 0xa5, 0x7f];
+
+fn poison(bytes: usize) -> Vec<u8> {
+    POISON.iter().copied().cycle().take(bytes).collect()
+}
+
+/// A buffer's contents before, as whole 32-bit words.
+struct Buffer {
+    operand: Option<Operand>,
+    bytes: Vec<u8>,
+}
+
+/// A case as a page can run it.
+struct Job {
+    case: Case,
+    about: String,
+    gradient: Matrix,
+    buffers: Vec<Buffer>,
+    dispatches: Vec<Value>,
+}
+
+/// Where results start in their buffers.
+const ROWS_AT: usize = 32;
+const SUMMARY_AT: usize = 256;
+
+/// What is read back, in this order.
+const READ: [Operand; 3] = [Operand::Summary, Operand::RowResults, Operand::Gradient];
+
+impl Job {
+    fn new(case: Case, limits: &Limits) -> Self {
+        let [student, teacher] = case.logits();
+        let strides = case.strides();
+        let stored = |values: &[f32], which: usize, classes: usize| {
+            let spread_out = spread(values, classes, strides[which], case.offsets[which]);
+            let stored = Stored::round(&spread_out, case.storage[which]);
+            words(stored.values().as_bytes().to_vec())
+        };
+        let student = stored(&student, 0, case.classes);
+        let teacher = stored(&teacher, 1, case.teacher_classes);
+        let values: Vec<f32> = (0..case.rows * case.classes).map(before).collect();
+        let gradient = match case.config.grad_write {
+            _ if case.in_place => student.clone(),
+            wgpu_distill::GradWrite::Accumulate => stored(&values, 2, case.classes),
+            wgpu_distill::GradWrite::Overwrite => {
+                let bytes = stored(&values, 2, case.classes).len();
+                poison(bytes)
+            }
+        };
+        // Labels start where no binding can.
+        let labels: Vec<i32> = [i32::MAX; 3].into_iter().chain(case.labels()).collect();
+        let labels = bytemuck::cast_slice(&labels).to_vec();
+        let results = poison(ROWS_AT + 16 * case.rows + 64);
+        let summary = poison(SUMMARY_AT + 96);
+
+        let matrix = |bytes: &[u8], which: usize| Matrix {
+            storage: case.storage[which],
+            row_stride: strides[which],
+            offset: (case.offsets[which] * case.storage[which].bytes()) as u64,
+            buffer_bytes: bytes.len() as u64,
+        };
+        let problem = Problem {
+            rows: case.rows,
+            classes: case.classes,
+            teacher_classes: case.classes.min(case.teacher_classes),
+            student: matrix(&student, 0),
+            teacher: matrix(&teacher, 1),
+            gradient: Some(match case.in_place {
+                true => matrix(&student, 0),
+                false => matrix(&gradient, 2),
+            }),
+            shared_buffers: false,
+            in_place: case.in_place,
+        };
+        let list = |offset: usize, bytes: &[u8]| List {
+            offset: offset as u64,
+            buffer_bytes: bytes.len() as u64,
+        };
+        let lists = Lists {
+            labels: list(12, &labels),
+            row_results: Some(list(ROWS_AT, &results)),
+            summary: Some(list(SUMMARY_AT, &summary)),
+        };
+        let plan = Plan::new(&case.config, &problem, limits).expect("cases fit default limits");
+        let dispatches = plan.dispatches(&case.config, case.progress, &lists);
+        let dispatches = dispatches.expect("cases are valid");
+
+        let mut buffers: Vec<Buffer> = [
+            (Operand::StudentLogits, student),
+            (Operand::TeacherLogits, teacher),
+            (Operand::Labels, labels),
+            (Operand::Gradient, gradient),
+            (Operand::RowResults, results),
+            (Operand::Summary, summary),
+        ]
+        .into_iter()
+        .chain(plan.workspace().map(|(operand, bytes)| {
+            let bytes = match operand {
+                Operand::ValidRows => vec![0; bytes as usize],
+                _ => poison(bytes as usize),
+            };
+            (operand, bytes)
+        }))
+        .map(|(operand, bytes)| Buffer {
+            operand: Some(operand),
+            bytes,
+        })
+        .collect();
+        let dispatches = dispatches.iter().map(|dispatch| {
+            let at = |operand| buffers.iter().position(|b| b.operand == Some(operand));
+            let mut bindings: Vec<Value> = dispatch
+                .windows
+                .iter()
+                .map(|(binding, window)| {
+                    json!({
+                        "index": binding.index,
+                        "kind": format!("{:?}", binding.kind),
+                        "buffer": at(window.operand).expect("made above"),
+                        "offset": window.offset,
+                        "size": window.bytes,
+                    })
+                })
+                .collect();
+            let params = bytemuck::bytes_of(&dispatch.params).to_vec();
+            bindings.push(json!({
+                "index": 0, "kind": "Uniform", "buffer": buffers.len(), "offset": 0, "size": params.len(),
+            }));
+            buffers.push(Buffer { operand: None, bytes: params });
+            json!({
+                "code": assemble(dispatch.kernel, &dispatch.variant, Dialect::Standard),
+                "bindings": bindings,
+                "workgroups": dispatch.workgroups,
+            })
+        });
+        let dispatches = dispatches.collect();
+        Self {
+            about: format!("{}, {plan}", case.name),
+            gradient: problem.gradient.expect("asked for"),
+            case,
+            buffers,
+            dispatches,
+        }
+    }
+
+    fn manifest(&self) -> Value {
+        let buffers = self.buffers.iter();
+        let buffers: Vec<Value> = buffers
+            .map(|b| json!({"size": b.bytes.len(), "uniform": b.operand.is_none()}))
+            .collect();
+        let of = |operand| self.buffers.iter().position(|b| b.operand == Some(operand));
+        json!({
+            "about": self.about, "buffers": buffers, "dispatches": self.dispatches,
+            "read": READ.map(|operand| of(operand).expect("every job has it")),
+        })
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let all = self.buffers.iter().map(|b| b.bytes.as_slice());
+        all.collect::<Vec<_>>().concat()
+    }
+
+    /// Compares what was read back with the reference, byte by byte where nothing may be written.
+    fn check(&self, mut read: &[u8]) -> Result<(), String> {
+        let case = &self.case;
+        let host = case.host();
+        let want = reference::distill(&case.config, case.progress, &host.batch());
+        let want = want.map_err(|e| e.to_string())?;
+        let mut parts = Vec::new();
+        for operand in READ {
+            let buffer = self.buffers.iter().find(|b| b.operand == Some(operand));
+            let before = &buffer.expect("every job has it").bytes;
+            let (part, rest) = read
+                .split_at_checked(before.len())
+                .ok_or("too few bytes came back")?;
+            read = rest;
+            let written = self.written(operand);
+            let mut next = 0;
+            for range in written.iter().cloned().chain([before.len()..before.len()]) {
+                if part[next..range.start] != before[next..range.start] {
+                    return Err(format!("{}: bytes beside it were written", operand.name()));
+                }
+                next = range.end;
+            }
+            parts.push(written.into_iter().flat_map(|r| part[r].to_vec()).collect());
+        }
+        let [summary, rows, gradient]: [Vec<u8>; 3] = parts.try_into().expect("three were read");
+        let gradient = match case.storage[2] {
+            Storage::F32 => unpoisoned(&gradient, |x: f32| x)?,
+            Storage::F16 => unpoisoned(&gradient, |x: f16| x.to_f32())?,
+            Storage::Bf16 => unpoisoned(&gradient, |x: bf16| x.to_f32())?,
+        };
+        let outcome = Outcome {
+            summary: bytemuck::pod_read_unaligned::<Summary>(&summary),
+            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&rows),
+            gradient,
+        };
+        compare::check(case, &want, &outcome)
+    }
+
+    /// The bytes that must be written.
+    fn written(&self, operand: Operand) -> Vec<Range<usize>> {
+        let (case, m) = (&self.case, &self.gradient);
+        match operand {
+            Operand::Summary => vec![SUMMARY_AT..SUMMARY_AT + 32],
+            Operand::RowResults => vec![ROWS_AT..ROWS_AT + 16 * case.rows],
+            _ => {
+                let size = m.storage.bytes();
+                let start = |row| m.offset as usize + row * m.row_stride * size;
+                let rows = 0..case.rows;
+                rows.map(|row| start(row)..start(row) + case.classes * size)
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Up to whole 32-bit words, and a few more: rows are read by four.
+fn words(mut bytes: Vec<u8>) -> Vec<u8> {
+    let size = (bytes.len() + 16).next_multiple_of(4);
+    let more = poison(size - bytes.len());
+    bytes.extend(more);
+    bytes
+}
+
+/// Numbers as f32, none of which is still the poison.
+fn unpoisoned<T: bytemuck::Pod>(bytes: &[u8], wide: fn(T) -> f32) -> Result<Vec<f32>, String> {
+    let left = |x: &T| bytemuck::bytes_of(x) == &POISON[..size_of::<T>()];
+    let values = bytemuck::pod_collect_to_vec::<u8, T>(bytes);
+    match values.iter().position(left) {
+        Some(i) => Err(format!("element {i} of the gradient was not written")),
+        None => Ok(values.into_iter().map(wide).collect()),
+    }
+}
+
+/// What the page is asked to do, made when it asks.
+struct Work {
+    cases: Vec<Case>,
+    /// Plain, and with subgroups where the browser has them.
+    limits: Vec<Limits>,
+    job: Option<(usize, Job)>,
+    done: HashSet<usize>,
+    failures: Vec<String>,
+}
+
+impl Work {
+    fn count(&self) -> usize {
+        self.cases.len() * self.limits.len()
+    }
+
+    fn job(&mut self, n: usize) -> &Job {
+        if self.job.as_ref().is_none_or(|(at, _)| *at != n) {
+            let case = self.cases[n % self.cases.len()].clone();
+            let job = Job::new(case, &self.limits[n / self.cases.len()]);
+            self.job = Some((n, job));
+        }
+        &self.job.as_ref().expect("just made").1
+    }
+
+    fn answer(&mut self, path: &str, body: &[u8]) -> Option<Vec<u8>> {
+        if path == "/adapter" {
+            let adapter: Value = serde_json::from_slice(body).ok()?;
+            let size = |name: &str| adapter[name].as_u64().and_then(|n| u32::try_from(n).ok());
+            if adapter["subgroups"] == true {
+                let sizes = (size("subgroupMinSize")?, size("subgroupMaxSize")?);
+                self.limits.push(Limits {
+                    subgroup: Some(sizes),
+                    ..Limits::DEFAULT
+                });
+            }
+            return Some(self.count().to_string().into_bytes());
+        }
+        let (what, n) = path.strip_prefix('/')?.split_once('/')?;
+        let n = n.parse().ok().filter(|n| *n < self.count())?;
+        match what {
+            "job" => Some(self.job(n).manifest().to_string().into_bytes()),
+            "bytes" => Some(self.job(n).bytes()),
+            "outputs" => {
+                let job = self.job(n);
+                let failure = job.check(body).err();
+                let failure = failure.map(|why| format!("{}: {why}", job.about));
+                self.failures.extend(failure);
+                self.done.insert(n);
+                Some(Vec::new())
+            }
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn cases_are_computed_in_chromium() {
+    if visit::is_skipped() {
+        return;
+    }
+    let is_long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let step = if is_long { 1 } else { SHARE };
+    let work = Arc::new(Mutex::new(Work {
+        cases: cases::all().into_iter().step_by(step).collect(),
+        limits: vec![Limits::DEFAULT],
+        job: None,
+        done: HashSet::new(),
+        failures: Vec::new(),
+    }));
+    let answer = {
+        let work = work.clone();
+        move |path: &str, body: Vec<u8>| work.lock().expect("no panic").answer(path, &body)
+    };
+    let patience = Duration::from_secs(if is_long { 3600 } else { 600 });
+    let result = visit::visit(include_str!("run.html"), Arc::new(answer), patience);
+
+    let work = work.lock().expect("no panic");
+    let jobs = visit::count(&result, "jobs");
+    println!(
+        "chromium, {}: {} cases of the table computed {}, by {} dispatches of {} pipelines",
+        result["adapter"],
+        work.cases.len(),
+        if work.limits.len() > 1 {
+            "with subgroups and without"
+        } else {
+            "without subgroups"
+        },
+        visit::count(&result, "dispatches"),
+        visit::count(&result, "pipelines"),
+    );
+    let errors = visit::list(&result, "errors");
+    assert!(
+        errors.is_empty(),
+        "{} cases are refused:\n{}",
+        errors.len(),
+        errors.join("\n")
+    );
+    assert!(
+        work.failures.is_empty(),
+        "{} of {jobs} cases failed:\n{}",
+        work.failures.len(),
+        work.failures.join("\n")
+    );
+    assert_eq!(work.done.len(), jobs, "every job comes back");
+    visit::subgroups(work.limits.len() > 1);
+    assert!(jobs > 40, "the table of cases has shrunk");
+}
