@@ -196,11 +196,14 @@ impl Job {
             read = rest;
             let written = self.written(operand);
             let mut next = 0;
-            for range in written.iter().cloned().chain([before.len()..before.len()]) {
-                if part[next..range.start] != before[next..range.start] {
+            for (start, end) in written.iter().map(|r| (r.start, r.end)) {
+                if part[next..start] != before[next..start] {
                     return Err(format!("{}: bytes beside it were written", operand.name()));
                 }
-                next = range.end;
+                next = end;
+            }
+            if part[next..] != before[next..] {
+                return Err(format!("{}: bytes behind it were written", operand.name()));
             }
             parts.push(written.into_iter().flat_map(|r| part[r].to_vec()).collect());
         }
@@ -221,17 +224,22 @@ impl Job {
     /// The bytes that must be written.
     fn written(&self, operand: Operand) -> Vec<Range<usize>> {
         let (case, m) = (&self.case, &self.gradient);
-        match operand {
-            Operand::Summary => vec![SUMMARY_AT..SUMMARY_AT + 32],
-            Operand::RowResults => vec![ROWS_AT..ROWS_AT + 16 * case.rows],
-            _ => {
-                let size = m.storage.bytes();
-                let start = |row| m.offset as usize + row * m.row_stride * size;
-                let rows = 0..case.rows;
-                rows.map(|row| start(row)..start(row) + case.classes * size)
-                    .collect()
-            }
-        }
+        let size = m.storage.bytes();
+        // Where the first row of so many bytes starts, and how far the next is.
+        let (rows, first, bytes, stride) = match operand {
+            Operand::Summary => (1, SUMMARY_AT, 32, 0),
+            Operand::RowResults => (case.rows, ROWS_AT, 16, 16),
+            _ => (
+                case.rows,
+                m.offset as usize,
+                case.classes * size,
+                m.row_stride * size,
+            ),
+        };
+        let start = |row| first + row * stride;
+        (0..rows)
+            .map(|row| start(row)..start(row) + bytes)
+            .collect()
     }
 }
 
