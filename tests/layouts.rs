@@ -106,8 +106,8 @@ fn shared_memory(way: &Way, turn: usize, long: bool) -> Vec<Case> {
     let mut list = Vec::new();
     for (i, storage) in Storage::ALL.into_iter().enumerate() {
         for in_place in [true, false] {
-            // One storage type a way, the next for the next.
-            if !long && !(turn + i + usize::from(in_place)).is_multiple_of(3) {
+            // One of them a way, the next for the next.
+            if !long && !(turn + 2 * i + usize::from(in_place)).is_multiple_of(6) {
                 continue;
             }
             let (gap, kind) = [(0, Kind::Normal), (3, Kind::Broken)][(turn + i) % 2];
@@ -150,10 +150,12 @@ fn run_all(gpu: Gpu) {
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             for (j, storage) in STORAGE.into_iter().enumerate() {
                 for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
-                    // Compiling takes far longer than running: one input for each similarity and storage type, and for
-                    // the other layouts of a kind some of them, unless all are asked for.
+                    // Compiling takes far longer than running: unless all are asked for, one input for each similarity and storage
+                    // type, a third of those in each layout, in turn, and of the less thorough layouts fewer still.
                     let turn = i + j + k;
-                    if !long && (turn % 3 != 0 || (!way.thorough && turn % 4 != 0)) {
+                    let own_turn = (i + 2 * j + n).is_multiple_of(3);
+                    let some = turn % 3 == 0 && own_turn && (way.thorough || turn % 4 == 0);
+                    if !long && !some {
                         continue;
                     }
                     let mut case = case_of(&way, gap, kind, storage);

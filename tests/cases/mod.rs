@@ -12,6 +12,19 @@ pub use table::all;
 use inputs::{Kind, Random, Stored};
 use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage};
 
+/// A share of the table, by lot, another one for each `way` of running it: drivers take far longer to compile a case's kernels than to
+/// run them. `WGPU_DISTILL_SHARE=N` says one of how many; `./check --long` takes all.
+pub fn share(way: &str) -> Vec<Case> {
+    let share = std::env::var("WGPU_DISTILL_SHARE").map_or(4, |n| n.parse().expect("a number"));
+    let seed = way
+        .bytes()
+        .fold(1, |seed: u64, b| seed.wrapping_mul(257) + u64::from(b));
+    let mut lots = Random::new(seed);
+    let mut all = all();
+    all.retain(|_| lots.next() % share == 0);
+    all
+}
+
 /// One problem with everything that an engine needs to know.
 #[derive(Clone, Debug)]
 pub struct Case {
