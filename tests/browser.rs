@@ -25,7 +25,7 @@ use wgpu_distill::shader::Dialect;
 
 /// Of so many texts one becomes a pipeline in the short run, and the first of each kernel: a prime, so that it keeps no step with the
 /// loops that make the list.
-const SHARE: usize = 19;
+const SHARE: usize = 31;
 
 /// Texts that must be refused, the first as a module, the second as a pipeline.
 const WRONG: [(&str, &str); 2] = [
