@@ -21,7 +21,7 @@ pub fn share(way: &str) -> Vec<Case> {
         .fold(1, |seed: u64, b| seed.wrapping_mul(257) + u64::from(b));
     let mut lots = Random::new(seed);
     let mut all = all();
-    all.retain(|_| lots.next() % share == 0);
+    all.retain(|_| lots.next().is_multiple_of(share));
     all
 }
 
