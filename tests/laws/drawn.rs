@@ -265,7 +265,7 @@ pub fn made(kernels: Kernels) -> BoxedStrategy<Made> {
     some_of(&any).boxed()
 }
 
-/// One of eight values, the same eight whoever asks.
+/// One of five values, the same five whoever asks.
 pub fn some_of<S: Strategy>(any: &S) -> impl Strategy<Value = S::Value> + use<S>
 where
     S::Value: Clone + fmt::Debug + 'static,
@@ -275,7 +275,7 @@ where
         ..ProptestConfig::default()
     });
     let mut one = || any.new_tree(&mut runner).expect("nothing is filtered");
-    select((0..8).map(|_| one().current()).collect::<Vec<_>>())
+    select((0..5).map(|_| one().current()).collect::<Vec<_>>())
 }
 
 /// Any batch; with `ignores` some of its labels are `ignore_index`.
