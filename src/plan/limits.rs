@@ -141,6 +141,9 @@ impl Layout {
 /// Bytes of a binding that are used at most: indices are 32 bits in the kernels, byte sizes 31 on some backends.
 pub(super) const MOST_BINDING: u64 = (1 << 31) - 4;
 
+/// Bytes of the largest words that the kernels bind arrays of.
+const LEAST_ALIGNMENT: u64 = 16;
+
 /// Limits that any WebGPU device has and an invented one may lack.
 pub(super) fn check_limits(limits: &Limits) -> Result<()> {
     let needed = [
@@ -170,10 +173,10 @@ pub(super) fn check_limits(limits: &Limits) -> Result<()> {
             });
         }
     }
-    if !limits.offset_alignment.is_power_of_two() {
+    if !limits.offset_alignment.is_power_of_two() || limits.offset_alignment < LEAST_ALIGNMENT {
         return Err(Error::Unsupported {
             what: format!("bindings at multiples of {} bytes", limits.offset_alignment),
-            why: "a device's alignment is a power of two",
+            why: "a device's alignment is a power of two, and the kernels bind words of 16 bytes",
         });
     }
     Ok(())
