@@ -237,17 +237,18 @@ impl Plan {
             (true, pieces) => ROW_STATS_BYTES * pieces,
         };
         let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
+        let binding = limits.binding_bytes.min(MOST_BINDING);
         // Every chunk is a dispatch, has an entry in this plan and leaves a partial sum.
         let count = p.rows.div_ceil(per_chunk) as u64;
         within("the number of chunks", count, MOST_CHUNKS)?;
         within(
             "the partial sums, in bytes,",
             count * PARTIAL_BYTES,
-            limits.binding_bytes,
+            binding,
         )?;
         let mut chunks = Vec::new();
         // All chunks' partial sums are bound together.
-        let room = limits.binding_bytes / PARTIAL_BYTES / count.max(1);
+        let room = binding / PARTIAL_BYTES / count.max(1);
         let most = if limits.software {
             MOST_SOFTWARE_WORKGROUPS
         } else {
@@ -305,7 +306,7 @@ impl Plan {
                 limits.buffer_bytes,
             )?;
             if operand == Operand::Partials {
-                within("the partial sums, in bytes,", bytes, limits.binding_bytes)?;
+                within("the partial sums, in bytes,", bytes, binding)?;
             }
         }
         Ok(plan)
