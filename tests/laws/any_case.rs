@@ -9,7 +9,7 @@ use crate::buffers::{self, Bench};
 use crate::cases::compare;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, Ignores};
-use crate::drawn::{Kernels, for_all, is_long, made, some_of};
+use crate::drawn::{Kernels, for_all, is_long, made, of_gpu, some_of};
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -108,12 +108,17 @@ fn holds_on(bench: &Bench) {
     } else {
         Kernels::Few
     };
-    for_all(&bench.describe(), [60, 1000], &any_case(kernels), |case| {
-        let host = case.host();
-        let want = reference::distill(&case.config, case.progress, &host.batch());
-        let want = want.map_err(|e| e.to_string())?;
-        compare::check(&case, &want, &bench.run(&case)?)
-    });
+    for_all(
+        &bench.describe(),
+        [of_gpu(60), 1000],
+        &any_case(kernels),
+        |case| {
+            let host = case.host();
+            let want = reference::distill(&case.config, case.progress, &host.batch());
+            let want = want.map_err(|e| e.to_string())?;
+            compare::check(&case, &want, &bench.run(&case)?)
+        },
+    );
 }
 
 #[test]

@@ -330,6 +330,14 @@ pub fn engines() -> Vec<Engine> {
     cpus.chain(gpus.chain(plain).map(Engine::Gpu)).collect()
 }
 
+/// Cases of a GPU in a short run: a third of them where a share of the table is asked for.
+pub fn of_gpu(cases: u32) -> u32 {
+    match std::env::var_os("WGPU_DISTILL_SHARE") {
+        Some(share) if share != "1" => cases / 3,
+        _ => cases,
+    }
+}
+
 pub fn is_long() -> bool {
     std::env::var_os("WGPU_DISTILL_LONG").is_some()
 }
@@ -394,7 +402,7 @@ pub fn on_every_engine<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Resu
     for engine in engines() {
         let (kernels, cases) = match engine {
             Engine::Gpu(_) if is_long() => (Kernels::Any, [0, 300]),
-            Engine::Gpu(_) => (Kernels::Few, [24, 0]),
+            Engine::Gpu(_) => (Kernels::Few, [of_gpu(24), 0]),
             _ => (Kernels::Any, [600, 20_000]),
         };
         let (about, law_of) = (engine.describe(), name_and_seed(&law));
