@@ -47,16 +47,21 @@ impl Gpu {
         &self,
         encoder: &mut wgpu::CommandEncoder,
         kernel: Kernel,
-        bindings: &Bindings<'_>,
+        plan: &Plan,
+        (config, progress): (&Config, Progress),
         buffers: &Buffers<'_>,
     ) -> Result<()> {
-        let chunks = bindings.plan.chunks();
+        let chunks = plan.chunks();
         if chunks.len() > 1 {
             return Err(Error::Gpu {
                 doing: "a step on its own",
                 reason: format!("a piece has {} chunks", chunks.len()),
             });
         }
+        let lists = lists(buffers.batch, buffers.outputs);
+        // Not the plan's: that of `select` knows no classes.
+        let classes = buffers.batch.student_logits.classes;
+        let bindings = Bindings::new(plan, config, progress, &lists).with_classes(classes);
         let chunks = chunks.iter();
         let dispatches: Vec<_> = chunks.map(|c| bindings.one(kernel, c, 0)).collect();
         self.record(encoder, &dispatches, buffers)
@@ -140,9 +145,8 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = lists(buffers.batch, buffers.outputs);
-        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
-        self.encode_step(&mut encoder, Kernel::Softmax, &bindings, &buffers)?;
+        let when = (config, NO_PROGRESS);
+        self.encode_step(&mut encoder, Kernel::Softmax, &plan, when, &buffers)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 
@@ -181,9 +185,8 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = lists(buffers.batch, buffers.outputs);
-        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
-        self.encode_step(&mut encoder, Kernel::RowStats, &bindings, &buffers)?;
+        let when = (config, NO_PROGRESS);
+        self.encode_step(&mut encoder, Kernel::RowStats, &plan, when, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
         Download::submit(
             self,
@@ -241,7 +244,7 @@ impl Gpu {
     ) -> Result<Download> {
         let matrix = Matrix {
             storage: Storage::F32,
-            row_stride: classes,
+            row_stride: 1,
             offset: 0,
             buffer_bytes: u64::MAX,
         };
@@ -250,14 +253,8 @@ impl Gpu {
             rows: row_stats.len(),
             classes: 1,
             teacher_classes: 1,
-            student: Matrix {
-                row_stride: 1,
-                ..matrix
-            },
-            teacher: Matrix {
-                row_stride: 1,
-                ..matrix
-            },
+            student: matrix,
+            teacher: matrix,
             gradient: None,
             shared_buffers: false,
             in_place: false,
@@ -290,9 +287,8 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = lists(buffers.batch, buffers.outputs);
-        let bindings = Bindings::new(&plan, config, progress, &lists).with_classes(classes);
-        self.encode_step(&mut encoder, Kernel::Select, &bindings, &buffers)?;
+        let when = (config, progress);
+        self.encode_step(&mut encoder, Kernel::Select, &plan, when, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
         Download::submit(
             self,
@@ -351,12 +347,12 @@ impl Gpu {
             outputs: &outputs,
             workspace: &workspace,
         };
-        let lists = lists(buffers.batch, buffers.outputs);
-        let bindings = Bindings::new(&plan, config, NO_PROGRESS, &lists);
+        let when = (config, NO_PROGRESS);
         self.encode_step(
             &mut encoder,
             Kernel::WeightedCrossEntropy,
-            &bindings,
+            &plan,
+            when,
             &buffers,
         )?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))

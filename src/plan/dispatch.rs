@@ -209,7 +209,7 @@ impl Plan {
 
 /// Finds what each binding of a kernel is bound to, and says in the parameters where it starts.
 pub(crate) struct Bindings<'a> {
-    pub plan: &'a Plan,
+    plan: &'a Plan,
     lists: &'a Lists,
     workspace: [(Operand, u64); 8],
     params: Params,
@@ -238,7 +238,7 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// For `select`, which is told of classes and sees no logits: its plan has rows of one.
+    /// With the classes of a batch whose plan knows none: that of `select` alone, which sees no logits.
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
         self
