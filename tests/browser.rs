@@ -48,9 +48,8 @@ fn every_variant_compiles_in_chromium() {
     let is_long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
     let mut all = variants::texts(Dialect::Standard);
     // A share of them, where one is asked for as of the table of cases.
-    if let Ok(share) = std::env::var("WGPU_DISTILL_SHARE") {
-        let share: usize = share.parse().expect("a number");
-        let mut n = 0usize;
+    if let Some(share) = cases::asked_share() {
+        let mut n = 0u32;
         all.retain(|_| {
             n += 1;
             n.is_multiple_of(share)

@@ -103,7 +103,7 @@ fn gpu_on_slices() {
 fn gpu_on_buffers() {
     let Some(gpu) = buffers::gpu() else { return };
     let bench = Bench::new(gpu);
-    let table = match std::env::var_os("WGPU_DISTILL_SHARE") {
+    let table = match cases::asked_share() {
         Some(_) => cases::share("own plans"),
         None => cases::all(),
     };

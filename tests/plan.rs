@@ -1,11 +1,14 @@
 //! Plans as what they are, a pure function, on devices that nobody has: rows are covered once, bindings and workgroups fit, memory is in proportion to the rows.
 
-use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem};
+use wgpu_distill::plan::{Limits, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
 use wgpu_distill::{Config, Reduction, Scope, Similarity, Storage};
 
 #[path = "plan/hostile.rs"]
 mod hostile;
+mod problems;
+
+use problems::problem;
 
 /// Classes that people have: small sets, ImageNet, and the vocabularies of current models.
 const CLASSES: [usize; 16] = [
@@ -15,32 +18,6 @@ const CLASSES: [usize; 16] = [
 
 /// Smallest and largest subgroup: llvmpipe, older Intel, NVIDIA and Apple, AMD, Intel, Adreno.
 const SUBGROUPS: [(u32, u32); 6] = [(4, 4), (8, 8), (32, 32), (32, 64), (8, 32), (64, 128)];
-
-fn packed(storage: Storage, rows: usize, classes: usize) -> Matrix {
-    let mut matrix = Matrix {
-        storage,
-        row_stride: classes,
-        offset: 0,
-        buffer_bytes: 0,
-    };
-    matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
-    matrix
-}
-
-/// Rows close together, all of them and the gradient in one storage type.
-fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
-    let matrix = packed(storage, rows, classes);
-    Problem {
-        rows,
-        classes,
-        teacher_classes: classes,
-        student: matrix,
-        teacher: matrix,
-        gradient: Some(matrix),
-        shared_buffers: false,
-        in_place: false,
-    }
-}
 
 fn scoped(scope: Scope) -> Config {
     Config {

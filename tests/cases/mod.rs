@@ -12,10 +12,16 @@ pub use table::all;
 use inputs::{Kind, Random, Stored};
 use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage};
 
+/// One of how many `WGPU_DISTILL_SHARE` asks for, of what drivers compile slowly.
+pub fn asked_share() -> Option<u32> {
+    let share = std::env::var("WGPU_DISTILL_SHARE").ok()?;
+    Some(share.parse().expect("WGPU_DISTILL_SHARE is a number"))
+}
+
 /// A share of the table, by lot, another one for each `way` of running it: drivers take far longer to compile a case's kernels than to
-/// run them. `WGPU_DISTILL_SHARE=N` says one of how many; `./check --long` takes all.
+/// run them. A quarter, unless asked otherwise; `./check --long` takes all.
 pub fn share(way: &str) -> Vec<Case> {
-    let share = std::env::var("WGPU_DISTILL_SHARE").map_or(4, |n| n.parse().expect("a number"));
+    let share = asked_share().unwrap_or(4);
     let seed = way
         .bytes()
         .fold(1, |seed: u64, b| seed.wrapping_mul(257) + u64::from(b));

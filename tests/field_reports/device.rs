@@ -1,7 +1,11 @@
 //! Reports about memory, plans and buffers.
 
+#[path = "../problems/mod.rs"]
+mod problems;
+
+use problems::problem;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs};
-use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
+use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Batch, Config, Storage};
 
@@ -66,27 +70,6 @@ fn inputs_stay_as_they_are() {
             .all(|(after, before)| after == before),
         "others changed"
     );
-}
-
-/// A problem on buffers: rows close together.
-fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
-    let mut matrix = Matrix {
-        storage,
-        row_stride: classes,
-        offset: 0,
-        buffer_bytes: 0,
-    };
-    matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
-    Problem {
-        rows,
-        classes,
-        teacher_classes: classes,
-        student: matrix,
-        teacher: matrix,
-        gradient: Some(matrix),
-        shared_buffers: false,
-        in_place: false,
-    }
 }
 
 /// TRL #2255: `log_softmax` of a batch of long rows ran out of memory. What is allocated here knows the rows and not the classes

@@ -332,9 +332,9 @@ pub fn engines() -> Vec<Engine> {
 
 /// Cases of a GPU in a short run: a third of them where a share of the table is asked for.
 pub fn of_gpu(cases: u32) -> u32 {
-    match std::env::var_os("WGPU_DISTILL_SHARE") {
-        Some(share) if share != "1" => cases / 3,
-        _ => cases,
+    match crate::cases::asked_share() {
+        None | Some(1) => cases,
+        Some(_) => cases / 3,
     }
 }
 

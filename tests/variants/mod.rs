@@ -1,6 +1,10 @@
 //! The shader variants under test.
 
-use wgpu_distill::plan::{Limits, Matrix, Plan, Problem};
+#[path = "../problems/mod.rs"]
+mod problems;
+
+use problems::problem;
+use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::{Access, Dialect, Kernel, MOST_BLOCK, Variant, assemble};
 use wgpu_distill::{Config, Similarity, Storage};
 
@@ -142,23 +146,7 @@ fn planned() -> Vec<(Kernel, Variant)> {
                     (4096, Storage::F32),
                     (4096, Storage::Bf16),
                 ] {
-                    let mut matrix = Matrix {
-                        storage,
-                        row_stride: classes,
-                        offset: 0,
-                        buffer_bytes: 0,
-                    };
-                    matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
-                    let problem = Problem {
-                        rows,
-                        classes,
-                        teacher_classes: classes,
-                        student: matrix,
-                        teacher: matrix,
-                        gradient: Some(matrix),
-                        shared_buffers: false,
-                        in_place: false,
-                    };
+                    let problem = problem(rows, classes, storage);
                     for similarity in [Similarity::Cosine, Similarity::JensenShannon] {
                         let config = Config {
                             similarity,

@@ -1,0 +1,25 @@
+//! Problems for plans, which know no buffer: rows close together from the start of one just large enough.
+
+use wgpu_distill::Storage;
+use wgpu_distill::plan::{Matrix, Problem};
+
+/// Student, teacher and gradient in one storage type.
+pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
+    let mut matrix = Matrix {
+        storage,
+        row_stride: classes,
+        offset: 0,
+        buffer_bytes: 0,
+    };
+    matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
+    Problem {
+        rows,
+        classes,
+        teacher_classes: classes,
+        student: matrix,
+        teacher: matrix,
+        gradient: Some(matrix),
+        shared_buffers: false,
+        in_place: false,
+    }
+}
