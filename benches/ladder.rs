@@ -5,7 +5,7 @@
 
 mod work;
 
-use wgpu_distill::plan::Layout;
+use wgpu_distill::plan::Tiling;
 use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
 
@@ -60,7 +60,7 @@ fn steps(engine: &Engine) -> Vec<Step> {
     }
     list.push(step(
         "four units at a time, the last in registers",
-        "more loads under way, one rescaling a block, short rows read once",
+        "more loads under way, one rescaling a vectors_per_lane, short rows read once",
         engine,
         Some([size, size, 4]),
     ));
@@ -91,14 +91,16 @@ fn main() {
             let Engine::Gpu(gpu) = &step.engine else {
                 continue;
             };
-            let layout = step.layout.map(|[lanes, workgroup_size, block]| Layout {
-                lanes,
-                workgroup_size,
-                block,
-                subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
-                pieces: 1,
-            });
-            let mut runner = Runner::with_layout(&step.engine, &work, layout.as_ref());
+            let layout = step
+                .layout
+                .map(|[lanes, workgroup_size, vectors_per_lane]| Tiling {
+                    lanes,
+                    workgroup_size,
+                    vectors_per_lane,
+                    subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
+                    segments: 1,
+                });
+            let mut runner = Runner::with_tiling(&step.engine, &work, layout.as_ref());
             // A lane that sums a whole long row in f32 is too inexact to compare with: the others are.
             if step
                 .layout

@@ -1,7 +1,7 @@
 //! Answers timing requests on standard input, a line of JSON each, so that `benches/peers/peers.py` can take turns with the peers.
 //!
 //! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`, and on a GPU `"layout": [lanes,
-//! workgroup size, block, pieces]` to try another one than the plan's.
+//! workgroup size, block, segments]` to try another one than the plan's.
 //! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}`, or `{"error"}`. The answer is compared with the f64 reference first.
 //!
 //! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, a part of an adapter's name.
@@ -11,7 +11,7 @@ mod work;
 use std::io::{BufRead, Write};
 
 use serde::Deserialize;
-use wgpu_distill::plan::Layout;
+use wgpu_distill::plan::Tiling;
 use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
 
@@ -46,16 +46,18 @@ fn prepare(engine: &Engine, problem: &Problem) -> Result<Ready, String> {
     let storage = storage.ok_or_else(|| format!("no storage type `{}`", problem.storage))?;
     let work = Work::new(problem.rows, problem.classes, storage, problem.seed);
     let layout = match (problem.layout, engine) {
-        (Some([lanes, workgroup_size, block, pieces]), Engine::Gpu(gpu)) => Some(Layout {
-            lanes,
-            workgroup_size,
-            block,
-            subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
-            pieces,
-        }),
+        (Some([lanes, workgroup_size, vectors_per_lane, segments]), Engine::Gpu(gpu)) => {
+            Some(Tiling {
+                lanes,
+                workgroup_size,
+                vectors_per_lane,
+                subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
+                segments,
+            })
+        }
         _ => None,
     };
-    let mut runner = Runner::with_layout(engine, &work, layout.as_ref());
+    let mut runner = Runner::with_tiling(engine, &work, layout.as_ref());
     let loss = runner.check(&work);
     let copy = runner.copy_bandwidth();
     Ok(Ready {

@@ -5,12 +5,12 @@
 //   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature
 //
 // student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type; labels: [rows].
-// LANES invocations own a row. A row of up to 4 * BLOCK * LANES classes is read once: its exponentials stay in registers. Of a longer one
+// LANES invocations own a row. A row of up to 4 * VECTORS_PER_LANE * LANES classes is read once: its exponentials stay in registers. Of a longer one
 // that much stays, and the rest is read once more to apply (and once more for similarities with a second sweep), in reverse.
 // Each gradient element is written once. Sums are kept in f32 relative to the lane's maxima, merged in a fixed order.
 
 #import params
-#import place
+#import invocation
 #import statistics
 #import decide
 #import partial
@@ -26,35 +26,35 @@ $TEACHER_BINDING
 @group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
 $GRAD_BINDING
 @group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
-@group(0) @binding(6) var<storage, read_write> partials: array<Partial>;  // [workgroups]
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
 
-fn kernel(workgroup: u32, place: Place) {
-    let denominator = row_denominator(place);
-    var tally: Tally;
+fn kernel(workgroup: u32, invocation: Invocation) {
+    let denominator = row_denominator(invocation);
+    var tally: SummaryAccumulator;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + place.row;
+        let index = block * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < params.rows;
         // Lanes beyond the last row go along without work: barriers want all of them.
         let at = min(index, params.rows - 1u);
         let label = labels[params.label_offset + at];
         let ignored = label == params.ignore_index;
         let row = row_at(at, exists && !ignored);
-        let stats = row_stats_of(row, place, label, ignored || !exists);
+        let stats = row_stats_of(row, invocation, label, ignored || !exists);
         let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
         let decision = decide(stats, kdr, denominator);
-        if (exists && place.lane == 0u) {
+        if (exists && invocation.lane == 0u) {
             tally_up(&tally, partial_of(decision.result, denominator));
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
         }
         if (WRITE_GRAD) {
-            apply_row(row_at(at, exists), place, decision);
+            apply_row(row_at(at, exists), invocation, decision);
         }
     }
-    let sum = reduce_tallies(tally, place);
-    if (place.index == 0u) {
+    let sum = reduce_tallies(tally, invocation);
+    if (invocation.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }
 }

@@ -9,7 +9,7 @@
 #import params
 #import types
 #import sums
-#import place
+#import invocation
 #import $STUDENT_ROWS THIS=student
 #import $GRAD_STORE
 #import $REDUCE
@@ -17,21 +17,21 @@
 $STUDENT_BINDING
 $GRAD_BINDING
 
-fn kernel(workgroup: u32, place: Place) {
+fn kernel(workgroup: u32, invocation: Invocation) {
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + place.row;
+        let index = block * ROWS_PER_WORKGROUP + invocation.row;
         let row = row_at(min(index, params.rows - 1u), index < params.rows);
-        softmax_row(row, place);
+        softmax_row(row, invocation);
     }
 }
 
 // Must be called in uniform control flow.
-fn softmax_row(row: Row, place: Place) {
+fn softmax_row(row: Row, invocation: Invocation) {
     var largest = LOWEST;
     var sum = vec4<f32>();
     var live = 0.0;
     var broken = 0.0;
-    for (var unit = place.lane; unit < row.units; unit += LANES) {
+    for (var unit = invocation.lane; unit < row.units; unit += LANES) {
         let first = unit * 4u - row.head;
         let x = load_student(row.student, first);
         let bits = bitcast<vec4<u32>>(x);
@@ -47,12 +47,12 @@ fn softmax_row(row: Row, place: Place) {
         live = select(live, 1.0, any(ok));
         broken = select(broken, 1.0, any(inside & !finite & (bits != vec4<u32>(0xff800000u))));
     }
-    let row_largest = reduce_max(largest, place);
+    let row_largest = reduce_max(largest, invocation);
     let own = ((sum.x + sum.z) + (sum.y + sum.w)) * exp2(max((largest - row_largest) * params.student_log2, -1e4));
-    let scale = 1.0 / reduce_add(own, place);
-    let is_broken = reduce_max(broken, place) > 0.0;
-    let is_live = reduce_max(live, place) > 0.0;
-    for (var done = place.lane; done < row.units; done += LANES) {
+    let scale = 1.0 / reduce_add(own, invocation);
+    let is_broken = reduce_max(broken, invocation) > 0.0;
+    let is_live = reduce_max(live, invocation) > 0.0;
+    for (var done = invocation.lane; done < row.units; done += LANES) {
         let first = (row.units - 1u - done) * 4u - row.head;
         let p = exp2((load_student(row.student, first) - row_largest) * params.student_log2) * scale;
         store_grad(row.grad, first, select(bitcast<vec4<u32>>(p), vec4<u32>(params.nan_bits), is_broken || !is_live));

@@ -7,21 +7,21 @@
 
 #import params
 #import types
-#import place
+#import invocation
 #import store_none
 #import partial
 #import main
 
-@group(0) @binding(6) var<storage, read> partials: array<Partial>;  // [partials]
+@group(0) @binding(6) var<storage, read> partials: array<PartialSummary>;  // [partials]
 @group(0) @binding(7) var<storage, read_write> summary: Summary;
 
-fn kernel(workgroup: u32, place: Place) {
-    var sum: Partial;
-    for (var i = place.index; i < params.partials; i += WORKGROUP_SIZE) {
+fn kernel(workgroup: u32, invocation: Invocation) {
+    var sum: PartialSummary;
+    for (var i = invocation.index; i < params.partials; i += WORKGROUP_SIZE) {
         sum = add_partials(sum, partials[i]);
     }
-    let all = reduce_partials(sum, place);
-    if (place.index != 0u) {
+    let all = reduce_partials(sum, invocation);
+    if (invocation.index != 0u) {
         return;
     }
     var loss = bitcast<u32>(all.loss);

@@ -5,7 +5,7 @@
 
 #import params
 #import types
-#import place
+#import invocation
 #import store_none
 #import main
 
@@ -14,19 +14,19 @@
 
 var<workgroup> shared_count: atomic<u32>;
 
-fn kernel(workgroup: u32, place: Place) {
-    if (place.index == 0u) {
+fn kernel(workgroup: u32, invocation: Invocation) {
+    if (invocation.index == 0u) {
         atomicStore(&shared_count, 0u);
     }
     workgroupBarrier();
     var count = 0u;
-    for (var i = workgroup * WORKGROUP_SIZE + place.index; i < params.rows; i += params.workgroups * WORKGROUP_SIZE) {
+    for (var i = workgroup * WORKGROUP_SIZE + invocation.index; i < params.rows; i += params.workgroups * WORKGROUP_SIZE) {
         let label = labels[params.label_offset + i];
         count += u32(label != params.ignore_index && label >= 0 && u32(label) < params.classes);
     }
     atomicAdd(&shared_count, count);
     workgroupBarrier();
-    if (place.index == 0u) {
+    if (invocation.index == 0u) {
         atomicAdd(&valid_rows, atomicLoad(&shared_count));
     }
 }

@@ -54,24 +54,24 @@ impl Engine {
         }
     }
 
-    /// The kernel `row_stats` on its own (observe): each row's mergeable statistics and its KDR.
+    /// The kernel `observe` on its own (observe): each row's mergeable statistics and its KDR.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+    pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         match self {
-            Self::Gpu(gpu) => gpu.row_stats(config, batch),
-            Self::Cpu { cpu, .. } => cpu.row_stats(config, batch),
+            Self::Gpu(gpu) => gpu.observe(config, batch),
+            Self::Cpu { cpu, .. } => cpu.observe(config, batch),
         }
     }
 
-    /// The kernel `select` on its own (decide): TSSR, loss and gradient coefficients of each row. `classes` are the student's.
+    /// The kernel `decide` on its own (decide): TSSR, loss and gradient coefficients of each row. `classes` are the student's.
     ///
     /// To steer with a controller of your own, write each row's share of the truth into `kdr` and take [`Selection::Kdr`](crate::Selection::Kdr).
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    pub fn select(
+    pub fn decide(
         &self,
         config: &Config,
         progress: Progress,
@@ -79,24 +79,24 @@ impl Engine {
         classes: usize,
     ) -> Result<Vec<Decision>> {
         match self {
-            Self::Gpu(gpu) => gpu.select(config, progress, row_stats, classes),
-            Self::Cpu { cpu, .. } => cpu.select(config, progress, row_stats, classes),
+            Self::Gpu(gpu) => gpu.decide(config, progress, row_stats, classes),
+            Self::Cpu { cpu, .. } => cpu.decide(config, progress, row_stats, classes),
         }
     }
 
-    /// The kernel `weighted_cross_entropy` on its own (apply): the gradient `[rows, classes]` from each row's decision.
+    /// The kernel `apply` on its own (apply): the gradient `[rows, classes]` from each row's decision.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
-    pub fn weighted_cross_entropy(
+    pub fn apply(
         &self,
         config: &Config,
         batch: &Batch<'_>,
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         match self {
-            Self::Gpu(gpu) => gpu.weighted_cross_entropy(config, batch, decisions),
-            Self::Cpu { cpu, .. } => cpu.weighted_cross_entropy(config, batch, decisions),
+            Self::Gpu(gpu) => gpu.apply(config, batch, decisions),
+            Self::Cpu { cpu, .. } => cpu.apply(config, batch, decisions),
         }
     }
 
@@ -161,13 +161,13 @@ impl Gpu {
         pollster::block_on(self.blocking().softmax_async(logits, rows, temperature))
     }
 
-    /// Observe on slices. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
-    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        pollster::block_on(self.blocking().row_stats_async(config, batch))
+    /// Observe on slices. See [`Cpu::observe`](crate::cpu::Cpu::observe).
+    pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        pollster::block_on(self.blocking().observe_async(config, batch))
     }
 
-    /// Decide on slices. See [`Cpu::select`](crate::cpu::Cpu::select).
-    pub fn select(
+    /// Decide on slices. See [`Cpu::decide`](crate::cpu::Cpu::decide).
+    pub fn decide(
         &self,
         config: &Config,
         progress: Progress,
@@ -176,20 +176,17 @@ impl Gpu {
     ) -> Result<Vec<Decision>> {
         pollster::block_on(
             self.blocking()
-                .select_async(config, progress, row_stats, classes),
+                .decide_async(config, progress, row_stats, classes),
         )
     }
 
-    /// Apply on slices. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
-    pub fn weighted_cross_entropy(
+    /// Apply on slices. See [`Cpu::apply`](crate::cpu::Cpu::apply).
+    pub fn apply(
         &self,
         config: &Config,
         batch: &Batch<'_>,
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
-        pollster::block_on(
-            self.blocking()
-                .weighted_cross_entropy_async(config, batch, decisions),
-        )
+        pollster::block_on(self.blocking().apply_async(config, batch, decisions))
     }
 }

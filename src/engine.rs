@@ -89,26 +89,22 @@ impl Engine {
         }
     }
 
-    /// The kernel `row_stats` on its own (observe), without blocking: each row's mergeable statistics and its KDR.
+    /// The kernel `observe` on its own (observe), without blocking: each row's mergeable statistics and its KDR.
     ///
     /// # Errors
     /// As for [`run_async`](Self::run_async).
-    pub async fn row_stats_async(
-        &self,
-        config: &Config,
-        batch: &Batch<'_>,
-    ) -> Result<Vec<RowStats>> {
+    pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         match self {
-            Self::Gpu(gpu) => gpu.row_stats_async(config, batch).await,
-            Self::Cpu { cpu, .. } => cpu.row_stats(config, batch),
+            Self::Gpu(gpu) => gpu.observe_async(config, batch).await,
+            Self::Cpu { cpu, .. } => cpu.observe(config, batch),
         }
     }
 
-    /// The kernel `select` on its own (decide), without blocking: TSSR, loss and gradient coefficients of each row. `classes` are the student's.
+    /// The kernel `decide` on its own (decide), without blocking: TSSR, loss and gradient coefficients of each row. `classes` are the student's.
     ///
     /// # Errors
     /// As for [`run_async`](Self::run_async).
-    pub async fn select_async(
+    pub async fn decide_async(
         &self,
         config: &Config,
         progress: Progress,
@@ -116,27 +112,24 @@ impl Engine {
         classes: usize,
     ) -> Result<Vec<Decision>> {
         match self {
-            Self::Gpu(gpu) => gpu.select_async(config, progress, row_stats, classes).await,
-            Self::Cpu { cpu, .. } => cpu.select(config, progress, row_stats, classes),
+            Self::Gpu(gpu) => gpu.decide_async(config, progress, row_stats, classes).await,
+            Self::Cpu { cpu, .. } => cpu.decide(config, progress, row_stats, classes),
         }
     }
 
-    /// The kernel `weighted_cross_entropy` on its own (apply), without blocking: the gradient `[rows, classes]` from each row's decision.
+    /// The kernel `apply` on its own (apply), without blocking: the gradient `[rows, classes]` from each row's decision.
     ///
     /// # Errors
     /// As for [`run_async`](Self::run_async).
-    pub async fn weighted_cross_entropy_async(
+    pub async fn apply_async(
         &self,
         config: &Config,
         batch: &Batch<'_>,
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         match self {
-            Self::Gpu(gpu) => {
-                gpu.weighted_cross_entropy_async(config, batch, decisions)
-                    .await
-            }
-            Self::Cpu { cpu, .. } => cpu.weighted_cross_entropy(config, batch, decisions),
+            Self::Gpu(gpu) => gpu.apply_async(config, batch, decisions).await,
+            Self::Cpu { cpu, .. } => cpu.apply(config, batch, decisions),
         }
     }
 }

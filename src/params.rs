@@ -42,17 +42,17 @@ pub struct Params {
     pub counts_rows: u32,
     pub count_labels: u32,
     pub ignore_index: i32,
-    pub careful_bits: u32,
+    pub checked_from_bits: u32,
     pub write_results: u32,
     pub infinity_bits: u32,
     pub nan_bits: u32,
-    pub pieces: u32,
-    pub piece_units: u32,
+    pub segments: u32,
+    pub segment_vectors: u32,
     pub reserved: [u32; 3],
 }
 
 /// Bits of the magnitude from which on a logit takes the careful path: a difference of two smaller ones, over the temperature, cannot overflow.
-pub(crate) fn careful_bits(config: &Config) -> u32 {
+pub(crate) fn checked_from_bits(config: &Config) -> u32 {
     let smallest = config.student_temperature.min(config.teacher_temperature);
     (1e36 * smallest).min(1e18).to_bits()
 }
@@ -97,11 +97,11 @@ impl Params {
             scope,
             counts_rows,
             ignore_index: config.ignore_index,
-            careful_bits: careful_bits(config),
+            checked_from_bits: checked_from_bits(config),
             infinity_bits: f32::INFINITY.to_bits(),
             nan_bits: 0x7fc0_0000,
-            pieces: 1,
-            piece_units: u32::MAX,
+            segments: 1,
+            segment_vectors: u32::MAX,
             ..Self::default()
         }
     }

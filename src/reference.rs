@@ -64,7 +64,7 @@ fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
     (0..n).map(value).collect()
 }
 
-/// Twin of the kernel `row_stats`: what one row of student and teacher is like.
+/// Twin of the kernel `observe`: what one row of student and teacher is like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {
     /// `ln sum e^s` with `s` the student's logits over its temperature.
@@ -81,8 +81,8 @@ pub struct RowStats {
     pub flags: u32,
 }
 
-/// Twin of the kernel `row_stats`, for every row of a batch. Labels are not refused here, they are flagged as a kernel does.
-pub fn row_stats(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+/// Twin of the kernel `observe`, for every row of a batch. Labels are not refused here, they are flagged as a kernel does.
+pub fn observe(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
     check(config, batch)?;
     Ok((0..batch.rows())
         .map(|row| stats_of(config, batch, row))
@@ -149,7 +149,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         stats.teacher_entropy -= x_ln_ratio(q, *log_q, 0.0);
     }
     stats.kl = stats.kl.max(0.0);
-    stats.kdr = row_similarity(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
+    stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
 }
 
@@ -178,9 +178,9 @@ pub fn merge_row_stats(pieces: &[RowStats]) -> RowStats {
     }
 }
 
-/// Twin of the kernel `row_similarity`, and of what `row_stats` makes of its sums: the five similarities of two distributions, given by the
+/// Twin of the kernel `second_sweep`, and of what `observe` makes of its sums: the five similarities of two distributions, given by the
 /// logarithms of their probabilities.
-pub fn row_similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
+pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
     };
@@ -205,7 +205,7 @@ pub fn row_similarity(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f
     }
 }
 
-/// Twin of the kernel `select`: TSSR from TSTR and KDR.
+/// Twin of the kernel `decide`: TSSR from TSTR and KDR.
 pub fn select(selection: Selection, tstr: f64, kdr: f64) -> f64 {
     match selection {
         Selection::Max => tstr.max(kdr),
@@ -218,15 +218,10 @@ pub fn select(selection: Selection, tstr: f64, kdr: f64) -> f64 {
     }
 }
 
-/// Twin of the kernel `weighted_cross_entropy`: loss and gradient of one row for a given TSSR, before reduction, with temperature scaling.
+/// Twin of the kernel `apply`: loss and gradient of one row for a given TSSR, before reduction, with temperature scaling.
 ///
 /// The row must be finite and its label a class. A target share of 0 contributes 0 even where the student's probability is 0.
-pub fn weighted_cross_entropy(
-    config: &Config,
-    batch: &Batch<'_>,
-    row: usize,
-    tssr: f64,
-) -> (f64, Vec<f64>) {
+pub fn apply(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> (f64, Vec<f64>) {
     let (s, t) = pair(batch, row);
     let log_p = log_softmax_row(&s, config.student_temperature);
     let q = softmax_row(&t, config.teacher_temperature);
@@ -341,7 +336,7 @@ pub struct Distillation {
 /// Labels out of range are not refused here: their rows get what a kernel gives them, NaN in loss and gradient.
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     validate::progress(progress)?;
-    let stats = row_stats(config, batch)?;
+    let stats = observe(config, batch)?;
     let mean_kdr = mean(stats.iter().filter(|s| s.flags == 0).map(|s| s.kdr));
     let tstr = f64::from(progress.tstr());
     let valid = valid_rows(batch.labels, batch.classes(), config.ignore_index);
@@ -363,7 +358,7 @@ pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result
         };
         let mut gradient = vec![f64::NAN; batch.classes()];
         if stats.flags == 0 {
-            (result.loss, gradient) = weighted_cross_entropy(config, batch, row, tssr);
+            (result.loss, gradient) = apply(config, batch, row, tssr);
             gradient.iter_mut().for_each(|g| *g *= scale);
         } else if stats.flags & flags::IGNORED != 0 {
             (result.loss, result.tssr) = (0.0, 0.0);

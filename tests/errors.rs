@@ -139,15 +139,15 @@ fn refused_on_slices(
         let into = GradientMut::F32(&mut gradient);
         let run_into = engine.run_into(config, HALFWAY, batch, into);
         refused(&about("run_into"), run_into, want);
-        refused(&about("row_stats"), engine.row_stats(config, batch), want);
-        let apply = engine.weighted_cross_entropy(config, batch, &decisions);
+        refused(&about("row_stats"), engine.observe(config, batch), want);
+        let apply = engine.apply(config, batch, &decisions);
         refused(&about("weighted_cross_entropy"), apply, want);
     }
     if reference_refuses {
         let distill = reference::distill(config, HALFWAY, batch);
         refused(&format!("{about}, reference::distill"), distill, want);
-        let row_stats = reference::row_stats(config, batch);
-        refused(&format!("{about}, reference::row_stats"), row_stats, want);
+        let row_stats = reference::observe(config, batch);
+        refused(&format!("{about}, reference::observe"), row_stats, want);
     }
 }
 
@@ -162,7 +162,7 @@ fn bad_configurations_are_refused() {
         let want = config_error(field, &value.to_string());
         refused_on_slices(&about, &config, &batch, &want, true);
         for engine in engines() {
-            let select = engine.select(&config, HALFWAY, &[], 3);
+            let select = engine.decide(&config, HALFWAY, &[], 3);
             refused(&format!("{about}, select"), select, &want);
         }
     }
@@ -184,7 +184,7 @@ fn bad_progress_is_refused() {
             refused(&about, run, &want);
             let run_into = engine.run_into(&config, progress, &batch, into);
             refused(&about, run_into, &want);
-            refused(&about, engine.select(&config, progress, &[], 3), &want);
+            refused(&about, engine.decide(&config, progress, &[], 3), &want);
         }
         refused(
             "reference",

@@ -186,7 +186,7 @@ fn metrics_come_without_a_gradient() {
     let labels = [1, 2, 3, 4, 5, 299];
     let batch = Batch::new(&student, &teacher, &labels, classes);
     let config = Config::default();
-    let want = reference::row_stats(&config, &batch).expect("valid");
+    let want = reference::observe(&config, &batch).expect("valid");
     for engine in engines() {
         let name = engine.describe();
         let alone = engine
@@ -198,7 +198,7 @@ fn metrics_come_without_a_gradient() {
             alone.summary.loss,
             run(&engine, &config, &batch).summary.loss,
         );
-        let stats = engine.row_stats(&config, &batch).expect("valid");
+        let stats = engine.observe(&config, &batch).expect("valid");
         for (got, want) in stats.iter().zip(&want) {
             close(&name, got.kl() as f32, want.kl as f32);
             close(
@@ -306,13 +306,11 @@ fn the_fused_loss_is_the_plain_one() {
         };
         check(config, &batch);
         for engine in engines() {
-            let stats = engine.row_stats(&config, &batch).expect("valid");
+            let stats = engine.observe(&config, &batch).expect("valid");
             let plain = engine
-                .select(&config, PROGRESS, &stats, classes)
+                .decide(&config, PROGRESS, &stats, classes)
                 .expect("valid");
-            let gradient = engine
-                .weighted_cross_entropy(&config, &batch, &plain)
-                .expect("valid");
+            let gradient = engine.apply(&config, &batch, &plain).expect("valid");
             let fused = run(&engine, &config, &batch);
             for (plain, fused) in plain.iter().zip(&fused.rows) {
                 close(&engine.describe(), fused.loss, plain.result.loss);

@@ -132,15 +132,13 @@ fn softmax_with_several_subgroups_a_row() {
 }
 
 #[test]
-fn row_stats() {
+fn observe() {
     let mut count = 0;
     for engine in engines() {
         for case in table(&engine).into_iter().filter(cases::Case::on_slices) {
             let host = case.host();
-            let want = reference::row_stats(&case.config, &host.batch()).expect("valid");
-            let got = engine
-                .row_stats(&case.config, &host.batch())
-                .expect("valid");
+            let want = reference::observe(&case.config, &host.batch()).expect("valid");
+            let got = engine.observe(&case.config, &host.batch()).expect("valid");
             let peaked = if case.kind == Kind::Peaked {
                 1e-5
             } else {
@@ -199,9 +197,9 @@ fn merge_row_stats_and_row_similarity() {
             student_temperature: 1.5,
             ..Config::default()
         };
-        let whole = reference::row_stats(&config, &batch).expect("valid");
+        let whole = reference::observe(&config, &batch).expect("valid");
         let pieces = [(0, 7), (7, 200), (207, 93)].map(|(start, n)| {
-            reference::row_stats(&config, &columns(&batch, start, n)).expect("valid")
+            reference::observe(&config, &columns(&batch, start, n)).expect("valid")
         });
         let p = reference::softmax(&batch.student_logits, rows, 1.5).expect("valid");
         let q = reference::softmax(&batch.teacher_logits, rows, 1.0).expect("valid");
@@ -217,7 +215,7 @@ fn merge_row_stats_and_row_similarity() {
                 let row = &x[row * classes..(row + 1) * classes];
                 row.iter().map(|x| x.ln()).collect()
             };
-            let kdr = reference::row_similarity(similarity, &log(&p), &log(&q));
+            let kdr = reference::second_sweep(similarity, &log(&p), &log(&q));
             assert_close("kdr", kdr, want.kdr, 1e-10);
         }
     }
@@ -232,12 +230,12 @@ fn select_and_weighted_cross_entropy() {
             let host = case.host();
             let batch = host.batch();
             let want = reference::distill(&case.config, case.progress, &batch).expect("valid");
-            let stats = engine.row_stats(&case.config, &batch).expect("valid");
+            let stats = engine.observe(&case.config, &batch).expect("valid");
             let decisions = engine
-                .select(&case.config, case.progress, &stats, case.classes)
+                .decide(&case.config, case.progress, &stats, case.classes)
                 .expect("valid");
             let gradient = engine
-                .weighted_cross_entropy(&case.config, &batch, &decisions)
+                .apply(&case.config, &batch, &decisions)
                 .expect("valid");
             let rows = decisions.iter().map(|d| d.result).collect();
             // The summary is not part of these two; it is taken over from the reference.
@@ -283,15 +281,14 @@ fn select_with_the_callers_own_share() {
         ..Default::default()
     };
     for engine in engines() {
-        let mut stats = engine.row_stats(&config, &batch).expect("valid");
+        let mut stats = engine.observe(&config, &batch).expect("valid");
         for (s, share) in stats.iter_mut().zip(shares) {
             s.kdr = share;
         }
         let progress = wgpu_distill::Progress::new(0, 1);
-        let decisions = engine.select(&config, progress, &stats, 20).expect("valid");
+        let decisions = engine.decide(&config, progress, &stats, 20).expect("valid");
         for (row, (d, share)) in decisions.iter().zip(shares).enumerate() {
-            let (loss, _) =
-                reference::weighted_cross_entropy(&config, &batch, row, f64::from(share));
+            let (loss, _) = reference::apply(&config, &batch, row, f64::from(share));
             assert_eq!(d.result.tssr, share);
             assert_close("loss", f64::from(d.result.loss), loss, 1e-5 * loss + 1e-6);
         }

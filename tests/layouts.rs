@@ -9,7 +9,7 @@ use buffers::Bench;
 use cases::inputs::Kind;
 use cases::{Case, compare};
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::plan::{Layout, PlanKind};
+use wgpu_distill::plan::{PlanKind, Tiling};
 use wgpu_distill::{GradWrite, Scope, Similarity, Storage, reference};
 
 /// Student, teacher and gradient: each type everywhere, and all three at once.
@@ -22,7 +22,7 @@ const STORAGE: [[Storage; 3]; 4] = [
 
 struct Way {
     kind: PlanKind,
-    /// Lanes, size of a workgroup, block, pieces.
+    /// Lanes, size of a workgroup, block, segments.
     layout: [u32; 4],
     classes: usize,
     scope: Scope,
@@ -129,7 +129,7 @@ fn run_all(gpu: Gpu) {
     let subgroup_min = subgroup.map(|(min, _)| min);
     let mut count = 0;
     for (n, mut way) in ways().into_iter().enumerate() {
-        let [lanes, small, block, pieces] = way.layout;
+        let [lanes, small, vectors_per_lane, segments] = way.layout;
         // A workgroup holds whole subgroups of any size; larger ones than above get longer rows, so that the plan stays of its kind.
         let workgroup_size = subgroup.map_or(small, |(_, max)| small.max(max));
         way.classes *= (workgroup_size / small) as usize;
@@ -139,14 +139,14 @@ fn run_all(gpu: Gpu) {
             Some(min) => lanes.min(min),
             None => lanes,
         };
-        let layout = Layout {
+        let layout = Tiling {
             lanes,
             workgroup_size,
-            block,
+            vectors_per_lane,
             subgroup_min,
-            pieces,
+            segments,
         };
-        let bench = Bench::with_layout(gpu.clone(), layout, way.kind);
+        let bench = Bench::with_tiling(gpu.clone(), layout, way.kind);
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             for (j, storage) in STORAGE.into_iter().enumerate() {
                 for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {

@@ -269,16 +269,11 @@ fn memory_stays_flat() {
                     assert_eq!(p.expect("valid").len(), work.student.len());
                 }
                 (2, _) => {
-                    let stats = engine
-                        .row_stats(&work.config, &work.batch())
-                        .expect("valid");
+                    let stats = engine.observe(&work.config, &work.batch()).expect("valid");
                     let decisions =
-                        engine.select(&work.config, work.progress, &stats, work.classes);
-                    let gradient = engine.weighted_cross_entropy(
-                        &work.config,
-                        &work.batch(),
-                        &decisions.expect("valid"),
-                    );
+                        engine.decide(&work.config, work.progress, &stats, work.classes);
+                    let gradient =
+                        engine.apply(&work.config, &work.batch(), &decisions.expect("valid"));
                     assert_eq!(gradient.expect("valid").len(), work.student.len());
                 }
                 (_, Some(gpu)) => on_device[n].step(gpu, work),

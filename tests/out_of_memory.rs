@@ -177,7 +177,7 @@ fn results_without_memory() {
         is_refused("rows", run(&row));
         let summary = cpu.run(&batch_scope, progress, &batch, Outputs::SUMMARY);
         is_refused("statistics within a run", summary.map(drop));
-        is_refused("statistics", cpu.row_stats(&row, &batch).map(drop));
+        is_refused("statistics", cpu.observe(&row, &batch).map(drop));
         works();
     }
     {
@@ -195,13 +195,13 @@ fn results_without_memory() {
         is_refused("gradient", run.map(drop));
         is_refused("softmax", cpu.softmax(&logits, rows, 1.0).map(drop));
         let decisions = vec![Decision::default(); rows];
-        let apply = cpu.weighted_cross_entropy(&row, &batch, &decisions);
+        let apply = cpu.apply(&row, &batch, &decisions);
         is_refused("weighted_cross_entropy", apply.map(drop));
         works();
     }
     {
         let stats = vec![RowStats::default(); 4_500_000];
-        let select = cpu.select(&row, progress, &stats, 3);
+        let select = cpu.decide(&row, progress, &stats, 3);
         is_refused("select", select.map(drop));
     }
     works();
@@ -387,18 +387,18 @@ const NARROW_CALLS: [(&str, Call); 7] = [
         gpu.softmax(&logits, NARROW_ROWS / CLASSES, 1.0).map(drop)
     }),
     ("row_stats", |gpu, batch| {
-        gpu.row_stats(&Config::default(), batch).map(drop)
+        gpu.observe(&Config::default(), batch).map(drop)
     }),
     ("select", |gpu, batch| {
         let stats: Vec<RowStats> = zeros(batch.rows() / 16);
-        let select = gpu.select(&Config::default(), Progress::new(1, 2), &stats, 1);
+        let select = gpu.decide(&Config::default(), Progress::new(1, 2), &stats, 1);
         select.map(drop)
     }),
     ("weighted_cross_entropy", |gpu, batch| {
         let decisions: Vec<Decision> = zeros(batch.rows() / 8);
         let labels = &batch.labels[..decisions.len()];
         let batch = Batch { labels, ..*batch };
-        let apply = gpu.weighted_cross_entropy(&Config::default(), &batch, &decisions);
+        let apply = gpu.apply(&Config::default(), &batch, &decisions);
         apply.map(drop)
     }),
     ("encode", encode_narrow),

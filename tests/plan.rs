@@ -80,7 +80,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert_eq!(next, problem.rows, "every row: {about}");
     for variant in [
         plan.variant_of(Kernel::Distill),
-        plan.variant_of(Kernel::Select),
+        plan.variant_of(Kernel::Decide),
     ] {
         assert!(
             variant.workgroup_bytes() <= limits.workgroup_bytes,
@@ -112,12 +112,16 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
             }
         }
     }
-    assert_eq!(plan.kind() == PlanKind::Split, plan.pieces() > 1, "{about}");
-    let in_steps = plan.kernels().contains(&Kernel::Select);
+    assert_eq!(
+        plan.kind() == PlanKind::Split,
+        plan.segments() > 1,
+        "{about}"
+    );
+    let in_steps = plan.kernels().contains(&Kernel::Decide);
     let wanted = config.scope == Scope::Batch || plan.kind() == PlanKind::Split;
     assert_eq!(in_steps, wanted, "{about}");
-    // Rows are cut into 256 pieces at most, all together.
-    assert!(plan.pieces() == 1 || plan.pieces() as usize * problem.rows <= 256);
+    // Rows are cut into 256 segments at most, all together.
+    assert!(plan.segments() == 1 || plan.segments() as usize * problem.rows <= 256);
     let most = 200 * problem.rows as u64 + 4096 + 120 * 256;
     assert!(
         plan.workspace_bytes() <= most,
@@ -327,9 +331,9 @@ fn workspace_is_in_proportion_to_the_rows() {
     for scope in [Scope::Row, Scope::Batch] {
         for rows in [1, 128, 1000, 100_000] {
             let many = bytes(rows, 262_144, scope);
-            let pieces = 120 * 256;
+            let segments = 120 * 256;
             assert!(
-                many <= 200 * rows as u64 + 4096 + pieces,
+                many <= 200 * rows as u64 + 4096 + segments,
                 "{rows} rows: {many}"
             );
         }

@@ -298,9 +298,9 @@ fn whole(engine: &Engine, case: &Case) -> Result<Distillation> {
 /// Observe, decide and apply one by one; they leave no summary, that of the whole is taken.
 fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
     let (config, progress, batch) = (&case.config, case.progress(), case.batch());
-    let stats = engine.row_stats(config, &batch)?;
-    let decisions = engine.select(config, progress, &stats, case.classes)?;
-    let gradient = engine.weighted_cross_entropy(config, &batch, &decisions)?;
+    let stats = engine.observe(config, &batch)?;
+    let decisions = engine.decide(config, progress, &stats, case.classes)?;
+    let gradient = engine.apply(config, &batch, &decisions)?;
     Ok(Distillation {
         rows: decisions.iter().map(|d| d.result).collect(),
         gradient: Some(Gradient::F32(gradient)),

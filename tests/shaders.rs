@@ -169,8 +169,8 @@ macro_rules! offsets {
 
 #[test]
 fn structs_have_the_layout_of_their_twins() {
-    let text = assemble(Kernel::Select, &BASE, Dialect::Naga);
-    let (module, _) = parse(Kernel::Select, &BASE, &text);
+    let text = assemble(Kernel::Decide, &BASE, Dialect::Naga);
+    let (module, _) = parse(Kernel::Decide, &BASE, &text);
     let shader = members_of(&module, "Params");
     assert_eq!(
         shader[..37],
@@ -178,8 +178,8 @@ fn structs_have_the_layout_of_their_twins() {
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
             student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
-            loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, careful_bits,
-            write_results, infinity_bits, nan_bits, pieces, piece_units)[..]
+            loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
+            write_results, infinity_bits, nan_bits, segments, segment_vectors)[..]
     );
     assert_eq!(
         members_of(&module, "RowResult"),
@@ -209,7 +209,7 @@ fn structs_have_the_layout_of_their_twins() {
         ("RowStats", size_of::<RowStats>()),
         ("Decision", size_of::<Decision>()),
         ("Summary", size_of::<Summary>()),
-        ("Partial", 48),
+        ("PartialSummary", 48),
     ] {
         assert_eq!(span_of(&module, name), Some(size as u32), "{name}");
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use wgpu_distill::cpu::{Cpu, GradientMut};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
 use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::plan::{Layout, Plan};
+use wgpu_distill::plan::{Plan, Tiling};
 use wgpu_distill::{
     Batch, Config, Engine, Gradient, Progress, Storage, Summary, Values, reference, wgpu,
 };
@@ -134,11 +134,11 @@ pub enum Runner {
 
 impl Runner {
     pub fn new(engine: &Engine, work: &Work) -> Self {
-        Self::with_layout(engine, work, None)
+        Self::with_tiling(engine, work, None)
     }
 
     /// With a layout of the caller's on a GPU.
-    pub fn with_layout(engine: &Engine, work: &Work, layout: Option<&Layout>) -> Self {
+    pub fn with_tiling(engine: &Engine, work: &Work, layout: Option<&Tiling>) -> Self {
         match engine {
             Engine::Gpu(gpu) => Self::Gpu(Box::new(GpuRunner::new(gpu, work, layout))),
             _ => {
@@ -244,7 +244,7 @@ struct Stamps {
 }
 
 impl GpuRunner {
-    fn new(gpu: &Gpu, work: &Work, layout: Option<&Layout>) -> Self {
+    fn new(gpu: &Gpu, work: &Work, layout: Option<&Tiling>) -> Self {
         use wgpu::BufferUsages as Usage;
         let device = gpu.device();
         let make = |size: u64, usage| {
@@ -293,7 +293,7 @@ impl GpuRunner {
         let config = Config::default();
         let plan = match layout {
             None => gpu.plan(&config, &batch, &outputs),
-            Some(layout) => gpu.plan_with_layout(&config, &batch, &outputs, layout),
+            Some(layout) => gpu.plan_with_tiling(&config, &batch, &outputs, layout),
         };
         let plan = plan.expect("the work is valid");
         gpu.prepare(&plan);

@@ -6,9 +6,9 @@ fn is_filled(flags: u32) -> bool {
     return (flags & (IGNORED | NON_FINITE | INVALID_LABEL)) != 0u;
 }
 
-fn fill_units(row: Row, place: Place, flags: u32) {
+fn fill_units(row: Row, invocation: Invocation, flags: u32) {
     let fill = vec4<u32>(select(params.nan_bits, 0u, (flags & IGNORED) != 0u));
-    for (var unit = place.lane; unit < row.units; unit += LANES) {
+    for (var unit = invocation.lane; unit < row.units; unit += LANES) {
         store_grad(row.grad, (row.start + unit) * 4u - row.head, fill);
     }
 }
@@ -23,11 +23,11 @@ fn apply_unit(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Deci
     store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
 }
 
-// Units 0 .. units - 1 of the row's piece, backwards: their end is what the sweep before read last.
-fn apply_units(row: Row, units: u32, place: Place, decision: Decision) {
-    let blocks = (units + BLOCK_UNITS - 1u) / BLOCK_UNITS;
+// Units 0 .. units - 1 of the row's segment, backwards: their end is what the sweep before read last.
+fn apply_units(row: Row, units: u32, invocation: Invocation, decision: Decision) {
+    let blocks = (units + TILE_VECTORS - 1u) / TILE_VECTORS;
     for (var block = 1u; block <= blocks; block++) {
-        let start = units - block * BLOCK_UNITS + place.lane;
+        let start = units - block * TILE_VECTORS + invocation.lane;
         // All loads of a block before its first store: no compiler may move a load across a store that could meet it.
 #unroll
         let unit_$i = start + $iu * LANES;

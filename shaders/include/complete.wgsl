@@ -1,4 +1,4 @@
-// From sums to RowStats: of a piece as they are, of a whole row with its KDR.
+// From sums to RowStats: of a segment as they are, of a whole row with its KDR.
 
 fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
     var stats: RowStats;

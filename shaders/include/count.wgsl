@@ -8,19 +8,19 @@ fn is_valid(label: i32) -> bool {
 
 // The denominator of the reduction. Must be called in uniform control flow.
 // A small batch's labels are counted by every workgroup for itself, which saves a dispatch; integers, so the order is of no consequence.
-fn row_denominator(place: Place) -> f32 {
+fn row_denominator(invocation: Invocation) -> f32 {
     if (params.counts_rows == 0u) {
         return params.denominator;
     }
     if (params.count_labels == 0u) {
         return f32(max(valid_rows[0], 1u));
     }
-    if (place.index == 0u) {
+    if (invocation.index == 0u) {
         atomicStore(&shared_count, 0u);
     }
     workgroupBarrier();
     var count = 0u;
-    for (var i = place.index; i < params.count_labels; i += WORKGROUP_SIZE) {
+    for (var i = invocation.index; i < params.count_labels; i += WORKGROUP_SIZE) {
         count += u32(is_valid(labels[params.label_offset + i]));
     }
     atomicAdd(&shared_count, count);

@@ -2,5 +2,5 @@
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    kernel(workgroup.x, Place(index / LANES, index % LANES, index));
+    kernel(workgroup.x, Invocation(index / LANES, index % LANES, index));
 }

@@ -1,29 +1,29 @@
-// A row's sums from the statistics of its pieces.
+// A row's sums from the statistics of its segments.
 
-fn sums_of(piece: RowStats) -> Sums {
+fn sums_of(segment: RowStats) -> Sums {
     let log2e = 1.4426950408889634;
     return Sums(
-        piece.student_max,
-        piece.teacher_max,
-        piece.student_sum,
-        piece.teacher_sum,
-        piece.difference * log2e,
-        piece.moment * log2e,
-        piece.cross,
-        piece.student_square,
-        piece.teacher_square,
-        piece.student_offset * log2e,
-        piece.student_count,
-        piece.masked_mass,
-        piece.flags,
+        segment.student_max,
+        segment.teacher_max,
+        segment.student_sum,
+        segment.teacher_sum,
+        segment.difference * log2e,
+        segment.moment * log2e,
+        segment.cross,
+        segment.student_square,
+        segment.teacher_square,
+        segment.student_offset * log2e,
+        segment.student_count,
+        segment.masked_mass,
+        segment.flags,
     );
 }
 
 // Every lane of the row gets them. Must be called in uniform control flow.
-fn merge_pieces(row: u32, place: Place) -> Sums {
+fn merge_segments(row: u32, invocation: Invocation) -> Sums {
     var sums = sums_identity();
-    for (var i = place.lane; i < params.pieces; i += LANES) {
-        sums = combine_sums(sums, sums_of(piece_stats[row * params.pieces + i]));
+    for (var i = invocation.lane; i < params.segments; i += LANES) {
+        sums = combine_sums(sums, sums_of(segment_stats[row * params.segments + i]));
     }
-    return reduce_sums(sums, place);
+    return reduce_sums(sums, invocation);
 }

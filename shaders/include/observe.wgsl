@@ -1,4 +1,4 @@
-// Observe: one lane's share of a row of student and teacher logits, in one online sweep, BLOCK units of four classes at a time.
+// Observe: one lane's share of a row of student and teacher logits, in one online sweep, VECTORS_PER_LANE units of four classes at a time.
 // Each logit is loaded once. All loads of a block are under way before the first is used, and sums are rescaled once a block.
 // The exponentials of the last block stay in registers, relative to the lane's maxima at that time: variables of their own,
 // because an array that is indexed while the program runs would lie in memory.
@@ -95,7 +95,7 @@ fn observe_carefully(sums: ptr<function, Sums>, row: Row, unit: u32) {
 // Units that a lane sums on their own before they meet its other sums.
 const TOGETHER_UNITS: u32 = 64u;
 
-// Units start, start + LANES, ... of the row's piece, those that exist; at least the last does.
+// Units start, start + LANES, ... of the row's segment, those that exist; at least the last does.
 fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     let lowest = vec4<f32>(LOWEST);
 #unroll
@@ -105,7 +105,7 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     var t_$i = load_teacher(row.teacher, first_$i);
 #end
     // With a head the row's first unit starts before the row: its column wraps around, and is not below any number of classes.
-    let end = (row.start + start + (BLOCK - 1u) * LANES) * 4u - row.head;
+    let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.head;
     let edge = start >= row.units || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
     var bits = vec4<u32>();
     var has_teacher = true;
@@ -131,10 +131,10 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
     let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
     // Far below a huge maximum of an earlier block usual values need care too: their distance to it may overflow.
-    let far_below = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.careful_bits);
-    let careful = magnitude >= params.careful_bits || far_below || !has_teacher || (SMOOTHING && edge);
+    let far_below = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
+    let careful = magnitude >= params.checked_from_bits || far_below || !has_teacher || (SMOOTHING && edge);
     if (careful) {
-        for (var i = 0u; i < BLOCK; i++) {
+        for (var i = 0u; i < VECTORS_PER_LANE; i++) {
             let unit = start + i * LANES;
             if (unit < row.units) {
                 observe_carefully(sums, row, row.start + unit);
@@ -199,18 +199,18 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
 
 // A sum in two levels, and each block on its own before: beside the 1 of a row's largest logit each class of a long flat tail
 // would be rounded away.
-fn observe_row(row: Row, place: Place) -> Sums {
+fn observe_row(row: Row, invocation: Invocation) -> Sums {
     var all = sums_identity();
     var recent = sums_identity();
     var recent_units = 0u;
-    let blocks = (row.units + BLOCK_UNITS - 1u) / BLOCK_UNITS;
+    let blocks = (row.units + TILE_VECTORS - 1u) / TILE_VECTORS;
     for (var block = 0u; block < blocks; block++) {
         // Blocks end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
         // such units wrap around, and are not below `row.units`.
-        let start = row.units - (blocks - block) * BLOCK_UNITS + place.lane;
-        if (start + (BLOCK - 1u) * LANES < row.units) {
+        let start = row.units - (blocks - block) * TILE_VECTORS + invocation.lane;
+        if (start + (VECTORS_PER_LANE - 1u) * LANES < row.units) {
             observe_block(&recent, row, start);
-            recent_units += BLOCK;
+            recent_units += VECTORS_PER_LANE;
             if (recent_units >= TOGETHER_UNITS) {
                 all = add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
                 recent = sums_from(recent);

@@ -39,14 +39,14 @@ struct Params {
     counts_rows: u32,       // 1: the denominator is the number of valid rows
     count_labels: u32,      // labels that each workgroup counts for itself; 0: read the count from `valid_rows`
     ignore_index: i32,
-    careful_bits: u32,      // magnitudes from here on take the careful path
+    checked_from_bits: u32,      // magnitudes from here on take the careful path
 
     write_results: u32,
     infinity_bits: u32,     // passed in, so that no compiler folds them
     nan_bits: u32,
-    pieces: u32,            // of a row
+    segments: u32,           // of a row
 
-    piece_units: u32,       // of 4 classes, in a piece
+    segment_vectors: u32,       // of 4 classes, in a segment
     reserved_0: u32,
     reserved_1: u32,
     reserved_2: u32,

@@ -1,9 +1,9 @@
 // What a workgroup's rows add up to, in a fixed order: each row's first lane its own rows, then a tree over the workgroup.
 
-var<workgroup> shared_partials: array<Partial, ROWS_PER_WORKGROUP>;
+var<workgroup> shared_partials: array<PartialSummary, ROWS_PER_WORKGROUP>;
 
-fn add_partials(x: Partial, y: Partial) -> Partial {
-    return Partial(
+fn add_partials(x: PartialSummary, y: PartialSummary) -> PartialSummary {
+    return PartialSummary(
         x.loss + y.loss,
         x.kdr + y.kdr,
         x.tssr + y.tssr,
@@ -19,8 +19,8 @@ fn add_partials(x: Partial, y: Partial) -> Partial {
 
 // What one invocation adds up, row after row. A sum of a million numbers would lose the digits of each: those of TOGETHER rows are
 // added on their own first.
-struct Tally {
-    all: Partial,
+struct SummaryAccumulator {
+    all: PartialSummary,
     rows: u32,
     loss: f32,
     kdr: f32,
@@ -29,7 +29,7 @@ struct Tally {
 
 const TOGETHER: u32 = 64u;
 
-fn settle(tally: ptr<function, Tally>) {
+fn settle(tally: ptr<function, SummaryAccumulator>) {
     (*tally).all.loss += (*tally).loss;
     (*tally).all.kdr += (*tally).kdr;
     (*tally).all.tssr += (*tally).tssr;
@@ -38,7 +38,7 @@ fn settle(tally: ptr<function, Tally>) {
     (*tally).tssr = 0.0;
 }
 
-fn tally_up(tally: ptr<function, Tally>, row: Partial) {
+fn tally_up(tally: ptr<function, SummaryAccumulator>, row: PartialSummary) {
     var counts = row;
     counts.loss = 0.0;
     counts.kdr = 0.0;
@@ -54,7 +54,7 @@ fn tally_up(tally: ptr<function, Tally>, row: Partial) {
 }
 
 // Losses are divided before they are summed: a sum of large ones must not overflow where their mean does not.
-fn partial_of(result: RowResult, denominator: f32) -> Partial {
+fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     let ignored = (result.flags & IGNORED) != 0u;
     let invalid = (result.flags & INVALID_LABEL) != 0u;
     let non_finite = (result.flags & NON_FINITE) != 0u;
@@ -63,7 +63,7 @@ fn partial_of(result: RowResult, denominator: f32) -> Partial {
     let zero = vec3<f32>();
     let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
     let v = select(zero, values, averaged);
-    return Partial(
+    return PartialSummary(
         v.x / denominator, v.y, v.z,
         u32(averaged),
         u32(!ignored && !invalid),
@@ -76,20 +76,20 @@ fn partial_of(result: RowResult, denominator: f32) -> Partial {
 }
 
 // Must be called in uniform control flow, by all invocations; those that lead no row bring an empty one.
-fn reduce_tallies(tally: Tally, place: Place) -> Partial {
+fn reduce_tallies(tally: SummaryAccumulator, invocation: Invocation) -> PartialSummary {
     var settled = tally;
     settle(&settled);
-    return reduce_partials(settled.all, place);
+    return reduce_partials(settled.all, invocation);
 }
 
-fn reduce_partials(partial: Partial, place: Place) -> Partial {
-    if (place.lane == 0u) {
-        shared_partials[place.row] = partial;
+fn reduce_partials(partial: PartialSummary, invocation: Invocation) -> PartialSummary {
+    if (invocation.lane == 0u) {
+        shared_partials[invocation.row] = partial;
     }
     workgroupBarrier();
     for (var half = ROWS_PER_WORKGROUP / 2u; half > 0u; half /= 2u) {
-        if (place.index < half) {
-            shared_partials[place.index] = add_partials(shared_partials[place.index], shared_partials[place.index + half]);
+        if (invocation.index < half) {
+            shared_partials[invocation.index] = add_partials(shared_partials[invocation.index], shared_partials[invocation.index + half]);
         }
         workgroupBarrier();
     }

@@ -13,16 +13,16 @@ var<private> rank: u32;
 var<private> width: u32;
 
 // Rows follow the subgroups as the device formed them, not the invocation's index: WGSL promises no relation between the two.
-fn place_of_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Place {
+fn place_of_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Invocation {
     subgroup_of_lane = id;
     subgroups = count;
     leads_subgroup = invocation == 0u;
     rank = subgroupExclusiveAdd(1u);
     width = subgroupAdd(1u);
     if (WITHIN_SUBGROUP) {
-        return Place(id * (size / LANES) + invocation / LANES, invocation % LANES, index);
+        return Invocation(id * (size / LANES) + invocation / LANES, invocation % LANES, index);
     }
-    return Place(0u, index, index);
+    return Invocation(0u, index, index);
 }
 
 fn lanes_max(x: f32) -> f32 {
@@ -82,7 +82,7 @@ fn lanes_merge(x: Sums) -> Sums {
 }
 
 // Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
-fn reduce_sums(x: Sums, place: Place) -> Sums {
+fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
     if (LANES == 1u) {
         return x;
     }
@@ -105,7 +105,7 @@ fn reduce_sums(x: Sums, place: Place) -> Sums {
 }
 
 // Every lane of a row gets the sum of all. Must be called in uniform control flow.
-fn reduce_add(x: f32, place: Place) -> f32 {
+fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
     }
@@ -126,7 +126,7 @@ fn reduce_add(x: f32, place: Place) -> f32 {
 }
 
 // Every lane of a row gets the largest of all. Must be called in uniform control flow.
-fn reduce_max(x: f32, place: Place) -> f32 {
+fn reduce_max(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
     }

@@ -3,61 +3,61 @@
 var<workgroup> shared_sums: array<Sums, WORKGROUP_SIZE>;
 var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE>;
 
-fn place_of(index: u32) -> Place {
-    return Place(index / LANES, index % LANES, index);
+fn place_of(index: u32) -> Invocation {
+    return Invocation(index / LANES, index % LANES, index);
 }
 
 // Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
-fn reduce_sums(x: Sums, place: Place) -> Sums {
+fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
     if (LANES == 1u) {
         return x;
     }
-    shared_sums[place.index] = x;
+    shared_sums[invocation.index] = x;
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (place.lane < half) {
-            shared_sums[place.index] = combine_sums(shared_sums[place.index], shared_sums[place.index + half]);
+        if (invocation.lane < half) {
+            shared_sums[invocation.index] = combine_sums(shared_sums[invocation.index], shared_sums[invocation.index + half]);
         }
         workgroupBarrier();
     }
-    let merged = shared_sums[place.index - place.lane];
+    let merged = shared_sums[invocation.index - invocation.lane];
     // Without it a fast lane could overwrite what a slow one still reads.
     workgroupBarrier();
     return merged;
 }
 
 // Every lane of a row gets the sum of all. Must be called in uniform control flow.
-fn reduce_add(x: f32, place: Place) -> f32 {
+fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
     }
-    shared_f32[place.index] = x;
+    shared_f32[invocation.index] = x;
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (place.lane < half) {
-            shared_f32[place.index] += shared_f32[place.index + half];
+        if (invocation.lane < half) {
+            shared_f32[invocation.index] += shared_f32[invocation.index + half];
         }
         workgroupBarrier();
     }
-    let sum = shared_f32[place.index - place.lane];
+    let sum = shared_f32[invocation.index - invocation.lane];
     workgroupBarrier();
     return sum;
 }
 
 // Every lane of a row gets the largest of all. Must be called in uniform control flow.
-fn reduce_max(x: f32, place: Place) -> f32 {
+fn reduce_max(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
     }
-    shared_f32[place.index] = x;
+    shared_f32[invocation.index] = x;
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        if (place.lane < half) {
-            shared_f32[place.index] = max(shared_f32[place.index], shared_f32[place.index + half]);
+        if (invocation.lane < half) {
+            shared_f32[invocation.index] = max(shared_f32[invocation.index], shared_f32[invocation.index + half]);
         }
         workgroupBarrier();
     }
-    let largest = shared_f32[place.index - place.lane];
+    let largest = shared_f32[invocation.index - invocation.lane];
     workgroupBarrier();
     return largest;
 }

@@ -1,4 +1,4 @@
-// RowStats of one row, or of a piece of one: sums of all its lanes, label, flags, and for a whole row its KDR. Every lane gets them.
+// RowStats of one row, or of a segment of one: sums of all its lanes, label, flags, and for a whole row its KDR. Every lane gets them.
 
 #import types
 #import sums
@@ -10,7 +10,7 @@
 #import $REDUCE
 
 // Must be called in uniform control flow; `row.units` is 0 where the row is ignored or does not exist.
-fn row_stats_of(row: Row, place: Place, label: i32, ignored: bool) -> RowStats {
+fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
     let is_class = label >= 0 && u32(label) < params.classes;
     var label_logit = 0u;
     // Before the reduction: after it, a fast lane may already write a gradient over the student's logits.
@@ -21,17 +21,17 @@ fn row_stats_of(row: Row, place: Place, label: i32, ignored: bool) -> RowStats {
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
     }
-    var sums = in_nats(reduce_sums(observe_row(row, place), place));
+    var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
     if (ignored) {
         sums.flags = IGNORED;
     }
     var swept = 0.0;
-    if (SECOND_SWEEP && params.pieces == 1u) {
-        swept = reduce_add(second_sweep(row, place, sums), place);
+    if (SECOND_SWEEP && params.segments == 1u) {
+        swept = reduce_add(second_sweep(row, invocation, sums), invocation);
     }
     let stats = stats_from(sums, label, label_logit);
-    if (params.pieces > 1u) {
+    if (params.segments > 1u) {
         return stats;
     }
     return complete_stats(stats, sums, swept);

@@ -1,11 +1,11 @@
 // The second sweep of the similarities that need a row's normalisers first.
 
-// One lane's share of units 0 .. units - 1 of the row's piece, backwards: their end is what the first sweep read last.
-fn sweep_units(row: Row, units: u32, place: Place, sums: Sums) -> f32 {
+// One lane's share of units 0 .. units - 1 of the row's segment, backwards: their end is what the first sweep read last.
+fn sweep_units(row: Row, units: u32, invocation: Invocation, sums: Sums) -> f32 {
     var sum = 0.0;
     let p_scale = 1.0 / sums.student_sum;
     let q_scale = 1.0 / sums.teacher_sum;
-    for (var done = place.lane; done < units; done += LANES) {
+    for (var done = invocation.lane; done < units; done += LANES) {
         let first = (row.start + units - 1u - done) * 4u - row.head;
         let s = load_student(row.student, first);
         let t = load_teacher(row.teacher, first);

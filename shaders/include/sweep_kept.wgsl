@@ -1,13 +1,13 @@
-// One lane's share of the second sweep over a row that it has just observed: the last block is still in registers.
-fn second_sweep(row: Row, place: Place, sums: Sums) -> f32 {
+// One lane's share of the second sweep over a row that it has just stats_summary: the last block is still in registers.
+fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> f32 {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
-    let start = row.units - BLOCK_UNITS + place.lane;
+    let start = row.units - TILE_VECTORS + invocation.lane;
     var sum = 0.0;
 #unroll
     if (start + $iu * LANES < row.units) {
         sum += similarity_term(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
     }
 #end
-    return sum + sweep_units(row, max(row.units, BLOCK_UNITS) - BLOCK_UNITS, place, sums);
+    return sum + sweep_units(row, max(row.units, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
 }

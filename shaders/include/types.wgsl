@@ -51,7 +51,7 @@ struct Decision {
 }
 
 // What one workgroup's rows add up to. Rows without a finite loss are counted, not added.
-struct Partial {
+struct PartialSummary {
     loss: f32,
     kdr: f32,
     tssr: f32,

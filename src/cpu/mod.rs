@@ -238,12 +238,12 @@ impl Cpu {
     }
 
     /// Observe: each row's statistics, KDR included.
-    pub fn row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+    pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        self.observe(config, batch)
+        self.observe_rows(config, batch)
     }
 
-    fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+    fn observe_rows(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         let mut stats = with_room(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         (0..batch.rows())
@@ -258,7 +258,7 @@ impl Cpu {
     }
 
     /// Decide: each row's results and gradient coefficients from its statistics. `classes` are the student's.
-    pub fn select(
+    pub fn decide(
         &self,
         config: &Config,
         progress: Progress,
@@ -297,7 +297,7 @@ impl Cpu {
     }
 
     /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`].
-    pub fn weighted_cross_entropy(
+    pub fn apply(
         &self,
         config: &Config,
         batch: &Batch<'_>,
@@ -372,7 +372,7 @@ impl Cpu {
         let (rows, classes) = (batch.rows(), batch.classes());
         // With `Batch` scope nothing can be decided before every row is observed; else labels alone say by what to divide.
         let observed = match config.scope {
-            Scope::Batch => self.observe(config, batch)?,
+            Scope::Batch => self.observe_rows(config, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let mut rule = self.rule(config, progress, &observed, classes);

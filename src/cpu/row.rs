@@ -11,7 +11,7 @@ use super::decide;
 use super::lanes::{LANES, exp2, log2, mul_add, sum};
 use super::sums::{Sums, exp_block, exponents};
 use super::vector::Vector;
-use crate::params::careful_bits;
+use crate::params::checked_from_bits;
 use crate::{Config, Decision, RowStats, Similarity, Values, flags};
 
 /// Where a gradient row goes.
@@ -55,7 +55,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         stats.flags = flags::IGNORED;
         return stats;
     }
-    let careful_from = careful_bits(row.config);
+    let careful_from = checked_from_bits(row.config);
     let (ks, kt) = exponents(row.config);
     let (s_padding, t_padding) = (padding(careful_from, ks), padding(careful_from, kt));
     let mut sums = Sums::EMPTY;

@@ -6,7 +6,7 @@ use super::adapters::{self, AdapterDescription, is_hardware};
 use super::dispatch::lists;
 use super::encode::{GpuBatch, GpuOutputs, problem};
 use super::pipelines::Pipelines;
-use crate::plan::{Layout, Limits, Plan};
+use crate::plan::{Limits, Plan, Tiling};
 use crate::{Config, Error, Progress, Result, validate};
 
 /// Where no selection takes place.
@@ -174,24 +174,24 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
-        let layout = Layout::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
-        self.plan_with_layout(config, batch, outputs, &layout)
+        let tiling = Tiling::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
+        self.plan_with_tiling(config, batch, outputs, &tiling)
     }
 
-    /// The plan with a layout of the caller's, for [`encode_plan`](Self::encode_plan).
+    /// The plan with a tiling of the caller's, for [`encode_plan`](Self::encode_plan).
     ///
     /// # Errors
     /// Whatever `encode` would refuse, and [`Error::Unsupported`](crate::Error::Unsupported) if the device cannot run such workgroups.
-    pub fn plan_with_layout(
+    pub fn plan_with_tiling(
         &self,
         config: &Config,
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
-        layout: &Layout,
+        tiling: &Tiling,
     ) -> Result<Plan> {
         validate::config(config)?;
         let problem = problem(config, batch, outputs)?;
-        let plan = Plan::with_layout(config, &problem, &self.limits, layout)?;
+        let plan = Plan::with_tiling(config, &problem, &self.limits, tiling)?;
         if self.browser_rules {
             // What is bound where is the same at any time.
             let dispatches = plan.dispatches(config, NO_PROGRESS, &lists(batch, outputs))?;

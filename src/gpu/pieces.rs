@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Gpu;
 use super::encode::{GpuBatch, GpuLogits, GpuSlice};
 use super::memory::upload;
-use crate::plan::{Layout, Limits, Matrix, Plan, Problem};
+use crate::plan::{Limits, Matrix, Plan, Problem, Tiling};
 use crate::{Batch, Config, Logits, Result, Storage, Values};
 
 /// Rows `range` of a matrix, in the memory of the host.
@@ -161,10 +161,10 @@ impl Gpu {
             shared_buffers: false,
             in_place: false,
         };
-        let mut layout = Layout::for_shape(rows, batch.classes(), &self.limits);
+        let mut tiling = Tiling::for_shape(rows, batch.classes(), &self.limits);
         if on_its_own {
-            layout.pieces = 1;
+            tiling.segments = 1;
         }
-        Plan::with_layout(config, &problem, &self.own_limits(), &layout).map(drop)
+        Plan::with_tiling(config, &problem, &self.own_limits(), &tiling).map(drop)
     }
 }

@@ -11,7 +11,7 @@ use super::readback::Download;
 use super::run::Totals;
 use super::{Gpu, Workspace};
 use crate::plan::{
-    Bindings, DECISION_BYTES, Layout, Matrix, Operand, Plan, Problem, ROW_STATS_BYTES,
+    Bindings, DECISION_BYTES, Matrix, Operand, Plan, Problem, ROW_STATS_BYTES, Tiling,
 };
 use crate::shader::Kernel;
 use crate::{
@@ -35,11 +35,11 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
-        let layout = Layout {
-            pieces: 1,
-            ..Layout::for_shape(batch.rows, batch.student_logits.classes, &self.limits)
+        let tiling = Tiling {
+            segments: 1,
+            ..Tiling::for_shape(batch.rows, batch.student_logits.classes, &self.limits)
         };
-        self.plan_with_layout(config, batch, outputs, &layout)
+        self.plan_with_tiling(config, batch, outputs, &tiling)
     }
 
     /// Records one step of a plan, for its only chunk: decisions are kept of one at a time.
@@ -59,7 +59,7 @@ impl Gpu {
             });
         }
         let lists = lists(buffers.batch, buffers.outputs);
-        // Not the plan's: that of `select` knows no classes.
+        // Not the plan's: that of `decide` knows no classes.
         let classes = buffers.batch.student_logits.classes;
         let bindings = Bindings::new(plan, config, progress, &lists).with_classes(classes);
         let chunks = chunks.iter();
@@ -150,12 +150,8 @@ impl Gpu {
         Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 
-    /// Observe on slices, without blocking. See [`Cpu::row_stats`](crate::cpu::Cpu::row_stats).
-    pub async fn row_stats_async(
-        &self,
-        config: &Config,
-        batch: &Batch<'_>,
-    ) -> Result<Vec<RowStats>> {
+    /// Observe on slices, without blocking. See [`Cpu::observe`](crate::cpu::Cpu::observe).
+    pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         let mut out = Vec::new();
         let config = step_by_step(config);
@@ -164,7 +160,7 @@ impl Gpu {
         for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
-            let sent = self.send_row_stats(&config, &part);
+            let sent = self.send_observe(&config, &part);
             failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<RowStats>(range.len());
@@ -173,7 +169,7 @@ impl Gpu {
         Ok(out)
     }
 
-    fn send_row_stats(&self, config: &Config, batch: &Batch<'_>) -> Result<Download> {
+    fn send_observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Download> {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let uploaded = Uploaded::new(self, &mut encoder, batch)?;
         let on_device = uploaded.batch(batch);
@@ -186,7 +182,7 @@ impl Gpu {
             workspace: &workspace,
         };
         let when = (config, NO_PROGRESS);
-        self.encode_step(&mut encoder, Kernel::RowStats, &plan, when, &buffers)?;
+        self.encode_step(&mut encoder, Kernel::Observe, &plan, when, &buffers)?;
         let bytes = batch.rows() * ROW_STATS_BYTES as usize;
         Download::submit(
             self,
@@ -195,8 +191,8 @@ impl Gpu {
         )
     }
 
-    /// Decide on slices, without blocking. See [`Cpu::select`](crate::cpu::Cpu::select).
-    pub async fn select_async(
+    /// Decide on slices, without blocking. See [`Cpu::decide`](crate::cpu::Cpu::decide).
+    pub async fn decide_async(
         &self,
         config: &Config,
         progress: Progress,
@@ -225,7 +221,7 @@ impl Gpu {
         ) {
             let failures = Failures::watch(&self.device);
             let stats = &row_stats[range.clone()];
-            let sent = self.send_select(config, progress, stats, classes, &observed);
+            let sent = self.send_decide(config, progress, stats, classes, &observed);
             failures.check(PREPARING).await?;
             let mut download = sent?;
             let all = download.next::<Decision>(range.len());
@@ -234,7 +230,7 @@ impl Gpu {
         Ok(out)
     }
 
-    fn send_select(
+    fn send_decide(
         &self,
         config: &Config,
         progress: Progress,
@@ -248,7 +244,7 @@ impl Gpu {
             offset: 0,
             buffer_bytes: u64::MAX,
         };
-        // `select` never sees a logit: the matrices have no rows, the plan has them all.
+        // `decide` never sees a logit: the matrices have no rows, the plan has them all.
         let problem = Problem {
             rows: row_stats.len(),
             classes: 1,
@@ -268,8 +264,8 @@ impl Gpu {
         };
         let stats = make("row_stats", bytemuck::cast_slice(row_stats))?;
         workspace.replace(Operand::RowStats, stats);
-        let observed = make("observed", bytemuck::bytes_of(observed))?;
-        workspace.replace(Operand::Observed, observed);
+        let observed = make("stats_summary", bytemuck::bytes_of(observed))?;
+        workspace.replace(Operand::StatsSummary, observed);
         let labels = output(&self.device, "labels", 16)?;
         let logits = GpuLogits::new(&labels, Storage::F32, classes);
         let batch = GpuBatch {
@@ -288,7 +284,7 @@ impl Gpu {
             workspace: &workspace,
         };
         let when = (config, progress);
-        self.encode_step(&mut encoder, Kernel::Select, &plan, when, &buffers)?;
+        self.encode_step(&mut encoder, Kernel::Decide, &plan, when, &buffers)?;
         let bytes = row_stats.len() * DECISION_BYTES as usize;
         Download::submit(
             self,
@@ -297,8 +293,8 @@ impl Gpu {
         )
     }
 
-    /// Apply on slices, without blocking. See [`Cpu::weighted_cross_entropy`](crate::cpu::Cpu::weighted_cross_entropy).
-    pub async fn weighted_cross_entropy_async(
+    /// Apply on slices, without blocking. See [`Cpu::apply`](crate::cpu::Cpu::apply).
+    pub async fn apply_async(
         &self,
         config: &Config,
         batch: &Batch<'_>,
@@ -313,7 +309,7 @@ impl Gpu {
         for range in pieces {
             let part = part(batch, &range);
             let failures = Failures::watch(&self.device);
-            let sent = self.send_weighted_cross_entropy(&config, &part, &decisions[range]);
+            let sent = self.send_apply(&config, &part, &decisions[range]);
             failures.check(PREPARING).await?;
             let (mut download, bytes) = sent?;
             let all = download.next_bytes(bytes);
@@ -322,7 +318,7 @@ impl Gpu {
         Ok(out)
     }
 
-    fn send_weighted_cross_entropy(
+    fn send_apply(
         &self,
         config: &Config,
         batch: &Batch<'_>,
@@ -348,13 +344,7 @@ impl Gpu {
             workspace: &workspace,
         };
         let when = (config, NO_PROGRESS);
-        self.encode_step(
-            &mut encoder,
-            Kernel::WeightedCrossEntropy,
-            &plan,
-            when,
-            &buffers,
-        )?;
+        self.encode_step(&mut encoder, Kernel::Apply, &plan, when, &buffers)?;
         Ok((Download::submit(self, encoder, &[(&out, bytes)])?, bytes))
     }
 }

@@ -90,15 +90,15 @@ const CALLS: [Call; 6] = [
         words(gpu.softmax(&batch().student_logits, 3, 1.0))
     }),
     ("row_stats", |gpu| {
-        words(gpu.row_stats(&Config::default(), &batch()))
+        words(gpu.observe(&Config::default(), &batch()))
     }),
     ("select", |gpu| {
-        let stats = crate::cpu::Cpu::new().row_stats(&Config::default(), &batch())?;
-        words(gpu.select(&Config::default(), HALFWAY, &stats, CLASSES))
+        let stats = crate::cpu::Cpu::new().observe(&Config::default(), &batch())?;
+        words(gpu.decide(&Config::default(), HALFWAY, &stats, CLASSES))
     }),
     ("weighted_cross_entropy", |gpu| {
         let decisions = [Decision::default(); 3];
-        words(gpu.weighted_cross_entropy(&Config::default(), &batch(), &decisions))
+        words(gpu.apply(&Config::default(), &batch(), &decisions))
     }),
 ];
 
@@ -224,11 +224,11 @@ fn no_memory_for_any_buffer_is_an_error() {
         "row_results",
         "summary",
         "row_stats",
-        "piece_stats",
-        "swept",
-        "spare",
+        "segment_stats",
+        "similarity_sums",
+        "placeholder",
         "decisions",
-        "observed",
+        "stats_summary",
         "partials",
         "valid_rows",
         "params",

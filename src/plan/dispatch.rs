@@ -25,10 +25,10 @@ pub enum Operand {
     Summary,
     /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
     RowStats,
-    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, pieces]`.
-    PieceStats,
-    /// Workspace: what the second sweep leaves, `f32 [rows of a chunk, pieces]`.
-    Swept,
+    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`.
+    SegmentStats,
+    /// Workspace: what the second sweep leaves, `f32 [rows of a chunk, segments]`.
+    SimilaritySums,
     /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
     Decisions,
     /// Workspace: what each workgroup leaves for the summary.
@@ -36,9 +36,9 @@ pub enum Operand {
     /// Workspace: the count that a mean divides by, `u32`. It is counted up: 0 before the first dispatch.
     ValidRows,
     /// Workspace: the summary of the statistics, whose mean KDR serves `Batch` scope.
-    Observed,
+    StatsSummary,
     /// Workspace: in the place of an output that is not asked for.
-    Spare,
+    Placeholder,
 }
 
 impl Operand {
@@ -52,13 +52,13 @@ impl Operand {
             Self::RowResults => "row_results",
             Self::Summary => "summary",
             Self::RowStats => "row_stats",
-            Self::PieceStats => "piece_stats",
-            Self::Swept => "swept",
+            Self::SegmentStats => "segment_stats",
+            Self::SimilaritySums => "similarity_sums",
             Self::Decisions => "decisions",
             Self::Partials => "partials",
             Self::ValidRows => "valid_rows",
-            Self::Observed => "observed",
-            Self::Spare => "spare",
+            Self::StatsSummary => "stats_summary",
+            Self::Placeholder => "placeholder",
         }
     }
 }
@@ -175,10 +175,10 @@ impl Plan {
         let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
         let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
         let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
-        // Decisions and pieces are kept of one chunk at a time.
+        // Decisions and segments are kept of one chunk at a time.
         let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
         let longest = longest.unwrap_or(0);
-        let pieces = u64::from(self.pieces) * longest;
+        let segments = u64::from(self.segments) * longest;
         let only = |yes: bool, bytes: u64| if yes { bytes.max(64) } else { 64 };
         [
             (Operand::Partials, only(true, PARTIAL_BYTES * most)),
@@ -191,13 +191,16 @@ impl Plan {
                 only(self.in_steps(), DECISION_BYTES * longest),
             ),
             (
-                Operand::PieceStats,
-                only(self.pieces > 1, ROW_STATS_BYTES * pieces),
+                Operand::SegmentStats,
+                only(self.segments > 1, ROW_STATS_BYTES * segments),
             ),
-            (Operand::Swept, only(self.sweeps_pieces(), 4 * pieces)),
+            (
+                Operand::SimilaritySums,
+                only(self.sweeps_segments(), 4 * segments),
+            ),
             (Operand::ValidRows, 64),
-            (Operand::Observed, SUMMARY_BYTES),
-            (Operand::Spare, 64),
+            (Operand::StatsSummary, SUMMARY_BYTES),
+            (Operand::Placeholder, 64),
         ]
     }
 
@@ -225,8 +228,8 @@ impl<'a> Bindings<'a> {
             teacher_stride: p.teacher.row_stride as u32,
             grad_stride: p.gradient.map_or(0, |g| g.row_stride as u32),
             count_labels: plan.count_labels,
-            pieces: plan.pieces,
-            piece_units: plan.piece_units(),
+            segments: plan.segments,
+            segment_vectors: plan.segment_vectors(),
             write_results: u32::from(lists.row_results.is_some()),
             ..Params::of(config, progress)
         };
@@ -238,7 +241,7 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// With the classes of a batch whose plan knows none: that of `select` alone, which sees no logits.
+    /// With the classes of a batch whose plan knows none: that of `decide` alone, which sees no logits.
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
         self
@@ -271,23 +274,23 @@ impl<'a> Bindings<'a> {
             return list;
         }
         for chunk in &plan.chunks {
-            list.push(self.one(Kernel::RowStats, chunk, partials));
-            if plan.sweeps_pieces() {
-                list.push(self.one(Kernel::RowSimilarity, chunk, 0));
+            list.push(self.one(Kernel::Observe, chunk, partials));
+            if plan.sweeps_segments() {
+                list.push(self.one(Kernel::SecondSweep, chunk, 0));
             }
             if plan.kind == PlanKind::Split {
                 list.push(self.one(Kernel::MergeRowStats, chunk, partials));
             }
             partials += chunk.workgroups;
         }
-        list.push(self.summary(partials, Operand::Observed));
+        list.push(self.summary(partials, Operand::StatsSummary));
         partials = 0;
         for chunk in &plan.chunks {
-            list.push(self.one(Kernel::Select, chunk, partials));
+            list.push(self.one(Kernel::Decide, chunk, partials));
             partials += chunk.row_workgroups;
             // Before the next chunk's decisions take the place of these.
             if plan.variant.gradient.is_some() {
-                list.push(self.one(Kernel::WeightedCrossEntropy, chunk, 0));
+                list.push(self.one(Kernel::Apply, chunk, 0));
             }
         }
         list.push(self.summary(partials, self.of_caller(Operand::Summary)));
@@ -297,7 +300,7 @@ impl<'a> Bindings<'a> {
     /// One kernel on one chunk, with its partial sums from that entry on.
     pub fn one(&self, kernel: Kernel, chunk: &Chunk, partial_offset: u32) -> Dispatch {
         let workgroups = match kernel {
-            Kernel::Select | Kernel::ValidRows => chunk.row_workgroups,
+            Kernel::Decide | Kernel::ValidRows => chunk.row_workgroups,
             _ => chunk.workgroups,
         };
         let params = Params {
@@ -306,7 +309,13 @@ impl<'a> Bindings<'a> {
             partial_offset,
             ..self.params
         };
-        self.bind(kernel, Some(chunk), params, workgroups, Operand::Spare)
+        self.bind(
+            kernel,
+            Some(chunk),
+            params,
+            workgroups,
+            Operand::Placeholder,
+        )
     }
 
     /// The sum of so many partial sums.
@@ -337,16 +346,16 @@ impl<'a> Bindings<'a> {
                 "grad_student_logits" => Operand::Gradient,
                 "row_results" => self.of_caller(Operand::RowResults),
                 "summary" => summary,
-                "row_stats" if kernel == Kernel::RowStats && self.plan.pieces > 1 => {
-                    Operand::PieceStats
+                "row_stats" if kernel == Kernel::Observe && self.plan.segments > 1 => {
+                    Operand::SegmentStats
                 }
                 "row_stats" => Operand::RowStats,
-                "piece_stats" => Operand::PieceStats,
-                "swept" => Operand::Swept,
+                "segment_stats" => Operand::SegmentStats,
+                "similarity_sums" => Operand::SimilaritySums,
                 "decisions" => Operand::Decisions,
                 "partials" => Operand::Partials,
                 "valid_rows" => Operand::ValidRows,
-                "observed" => Operand::Observed,
+                "stats_summary" => Operand::StatsSummary,
                 other => unreachable!("no kernel binds `{other}`"),
             };
             windows.push((binding, self.window(operand, chunk, &mut params)));
@@ -369,7 +378,11 @@ impl<'a> Bindings<'a> {
             Operand::RowResults => self.lists.row_results.is_some(),
             _ => self.lists.summary.is_some(),
         };
-        if wanted { operand } else { Operand::Spare }
+        if wanted {
+            operand
+        } else {
+            Operand::Placeholder
+        }
     }
 
     /// What a chunk needs of an operand, and in the parameters the elements from there to the first one meant.

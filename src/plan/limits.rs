@@ -1,6 +1,6 @@
 //! What a device allows, and the workgroups that suit it.
 
-use crate::shader::{MOST_BLOCK, Variant};
+use crate::shader::{MAX_VECTORS_PER_LANE, Variant};
 use crate::{Error, Result};
 
 /// What of a device concerns planning.
@@ -51,28 +51,28 @@ impl Limits {
     }
 }
 
-/// How invocations share the rows. [`Plan::with_layout`](super::Plan::with_layout) takes one of the caller's.
+/// How invocations share the rows. [`Plan::with_tiling`](super::Plan::with_tiling) takes one of the caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Layout {
-    /// Invocations that own a row, or a piece of one; a power of two up to `workgroup_size`.
+pub struct Tiling {
+    /// Invocations that own a row, or a segment of one; a power of two up to `workgroup_size`.
     pub lanes: u32,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
     /// Units of four classes that an invocation handles at a time. The last of a row stay in its registers, so that
     /// `4 * block * lanes` classes are read once.
-    pub block: u32,
+    pub vectors_per_lane: u32,
     /// The device's smallest subgroup, to use subgroup operations.
     pub subgroup_min: Option<u32>,
     /// Pieces of a row, each with lanes of its own. More than one: statistics are merged by a dispatch of their own.
-    pub pieces: u32,
+    pub segments: u32,
 }
 
-impl Layout {
+impl Tiling {
     /// What suits a shape on a device.
     ///
     /// Short rows share a workgroup, and where there are subgroups a row stays within one as long as its lanes can keep it: no barrier
     /// is needed then. Longer rows have a workgroup each, with lanes enough to keep the row while they can. Few long rows
-    /// are cut into pieces, so that a large device has work for all its cores.
+    /// are cut into segments, so that a large device has work for all its cores.
     pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
         // More classes than any plan takes are still a shape to lay out.
         let units = classes.div_ceil(4).clamp(1, 1 << 30) as u32;
@@ -85,12 +85,12 @@ impl Layout {
         let most = match limits.software {
             true if alone && units > 32 => 8,
             true => 4,
-            false => (limits.registers / 8).clamp(1, MOST_BLOCK),
+            false => (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE),
         };
-        let block = |lanes: u32| units.div_ceil(lanes).clamp(1, most);
+        let vectors_per_lane = |lanes: u32| units.div_ceil(lanes).clamp(1, most);
         let (lanes, workgroup_size, subgroup_min) = match limits.subgroup {
             Some((min, max)) => {
-                // An invented device may have none of any size; the check of the layout refuses it.
+                // An invented device may have none of any size; the check of the tiling refuses it.
                 let min = min.max(1);
                 // A workgroup must hold whole subgroups of any size that the device may choose.
                 let smallest = max.max(min).min(cap);
@@ -115,15 +115,18 @@ impl Layout {
             }
         };
         let lanes = lanes.min(workgroup_size);
-        let block = block(lanes);
-        // Workgroups that keep a device busy, and units that a piece must have to be worth its dispatches.
+        let vectors_per_lane = vectors_per_lane(lanes);
+        // Workgroups that keep a device busy, and units that a segment must have to be worth its dispatches.
         let (busy, worth) = if limits.software {
             (8, 8192)
         } else {
-            (256, block.saturating_mul(2).saturating_mul(lanes))
+            (
+                256,
+                vectors_per_lane.saturating_mul(2).saturating_mul(lanes),
+            )
         };
         let wanted = (busy / rows.max(1)).min((units / worth) as usize);
-        let pieces = if lanes == workgroup_size {
+        let segments = if lanes == workgroup_size {
             (wanted as u32).max(1)
         } else {
             1
@@ -131,9 +134,9 @@ impl Layout {
         Self {
             lanes,
             workgroup_size,
-            block,
+            vectors_per_lane,
             subgroup_min,
-            pieces,
+            segments,
         }
     }
 }
@@ -197,7 +200,7 @@ pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> 
     if !lanes.is_power_of_two() || !size.is_power_of_two() || lanes > size {
         return refuse("both must be powers of two, and a row's lanes must fit a workgroup");
     }
-    if variant.block == 0 || variant.block > MOST_BLOCK {
+    if variant.vectors_per_lane == 0 || variant.vectors_per_lane > MAX_VECTORS_PER_LANE {
         return refuse("a block must have 1 to 16 units");
     }
     if size > limits.workgroup_invocations {

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 pub(crate) use dispatch::Bindings;
 pub use dispatch::{Dispatch, List, Lists, Operand, Window};
-pub use limits::{Layout, Limits};
+pub use limits::{Limits, Tiling};
 use limits::{MOST_BINDING, check_limits, check_workgroup};
 
 use crate::shader::{Access, Kernel, Variant};
@@ -81,7 +81,7 @@ pub enum PlanKind {
     Resident,
     /// A workgroup owns a row, keeps its end and reads the rest twice, the second time in reverse; one dispatch.
     Streaming,
-    /// Several workgroups own a row: statistics of its pieces, merged, then selection and gradient.
+    /// Several workgroups own a row: statistics of its segments, merged, then selection and gradient.
     Split,
     /// Statistics, selection and gradient in dispatches of their own, all on the device.
     TwoPhase,
@@ -94,7 +94,7 @@ pub struct Chunk {
     pub rows: Range<usize>,
     /// Workgroups of the kernels that own rows by lanes.
     pub workgroups: u32,
-    /// Workgroups of `select` and `valid_rows`, where an invocation owns a row.
+    /// Workgroups of `decide` and `valid_rows`, where an invocation owns a row.
     pub row_workgroups: u32,
 }
 
@@ -126,10 +126,10 @@ pub struct Plan {
     kind: PlanKind,
     /// Of the kernels that own rows by lanes.
     variant: Variant,
-    /// Of `select`, `valid_rows` and `summary`.
+    /// Of `decide`, `valid_rows` and `summary`.
     row_variant: Variant,
     chunks: Vec<Chunk>,
-    pieces: u32,
+    segments: u32,
     /// Labels that each workgroup counts for itself; 0 where nothing is counted, or a dispatch of `valid_rows` does it.
     count_labels: u32,
     /// Whether `valid_rows` is dispatched first.
@@ -162,28 +162,28 @@ impl Plan {
     /// # Errors
     /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many.
     pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
-        let layout = Layout::for_shape(problem.rows, problem.classes, limits);
-        Self::with_layout(config, problem, limits, &layout)
+        let tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
+        Self::with_tiling(config, problem, limits, &tiling)
     }
 
-    /// The plan with a layout chosen by the caller.
+    /// The plan with a tiling chosen by the caller.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many;
     /// [`Error::Unsupported`] if the device cannot run such workgroups.
-    pub fn with_layout(
+    pub fn with_tiling(
         config: &Config,
         problem: &Problem,
         limits: &Limits,
-        layout: &Layout,
+        tiling: &Tiling,
     ) -> Result<Self> {
-        let Layout {
+        let Tiling {
             lanes,
             workgroup_size,
-            block,
+            vectors_per_lane,
             subgroup_min,
-            pieces,
-        } = *layout;
+            segments,
+        } = *tiling;
         let p = problem;
         check_limits(limits)?;
         // Each with the columns that are looked at: a teacher may have fewer than the student.
@@ -215,7 +215,7 @@ impl Plan {
             in_place: p.in_place && p.gradient.is_some(),
             workgroup_size,
             lanes,
-            block,
+            vectors_per_lane,
             subgroup_min,
         };
         let row_size = if limits.software { 16 } else { 128 };
@@ -223,18 +223,18 @@ impl Plan {
         let row_variant = Variant {
             workgroup_size: row_size,
             lanes: 1,
-            block: 1,
+            vectors_per_lane: 1,
             subgroup_min: None,
             ..variant
         };
         check_workgroup(&variant, limits)?;
         check_workgroup(&row_variant, limits)?;
 
-        let pieces = pieces.max(1);
-        let in_steps = two_phase || pieces > 1;
-        let per_row = match (in_steps, u64::from(pieces)) {
+        let segments = segments.max(1);
+        let in_steps = two_phase || segments > 1;
+        let per_row = match (in_steps, u64::from(segments)) {
             (false, _) => ROW_RESULT_BYTES,
-            (true, pieces) => ROW_STATS_BYTES * pieces,
+            (true, segments) => ROW_STATS_BYTES * segments,
         };
         let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
         let binding = limits.binding_bytes.min(MOST_BINDING);
@@ -264,7 +264,7 @@ impl Plan {
                 u32::try_from(wanted).unwrap_or(u32::MAX).min(most)
             };
             chunks.push(Chunk {
-                workgroups: groups(rows.len() * pieces as usize, workgroup_size / lanes),
+                workgroups: groups(rows.len() * segments as usize, workgroup_size / lanes),
                 row_workgroups: groups(rows.len(), row_size),
                 rows: rows.clone(),
             });
@@ -276,13 +276,13 @@ impl Plan {
         let halves = p.gradient.is_some_and(|g| g.storage.bytes() == 2);
         let head = halves && access == Access::Element;
         let units = (p.classes as u64 + u64::from(head)).div_ceil(4);
-        let kind = if pieces > 1 {
+        let kind = if segments > 1 {
             PlanKind::Split
         } else if two_phase {
             PlanKind::TwoPhase
         } else if lanes < workgroup_size {
             PlanKind::Packed
-        } else if units <= u64::from(block) * u64::from(lanes) {
+        } else if units <= u64::from(vectors_per_lane) * u64::from(lanes) {
             PlanKind::Resident
         } else {
             PlanKind::Streaming
@@ -294,7 +294,7 @@ impl Plan {
             count_labels: if inline { p.rows as u32 } else { 0 },
             counts_first: counts && !inline && !chunks.is_empty(),
             chunks,
-            pieces,
+            segments,
             problem: *problem,
             choices,
             offset_alignment: limits.offset_alignment,
@@ -323,8 +323,8 @@ impl Plan {
     }
 
     /// Pieces of a row.
-    pub fn pieces(&self) -> u32 {
-        self.pieces
+    pub fn segments(&self) -> u32 {
+        self.segments
     }
 
     /// Whether it was made for this problem and these choices.
@@ -339,14 +339,14 @@ impl Plan {
             list.push(Kernel::ValidRows);
         }
         if self.in_steps() {
-            list.push(Kernel::RowStats);
+            list.push(Kernel::Observe);
             if self.kind == PlanKind::Split {
-                list.extend(self.sweeps_pieces().then_some(Kernel::RowSimilarity));
+                list.extend(self.sweeps_segments().then_some(Kernel::SecondSweep));
                 list.push(Kernel::MergeRowStats);
             }
-            list.extend([Kernel::Summary, Kernel::Select]);
+            list.extend([Kernel::Summary, Kernel::Decide]);
             if self.variant.gradient.is_some() {
-                list.push(Kernel::WeightedCrossEntropy);
+                list.push(Kernel::Apply);
             }
         } else {
             list.push(Kernel::Distill);
@@ -360,23 +360,23 @@ impl Plan {
         matches!(self.kind, PlanKind::Split | PlanKind::TwoPhase)
     }
 
-    /// Whether the similarity needs a second sweep over pieces of rows.
-    pub(crate) fn sweeps_pieces(&self) -> bool {
+    /// Whether the similarity needs a second sweep over segments of rows.
+    pub(crate) fn sweeps_segments(&self) -> bool {
         self.kind == PlanKind::Split && self.variant.similarity.needs_second_sweep()
     }
 
-    /// Units of four classes in a piece of a row.
-    pub(crate) fn piece_units(&self) -> u32 {
-        if self.pieces == 1 {
+    /// Units of four classes in a segment of a row.
+    pub(crate) fn segment_vectors(&self) -> u32 {
+        if self.segments == 1 {
             return u32::MAX;
         }
-        (self.problem.classes / 4 + 2).div_ceil(self.pieces as usize) as u32
+        (self.problem.classes / 4 + 2).div_ceil(self.segments as usize) as u32
     }
 
     /// The variant in which the plan runs a kernel.
     pub fn variant_of(&self, kernel: Kernel) -> Variant {
         let variant = match kernel {
-            Kernel::Select | Kernel::ValidRows | Kernel::Summary => &self.row_variant,
+            Kernel::Decide | Kernel::ValidRows | Kernel::Summary => &self.row_variant,
             _ => &self.variant,
         };
         kernel.canonical(variant)
@@ -404,10 +404,10 @@ impl fmt::Display for Plan {
         write!(
             f,
             "{kind}: {} of {} lanes a row, {} units at a time, {access} access, {meet}, ",
-            v.lanes, v.workgroup_size, v.block
+            v.lanes, v.workgroup_size, v.vectors_per_lane
         )?;
-        if self.pieces > 1 {
-            write!(f, "{} pieces a row, ", self.pieces)?;
+        if self.segments > 1 {
+            write!(f, "{} segments a row, ", self.segments)?;
         }
         match self.chunks.as_slice() {
             [] => write!(f, "no rows"),

@@ -15,15 +15,15 @@ pub enum Kernel {
     /// Temperature softmax.
     Softmax,
     /// Observe: statistics and similarity (KDR) of each row.
-    RowStats,
-    /// Observe, where rows are cut into pieces: the second sweep of the similarities that need one.
-    RowSimilarity,
-    /// Observe, where rows are cut into pieces: statistics and KDR of each row from those of its pieces.
+    Observe,
+    /// Observe, where rows are cut into segments: the second sweep of the similarities that need one.
+    SecondSweep,
+    /// Observe, where rows are cut into segments: statistics and KDR of each row from those of its segments.
     MergeRowStats,
     /// Decide: TSSR, loss and gradient coefficients of each row.
-    Select,
+    Decide,
     /// Apply: the gradient of the weighted-target cross-entropy.
-    WeightedCrossEntropy,
+    Apply,
     /// Observe, decide and apply in one dispatch.
     Distill,
     /// How many rows a mean divides by.
@@ -67,14 +67,14 @@ pub struct Variant {
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.
     pub lanes: u32,
-    /// Units of four classes that an invocation handles at a time, from 1 to [`MOST_BLOCK`]. The last of a row stay in its registers.
-    pub block: u32,
+    /// Units of four classes that an invocation handles at a time, from 1 to [`MAX_VECTORS_PER_LANE`]. The last of a row stay in its registers.
+    pub vectors_per_lane: u32,
     /// The device's smallest subgroup, to use subgroup operations; `workgroup_size` must be a multiple of its largest one.
     pub subgroup_min: Option<u32>,
 }
 
 /// The largest [`Variant::block`].
-pub const MOST_BLOCK: u32 = 16;
+pub const MAX_VECTORS_PER_LANE: u32 = 16;
 
 /// The kind of a binding in group 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,11 +112,11 @@ impl Kernel {
     /// Every kernel.
     pub const ALL: [Self; 9] = [
         Self::Softmax,
-        Self::RowStats,
-        Self::RowSimilarity,
+        Self::Observe,
+        Self::SecondSweep,
         Self::MergeRowStats,
-        Self::Select,
-        Self::WeightedCrossEntropy,
+        Self::Decide,
+        Self::Apply,
         Self::Distill,
         Self::ValidRows,
         Self::Summary,
@@ -126,11 +126,11 @@ impl Kernel {
     pub fn name(self) -> &'static str {
         match self {
             Self::Softmax => "softmax",
-            Self::RowStats => "row_stats",
-            Self::RowSimilarity => "row_similarity",
+            Self::Observe => "observe",
+            Self::SecondSweep => "second_sweep",
             Self::MergeRowStats => "merge_row_stats",
-            Self::Select => "select",
-            Self::WeightedCrossEntropy => "weighted_cross_entropy",
+            Self::Decide => "decide",
+            Self::Apply => "apply",
             Self::Distill => "distill",
             Self::ValidRows => "valid_rows",
             Self::Summary => "summary",
@@ -154,29 +154,31 @@ impl Kernel {
         let mut list = vec![(0, "params", Uniform)];
         match self {
             Self::Softmax => {}
-            Self::RowStats => list.extend([
+            Self::Observe => list.extend([
                 teacher,
                 labels,
                 (5, "row_stats", ReadWrite),
                 (6, "partials", ReadWrite),
             ]),
-            Self::RowSimilarity => {
-                list.extend([teacher, (5, "piece_stats", Read), (8, "swept", ReadWrite)])
-            }
+            Self::SecondSweep => list.extend([
+                teacher,
+                (5, "segment_stats", Read),
+                (8, "similarity_sums", ReadWrite),
+            ]),
             Self::MergeRowStats => list.extend([
-                (5, "piece_stats", Read),
+                (5, "segment_stats", Read),
                 (6, "partials", ReadWrite),
-                (7, "swept", Read),
+                (7, "similarity_sums", Read),
                 (8, "row_stats", ReadWrite),
             ]),
-            Self::Select => list.extend([
+            Self::Decide => list.extend([
                 (5, "row_stats", Read),
                 (6, "partials", ReadWrite),
-                (7, "observed", Read),
+                (7, "stats_summary", Read),
                 (8, "decisions", ReadWrite),
                 (9, "row_results", ReadWrite),
             ]),
-            Self::WeightedCrossEntropy => list.extend([teacher, (8, "decisions", Read)]),
+            Self::Apply => list.extend([teacher, (8, "decisions", Read)]),
             Self::Distill => list.extend([
                 teacher,
                 labels,
@@ -187,19 +189,12 @@ impl Kernel {
             Self::ValidRows => list.extend([labels, (7, "valid_rows", ReadWrite)]),
             Self::Summary => list.extend([(6, "partials", Read), (7, "summary", ReadWrite)]),
         }
-        if matches!(
-            self,
-            Self::Softmax | Self::WeightedCrossEntropy | Self::Distill
-        ) {
+        if matches!(self, Self::Softmax | Self::Apply | Self::Distill) {
             list.extend(gradient);
         }
         if matches!(
             self,
-            Self::Softmax
-                | Self::RowStats
-                | Self::RowSimilarity
-                | Self::WeightedCrossEntropy
-                | Self::Distill
+            Self::Softmax | Self::Observe | Self::SecondSweep | Self::Apply | Self::Distill
         ) {
             list.extend(student);
         }
@@ -222,7 +217,7 @@ impl Kernel {
             in_place: false,
             workgroup_size: variant.workgroup_size,
             lanes: variant.lanes,
-            block: 1,
+            vectors_per_lane: 1,
             subgroup_min: None,
         };
         let v = *variant;
@@ -233,20 +228,20 @@ impl Kernel {
                 similarity: Similarity::Cosine,
                 smoothing: false,
                 accumulate: false,
-                block: 1,
+                vectors_per_lane: 1,
                 ..v
             },
-            Self::RowStats => Variant {
+            Self::Observe => Variant {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
                 ..v
             },
-            Self::RowSimilarity => Variant {
+            Self::SecondSweep => Variant {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
-                block: 1,
+                vectors_per_lane: 1,
                 ..v
             },
             Self::MergeRowStats => Variant {
@@ -255,11 +250,11 @@ impl Kernel {
                 subgroup_min: v.subgroup_min,
                 ..plain
             },
-            Self::Select => Variant {
+            Self::Decide => Variant {
                 smoothing: v.smoothing,
                 ..plain
             },
-            Self::WeightedCrossEntropy => Variant {
+            Self::Apply => Variant {
                 similarity: Similarity::Cosine,
                 smoothing: false,
                 subgroup_min: None,

@@ -35,7 +35,7 @@ includes!(
     "observe",
     "params",
     "partial",
-    "place",
+    "invocation",
     "reduce_subgroup",
     "reduce_workgroup",
     "rows_f32_element",
@@ -59,11 +59,11 @@ impl Kernel {
     fn source(self) -> &'static str {
         match self {
             Self::Softmax => include_str!("../../shaders/softmax.wgsl"),
-            Self::RowStats => include_str!("../../shaders/row_stats.wgsl"),
-            Self::RowSimilarity => include_str!("../../shaders/row_similarity.wgsl"),
+            Self::Observe => include_str!("../../shaders/observe.wgsl"),
+            Self::SecondSweep => include_str!("../../shaders/second_sweep.wgsl"),
             Self::MergeRowStats => include_str!("../../shaders/merge_row_stats.wgsl"),
-            Self::Select => include_str!("../../shaders/select.wgsl"),
-            Self::WeightedCrossEntropy => include_str!("../../shaders/weighted_cross_entropy.wgsl"),
+            Self::Decide => include_str!("../../shaders/decide.wgsl"),
+            Self::Apply => include_str!("../../shaders/apply.wgsl"),
             Self::Distill => include_str!("../../shaders/distill.wgsl"),
             Self::ValidRows => include_str!("../../shaders/valid_rows.wgsl"),
             Self::Summary => include_str!("../../shaders/summary.wgsl"),
@@ -114,7 +114,11 @@ impl Variant {
         };
         constant("WORKGROUP_SIZE", "u32", format!("{}u", self.workgroup_size));
         constant("LANES", "u32", format!("{}u", self.lanes));
-        constant("BLOCK", "u32", format!("{}u", self.block));
+        constant(
+            "VECTORS_PER_LANE",
+            "u32",
+            format!("{}u", self.vectors_per_lane),
+        );
         if let Some(min) = self.subgroup_min {
             constant("SUBGROUP_MIN", "u32", format!("{min}u"));
         }
@@ -213,7 +217,7 @@ fn unroll(variant: &Variant, text: &str) -> String {
     while let Some((before, tail)) = rest.split_once("#unroll\n") {
         let (body, after) = tail.split_once("#end\n").expect("#unroll has its #end");
         out.push_str(before);
-        for i in 0..variant.block {
+        for i in 0..variant.vectors_per_lane {
             out.push_str(&body.replace("$i", &i.to_string()));
         }
         rest = after;

@@ -9,7 +9,7 @@ mod poison;
 
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, PlanKind, Problem};
+use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem, Tiling};
 use wgpu_distill::{RowResult, Storage, Summary, wgpu};
 
 use crate::cases::Case;
@@ -69,7 +69,7 @@ impl Wanted {
 enum Plans {
     Own,
     Of(Limits),
-    With(Layout, PlanKind),
+    With(Tiling, PlanKind),
 }
 
 pub struct Bench {
@@ -96,7 +96,7 @@ impl Bench {
     }
 
     /// Plans with this layout, which must come out as of this kind.
-    pub fn with_layout(gpu: Gpu, layout: Layout, kind: PlanKind) -> Self {
+    pub fn with_tiling(gpu: Gpu, layout: Tiling, kind: PlanKind) -> Self {
         let plans = Plans::With(layout, kind);
         Self { gpu, plans }
     }
@@ -229,7 +229,7 @@ impl Bench {
             Plans::Own => self.gpu.plan(config, &batch, &outputs),
             Plans::Of(limits) => Ok(invented_plan(case, &batch, &outputs, *limits)),
             Plans::With(layout, kind) => {
-                let plan = self.gpu.plan_with_layout(config, &batch, &outputs, layout);
+                let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, layout);
                 assert!(
                     plan.as_ref().is_ok_and(|p| p.kind() == *kind),
                     "{kind:?}: {plan:?}"

@@ -1,7 +1,7 @@
 //! Refusals that depend on the device: adapters that are not there, limits that are too low, workspaces and plans made for something else.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, Workspace};
-use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
+use wgpu_distill::plan::{Limits, Matrix, Plan, Problem, Tiling};
 use wgpu_distill::{Batch, Config, Decision, Engine, Error, Outputs, Scope, Storage, wgpu};
 
 use crate::buffers::{Bench, Right, Work, at};
@@ -183,14 +183,14 @@ fn plans_for_another_device_are_refused() {
         in_place: false,
     };
     let own = bench.gpu.limits();
-    let a_lane_a_row = Layout {
+    let a_lane_a_row = Tiling {
         lanes: 64,
         workgroup_size: 64,
-        block: 1,
+        vectors_per_lane: 1,
         subgroup_min: None,
-        pieces: 1,
+        segments: 1,
     };
-    type Case = (&'static str, Limits, Layout, bool);
+    type Case = (&'static str, Limits, Tiling, bool);
     let cases: [Case; 8] = [
         ("its own", own, a_lane_a_row, true),
         (
@@ -237,7 +237,7 @@ fn plans_for_another_device_are_refused() {
                 workgroup_bytes: 1 << 20,
                 ..own
             },
-            Layout {
+            Tiling {
                 workgroup_size: 1024,
                 ..a_lane_a_row
             },
@@ -249,7 +249,7 @@ fn plans_for_another_device_are_refused() {
                 subgroup: Some((8, 8)),
                 ..own
             },
-            Layout {
+            Tiling {
                 subgroup_min: Some(8),
                 ..a_lane_a_row
             },
@@ -262,7 +262,7 @@ fn plans_for_another_device_are_refused() {
                 software: true,
                 ..own
             },
-            Layout {
+            Tiling {
                 lanes: 1,
                 ..a_lane_a_row
             },
@@ -275,7 +275,7 @@ fn plans_for_another_device_are_refused() {
     };
     let outputs = GpuOutputs::default();
     for (about, limits, layout, suits) in cases {
-        let plan = Plan::with_layout(&config, &problem, &limits, &layout);
+        let plan = Plan::with_tiling(&config, &problem, &limits, &layout);
         let plan = plan.unwrap_or_else(|e| panic!("{about}: {e}"));
         let mut encoder = bench.encoder();
         let done = bench.gpu.encode_plan(
@@ -368,11 +368,10 @@ fn a_row_larger_than_a_buffer_is_refused() {
                 "softmax",
                 gpu.softmax(&batch.student_logits, 1, 1.0).map(drop),
             ),
-            ("row_stats", gpu.row_stats(&config, &batch).map(drop)),
+            ("row_stats", gpu.observe(&config, &batch).map(drop)),
             (
                 "weighted_cross_entropy",
-                gpu.weighted_cross_entropy(&config, &batch, &decisions)
-                    .map(drop),
+                gpu.apply(&config, &batch, &decisions).map(drop),
             ),
         ] {
             match result {

@@ -53,12 +53,12 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
                 let into = GradientMut::F32(&mut []);
                 let summary = engine.run_into(&config, HALFWAY, &batch, into);
                 assert_eq!(summary, Ok(Summary::default()), "{name}, {config:?}");
-                assert_eq!(engine.row_stats(&config, &batch), Ok(vec![]), "{name}");
-                let apply = engine.weighted_cross_entropy(&config, &batch, &[]);
+                assert_eq!(engine.observe(&config, &batch), Ok(vec![]), "{name}");
+                let apply = engine.apply(&config, &batch, &[]);
                 assert_eq!(apply, Ok(vec![]), "{name}");
             }
             assert_eq!(
-                engine.select(&config, HALFWAY, &[], 3),
+                engine.decide(&config, HALFWAY, &[], 3),
                 Ok(vec![]),
                 "{name}"
             );
@@ -143,7 +143,7 @@ fn bad_arguments_of_single_steps_are_refused() {
         let name = engine.describe();
         for n in [0, 1, 3] {
             let decisions = vec![Decision::default(); n];
-            let apply = engine.weighted_cross_entropy(&config, &batch, &decisions);
+            let apply = engine.apply(&config, &batch, &decisions);
             refused(&name, apply, &rows(n));
         }
         for n in [0, 5, 7] {
@@ -153,7 +153,7 @@ fn bad_arguments_of_single_steps_are_refused() {
             refused(&name, run, &length(n));
         }
         let stats = [RowStats::default(); 2];
-        let select = |classes| engine.select(&config, HALFWAY, &stats, classes);
+        let select = |classes| engine.decide(&config, HALFWAY, &stats, classes);
         refused(&name, select(0), &Error::ZeroClasses { name: "row_stats" });
         let far = limit("the number of classes", u64::MAX, MOST_CLASSES);
         refused(&name, select(usize::MAX), &far);

@@ -108,8 +108,9 @@ fn one_kernel_reads_the_logits() {
             .into_iter()
             .filter(|k| !matches!(k, Kernel::Summary | Kernel::ValidRows));
         assert_eq!(readers.collect::<Vec<_>>(), [Kernel::Distill], "{plan}");
-        let kept =
-            4 * plan.variant_of(Kernel::Distill).block * plan.variant_of(Kernel::Distill).lanes;
+        let kept = 4
+            * plan.variant_of(Kernel::Distill).vectors_per_lane
+            * plan.variant_of(Kernel::Distill).lanes;
         assert!(kept as usize >= classes, "{plan}");
     }
 }

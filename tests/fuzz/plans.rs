@@ -1,7 +1,7 @@
 //! Plans for invented devices: any limits, shapes and layouts give a sound plan or an error.
 
 use wgpu_distill::plan::{
-    Dispatch, Layout, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Window,
+    Dispatch, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling, Window,
 };
 use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Config, Error, Progress};
@@ -101,16 +101,16 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
     }
 }
 
-fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Layout {
+fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
     let number = |from: &mut Bytes<'_>| match from.byte() {
         0..230 => 1 << (from.byte() % 11),
         _ => from.u32(),
     };
     let subgroup = limits.subgroup.map(|(min, _)| min);
-    Layout {
+    Tiling {
         lanes: number(from),
         workgroup_size: number(from),
-        block: if from.rarely(20) {
+        vectors_per_lane: if from.rarely(20) {
             from.u32()
         } else {
             1 + u32::from(from.byte() % 16)
@@ -120,7 +120,7 @@ fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Layout {
         } else {
             subgroup
         },
-        pieces: if from.rarely(3) { number(from) } else { 1 },
+        segments: if from.rarely(3) { number(from) } else { 1 },
     }
 }
 
@@ -130,13 +130,13 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let config = bytes::config(from);
     let (limits, problem) = (limits(from), problem(from));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
-    let own = Layout::for_shape(problem.rows, problem.classes, &limits);
+    let own = Tiling::for_shape(problem.rows, problem.classes, &limits);
     let layout = if from.rarely(3) {
         layout(from, &limits)
     } else {
         own
     };
-    let plan = Plan::with_layout(&config, &problem, &limits, &layout);
+    let plan = Plan::with_tiling(&config, &problem, &limits, &layout);
     if layout == own && plan != Plan::new(&config, &problem, &limits) {
         return Err(about("two plans for one problem".to_owned()));
     }
@@ -358,7 +358,7 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
         }
         let in_steps = plan.kind() == PlanKind::Split || plan.kind() == PlanKind::TwoPhase;
         let each = if in_steps {
-            64 * u64::from(plan.pieces())
+            64 * u64::from(plan.segments())
         } else {
             16
         };
@@ -371,7 +371,7 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
     ensure(48 * groups <= limits.binding_bytes, "partial sums")?;
     for variant in [
         plan.variant_of(Kernel::Distill),
-        plan.variant_of(Kernel::Select),
+        plan.variant_of(Kernel::Decide),
     ] {
         let bytes = variant.workgroup_bytes();
         ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
@@ -386,9 +386,9 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
             variant.lanes.is_power_of_two() && variant.lanes <= variant.workgroup_size,
             "lanes",
         )?;
-        ensure((1..=16).contains(&variant.block), "block")?;
+        ensure((1..=16).contains(&variant.vectors_per_lane), "block")?;
     }
     let rows = problem.rows as u64;
-    let most = 300 * rows * u64::from(plan.pieces()) + 48 * groups + 4096;
+    let most = 300 * rows * u64::from(plan.segments()) + 48 * groups + 4096;
     ensure(plan.workspace_bytes() <= most, "the workspace")
 }

@@ -283,13 +283,11 @@ fn steps(
 ) -> Result<(), String> {
     let (config, batch) = (&problem.config, problem.batch());
     let fail = |e: Error| format!("a step: {e}");
-    let stats = cpu.row_stats(config, &batch).map_err(fail)?;
+    let stats = cpu.observe(config, &batch).map_err(fail)?;
     let decisions = cpu
-        .select(config, problem.progress, &stats, batch.classes())
+        .decide(config, problem.progress, &stats, batch.classes())
         .map_err(fail)?;
-    let gradient = cpu
-        .weighted_cross_entropy(config, &batch, &decisions)
-        .map_err(fail)?;
+    let gradient = cpu.apply(config, &batch, &decisions).map_err(fail)?;
     let whole = Distillation {
         summary: got.summary,
         rows: decisions.iter().map(|d| d.result).collect(),

@@ -26,7 +26,7 @@ pub fn softmax(
         in_place: false,
         workgroup_size: lanes,
         lanes,
-        block: 1,
+        vectors_per_lane: 1,
         subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
     };
     let config = Config {
@@ -40,8 +40,8 @@ pub fn softmax(
         workgroups: 2,
         student_stride: classes as u32,
         grad_stride: classes as u32,
-        pieces: 1,
-        piece_units: u32::MAX,
+        segments: 1,
+        segment_vectors: u32::MAX,
         ..Params::of(&config, Progress::new(0, 1))
     };
     let device = gpu.device();

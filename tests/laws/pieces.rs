@@ -3,7 +3,7 @@
 use proptest::sample::select;
 use proptest::strategy::Strategy;
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::plan::{Layout, PlanKind};
+use wgpu_distill::plan::{PlanKind, Tiling};
 use wgpu_distill::{Config, Engine, RowStats, Similarity, Storage, reference};
 
 use crate::agree::close;
@@ -135,7 +135,7 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
             let stats = |of: &Drawn| {
                 let stored = of.stored();
                 engine
-                    .row_stats(config, &of.batch(&stored))
+                    .observe(config, &of.batch(&stored))
                     .map_err(|e| e.to_string())
             };
             let whole = stats(&drawn)?;
@@ -198,7 +198,7 @@ fn the_references_parts_merge_into_the_row() {
     for_all("reference", [200, 4000], &unmasked, |drawn| {
         let stats = |of: &Drawn| {
             let stored = of.stored();
-            reference::row_stats(&of.config, &of.batch(&stored)).map_err(|e| e.to_string())
+            reference::observe(&of.config, &of.batch(&stored)).map_err(|e| e.to_string())
         };
         let whole = stats(&drawn)?;
         let mut parts = Vec::new();
@@ -226,7 +226,7 @@ fn the_references_parts_merge_into_the_row() {
     });
 }
 
-/// The kernels' own merge: a row in any number of pieces, also more than there are units, is what the reference says of the whole.
+/// The kernels' own merge: a row in any number of segments, also more than there are units, is what the reference says of the whole.
 fn rows_in_pieces(gpu: &Gpu) {
     let name = Engine::Gpu(gpu.clone()).describe();
     let kinds = vec![
@@ -249,12 +249,20 @@ fn rows_in_pieces(gpu: &Gpu) {
         0usize..4,
     );
     let subgroup = gpu.limits().subgroup;
-    // A size of workgroup, a block, a similarity, smoothing and a storage type are a kernel; shapes and pieces are not.
+    // A size of workgroup, a block, a similarity, smoothing and a storage type are a kernel; shapes and segments are not.
     for_all(
         &name,
         [40, 1500],
         &strategy,
-        |((rows, classes, pieces), lanes, block, kind, (similarity, smoothing), storage, gap)| {
+        |(
+            (rows, classes, segments),
+            lanes,
+            vectors_per_lane,
+            kind,
+            (similarity, smoothing),
+            storage,
+            gap,
+        )| {
             let storage = if kind == Kind::Huge {
                 Storage::F32
             } else {
@@ -267,17 +275,17 @@ fn rows_in_pieces(gpu: &Gpu) {
             case.ignores = Ignores::EveryThird;
             // A workgroup holds whole subgroups.
             let lanes = subgroup.map_or(lanes, |(_, max)| lanes.max(max));
-            let layout = Layout {
+            let layout = Tiling {
                 lanes,
                 workgroup_size: lanes,
-                block,
+                vectors_per_lane,
                 subgroup_min: subgroup.map(|(min, _)| min),
-                pieces,
+                segments,
             };
             let host = case.host();
             let want = reference::distill(&case.config, case.progress, &host.batch());
             let want = want.map_err(|e| e.to_string())?;
-            let got = Bench::with_layout(gpu.clone(), layout, PlanKind::Split).run(&case)?;
+            let got = Bench::with_tiling(gpu.clone(), layout, PlanKind::Split).run(&case)?;
             compare::check(&case, &want, &got)
         },
     );
@@ -291,7 +299,7 @@ fn a_row_in_any_number_of_pieces_is_the_row() {
 
 #[test]
 fn a_row_in_any_number_of_pieces_is_the_row_with_subgroups() {
-    let what = "laws of rows in pieces with subgroups";
+    let what = "laws of rows in segments with subgroups";
     if let Some(gpu) = buffers::gpu_with_subgroups(what) {
         rows_in_pieces(&gpu);
     }

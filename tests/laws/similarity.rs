@@ -51,7 +51,7 @@ fn the_similarity_is_symmetric() {
 
 fn stats(engine: &Engine, drawn: &Drawn) -> Result<Vec<RowStats>, String> {
     let stored = drawn.stored();
-    let stats = engine.row_stats(&drawn.config, &drawn.batch(&stored));
+    let stats = engine.observe(&drawn.config, &drawn.batch(&stored));
     stats.map_err(|e| e.to_string())
 }
 

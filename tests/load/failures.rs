@@ -114,7 +114,7 @@ fn memory_stays_flat_when_calls_fail() {
                 under_way += u32::from(drop_begun(run));
             }
             1 => {
-                let steps = gpu.row_stats_async(&work.config, &batch);
+                let steps = gpu.observe_async(&work.config, &batch);
                 under_way += u32::from(drop_begun(steps));
                 let rows = work.labels.len();
                 let softmax = gpu.softmax_async(&batch.student_logits, rows, 1.0);

@@ -82,7 +82,7 @@ fn rows_beyond_2_to_the_31_elements() {
             let softmax = |l: &Logits<'_>| cpu.softmax(l, ROWS, 2.0).expect("valid");
             let [ours, theirs] = [&far, &near].map(|b| softmax(&b.teacher_logits));
             assert_eq!(ours, theirs, "{}", cpu.describe());
-            let stats = |batch| cpu.row_stats(&config, batch).expect("valid");
+            let stats = |batch| cpu.observe(&config, batch).expect("valid");
             assert_eq!(stats(&far), stats(&near), "{}", cpu.describe());
         }
         // Slices on the GPU, where each row is a piece of its own.

@@ -54,13 +54,13 @@ fn dropped_steps_leave_the_context_working() {
     let (batch, rows, config) = (work.batch(), work.labels.len(), Config::default());
     let logits = &batch.student_logits;
     let decisions = vec![Decision::default(); rows];
-    let stats = gpu.row_stats(&config, &batch).expect("valid");
+    let stats = gpu.observe(&config, &batch).expect("valid");
     let all = || {
         (
             gpu.softmax(logits, rows, 1.0),
-            gpu.row_stats(&config, &batch),
-            gpu.select(&config, HALFWAY, &stats, CLASSES),
-            gpu.weighted_cross_entropy(&config, &batch, &decisions),
+            gpu.observe(&config, &batch),
+            gpu.decide(&config, HALFWAY, &stats, CLASSES),
+            gpu.apply(&config, &batch, &decisions),
         )
     };
     let before = all();
@@ -69,14 +69,14 @@ fn dropped_steps_leave_the_context_working() {
     let mut under_way = [0; 4];
     for _ in 0..4 {
         drop(gpu.softmax_async(logits, rows, 1.0));
-        drop(gpu.row_stats_async(&config, &batch));
-        drop(gpu.select_async(&config, HALFWAY, &stats, CLASSES));
-        drop(gpu.weighted_cross_entropy_async(&config, &batch, &decisions));
+        drop(gpu.observe_async(&config, &batch));
+        drop(gpu.decide_async(&config, HALFWAY, &stats, CLASSES));
+        drop(gpu.apply_async(&config, &batch, &decisions));
         let now = [
             dropped_under_way(gpu.softmax_async(logits, rows, 1.0)),
-            dropped_under_way(gpu.row_stats_async(&config, &batch)),
-            dropped_under_way(gpu.select_async(&config, HALFWAY, &stats, CLASSES)),
-            dropped_under_way(gpu.weighted_cross_entropy_async(&config, &batch, &decisions)),
+            dropped_under_way(gpu.observe_async(&config, &batch)),
+            dropped_under_way(gpu.decide_async(&config, HALFWAY, &stats, CLASSES)),
+            dropped_under_way(gpu.apply_async(&config, &batch, &decisions)),
         ];
         for (count, now) in under_way.iter_mut().zip(now) {
             *count += u32::from(now);

@@ -173,9 +173,9 @@ fn single_steps_are_cut_into_pieces() {
     let engine = Engine::Gpu(app.gpu());
     let run = || -> Result<_> {
         let p = engine.softmax(&batch.student_logits, rows, 1.0)?;
-        let stats = engine.row_stats(&config, &batch)?;
-        let decisions = engine.select(&config, progress, &stats, classes)?;
-        let gradient = engine.weighted_cross_entropy(&config, &batch, &decisions)?;
+        let stats = engine.observe(&config, &batch)?;
+        let decisions = engine.decide(&config, progress, &stats, classes)?;
+        let gradient = engine.apply(&config, &batch, &decisions)?;
         Ok((p, decisions, gradient))
     };
     let (p, decisions, gradient) = run().unwrap_or_else(|e| panic!("{e}"));
@@ -223,9 +223,9 @@ fn single_steps_fit_the_smallest_bindings() {
             close(&about("softmax"), *got, want, 1e-5 * want + ROUNDING);
         }
         let steps = || -> Result<_> {
-            let stats = engine.row_stats(&config, &batch)?;
-            let decisions = engine.select(&config, progress, &stats, classes)?;
-            let gradient = engine.weighted_cross_entropy(&config, &batch, &decisions)?;
+            let stats = engine.observe(&config, &batch)?;
+            let decisions = engine.decide(&config, progress, &stats, classes)?;
+            let gradient = engine.apply(&config, &batch, &decisions)?;
             Ok((decisions, gradient))
         };
         let (decisions, gradient) = steps().unwrap_or_else(|e| panic!("{}: {e}", about("steps")));
@@ -285,7 +285,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             let gradient = got.into_grad_student_logits();
             let w = 1.0 / f64::from(want.summary.valid_rows);
             check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
-            let stats = app.gpu().row_stats(&config, &batch);
+            let stats = app.gpu().observe(&config, &batch);
             assert_eq!(stats.map(|s| s.len()), Ok(labels.len()), "{about}");
         }
         app.is_silent();

@@ -93,17 +93,17 @@ fn a_destroyed_device_gives_an_error() {
             e.softmax(&work.batch().student_logits, 3, 1.0).map(drop)
         }),
         ("row_stats", |e| {
-            e.row_stats(&Config::default(), &Work::new().batch())
+            e.observe(&Config::default(), &Work::new().batch())
                 .map(drop)
         }),
         ("select", |e| {
-            e.select(&Config::default(), HALFWAY, &[RowStats::default(); 3], 4)
+            e.decide(&Config::default(), HALFWAY, &[RowStats::default(); 3], 4)
                 .map(drop)
         }),
         ("weighted_cross_entropy", |e| {
             let work = Work::new();
             let decisions = vec![Decision::default(); work.labels.len()];
-            e.weighted_cross_entropy(&Config::default(), &work.batch(), &decisions)
+            e.apply(&Config::default(), &work.batch(), &decisions)
                 .map(drop)
         }),
     ];

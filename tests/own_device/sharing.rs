@@ -189,13 +189,11 @@ fn awaited_steps_are_the_steps() {
         let (config, rows) = (Config::default(), work.labels.len());
         let awaited = pollster::block_on(async {
             let p = engine.softmax_async(&batch.student_logits, rows, 2.0).await;
-            let stats = engine.row_stats_async(&config, &batch).await?;
+            let stats = engine.observe_async(&config, &batch).await?;
             let decisions = engine
-                .select_async(&config, work.progress, &stats, work.classes)
+                .decide_async(&config, work.progress, &stats, work.classes)
                 .await?;
-            let gradient = engine
-                .weighted_cross_entropy_async(&config, &batch, &decisions)
-                .await;
+            let gradient = engine.apply_async(&config, &batch, &decisions).await;
             Ok((p, stats, decisions, gradient))
         });
         let (p, stats, decisions, gradient) = awaited.unwrap_or_else(|e: Error| panic!("{e}"));
@@ -206,12 +204,12 @@ fn awaited_steps_are_the_steps() {
         );
         assert_eq!(
             Ok(&stats),
-            engine.row_stats(&config, &batch).as_ref(),
+            engine.observe(&config, &batch).as_ref(),
             "{about}"
         );
-        let select = engine.select(&config, work.progress, &stats, work.classes);
+        let select = engine.decide(&config, work.progress, &stats, work.classes);
         assert_eq!(Ok(&decisions), select.as_ref(), "{about}");
-        let apply = engine.weighted_cross_entropy(&config, &batch, &decisions);
+        let apply = engine.apply(&config, &batch, &decisions);
         assert_eq!(gradient, apply, "{about}");
         assert_eq!(gradient.map(|g| g.len()), Ok(work.student.len()), "{about}");
     }

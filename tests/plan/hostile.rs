@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
-use wgpu_distill::plan::{Layout, Limits, Matrix, Plan, Problem};
+use wgpu_distill::plan::{Limits, Matrix, Plan, Problem, Tiling};
 use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Config, Error, Result, Scope, Storage};
 
@@ -215,14 +215,14 @@ fn chosen_lanes_are_taken_or_refused() {
             ..Limits::DEFAULT
         };
         let problem = problem(100, 1000, Storage::F32);
-        let layout = Layout {
+        let layout = Tiling {
             lanes,
             workgroup_size: size,
-            block: 2,
+            vectors_per_lane: 2,
             subgroup_min: subgroup,
-            pieces: 1,
+            segments: 1,
         };
-        Plan::with_layout(&Config::default(), &problem, &limits, &layout)
+        Plan::with_tiling(&Config::default(), &problem, &limits, &layout)
     };
     for (lanes, size, subgroup) in [
         (1, 1, None),
@@ -373,12 +373,12 @@ fn limits_that_no_device_has_are_refused() {
 
 #[test]
 fn layouts_at_the_ends_of_their_types_are_refused() {
-    let usual = Layout {
+    let usual = Tiling {
         lanes: 64,
         workgroup_size: 64,
-        block: 2,
+        vectors_per_lane: 2,
         subgroup_min: None,
-        pieces: 1,
+        segments: 1,
     };
     let limits = Limits {
         workgroup_invocations: 1 << 31,
@@ -386,21 +386,21 @@ fn layouts_at_the_ends_of_their_types_are_refused() {
         ..Limits::DEFAULT
     };
     for layout in [
-        Layout {
-            pieces: u32::MAX,
+        Tiling {
+            segments: u32::MAX,
             ..usual
         },
-        Layout {
+        Tiling {
             workgroup_size: 1 << 31,
             ..usual
         },
-        Layout {
+        Tiling {
             subgroup_min: Some(0),
             ..usual
         },
     ] {
         let problem = problem(4, 1000, Storage::F32);
-        let plan = Plan::with_layout(&Config::default(), &problem, &limits, &layout);
+        let plan = Plan::with_tiling(&Config::default(), &problem, &limits, &layout);
         assert!(plan.is_err(), "{layout:?}: {plan:?}");
     }
 }

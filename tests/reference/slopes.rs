@@ -90,7 +90,7 @@ fn reference_gradient_equals_differences_of_its_loss() {
         for tssr in [0.0, 0.3, 1.0] {
             let of = |student: &[f32]| {
                 let batch = Batch::new(student, &teacher, &labels, classes);
-                reference::weighted_cross_entropy(&config, &batch, 0, tssr)
+                reference::apply(&config, &batch, 0, tssr)
             };
             let slopes = differences(&student, |student| of(student).0);
             check_slopes(&format!("{name}, TSSR {tssr}"), &of(&student).1, &slopes);

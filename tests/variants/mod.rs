@@ -5,7 +5,7 @@ mod problems;
 
 use problems::problem;
 use wgpu_distill::plan::{Limits, Plan};
-use wgpu_distill::shader::{Access, Dialect, Kernel, MOST_BLOCK, Variant, assemble};
+use wgpu_distill::shader::{Access, Dialect, Kernel, MAX_VECTORS_PER_LANE, Variant, assemble};
 use wgpu_distill::{Config, Similarity, Storage};
 
 pub const BASE: Variant = Variant {
@@ -20,7 +20,7 @@ pub const BASE: Variant = Variant {
     in_place: false,
     workgroup_size: 64,
     lanes: 64,
-    block: 2,
+    vectors_per_lane: 2,
     subgroup_min: None,
 };
 
@@ -82,11 +82,11 @@ fn variants() -> Vec<Variant> {
     }
     for access in [Access::Vec4, Access::Element] {
         for similarity in Similarity::ALL {
-            for block in [1, 3, 8, MOST_BLOCK] {
+            for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {
                 list.push(Variant {
                     access,
                     similarity,
-                    block,
+                    vectors_per_lane,
                     ..BASE
                 });
             }

@@ -1,38 +1,38 @@
-// select: decide. From each row's statistics to TSSR, loss and the coefficients of its gradient.
+// decide: From each row's statistics to TSSR, loss and the coefficients of its gradient.
 //
 //   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft
 //   hard = ln zs - (s_label - ms), soft = ln zs + (A - B) / zt
 //
 // row_stats: [rows]; decisions: [rows]. One invocation owns a row and reads its statistics once.
-// `Batch` scope takes the mean KDR, and a mean's denominator the count of rows, from `observed`, the summary of `row_stats`.
+// `Batch` scope takes the mean KDR, and a mean's denominator the count of rows, from `stats_summary`, the summary of `row_stats`.
 
 #import params
 #import types
-#import place
+#import invocation
 #import decide
 #import partial
 #import store_none
 #import main
 
 @group(0) @binding(5) var<storage, read> row_stats: array<RowStats>;  // [rows]
-@group(0) @binding(6) var<storage, read_write> partials: array<Partial>;  // [workgroups]
-@group(0) @binding(7) var<storage, read> observed: Summary;
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
+@group(0) @binding(7) var<storage, read> stats_summary: Summary;
 @group(0) @binding(8) var<storage, read_write> decisions: array<Decision>;  // [rows]
 @group(0) @binding(9) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
 
-fn kernel(workgroup: u32, place: Place) {
+fn kernel(workgroup: u32, invocation: Invocation) {
     var denominator = params.denominator;
     if (params.counts_rows != 0u) {
-        denominator = f32(max(observed.valid_rows, 1u));
+        denominator = f32(max(stats_summary.valid_rows, 1u));
     }
-    var tally: Tally;
+    var tally: SummaryAccumulator;
     for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + place.row;
+        let index = block * ROWS_PER_WORKGROUP + invocation.row;
         if (index < params.rows) {
             let stats = row_stats[params.stats_offset + index];
             var kdr = bitcast<f32>(stats.kdr);
             if (params.scope == SCOPE_BATCH) {
-                kdr = observed.kdr;
+                kdr = stats_summary.kdr;
             } else if (params.scope == SCOPE_GIVEN) {
                 kdr = params.given_kdr;
             }
@@ -44,8 +44,8 @@ fn kernel(workgroup: u32, place: Place) {
             tally_up(&tally, partial_of(decision.result, denominator));
         }
     }
-    let sum = reduce_tallies(tally, place);
-    if (place.index == 0u) {
+    let sum = reduce_tallies(tally, invocation);
+    if (invocation.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }
 }

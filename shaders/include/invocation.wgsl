@@ -1,42 +1,42 @@
-// Who works on what. LANES invocations own a row, or a piece of one; ROWS_PER_WORKGROUP of them share a workgroup.
+// Who works on what. LANES invocations own a row, or a segment of one; ROWS_PER_WORKGROUP of them share a workgroup.
 
-struct Place {
+struct Invocation {
     row: u32,    // of the workgroup's rows
     lane: u32,   // of the row's lanes
     index: u32,  // in the workgroup
 }
 
-// Element ranges of one row, and the piece of it that is looked at.
+// Element ranges of one row, and the segment of it that is looked at.
 struct Row {
     student: u32,
     teacher: u32,
     grad: u32,
     head: u32,   // columns before the first that the row's first unit also covers
-    start: u32,  // first unit of the piece, a unit being 4 columns
-    units: u32,  // of the piece; 0 where it is not to be looked at
+    start: u32,  // first unit of the segment, a unit being 4 columns
+    units: u32,  // of the segment; 0 where it is not to be looked at
 }
 
 const ROWS_PER_WORKGROUP: u32 = WORKGROUP_SIZE / LANES;
 // Units that a row's lanes handle at a time.
-const BLOCK_UNITS: u32 = BLOCK * LANES;
+const TILE_VECTORS: u32 = VECTORS_PER_LANE * LANES;
 
-fn piece_at(row: u32, piece: u32, wanted: bool) -> Row {
+fn segment_at(row: u32, segment: u32, wanted: bool) -> Row {
     let grad = params.grad_offset + row * params.grad_stride;
     let head = grad_head(grad);
     let units = (params.classes + head + 3u) / 4u;
-    let start = min(piece * params.piece_units, units);
+    let start = min(segment * params.segment_vectors, units);
     return Row(
         params.student_offset + row * params.student_stride,
         params.teacher_offset + row * params.teacher_stride,
         grad,
         head,
         start,
-        select(0u, min(params.piece_units, units - start), wanted),
+        select(0u, min(params.segment_vectors, units - start), wanted),
     );
 }
 
 fn row_at(row: u32, wanted: bool) -> Row {
-    return piece_at(row, 0u, wanted);
+    return segment_at(row, 0u, wanted);
 }
 
 fn columns_of(first: u32) -> vec4<u32> {
