@@ -171,6 +171,16 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// A device that offers less than the kernels need.
+    #[error("the device allows {limit} {what}; the kernels need {needed}")]
+    DeviceLimit {
+        /// The limited resource.
+        what: &'static str,
+        /// The amount needed.
+        needed: u64,
+        /// The device's limit.
+        limit: u64,
+    },
     /// An option that this way of calling does not offer.
     #[error("{what} is not supported here: {why}")]
     Unsupported {

@@ -2,12 +2,11 @@
 #![warn(missing_docs)]
 
 mod batch;
-#[cfg(not(target_arch = "wasm32"))]
-mod blocking;
 mod config;
 pub mod cpu;
 mod engine;
 mod error;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 mod outputs;
 mod params;
@@ -29,4 +28,5 @@ pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary
 
 pub use bytemuck;
 pub use half;
+#[cfg(feature = "gpu")]
 pub use wgpu;

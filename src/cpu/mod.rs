@@ -19,8 +19,7 @@ use crate::{
     validate,
 };
 use decide::Rule;
-pub(crate) use gradient::zero_gradient;
-use gradient::zeros;
+pub(crate) use gradient::{zero_gradient, zeros};
 use isa::Isa;
 
 use block::Scratch;
