@@ -1,5 +1,6 @@
 //! What is refused: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
 
+use steps::Steps;
 use wgpu_distill::{
     Batch, Config, Decision, Engine, Error, GradWrite, GradientMut, Logits, Outputs, Progress,
     Reduction, Result, Scope, Selection, reference,
@@ -12,6 +13,7 @@ mod buffers;
 mod devices;
 #[path = "errors/extremes.rs"]
 mod extremes;
+mod steps;
 
 use adapter::gpu;
 

@@ -1,5 +1,6 @@
 //! The ends of what may be given: no rows, values at the ends of their ranges, and anything at all, which is answered or refused but never ends in a panic.
 
+use crate::steps::Steps;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use wgpu_distill::gpu::GpuOutputs;
