@@ -2,6 +2,7 @@
 
 mod buffers;
 mod cases;
+mod steps;
 
 #[path = "field_reports/device.rs"]
 mod device;
@@ -11,6 +12,7 @@ mod record;
 use cases::Case;
 use cases::compare::{self, Outcome};
 use cases::inputs::{Kind, Random, Stored};
+use steps::Steps;
 use wgpu_distill::{
     Batch, Config, Engine, Error, Logits, Outputs, Progress, Reduction, Selection, Similarity,
     Storage, TeacherClasses, reference,

@@ -4,11 +4,13 @@
 
 mod buffers;
 mod cases;
+mod steps;
 
 #[path = "kernels/plain_host.rs"]
 mod plain_host;
 
 use cases::inputs::{self, Kind, Stored};
+use steps::Steps;
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
     Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference,

@@ -4,6 +4,7 @@
 
 mod buffers;
 mod cases;
+mod steps;
 
 #[path = "laws/agree.rs"]
 mod agree;

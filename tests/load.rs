@@ -8,10 +8,12 @@ mod adapter;
 mod failures;
 #[path = "load/halves.rs"]
 mod halves;
+mod steps;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use steps::Steps;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
     Batch, Config, Distillation, Engine, Outputs, Progress, Scope, Similarity, Storage, wgpu,

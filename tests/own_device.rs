@@ -7,6 +7,8 @@ use wgpu_distill::{
     Batch, Config, Logits, Progress, Reduction, RowResult, Storage, Summary, reference, wgpu,
 };
 
+mod steps;
+
 #[path = "own_device/far.rs"]
 mod far;
 #[path = "own_device/lifetimes.rs"]

@@ -3,12 +3,14 @@
 //! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
 
 mod adapter;
+mod steps;
 
 use adapter::gpu;
 use std::fmt::Arguments;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use steps::Steps;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, Config, Distillation, Engine, Gradient, Logits, Outputs, Progress, Reduction, Result,

@@ -99,7 +99,10 @@ pub(super) async fn named(instance: &wgpu::Instance, wanted: &str) -> Result<wgp
     found.sort_by_key(|a| rank(&a.get_info()));
     let lower = wanted.to_lowercase();
     let matches = |a: &&wgpu::Adapter| a.get_info().name.to_lowercase().contains(&lower);
-    if let Some(adapter) = found.iter().find(matches) {
+    // A blank name would match every adapter.
+    if !lower.trim().is_empty()
+        && let Some(adapter) = found.iter().find(matches)
+    {
         return Ok(adapter.clone());
     }
     let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();

@@ -319,7 +319,7 @@ fn a_row_larger_than_a_binding_is_refused() {
     refused(
         "run",
         run,
-        &limit("one row of logits, in bytes,", 64 << 10, room),
+        &limit("the size of one row of logits in bytes", 64 << 10, room),
     );
     let big = bench.buffer(1 << 18, wgpu::BufferUsages::STORAGE);
     let right = Right::new(&bench);
@@ -334,7 +334,7 @@ fn a_row_larger_than_a_binding_is_refused() {
     bench.refuses(
         "buffers",
         &work,
-        &limit("one row of logits, in bytes,", 64 << 10, room),
+        &limit("the size of one row of logits in bytes", 64 << 10, room),
     );
 }
 
@@ -376,7 +376,7 @@ fn a_row_larger_than_a_buffer_is_refused() {
         ] {
             match result {
                 Err(Error::LimitExceeded {
-                    what: "one row of logits, in bytes,",
+                    what: "the size of one row of logits in bytes",
                     needed,
                     limit,
                 }) => assert!(

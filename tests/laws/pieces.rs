@@ -1,5 +1,6 @@
 //! Statistics of a row's parts merge into those of the row, wherever it is cut.
 
+use crate::steps::Steps;
 use proptest::sample::select;
 use proptest::strategy::Strategy;
 use wgpu_distill::gpu::Gpu;

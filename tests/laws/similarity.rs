@@ -1,5 +1,6 @@
 //! The similarity lies in [0, 1], both ends included and nothing beyond, above all where it is 1 but for rounding.
 
+use crate::steps::Steps;
 use proptest::strategy::Strategy;
 use wgpu_distill::{Engine, RowStats, Similarity};
 

@@ -5,6 +5,7 @@ use wgpu_distill::{
     Batch, Config, Engine, Logits, Outputs, Progress, Scope, half, reference, wgpu,
 };
 
+use crate::steps::Steps;
 use crate::{App, ROUNDING, check_rows, check_summary, close, labels, noise};
 
 const ROWS: usize = 10;

@@ -6,6 +6,7 @@ use wgpu_distill::{
     Similarity, Storage, Summary, TeacherClasses, reference, wgpu,
 };
 
+use crate::steps::Steps;
 use crate::{App, ROUNDING, at, check_rows, check_summary, close, labels, noise};
 
 /// 160 MB a matrix where a binding holds 128 MiB: two chunks of whole rows. Rows at both ends of both are compared with the reference.

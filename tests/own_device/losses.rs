@@ -12,6 +12,7 @@ use wgpu_distill::{
     Storage, wgpu,
 };
 
+use crate::steps::Steps;
 use crate::{App, at, labels, noise};
 
 pub const HALFWAY: Progress = Progress { step: 1, total: 2 };

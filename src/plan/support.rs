@@ -1,11 +1,13 @@
-//! Whether a plan that was made elsewhere can be followed on a device.
+//! Checks that a device can run a plan that was made for another.
 
-use super::limits::{Limits, check_limits, check_workgroup};
-use super::{Dispatch, Plan};
+use super::dispatch::Dispatch;
+use super::limits::{Limits, check_limits};
+use super::planner::Plan;
+use super::tiling::check_workgroup;
 
 impl Plan {
-    /// Whether a device with these limits runs the plan, whose dispatches these are. The device for which it was made does.
-    pub(crate) fn suits(&self, limits: &Limits, dispatches: &[Dispatch]) -> bool {
+    /// Returns true if a device with these limits can run the plan; `dispatches` are the plan's.
+    pub(crate) fn is_supported_by(&self, limits: &Limits, dispatches: &[Dispatch]) -> bool {
         let workgroups = [&self.variant, &self.row_variant];
         let dispatch = |d: &Dispatch| {
             let windows = d.windows.iter();

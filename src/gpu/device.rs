@@ -3,26 +3,21 @@
 use std::sync::Arc;
 
 use super::adapters::{self, AdapterDescription, is_hardware};
-use super::dispatch::lists;
-use super::encode::{GpuBatch, GpuOutputs, problem};
 use super::pipelines::Pipelines;
-use crate::plan::{Limits, Plan, Tiling};
-use crate::{Config, Error, Progress, Result, validate};
+use crate::plan::Limits;
+use crate::{Error, Result};
 
-/// Where no selection takes place.
-pub(super) const NO_PROGRESS: Progress = Progress { step: 0, total: 1 };
-
-/// The GPU engine: a device with the kernels compiled for it. Cheap to clone; clones share the kernels. May be used from many threads at once.
+/// The GPU engine: a device with the kernels compiled for it. Clones are cheap and share the kernels. Any number of threads may use one at once.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
     pub(super) limits: Limits,
-    /// Whether what a browser would refuse is refused.
+    /// True if bindings that browsers refuse are refused.
     pub(super) browser_rules: bool,
     description: Arc<str>,
-    /// Whether whoever awaits may be blocked, so that no thread is needed to drive the device.
+    /// True if the caller's thread may block, so that no thread is needed to drive the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) may_block: bool,
 }
@@ -31,7 +26,7 @@ impl Gpu {
     /// The best hardware adapter that gives a device: discrete before integrated before virtual.
     ///
     /// # Errors
-    /// [`Error::NoHardwareGpu`] where there is none; software adapters do not count. [`Error::NoDevice`] with what the best one said, where none gives a device.
+    /// [`Error::NoHardwareGpu`] if there is none; software adapters do not count. [`Error::NoDevice`] with the best adapter's reason if none gives a device.
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
@@ -49,20 +44,20 @@ impl Gpu {
         })
     }
 
-    /// The first adapter, software ones included, whose name contains `name`, whatever the case. See [`adapters`](super::adapters).
+    /// The first adapter, software ones included, whose name contains `name` in any case. See [`adapters`](super::adapters()).
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with what there is; [`Error::NoDevice`].
+    /// [`Error::NoAdapter`] with the available names if none matches or `name` is blank; [`Error::NoDevice`].
     pub async fn named(name: &str) -> Result<Self> {
         let instance = adapters::instance();
         let adapter = adapters::named(&instance, name).await?;
         Self::on(&adapter).await
     }
 
-    /// A device of our own on an adapter, with its largest limits and the features that help.
+    /// A new device on an adapter, with the adapter's limits and the features that make kernels faster.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] with what the driver said.
+    /// [`Error::NoDevice`] with the driver's reason.
     pub async fn on(adapter: &wgpu::Adapter) -> Result<Self> {
         let useful = wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
@@ -82,7 +77,7 @@ impl Gpu {
         Ok(Self::from_parts(device, queue, description))
     }
 
-    /// A context on the caller's device and queue. The device's callbacks are left alone.
+    /// A context on an existing device and queue. The device's callbacks stay as they are.
     ///
     /// Any device will do: default limits, no features. With [`wgpu::Features::SUBGROUP`] enabled on it the kernels are faster.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
@@ -106,7 +101,7 @@ impl Gpu {
         }
     }
 
-    /// The same for the forms that block: the thread that waits drives the device itself.
+    /// The same context for blocking calls: the thread that waits drives the device.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn blocking(&self) -> Self {
         Self {
@@ -115,7 +110,7 @@ impl Gpu {
         }
     }
 
-    /// The same device without subgroup operations, as if it had none. Its kernels are compiled anew.
+    /// The same device without its subgroup operations. Kernels are compiled anew.
     pub fn without_subgroups(&self) -> Self {
         let limits = Limits {
             subgroup: None,
@@ -129,9 +124,9 @@ impl Gpu {
         }
     }
 
-    /// The same device under the rules of browsers, which in a browser always hold: no two bindings of a dispatch may overlap where
-    /// one of them is written, and bindings start at multiples of 256 bytes. So outputs that start less than that behind something else in
-    /// one buffer are refused as [`Error::BufferOverlap`]. For those who develop natively what is to run in a browser.
+    /// The same device under the rules that browsers enforce: two bindings of a dispatch may not overlap if one of them is written, and
+    /// bindings start at multiples of 256 bytes. Outputs that start less than 256 bytes behind other data in the same buffer are refused as
+    /// [`Error::BufferOverlap`]. Useful to develop natively for a browser.
     pub fn with_browser_rules(&self) -> Self {
         let limits = Limits {
             offset_alignment: self.limits.offset_alignment.max(256),
@@ -144,7 +139,7 @@ impl Gpu {
         }
     }
 
-    /// The adapter in words.
+    /// The adapter's name, backend and abilities as text.
     pub fn describe(&self) -> String {
         self.description.to_string()
     }
@@ -159,53 +154,9 @@ impl Gpu {
         &self.queue
     }
 
-    /// What of the device concerns planning.
+    /// The properties of the device that plans depend on.
     pub fn limits(&self) -> Limits {
         self.limits
-    }
-
-    /// The plan that [`encode`](Self::encode) would follow; to print, or to size a [`Workspace`](super::Workspace).
-    ///
-    /// # Errors
-    /// Whatever `encode` would refuse.
-    pub fn plan(
-        &self,
-        config: &Config,
-        batch: &GpuBatch<'_>,
-        outputs: &GpuOutputs<'_>,
-    ) -> Result<Plan> {
-        let tiling = Tiling::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
-        self.plan_with_tiling(config, batch, outputs, &tiling)
-    }
-
-    /// The plan with a tiling of the caller's, for [`encode_plan`](Self::encode_plan).
-    ///
-    /// # Errors
-    /// Whatever `encode` would refuse, and [`Error::Unsupported`](crate::Error::Unsupported) if the device cannot run such workgroups.
-    pub fn plan_with_tiling(
-        &self,
-        config: &Config,
-        batch: &GpuBatch<'_>,
-        outputs: &GpuOutputs<'_>,
-        tiling: &Tiling,
-    ) -> Result<Plan> {
-        validate::config(config)?;
-        let problem = problem(config, batch, outputs)?;
-        let plan = Plan::with_tiling(config, &problem, &self.limits, tiling)?;
-        if self.browser_rules {
-            // What is bound where is the same at any time.
-            let dispatches = plan.dispatches(config, NO_PROGRESS, &lists(batch, outputs))?;
-            self.check_overlaps(&dispatches, batch, outputs)?;
-        }
-        Ok(plan)
-    }
-
-    /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready. What cannot be compiled now is tried again there, and its error returned.
-    pub fn prepare(&self, plan: &Plan) {
-        for kernel in plan.kernels() {
-            let variant = plan.variant_of(kernel);
-            let _ = self.pipelines.get(&self.device, kernel, &variant);
-        }
     }
 }
 
@@ -214,7 +165,7 @@ fn limits_of(device: &wgpu::Device) -> Limits {
     let info = device.adapter_info();
     let subgroup = device.features().contains(wgpu::Features::SUBGROUP);
     let (min, max) = (info.subgroup_min_size, info.subgroup_max_size);
-    // Rows of up to `min` lanes are laid out by powers of two.
+    // The kernels need subgroup sizes that are powers of two.
     let usable = subgroup && min.is_power_of_two() && max.is_power_of_two() && min <= max;
     Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
@@ -232,7 +183,7 @@ fn limits_of(device: &wgpu::Device) -> Limits {
     }
 }
 
-/// What the large register files of NVIDIA and AMD leave for logits. Others get half of that: a spilled register costs more than a second read.
+/// Registers for logits. NVIDIA and AMD have large register files. Others get half: a spilled register costs more than a second read.
 fn registers(vendor: u32) -> u32 {
     const NVIDIA: u32 = 0x10de;
     const AMD: u32 = 0x1002;
