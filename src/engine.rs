@@ -28,7 +28,8 @@ impl Engine {
         }
     }
 
-    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) says which and why. Software adapters are only used when asked for by name.
+    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) says which and why. Software adapters, a browser's fallback
+    /// adapter among them, are only used when asked for by name.
     pub async fn auto_async() -> Self {
         match Gpu::hardware().await {
             Ok(gpu) => Self::Gpu(gpu),
@@ -39,10 +40,11 @@ impl Engine {
         }
     }
 
-    /// The first adapter, software ones included, whose name contains `name`, whatever the case.
+    /// The first adapter, hardware before software, whose [name](crate::gpu::AdapterDescription::name) contains `name` in upper or
+    /// lower case. In a browser `"WebGPU"` names the adapter that the browser gives.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the adapters there are.
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the names of all adapters, also for an empty `name`.
     pub async fn gpu_async(name: &str) -> Result<Self> {
         Ok(Self::Gpu(Gpu::named(name).await?))
     }

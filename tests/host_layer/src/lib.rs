@@ -1,7 +1,7 @@
 //! The host layer of wgpu-distill in a browser: `Engine::run_async` over cases of the table, on WebGPU and on the CPU path, and
 //! the choice of an adapter.
 //!
-//! `tests/chromium.rs` builds this library for wasm32 and opens it in Chromium.
+//! The integration test `chromium` builds this library for wasm32 and opens it in Chromium.
 
 #![cfg(target_arch = "wasm32")]
 
