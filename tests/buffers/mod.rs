@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 #[path = "../adapter/mod.rs"]
-mod adapter;
+pub mod adapter;
 mod poison;
 
 pub use adapter::gpu;
