@@ -199,9 +199,8 @@ impl Gpu {
         row_stats: &[RowStats],
         classes: usize,
     ) -> Result<Vec<Decision>> {
-        validate::config(config)?;
+        validate::row_stats(config, row_stats, classes)?;
         validate::progress(config.selection, progress)?;
-        validate::shape("row_stats", row_stats.len(), classes, classes)?;
         let mut total = Totals::default();
         let mut observed = Summary::default();
         for stats in row_stats {

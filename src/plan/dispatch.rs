@@ -141,6 +141,7 @@ impl Plan {
         lists: &Lists,
     ) -> Result<Vec<Dispatch>> {
         validate::config(config)?;
+        validate::mean(config, self.problem.rows)?;
         validate::progress(config.selection, progress)?;
         if self.choices != super::Choices::of(config) {
             return Err(Error::PlanMismatch);
