@@ -38,6 +38,7 @@ impl Plan {
         lists: &Lists,
     ) -> Result<Vec<Dispatch>> {
         validate::config(config)?;
+        validate::mean(config, self.problem.rows)?;
         validate::progress(config.selection, progress)?;
         if !self.has_choices_of(config) {
             return Err(Error::PlanMismatch);
@@ -114,7 +115,7 @@ impl<'a> DispatchBuilder<'a> {
     }
 
     /// The whole method.
-    fn all(&self) -> Vec<Dispatch> {
+    pub fn all(&self) -> Vec<Dispatch> {
         let plan = self.plan;
         let mut list = Vec::new();
         if plan.counts_first {

