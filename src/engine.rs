@@ -180,3 +180,27 @@ impl Engine {
         }
     }
 }
+
+#[cfg(all(test, not(feature = "gpu")))]
+mod tests {
+    use super::*;
+
+    /// Without the feature `gpu`, `auto` gives the CPU path and says why.
+    #[test]
+    fn auto_is_the_cpu_path() {
+        let engine = Engine::auto();
+        assert!(
+            engine
+                .describe()
+                .ends_with("; built without the feature `gpu`")
+        );
+        let batch = Batch::new(&[0.0f32, 1.0], &[1.0f32, 0.0], &[1], 2);
+        let run = |engine: &Engine| {
+            let (config, progress) = (Config::default(), Progress::new(1, 2));
+            engine.run(&config, progress, &batch, Outputs::ALL)
+        };
+        let done = run(&engine).expect("valid");
+        assert!(done.summary.loss > 0.0);
+        assert_eq!(Ok(done), run(&Engine::cpu()));
+    }
+}

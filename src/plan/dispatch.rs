@@ -103,6 +103,7 @@ impl<'a> DispatchBuilder<'a> {
     }
 
     /// Sets the classes where the plan has none: that of `decide` alone, which reads no logits.
+    #[cfg(feature = "gpu")]
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
         self

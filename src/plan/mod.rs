@@ -8,6 +8,7 @@ mod limits;
 mod operand;
 mod planner;
 mod problem;
+#[cfg(feature = "gpu")]
 mod support;
 mod tiling;
 

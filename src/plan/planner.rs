@@ -265,6 +265,7 @@ impl Plan {
     }
 
     /// Returns true if the plan was made for this problem and these choices.
+    #[cfg(feature = "gpu")]
     pub(crate) fn is_for(&self, config: &Config, problem: &Problem) -> bool {
         self.problem == *problem && self.has_choices_of(config)
     }
