@@ -11,6 +11,7 @@ mod problems;
 #[path = "../variants/mod.rs"]
 mod variants;
 
+mod cover;
 mod edges;
 mod engines;
 mod errors;
@@ -27,4 +28,4 @@ mod reference;
 mod shaders;
 mod vectors;
 
-use buffers::adapter;
+use buffers::{adapter, report};
