@@ -1,6 +1,6 @@
 //! The kernels in Chromium: WebGPU as browsers have it, whose compiler (Tint) checks what naga does not, uniform control flow above all.
 //!
-//! Every shader variant is compiled; a share of them become pipelines, since those take long in software, with `WGPU_DISTILL_LONG=1` all.
+//! Every shader variant is compiled; a share of them become pipelines, since those take long in software, with `WGPU_DISTILL_DEPTH=full` all.
 //! And cases of the table are computed there, by a page that knows nothing but the list of dispatches of each plan.
 //! `WGPU_DISTILL_CHROMIUM` names the browser, `WGPU_DISTILL_SKIP_CHROMIUM=1` goes without it.
 //!
@@ -10,6 +10,8 @@
 mod cases;
 #[path = "../problems/mod.rs"]
 mod problems;
+#[path = "../report/mod.rs"]
+mod report;
 #[path = "../variants/mod.rs"]
 mod variants;
 
@@ -20,6 +22,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cases::is_full;
 use serde_json::{Value, json};
 use visit::{count, list};
 use wgpu_distill::shader::Dialect;
@@ -46,16 +49,7 @@ fn every_variant_compiles_in_chromium() {
     if visit::is_skipped() {
         return;
     }
-    let is_long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
-    let mut all = variants::texts(Dialect::Standard);
-    // A share of them, where one is asked for as of the table of cases.
-    if let Some(share) = cases::asked_share() {
-        let mut n = 0u32;
-        all.retain(|_| {
-            n += 1;
-            n.is_multiple_of(share)
-        });
-    }
+    let all = variants::texts(Dialect::Standard);
     let mut kernels = HashSet::new();
     let texts: Vec<Value> = all
         .iter()
@@ -66,7 +60,7 @@ fn every_variant_compiles_in_chromium() {
                 "code": code,
                 "size": variant.workgroup_size,
                 "subgroup": variant.subgroup_min.is_some(),
-                "pipeline": kernels.insert(*kernel) || is_long || i % SHARE == 0,
+                "pipeline": kernels.insert(*kernel) || is_full() || i % SHARE == 0,
             })
         })
         .collect();
@@ -82,10 +76,10 @@ fn every_variant_compiles_in_chromium() {
 
     let answer =
         move |path: &str, _: Vec<u8>| (path == "/texts").then(|| texts.clone().into_bytes());
-    let patience = Duration::from_secs(if is_long { 3600 } else { 600 });
+    let patience = Duration::from_secs(if is_full() { 3600 } else { 600 });
     let result = visit::visit(include_str!("compile.html"), Arc::new(answer), patience);
 
-    println!(
+    report::ran(&format!(
         "chromium, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts for want of subgroups, \
          {} pipelines of more than the adapter's {} invocations",
         result["adapter"],
@@ -96,7 +90,7 @@ fn every_variant_compiles_in_chromium() {
         count(&result, "withoutSubgroups"),
         count(&result, "tooLarge"),
         result["most"],
-    );
+    ));
     let errors = list(&result, "errors");
     assert!(
         errors.is_empty(),

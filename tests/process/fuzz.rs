@@ -1,6 +1,6 @@
 //! Bytes as problems: whatever they say is answered as the reference answers it or refused as it refuses, never with a panic.
 //!
-//! A normal run takes ten seconds, the same inputs every time. `WGPU_DISTILL_LONG=1` takes 42 minutes, 31 of them for whole problems, and a seed of its own;
+//! A normal run takes ten seconds, the same inputs every time. `WGPU_DISTILL_DEPTH=long` takes 42 minutes, 31 of them for whole problems, and a seed of its own;
 //! `WGPU_DISTILL_FUZZ_MINUTES` says another time, `WGPU_DISTILL_FUZZ_SEED` a seed, `WGPU_DISTILL_FUZZ_ONLY` one target. A failure
 //! names seed and input, and `WGPU_DISTILL_FUZZ_FROM=INPUT` starts there. What failed once stays in `tests/process/fuzz/regressions.txt`.
 
@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cases::inputs::Random;
+use crate::cases::is_long;
+use crate::report;
 
 /// True if the input was answered, false if it was refused.
 type Target = fn(&[u8]) -> Result<bool, String>;
@@ -85,7 +87,7 @@ fn watch(name: &'static str, seed: u64, at: Arc<AtomicU64>) {
 }
 
 fn seconds(share: f64) -> Duration {
-    let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let long = is_long();
     let whole = match number("WGPU_DISTILL_FUZZ_MINUTES") {
         Some(minutes) => 60.0 * minutes as f64,
         None if long => 42.0 * 60.0,
@@ -95,7 +97,7 @@ fn seconds(share: f64) -> Duration {
 }
 
 fn run(name: &'static str, target: Target, share: f64) {
-    let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let long = is_long();
     let clock = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -115,10 +117,10 @@ fn run(name: &'static str, target: Target, share: f64) {
         at.store(n, Relaxed);
     }
     let count = n - first;
-    println!(
+    report::ran(&format!(
         "fuzz: {name}, {count} inputs of seed {seed} passed, {answered} of them answered, the others refused, in {:.0} s",
         start.elapsed().as_secs_f64()
-    );
+    ));
     // Mostly refusals, or mostly answers, would mean that one side is not tested.
     assert!(
         answered > count / 10 && answered < count,
@@ -133,7 +135,7 @@ fn any_bytes_are_answered_or_refused() {
     let only = std::env::var("WGPU_DISTILL_FUZZ_ONLY").ok();
     for (name, target, share) in TARGETS {
         if name == "encode" && buffers::gpu().is_none() {
-            println!("NOT RUN: fuzzing of encode, for want of a GPU");
+            report::left_out("fuzzing of encode", "WGPU_DISTILL_SKIP_GPU");
             continue;
         }
         match &only {
@@ -161,5 +163,5 @@ fn what_failed_once_passes() {
         try_one(name, target, &bytes, line);
         count += 1;
     }
-    println!("fuzz: {count} inputs that failed once pass");
+    report::ran(&format!("fuzz: {count} inputs that failed once pass"));
 }

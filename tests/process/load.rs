@@ -1,22 +1,19 @@
 //! Weeks of use, in short: many threads, many calls, many processes. The same bits, and memory that stays where it was.
 //!
-//! `WGPU_DISTILL_LONG=1` makes as many calls as docs/RELIABILITY.md tells of.
+//! `WGPU_DISTILL_DEPTH=long` makes as many calls as docs/RELIABILITY.md tells of.
 
-use crate::adapter;
 mod failures;
 mod halves;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::cases::is_long;
 use crate::steps::Steps;
+use crate::{adapter, report};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
     Batch, Config, Distillation, Engine, Outputs, Progress, Scope, Similarity, Storage, wgpu,
 };
-
-fn is_long() -> bool {
-    std::env::var_os("WGPU_DISTILL_LONG").is_some()
-}
 
 /// A problem of its own for every number: other shapes, similarities, scopes and times.
 struct Work {
@@ -273,10 +270,10 @@ fn memory_stays_flat() {
         }
         let (device_then, host_then) = settled.expect("a tenth of the calls");
         let (device, host) = (allocated(), resident_kib());
-        println!(
-            "{}: {calls} calls; device memory {device_then:?} to {device:?} bytes, process {host_then:?} to {host:?} KiB",
+        report::ran(&format!(
+            "load: {}, {calls} calls; device memory {device_then:?} to {device:?} bytes, process {host_then:?} to {host:?} KiB",
             engine.describe()
-        );
+        ));
         assert_eq!(device, device_then, "memory of the device");
         if let (Some(then), Some(now)) = (host_then, host) {
             // Less than 1 KiB a call over nine tenths of the short run; what leaks by buffers leaks far more.

@@ -14,7 +14,7 @@ mod out_of_memory;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use buffers::adapter;
+use buffers::{adapter, report};
 
 /// Lets one test of this binary run at a time: each counts memory that another would allocate. Every test here begins with it.
 fn turn() -> MutexGuard<'static, ()> {

@@ -1,6 +1,6 @@
 //! What we allocate besides the caller's buffers, counted by the allocator of the device: in proportion to the rows, whatever the classes.
 
-use crate::adapter;
+use crate::{adapter, report};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{Config, Progress, Scope, Storage, wgpu};
 
@@ -81,7 +81,9 @@ fn extra_memory_is_in_proportion_to_the_rows() {
                 assert!(bytes <= 256 * rows as u64 + SLACK, "{about}");
                 seen.push(bytes);
             }
-            println!("{rows} rows, {scope:?}: {seen:?} bytes at 100, 1000 and 8000 classes");
+            report::ran(&format!(
+                "memory: {rows} rows, {scope:?}: {seen:?} bytes at 100, 1000 and 8000 classes"
+            ));
         }
     }
 }

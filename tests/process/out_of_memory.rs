@@ -4,7 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
-use crate::adapter;
+use crate::{adapter, report};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -60,6 +60,10 @@ fn running_out_of_memory_is_an_error() {
         );
     }
     println!("{}", failed_at.join("\n"));
+    report::ran(&format!(
+        "out of memory: {} bounds on the process",
+        failed_at.len()
+    ));
     for buffer in [
         "student_logits",
         "teacher_logits",

@@ -2,33 +2,32 @@
 //!
 //! `valid_rows` and `summary` have no call of their own: they are compared through what they leave in every summary.
 
-use crate::{buffers, cases};
+use crate::{adapter, buffers, cases, report};
 mod plain_host;
 
 use crate::cases::inputs::{self, Kind, Stored};
 use crate::steps::Steps;
-use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{
-    Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference,
+    Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference, wgpu,
 };
 
 /// Every engine that there is, with a name for failures.
 fn engines() -> Vec<Engine> {
     let mut list = vec![Engine::cpu()];
     if let Some(gpu) = buffers::gpu() {
-        let (device, queue) = buffers::default_device(&gpu, wgpu::Features::empty());
-        list.push(Engine::Gpu(gpu.without_subgroups()));
-        list.push(Engine::Gpu(Gpu::new(&device, &queue)));
+        list.extend(adapter::without_subgroups().map(Engine::Gpu));
+        let default = adapter::with_default_limits(wgpu::Features::empty());
+        list.extend(default.map(Engine::Gpu));
         list.push(Engine::Gpu(gpu));
     }
     list
 }
 
-/// The table on the CPU path, a share of it on each GPU.
+/// All of the table on the CPU path, as much as the depth asks for on each GPU.
 fn table(engine: &Engine) -> Vec<cases::Case> {
     match engine {
         Engine::Cpu { .. } => cases::all(),
-        _ => cases::share(&engine.describe()),
+        _ => cases::for_drivers(),
     }
 }
 
@@ -86,7 +85,7 @@ fn softmax() {
             }
         }
     }
-    println!("softmax: {cases} cases");
+    report::ran(&format!("kernels: softmax, {cases} cases"));
 }
 
 /// A lane merges its sum with itself a hundred times over: none of the factors may be off.
@@ -112,7 +111,7 @@ fn softmax_of_a_long_row() {
 #[test]
 fn softmax_with_several_subgroups_a_row() {
     let what = "softmax with several subgroups a row";
-    let Some(gpu) = buffers::gpu_with_subgroups(what) else {
+    let Some(gpu) = adapter::with_subgroups(what) else {
         return;
     };
     for (lanes, kind) in [(128, Kind::Normal), (256, Kind::MaskedBoth)] {
@@ -164,7 +163,7 @@ fn observe() {
             count += 1;
         }
     }
-    println!("observe: {count} cases");
+    report::ran(&format!("kernels: observe, {count} cases"));
 }
 
 /// The columns of a batch from `start` on, `classes` of them.
@@ -182,7 +181,7 @@ fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     }
 }
 
-/// The twins of `merge_row_stats` and `second_sweep`. The kernels run in `tests/layouts.rs`.
+/// The twin of what joins the pieces of a row, and of what their second sweep sums. The kernels run in `tests/values/layouts.rs`.
 #[test]
 fn merge_row_stats_and_second_sweep() {
     let (rows, classes) = (5, 300);
@@ -227,7 +226,7 @@ fn decide_and_apply() {
         for case in table(&engine).into_iter().filter(cases::Case::on_slices) {
             let host = case.host();
             let batch = host.batch();
-            let want = reference::distill(&case.config, case.progress, &batch).expect("valid");
+            let want = case.reference();
             let stats = engine.observe(&case.config, &batch).expect("valid");
             let decisions = engine
                 .decide(&case.config, case.progress, &stats, case.classes)
@@ -260,12 +259,12 @@ fn decide_and_apply() {
             count += 1;
         }
     }
-    println!("decide, apply: {count} cases");
+    report::ran(&format!("kernels: decide and apply, {count} cases"));
 }
 
 /// An own controller passes each row's share of the truth through `kdr`.
 #[test]
-fn decide_with_an_own_controller() {
+fn decide_with_shares_of_the_caller() {
     let shares = [0.0, 0.2, 0.7, 1.0];
     let (student, teacher) = inputs::logits(Kind::Normal, 4, 20, 20, 9);
     let labels = [1, 5, 19, 0];

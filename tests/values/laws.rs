@@ -1,6 +1,6 @@
 //! Laws that hold for every batch, on random ones: shapes, strides, storage types and options are drawn, each engine is held to its own answers.
 //!
-//! A normal run takes the same cases every time; `WGPU_DISTILL_LONG=1` takes many more, other ones each time.
+//! A normal run takes the same cases every time; `WGPU_DISTILL_DEPTH=long` takes many more, other ones each time.
 
 use crate::cases;
 mod agree;

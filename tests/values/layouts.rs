@@ -1,14 +1,15 @@
 //! Every plan with every storage type, similarity and access on the GPU under test, against the f64 reference: layouts are chosen here,
-//! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_LONG=1` runs the whole product
+//! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_DEPTH=full` runs the whole product
 //! (2,244 cases, minutes of compiling).
 
 use crate::buffers::Bench;
+use crate::cases;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, compare};
-use crate::{buffers, cases};
+use crate::{adapter, report};
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::plan::{PlanKind, Tiling};
-use wgpu_distill::{GradWrite, Scope, Similarity, Storage, reference};
+use wgpu_distill::{GradWrite, Scope, Similarity, Storage};
 
 /// Student, teacher and gradient: each type everywhere, and all three at once.
 const STORAGE: [[Storage; 3]; 4] = [
@@ -90,9 +91,7 @@ fn run_one(bench: &Bench, way: &Way, case: &Case) {
         case.in_place,
         case.config.grad_write
     );
-    let host = case.host();
-    let want =
-        reference::distill(&case.config, case.progress, &host.batch()).expect("the case is valid");
+    let want = case.reference();
     let got = bench.run(case).unwrap_or_else(|e| panic!("{about}: {e}"));
     if let Err(why) = compare::check(case, &want, &got) {
         panic!("{about}: {why}");
@@ -122,7 +121,7 @@ fn shared_memory(way: &Way, turn: usize, long: bool) -> Vec<Case> {
 }
 
 fn run_all(gpu: Gpu) {
-    let long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let long = cases::is_full();
     let subgroup = gpu.limits().subgroup;
     let subgroup_min = subgroup.map(|(min, _)| min);
     let mut count = 0;
@@ -168,18 +167,22 @@ fn run_all(gpu: Gpu) {
             count += 1;
         }
     }
-    println!("layouts: {count} cases passed: {}", gpu.describe());
+    report::ran(&format!(
+        "layouts: {count} cases passed: {}",
+        gpu.describe()
+    ));
 }
 
 #[test]
 fn every_plan_with_subgroups() {
-    if let Some(gpu) = buffers::gpu_with_subgroups("layouts with subgroups") {
+    if let Some(gpu) = adapter::with_subgroups("layouts with subgroups") {
         run_all(gpu);
     }
 }
 
 #[test]
 fn every_plan_without_subgroups() {
-    let Some(gpu) = buffers::gpu() else { return };
-    run_all(gpu.without_subgroups());
+    if let Some(gpu) = adapter::without_subgroups() {
+        run_all(gpu);
+    }
 }

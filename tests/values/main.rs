@@ -13,6 +13,7 @@ mod steps;
 #[path = "../variants/mod.rs"]
 mod variants;
 
+mod cover;
 mod edges;
 mod engines;
 mod errors;
@@ -29,4 +30,4 @@ mod reference;
 mod shaders;
 mod vectors;
 
-use buffers::adapter;
+use buffers::{adapter, report};

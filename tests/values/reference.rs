@@ -2,7 +2,7 @@
 //!
 //! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
 
-use crate::adapter::gpu;
+use crate::adapter::{self, gpu};
 use std::fmt::Arguments;
 
 use crate::steps::Steps;
@@ -333,6 +333,8 @@ fn gpu_equals_autograd() {
 
 #[test]
 fn gpu_without_subgroups_equals_autograd() {
-    let Some(gpu) = gpu() else { return };
-    engine_equals_autograd(&Engine::Gpu(gpu.without_subgroups()), whole);
+    let Some(gpu) = adapter::without_subgroups() else {
+        return;
+    };
+    engine_equals_autograd(&Engine::Gpu(gpu), whole);
 }

@@ -1,5 +1,6 @@
 //! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
 
+use crate::report;
 use crate::variants::{BASE, texts};
 use naga::back;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -74,10 +75,10 @@ fn every_variant_validates_and_translates() {
             .unwrap_or_else(|e| panic!("GLSL of {about}: {e}"));
         }
     }
-    println!(
-        "{} distinct shader texts: SPIR-V, MSL, HLSL; GLSL without subgroups",
+    report::ran(&format!(
+        "texts: {} distinct shader texts: SPIR-V, MSL, HLSL; GLSL without subgroups",
         texts.len()
-    );
+    ));
     assert!(
         texts.len() > 300,
         "the list of variants has shrunk to {}",

@@ -7,7 +7,7 @@ use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{Config, GradWrite, Scope, TeacherClasses, wgpu};
 
 use super::bytes::{self, Bytes};
-use crate::buffers;
+use crate::{adapter, buffers};
 
 /// What all inputs share: a context with the adapter's limits, one with default limits, one as in a browser, each with its buffers.
 struct World {
@@ -19,8 +19,7 @@ fn worlds() -> Option<&'static [World]> {
     static WORLDS: OnceLock<Option<Vec<World>>> = OnceLock::new();
     let make = || {
         let own = buffers::gpu()?;
-        let (device, queue) = buffers::default_device(&own, wgpu::Features::empty());
-        let default = Gpu::new(&device, &queue);
+        let default = adapter::with_default_limits(wgpu::Features::empty())?;
         let browser = default.with_browser_rules();
         Some([own, default, browser].map(World::new).into())
     };

@@ -7,8 +7,9 @@ use std::task::{Context, Waker};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
 use wgpu_distill::{Config, Engine, Error, Outputs, Scope, Storage, wgpu};
 
-use super::{Work, is_long, resident_kib};
-use crate::adapter;
+use super::{Work, resident_kib};
+use crate::cases::is_long;
+use crate::{adapter, report};
 
 /// Bytes in use on the device once nothing is under way.
 fn allocated(gpu: &Gpu) -> u64 {
@@ -140,9 +141,9 @@ fn memory_stays_flat_when_calls_fail() {
     );
     let (device_then, host_then) = settled.expect("a tenth of the calls");
     let (device, host) = (allocated(&gpu), resident_kib());
-    println!(
-        "{calls} calls that fail; device memory {device_then} to {device} bytes, process {host_then:?} to {host:?} KiB"
-    );
+    report::ran(&format!(
+        "load: {calls} calls that fail; device memory {device_then} to {device} bytes, process {host_then:?} to {host:?} KiB"
+    ));
     assert_eq!(device, device_then, "memory of the device");
     if let (Some(then), Some(now)) = (host_then, host) {
         assert!(now < then + 2048, "{then} KiB, then {now} KiB");
@@ -194,7 +195,9 @@ fn lost_devices_leave_nothing_behind() {
     let (Some(let_go), Some(lost)) = (growth(false), growth(true)) else {
         return;
     };
-    println!("{devices} devices let go of: {let_go} KiB; lost: {lost} KiB");
+    report::ran(&format!(
+        "load: {devices} devices let go of: {let_go} KiB; lost: {lost} KiB"
+    ));
     // A context that is not let go of costs ten MiB on llvmpipe.
     assert!(
         lost < let_go + 256 * devices,

@@ -6,8 +6,9 @@ use std::sync::Barrier;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{GradWrite, Storage, half, wgpu};
 
-use super::{Work, is_long};
+use super::Work;
 use crate::adapter;
+use crate::cases::is_long;
 
 const THREADS: usize = 8;
 

@@ -3,9 +3,9 @@
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs};
 use wgpu_distill::{Config, Error, Progress, Result, Scope, Storage};
 
-use crate::buffers;
 use crate::cases::inputs::Random;
 use crate::record;
+use crate::{adapter, buffers};
 
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
@@ -45,7 +45,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
 #[test]
 fn browser_rules() {
     let Some(gpu) = buffers::gpu() else { return };
-    let browser = gpu.with_browser_rules();
+    let browser = adapter::by_browser_rules().expect("an adapter");
     for scope in [Scope::Row, Scope::Batch] {
         let apart = run(&browser, scope, 768).expect("nothing overlaps");
         assert_eq!(apart, run(&gpu, scope, 768).expect("valid"), "{scope:?}");

@@ -6,7 +6,7 @@ use wgpu_distill::{
 };
 
 use super::engines;
-use crate::buffers;
+use crate::adapter;
 use crate::cases::inputs::{Random, Stored};
 
 const ROWS: usize = 5;
@@ -29,7 +29,7 @@ fn logits(classes: usize, third: f32, random: &mut Random) -> Vec<f32> {
 
 #[test]
 fn a_masked_class_has_probability_exactly_0() {
-    let plain = buffers::gpu().map(|gpu| Engine::Gpu(gpu.without_subgroups()));
+    let plain = adapter::without_subgroups().map(Engine::Gpu);
     let engines: Vec<Engine> = engines().into_iter().chain(plain).collect();
     let mut random = Random::new(12);
     // The longer rows are read a second time by every engine.

@@ -2,12 +2,13 @@
 
 use wgpu_distill::plan::Plan;
 use wgpu_distill::shader::{Access, Kernel, Variant};
-use wgpu_distill::{Engine, Outputs, reference};
+use wgpu_distill::{Engine, Outputs};
 
 use super::cpus;
 use crate::buffers::{self, Bench, Wanted};
 use crate::cases::compare::{self, Outcome};
 use crate::cases::{self, Case};
+use crate::report;
 
 const PARTS: [Wanted; 4] = [
     Wanted {
@@ -64,9 +65,7 @@ fn check<How: PartialEq>(
         if long || engine.starts_with("slices") && !case.on_slices() {
             continue;
         }
-        let host = case.host();
-        let want = reference::distill(&case.config, case.progress, &host.batch());
-        let want = want.expect("cases are valid");
+        let want = case.reference();
         let about = |wanted| format!("{engine}, {} ({}), {wanted:?}", case.name, case.why);
         let mut run =
             |wanted| run(&case, wanted).unwrap_or_else(|e| panic!("{}: {e}", about(wanted)));
@@ -103,9 +102,9 @@ fn check<How: PartialEq>(
             close += 1;
         }
     }
-    println!(
-        "cases: parts of the outputs, {same} with the same bits, {close} within the tolerance: {engine}"
-    );
+    report::ran(&format!(
+        "parts of the outputs: {same} with the same bits, {close} within the tolerance: {engine}"
+    ));
     assert!(same > 100, "{same}");
 }
 
@@ -131,7 +130,7 @@ fn parts_on_buffers() {
     // A driver's compiler may contract what it does not have to store in another way; these do not.
     let exact = gpu.limits().software;
     let bench = Bench::new(gpu);
-    let table = cases::share("parts");
+    let table = cases::for_drivers();
     check(&bench.describe(), table, |case, wanted| {
         let (got, plan) = bench.run_for(case, wanted)?;
         let whole = wanted.gradient || exact;

@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{Config, GradWrite, Progress, Storage, reference, wgpu};
 
-use super::drawn::{Kernels, for_all, is_long, made, of_gpu, some_of};
-use crate::buffers::{self, Bench};
-use crate::cases::compare;
+use super::drawn::{Kernels, for_all, made, of_gpu, some_of};
+use crate::adapter;
+use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, Ignores};
+use crate::cases::{compare, is_long};
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -123,11 +123,13 @@ fn holds_on(bench: &Bench) {
 
 #[test]
 fn any_case_on_buffers() {
-    let Some(gpu) = buffers::gpu() else { return };
-    holds_on(&Bench::new(gpu.without_subgroups()));
-    if let Some(gpu) = buffers::gpu_with_subgroups("laws of cases on buffers with subgroups") {
-        let (device, queue) = buffers::default_device(&gpu, wgpu::Features::SUBGROUP);
+    let Some(plain) = adapter::without_subgroups() else {
+        return;
+    };
+    holds_on(&Bench::new(plain));
+    if let Some(gpu) = adapter::with_subgroups("laws of cases on buffers with subgroups") {
         holds_on(&Bench::new(gpu));
-        holds_on(&Bench::with_hardware_plans(Gpu::new(&device, &queue)));
+        let default = adapter::with_default_limits(wgpu::Features::SUBGROUP);
+        holds_on(&Bench::with_hardware_plans(default.expect("an adapter")));
     }
 }

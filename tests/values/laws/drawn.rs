@@ -12,9 +12,10 @@ use wgpu_distill::{
     Storage, TemperatureScaling,
 };
 
-use crate::buffers;
 use crate::cases::compare::Outcome;
 use crate::cases::inputs::{Random, Stored, spread};
+use crate::cases::{is_full, is_long};
+use crate::{adapter, report};
 
 /// Logits are multiples of it, up to `LARGEST`, both in units of the batch: exact in every storage type, with room for an offset.
 pub const STEP: f32 = 1.0 / 8.0;
@@ -325,21 +326,14 @@ pub fn engines() -> Vec<Engine> {
         cpu,
         reason: String::new(),
     });
-    let plain = buffers::gpu().map(|gpu| gpu.without_subgroups());
-    let gpus = buffers::gpu_with_subgroups("laws with subgroups").into_iter();
+    let plain = adapter::without_subgroups();
+    let gpus = adapter::with_subgroups("laws with subgroups").into_iter();
     cpus.chain(gpus.chain(plain).map(Engine::Gpu)).collect()
 }
 
-/// Cases of a GPU in a short run: a third of them where a share of the table is asked for.
+/// Cases on a GPU: a third of them in a quick run.
 pub fn of_gpu(cases: u32) -> u32 {
-    match crate::cases::asked_share() {
-        None | Some(1) => cases,
-        Some(_) => cases / 3,
-    }
-}
-
-pub fn is_long() -> bool {
-    std::env::var_os("WGPU_DISTILL_LONG").is_some()
+    if is_full() { cases } else { cases / 3 }
 }
 
 /// The law that a closure says, by the test it stands in, and a seed from that name: each law draws cases of its own.
@@ -394,7 +388,7 @@ fn run<S: Strategy>(
     if let Err(why) = done {
         panic!("{name}, {about}: {why}");
     }
-    println!("laws: {name}, {cases} cases passed: {about}");
+    report::ran(&format!("laws: {name}, {cases} cases passed: {about}"));
 }
 
 /// A law of batches that are drawn in some way, on every engine.

@@ -9,7 +9,8 @@ use wgpu_distill::{Config, Engine, RowStats, Similarity, Storage, reference};
 
 use super::agree::close;
 use super::drawn::{Drawn, Kernels, Masked, drawn, for_all, on_every_engine};
-use crate::buffers::{self, Bench};
+use crate::adapter;
+use crate::buffers::Bench;
 use crate::cases::compare;
 use crate::cases::inputs::{Kind, Random};
 use crate::cases::{Case, Ignores};
@@ -294,14 +295,16 @@ fn rows_in_pieces(gpu: &Gpu) {
 
 #[test]
 fn a_row_in_any_number_of_pieces_is_the_row() {
-    let Some(gpu) = buffers::gpu() else { return };
-    rows_in_pieces(&gpu.without_subgroups());
+    let Some(gpu) = adapter::without_subgroups() else {
+        return;
+    };
+    rows_in_pieces(&gpu);
 }
 
 #[test]
 fn a_row_in_any_number_of_pieces_is_the_row_with_subgroups() {
     let what = "laws of rows in segments with subgroups";
-    if let Some(gpu) = buffers::gpu_with_subgroups(what) {
+    if let Some(gpu) = adapter::with_subgroups(what) {
         rows_in_pieces(&gpu);
     }
 }

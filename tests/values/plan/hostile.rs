@@ -324,9 +324,9 @@ fn any_plan_is_sound() {
         "/tests/values/plan/regressions.txt"
     );
     // The same problems every time, but new ones, and many more, in a long run.
-    let (cases, rng_seed) = match std::env::var_os("WGPU_DISTILL_LONG") {
-        Some(_) => (200_000, RngSeed::Random),
-        None => (3000, RngSeed::Fixed(1)),
+    let (cases, rng_seed) = match crate::cases::is_long() {
+        true => (200_000, RngSeed::Random),
+        false => (3000, RngSeed::Fixed(1)),
     };
     let settings = ProptestConfig {
         cases,
