@@ -9,14 +9,13 @@
 mod cases;
 
 mod adapters;
-mod cover;
 
 use std::cell::RefCell;
 
 use cases::Case;
 use cases::compare::{self, Outcome};
 use wasm_bindgen::prelude::wasm_bindgen;
-use wgpu_distill::{Engine, Outputs, reference};
+use wgpu_distill::{Engine, Outputs};
 
 #[wasm_bindgen]
 extern "C" {
@@ -40,7 +39,7 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
-/// Runs cases on both engines and compares them with the f64 reference: the whole table, or the few cases that cover its choices.
+/// Runs cases on both engines and compares them with the f64 reference: the whole table, or a cover of its pairs of choices.
 ///
 /// `is_fallback` is the browser's own word on its adapter.
 #[wasm_bindgen]
@@ -66,11 +65,7 @@ pub async fn run(whole_table: bool, is_fallback: bool) -> Report {
     let mut table = cases::all();
     table.retain(Case::on_slices);
     if !whole_table {
-        let cover = cover::of(table);
-        table = cover.cases;
-        let missing = cover.missing.into_iter();
-        let missing = missing.map(|choice| format!("no case of the table has {choice}"));
-        report.failures.extend(missing);
+        table = cases::cover_of(table);
     }
     for case in table {
         for engine in [&gpu, &Engine::cpu()] {
@@ -88,8 +83,6 @@ pub async fn run(whole_table: bool, is_fallback: bool) -> Report {
 async fn check(engine: &Engine, case: &Case) -> Result<(), String> {
     let host = case.host();
     let batch = host.batch();
-    let want = reference::distill(&case.config, case.progress, &batch);
-    let want = want.map_err(|e| e.to_string())?;
     let outputs = Outputs {
         rows: true,
         gradient: Some(case.storage[2]),
@@ -101,5 +94,5 @@ async fn check(engine: &Engine, case: &Case) -> Result<(), String> {
         rows: done.rows.clone(),
         gradient: done.into_grad_student_logits(),
     };
-    compare::check(case, &want, &outcome)
+    compare::check(case, &case.reference(), &outcome)
 }

@@ -1,9 +1,15 @@
 //! Builds the library of this package for wasm32, opens it in Chromium and reads its report.
 //!
-//! `WGPU_DISTILL_LONG=1` runs the whole table, `WGPU_DISTILL_CHROMIUM` names the browser, `WGPU_DISTILL_SKIP_CHROMIUM=1` skips the test.
+//! `WGPU_DISTILL_DEPTH=full` runs all of the table that slices allow. `WGPU_DISTILL_CHROMIUM` names the browser,
+//! `WGPU_DISTILL_SKIP_CHROMIUM=1` skips the test.
 
 #![cfg(not(target_arch = "wasm32"))]
 
+#[path = "../../cases/depth.rs"]
+#[allow(dead_code)]
+mod depth;
+#[path = "../../report/mod.rs"]
+mod report;
 #[path = "../../browser/visit.rs"]
 #[allow(dead_code)]
 mod visit;
@@ -68,7 +74,7 @@ fn the_host_layer_is_right_in_chromium() {
     if visit::is_skipped() {
         return;
     }
-    let whole_table = std::env::var_os("WGPU_DISTILL_LONG").is_some();
+    let whole_table = depth::is_full();
     let (module, script) = bind(&build());
     let answer = move |path: &str, _: Vec<u8>| match path {
         "/host_layer.js" => Some(script.clone().into_bytes()),
@@ -83,10 +89,14 @@ fn the_host_layer_is_right_in_chromium() {
         visit::count(&result, "cases"),
         visit::list(&result, "failures"),
     );
-    println!(
-        "chromium, {}: run_async over {cases} cases of the table, there and on the CPU path",
+    let extent = match whole_table {
+        true => "all",
+        false => "a cover of pairs of",
+    };
+    report::ran(&format!(
+        "host layer in chromium, {}: {extent} cases for slices, {cases}, there and on the CPU path",
         result["adapter"]
-    );
+    ));
     assert!(
         failures.is_empty(),
         "{} failures:\n{}",
