@@ -112,11 +112,11 @@ pub fn pairs(case: &Case) -> Vec<Pair> {
 
 /// The cover: greedily the case with the most pairs that are missing, the smallest of those that have as many.
 pub fn cover() -> Vec<Case> {
-    cover_of(all())
+    cover_of(all(), pairs)
 }
 
-/// The cover of a part of the table.
-pub fn cover_of(table: Vec<Case>) -> Vec<Case> {
+/// A cover of a part of the table and a part of the pairs.
+pub fn cover_of(table: Vec<Case>, pairs: impl Fn(&Case) -> Vec<Pair>) -> Vec<Case> {
     let mut ids = HashMap::new();
     let of_case: Vec<Vec<usize>> = table
         .iter()

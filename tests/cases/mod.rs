@@ -12,7 +12,7 @@ mod depth;
 pub mod inputs;
 mod table;
 
-pub use cover::{choices, cover, cover_of, pairs};
+pub use cover::{Pair, choices, cover, cover_of, pairs};
 pub use depth::{Depth, depth, is_full, is_long};
 pub use table::all;
 
