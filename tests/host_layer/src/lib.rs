@@ -9,6 +9,7 @@
 mod cases;
 
 mod adapters;
+mod lost;
 
 use std::cell::RefCell;
 
@@ -67,6 +68,8 @@ pub async fn run(whole_table: bool, is_fallback: bool) -> Report {
     if !whole_table {
         table = cases::cover_of(table, host_pairs);
     }
+    CURRENT.set("a lost device".to_owned());
+    report.failures.extend(lost::check(&table[0]).await);
     for case in table {
         for engine in [&gpu, &Engine::cpu()] {
             let about = format!("{} on {}", case.name, engine.describe());
