@@ -80,7 +80,7 @@ fn every_variant_compiles_in_chromium() {
     let result = visit::visit(include_str!("compile.html"), Arc::new(answer), patience);
 
     report::ran(&format!(
-        "chromium, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts for want of subgroups, \
+        "chromium, texts, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts for want of subgroups, \
          {} pipelines of more than the adapter's {} invocations",
         result["adapter"],
         count(&result, "modules"),

@@ -339,7 +339,7 @@ fn cases_are_computed_in_chromium() {
     let work = work.lock().expect("no panic");
     let jobs = visit::count(&result, "jobs");
     crate::report::ran(&format!(
-        "chromium, {}: {} cases of the table computed {}, by {} dispatches of {} pipelines",
+        "chromium, cases, {}: {} cases of the table computed {}, by {} dispatches of {} pipelines",
         result["adapter"],
         work.cases.len(),
         if work.limits.len() > 1 {

@@ -13,6 +13,7 @@ use wgpu_distill::{Engine, Outputs, wgpu};
 
 /// Runs every case that an engine takes and reports all that fail.
 fn run_all(
+    way: &str,
     engine: &str,
     table: Vec<cases::Case>,
     mut run: impl FnMut(&cases::Case) -> Option<Result<Outcome, String>>,
@@ -28,7 +29,7 @@ fn run_all(
         }
     }
     report::ran(&format!(
-        "cases: {}, {passed} passed, {} failed, {elsewhere} not for this door: {engine}",
+        "cases [{way}]: {}, {passed} passed, {} failed, {elsewhere} not for this door: {engine}",
         cases::extent(&table),
         failures.len()
     ));
@@ -70,7 +71,7 @@ fn cpus() -> impl Iterator<Item = Engine> {
 #[test]
 fn cpu_with_every_instruction_set() {
     for engine in cpus() {
-        run_all(&engine.describe(), cases::all(), |case| {
+        run_all("CPU path", &engine.describe(), cases::all(), |case| {
             on_slices(&engine, case)
         });
     }
@@ -89,8 +90,8 @@ fn gpu_on_slices() {
     });
 }
 
-fn on_buffers(bench: &Bench) {
-    run_all(&bench.describe(), cases::for_drivers(), |case| {
+fn on_buffers(way: &str, bench: &Bench) {
+    run_all(way, &bench.describe(), cases::for_drivers(), |case| {
         Some(bench.run(case))
     });
 }
@@ -99,14 +100,14 @@ fn on_buffers(bench: &Bench) {
 #[test]
 fn gpu_on_buffers() {
     if let Some(gpu) = adapter::gpu() {
-        on_buffers(&Bench::new(gpu));
+        on_buffers("own plans", &Bench::new(gpu));
     }
 }
 
 #[test]
 fn gpu_on_buffers_without_subgroups() {
     if let Some(gpu) = adapter::without_subgroups() {
-        on_buffers(&Bench::new(gpu));
+        on_buffers("without subgroups", &Bench::new(gpu));
     }
 }
 
@@ -114,7 +115,7 @@ fn gpu_on_buffers_without_subgroups() {
 #[test]
 fn gpu_with_default_limits() {
     if let Some(gpu) = adapter::with_default_limits(wgpu::Features::empty()) {
-        on_buffers(&Bench::with_hardware_plans(gpu));
+        on_buffers("default limits", &Bench::with_hardware_plans(gpu));
     }
 }
 
@@ -128,5 +129,8 @@ fn gpu_with_default_limits_and_subgroups() {
     }
     let gpu = adapter::with_default_limits(wgpu::Features::SUBGROUP).expect("an adapter");
     assert!(gpu.limits().subgroup.is_some(), "{}", gpu.describe());
-    on_buffers(&Bench::with_hardware_plans(gpu));
+    on_buffers(
+        "default limits and subgroups",
+        &Bench::with_hardware_plans(gpu),
+    );
 }

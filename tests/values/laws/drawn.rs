@@ -388,7 +388,14 @@ fn run<S: Strategy>(
     if let Err(why) = done {
         panic!("{name}, {about}: {why}");
     }
-    report::ran(&format!("laws: {name}, {cases} cases passed: {about}"));
+    let place = if about.starts_with("CPU path") {
+        "CPU path"
+    } else {
+        "GPU"
+    };
+    report::ran(&format!(
+        "laws [{place}]: {name}, {cases} cases passed: {about}"
+    ));
 }
 
 /// A law of batches that are drawn in some way, on every engine.
