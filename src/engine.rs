@@ -33,7 +33,8 @@ impl Engine {
         }
     }
 
-    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters are only used if named.
+    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters,
+    /// a browser's fallback adapter among them, are only used if named.
     #[cfg(feature = "gpu")]
     pub async fn auto_async() -> Self {
         match Gpu::hardware().await {
@@ -59,7 +60,8 @@ impl Engine {
         }
     }
 
-    /// The first adapter, software ones included, whose name contains `name` in any case.
+    /// The first adapter, hardware before software, whose name contains `name` in any case. In a browser `"WebGPU"` names the
+    /// adapter that the browser gives.
     ///
     /// # Errors
     /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the available names if none matches or `name` is blank.
@@ -178,5 +180,29 @@ impl Engine {
             Self::Gpu(gpu) => gpu.run_into(config, progress, batch, outputs),
             Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, outputs),
         }
+    }
+}
+
+#[cfg(all(test, not(feature = "gpu")))]
+mod tests {
+    use super::*;
+
+    /// Without the feature `gpu`, `auto` gives the CPU path and says why.
+    #[test]
+    fn auto_is_the_cpu_path() {
+        let engine = Engine::auto();
+        assert!(
+            engine
+                .describe()
+                .ends_with("; built without the feature `gpu`")
+        );
+        let batch = Batch::new(&[0.0f32, 1.0], &[1.0f32, 0.0], &[1], 2);
+        let run = |engine: &Engine| {
+            let (config, progress) = (Config::default(), Progress::new(1, 2));
+            engine.run(&config, progress, &batch, Outputs::ALL)
+        };
+        let done = run(&engine).expect("valid");
+        assert!(done.summary.loss > 0.0);
+        assert_eq!(Ok(done), run(&Engine::cpu()));
     }
 }

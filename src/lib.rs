@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "gpu", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "gpu"),
+    doc = "Knowledge distillation without the GPU engine: the CPU path, the f64 reference, the planner and the shader texts. See the README."
+)]
 #![warn(missing_docs)]
 
 mod batch;

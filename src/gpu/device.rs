@@ -30,7 +30,10 @@ impl Gpu {
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
-        let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
+        let names: Vec<String> = found
+            .iter()
+            .map(|a| adapters::name(&a.get_info()))
+            .collect();
         found.retain(|a| is_hardware(&a.get_info()));
         found.sort_by_key(|a| adapters::rank(&a.get_info()));
         let opened = adapters::first_that_opens(&found, Self::on).await;
@@ -44,10 +47,10 @@ impl Gpu {
         })
     }
 
-    /// The first adapter, software ones included, whose name contains `name` in any case. See [`adapters`](super::adapters()).
+    /// The first adapter, hardware before software, whose [name](AdapterDescription::name) contains `name` in upper or lower case.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] with the available names if none matches or `name` is blank; [`Error::NoDevice`].
+    /// [`Error::NoAdapter`] with the names of all adapters, also for an empty `name`; [`Error::NoDevice`].
     pub async fn named(name: &str) -> Result<Self> {
         let instance = adapters::instance();
         let adapter = adapters::named(&instance, name).await?;
@@ -70,7 +73,7 @@ impl Gpu {
             ..Default::default()
         });
         let (device, queue) = request.await.map_err(|e| Error::NoDevice {
-            adapter: adapter.get_info().name,
+            adapter: adapters::name(&adapter.get_info()),
             reason: e.to_string(),
         })?;
         let description = AdapterDescription::of(adapter).to_string();
@@ -82,7 +85,7 @@ impl Gpu {
     /// Any device will do: default limits, no features. With [`wgpu::Features::SUBGROUP`] enabled on it the kernels are faster.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         let info = device.adapter_info();
-        let description = format!("{} ({:?})", info.name, info.backend);
+        let description = format!("{} ({:?})", adapters::name(&info), info.backend);
         Self::from_parts(device.clone(), queue.clone(), description)
     }
 

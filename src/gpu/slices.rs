@@ -13,7 +13,7 @@ use super::row_ranges::{
 use super::summaries::{SummaryAccumulator, check_counts};
 use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
-use crate::plan::Plan;
+use crate::plan::{DispatchBuilder, Plan};
 use crate::{
     Batch, Config, Distillation, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction,
     Result, Scope, Storage, Summary, validate,
@@ -186,7 +186,8 @@ impl Gpu {
         };
         #[cfg(any(test, debug_assertions))]
         assert!(plan.is_for(config, &super::checks::problem(config, buffers)?));
-        let dispatches = plan.dispatches(config, progress, &buffers.lists())?;
+        let lists = buffers.lists();
+        let dispatches = DispatchBuilder::new(plan, config, progress, &lists).all();
         self.record_plan(&mut encoder, plan, &dispatches, buffers, None)?;
         let parts = [
             (Some(&summary), size_of::<Summary>()),

@@ -157,9 +157,8 @@ impl Gpu {
         row_stats: &[RowStats],
         classes: usize,
     ) -> Result<Vec<Decision>> {
-        validate::config(config)?;
+        validate::row_stats(config, row_stats, classes)?;
         validate::progress(config.selection, progress)?;
-        validate::shape("row_stats", row_stats.len(), classes, classes)?;
         let summary = stats_summary(row_stats);
         self.run_step(&Step {
             kernel: Kernel::Decide,

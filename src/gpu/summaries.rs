@@ -41,9 +41,8 @@ impl SummaryAccumulator {
 pub(super) fn stats_summary(row_stats: &[RowStats]) -> Summary {
     let mut total = SummaryAccumulator::default();
     for stats in row_stats {
-        let bad = flags::IGNORED | flags::INVALID_LABEL;
-        total.counts.valid_rows += u32::from(stats.flags & bad == 0);
-        if stats.flags & (bad | flags::NON_FINITE) == 0 {
+        total.counts.valid_rows += u32::from(stats.counts());
+        if stats.counts() && stats.flags & flags::NON_FINITE == 0 {
             total.averaged += 1;
             total.kdr += f64::from(stats.kdr);
         }

@@ -1,7 +1,8 @@
 //! Lists the dispatches of a plan with their parameters and bindings. A pure function, so that every host records the same list.
 
+use super::chunks::Chunk;
 use super::operand::{Operand, Window};
-use super::planner::{Chunk, Plan, PlanKind};
+use super::planner::{Plan, PlanKind};
 use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
 use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
@@ -38,6 +39,7 @@ impl Plan {
         lists: &Lists,
     ) -> Result<Vec<Dispatch>> {
         validate::config(config)?;
+        validate::mean(config, self.problem.rows)?;
         validate::progress(config.selection, progress)?;
         if !self.has_choices_of(config) {
             return Err(Error::PlanMismatch);
@@ -102,6 +104,7 @@ impl<'a> DispatchBuilder<'a> {
     }
 
     /// Sets the classes where the plan has none: that of `decide` alone, which reads no logits.
+    #[cfg(feature = "gpu")]
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
         self
@@ -114,7 +117,7 @@ impl<'a> DispatchBuilder<'a> {
     }
 
     /// The whole method.
-    fn all(&self) -> Vec<Dispatch> {
+    pub fn all(&self) -> Vec<Dispatch> {
         let plan = self.plan;
         let mut list = Vec::new();
         if plan.counts_first {
