@@ -193,33 +193,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What to compute besides the summary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Outputs {
-    /// Each row's loss, KDR and TSSR.
-    pub rows: bool,
-    /// The gradient with respect to the student's logits, in this storage type.
-    pub gradient: Option<Storage>,
-}
-
-impl Outputs {
-    /// The summary alone.
-    pub const SUMMARY: Self = Self {
-        rows: false,
-        gradient: None,
-    };
-    /// The summary and the gradient in f32.
-    pub const GRADIENT: Self = Self {
-        rows: false,
-        gradient: Some(Storage::F32),
-    };
-    /// The summary, the rows and the gradient in f32.
-    pub const ALL: Self = Self {
-        rows: true,
-        gradient: Some(Storage::F32),
-    };
-}
-
 /// True if a label names one of the classes.
 pub(crate) fn is_class(label: i32, classes: usize) -> bool {
     usize::try_from(label).is_ok_and(|label| label < classes)

@@ -335,7 +335,7 @@ pub struct Distillation {
 ///
 /// Labels out of range are not refused here: their rows get what a kernel gives them, NaN in loss and gradient.
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
-    validate::progress(progress)?;
+    validate::progress(config.selection, progress)?;
     let stats = observe(config, batch)?;
     let mean_kdr = mean(stats.iter().filter(|s| s.flags == 0).map(|s| s.kdr));
     let tstr = f64::from(progress.tstr());

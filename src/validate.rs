@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    Batch, Config, Error, GradWrite, Logits, Progress, Reduction, Result, Scope, Selection,
-    TeacherClasses, batch,
+    Batch, Config, Error, GradWrite, Logits, OutputsMut, Progress, Reduction, Result, Scope,
+    Selection, TeacherClasses, batch,
 };
 
 /// 2^126, beyond which WGSL promises nothing of a quotient.
@@ -59,8 +59,15 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     require(g.is_finite(), "grad_loss", g, "a finite number")
 }
 
-pub(crate) fn progress(progress: Progress) -> Result<()> {
+pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
     let Progress { step, total } = progress;
+    if progress == Progress::NONE {
+        if selection.needs_progress() {
+            let selection = selection.to_string();
+            return Err(Error::ProgressNeeded { selection });
+        }
+        return Ok(());
+    }
     if total == 0 || step > total {
         return Err(Error::InvalidProgress { step, total });
     }
@@ -140,14 +147,35 @@ pub(crate) fn elements(rows: usize, classes: usize) -> Result<usize> {
     extent(rows, classes, classes)
 }
 
-/// Memory of the caller for a gradient without gaps.
-pub(crate) fn gradient(batch: &Batch<'_>, got: usize) -> Result<()> {
-    let needed = elements(batch.rows(), batch.classes())?;
-    if got != needed {
-        return Err(Error::SliceLength {
-            name: "gradient",
-            needed,
-            got,
+/// Memory of the caller for results.
+pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
+    let (rows, classes) = (batch.rows(), batch.classes());
+    if let Some(results) = &outputs.rows {
+        row_count("rows", rows, results.len())?;
+    }
+    let Some(gradient) = &outputs.gradient else {
+        return Ok(());
+    };
+    shape("gradient", rows, gradient.classes, gradient.row_stride)?;
+    if gradient.classes != classes {
+        let got = gradient.classes;
+        return Err(Error::GradientShape { classes, got });
+    }
+    length(
+        "gradient",
+        rows,
+        classes,
+        gradient.row_stride,
+        gradient.values.len(),
+    )
+}
+
+/// A call that returns a new gradient has nothing to add it to.
+pub(crate) fn new_gradient(config: &Config) -> Result<()> {
+    if config.grad_write == GradWrite::Accumulate {
+        return Err(Error::Unsupported {
+            what: "grad_write: Accumulate".to_owned(),
+            why: "this call returns a new gradient; pass memory to add it to with `run_into`",
         });
     }
     Ok(())
@@ -160,14 +188,40 @@ pub(crate) fn row_count(name: &'static str, rows: usize, got: usize) -> Result<(
     Ok(())
 }
 
-pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
-    shape(name, rows, logits.classes, logits.row_stride)?;
-    let needed = extent(rows, logits.classes, logits.row_stride)?;
-    let got = logits.values.len();
+/// The number of elements of a matrix: the gap behind the last row may be missing, nothing may be left over.
+fn length(
+    name: &'static str,
+    rows: usize,
+    classes: usize,
+    row_stride: usize,
+    got: usize,
+) -> Result<()> {
+    let needed = extent(rows, classes, row_stride)?;
     if got < needed {
         return Err(Error::SliceTooSmall { name, needed, got });
     }
+    // Beyond usize there is no slice.
+    let limit = rows.saturating_mul(row_stride);
+    if got > limit {
+        return Err(Error::SliceTooLarge {
+            name,
+            rows,
+            row_stride,
+            limit,
+            got,
+        });
+    }
     Ok(())
+}
+
+pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
+    let Logits {
+        classes,
+        row_stride,
+        ..
+    } = *logits;
+    shape(name, rows, classes, row_stride)?;
+    length(name, rows, classes, row_stride, logits.values.len())
 }
 
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
@@ -185,12 +239,6 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     self::classes(config, classes, batch.teacher_logits.classes)?;
-    if config.grad_write == GradWrite::Accumulate {
-        return Err(Error::Unsupported {
-            what: "grad_write: Accumulate".to_owned(),
-            why: "a call on slices returns a new gradient; add it, or encode onto a buffer",
-        });
-    }
     let ignored = config.ignore_index;
     let bad = |label: i32| label != ignored && !batch::is_class(label, classes);
     let found = batch.labels.iter().position(|&label| bad(label));

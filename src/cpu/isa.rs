@@ -1,11 +1,11 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
 use super::block::Scratch;
-use super::row::{self, Row, RowMut};
+use super::row::{self, Row};
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
-use crate::{Decision, RowStats};
+use crate::{Decision, RowStats, ValuesMut};
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Isa {
         self,
         row: &Row<'_>,
         decision: &Decision,
-        gradient: RowMut<'_>,
+        gradient: ValuesMut<'_>,
         kept: bool,
         scratch: &mut Scratch,
     ) {
@@ -102,7 +102,7 @@ fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats 
 fn apply_avx2(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: RowMut<'_>,
+    gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {
@@ -114,7 +114,7 @@ fn apply_avx2(
 fn apply_avx512(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: RowMut<'_>,
+    gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {

@@ -14,11 +14,11 @@ mod vector;
 use rayon::prelude::*;
 
 use crate::{
-    Batch, Config, Decision, Distillation, Error, Logits, Outputs, Progress, Reduction, Result,
-    RowResult, RowStats, Scope, Storage, Summary, Values, flags, validate,
+    Batch, Config, Decision, Distillation, Error, GradientMut, Logits, Outputs, OutputsMut,
+    Progress, Reduction, Result, RowResult, RowStats, Scope, Storage, Summary, Values, flags,
+    validate,
 };
 use decide::Rule;
-pub use gradient::GradientMut;
 pub(crate) use gradient::zero_gradient;
 use gradient::zeros;
 use isa::Isa;
@@ -134,6 +134,8 @@ fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
     match reduction {
         Reduction::None | Reduction::Sum => 1.0,
         Reduction::Mean => f64::from(valid_rows.max(1)),
+        // No row is valid: a label would have been refused.
+        Reduction::SumOver(0.0) => 1.0,
         Reduction::SumOver(d) => f64::from(d),
     }
 }
@@ -205,7 +207,8 @@ impl Cpu {
             ..Config::default()
         };
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
-        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
+        let target = GradientMut::new(&mut out, classes);
+        let tasks = tasks(rows, classes, Some(target), &mut []);
         run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
@@ -229,7 +232,7 @@ impl Cpu {
                     ..Decision::default()
                 };
                 let gradient = task.gradient.as_mut().expect("softmax has an output");
-                let target = gradient.row(row - task.rows.start, classes);
+                let target = gradient.row(row - task.rows.start);
                 self.isa.apply(&r, &decision, target, true, &mut scratch);
             }
             Totals::default()
@@ -266,7 +269,7 @@ impl Cpu {
         classes: usize,
     ) -> Result<Vec<Decision>> {
         validate::config(config)?;
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
         validate::shape("row_stats", row_stats.len(), classes, classes)?;
         let rule = self.rule(config, progress, row_stats, classes);
         let mut decisions = with_room(row_stats.len())?;
@@ -304,15 +307,17 @@ impl Cpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
-        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
+        let target = GradientMut::new(&mut out, classes);
+        let tasks = tasks(rows, classes, Some(target), &mut []);
         run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
-                let target = gradient.row(row - task.rows.start, classes);
+                let target = gradient.row(row - task.rows.start);
                 let r = row_of(config, batch, row);
                 self.isa
                     .apply(&r, &decisions[row], target, false, &mut scratch);
@@ -331,12 +336,14 @@ impl Cpu {
         outputs: Outputs,
     ) -> Result<Distillation> {
         validate::batch(config, batch)?;
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
+        validate::new_gradient(config)?;
         let elements = validate::elements(batch.rows(), batch.classes())?;
         let zeroed = |storage| zero_gradient(storage, elements);
         let mut gradient = outputs.gradient.map(zeroed).transpose()?;
         let mut rows: Vec<RowResult> = zeros(if outputs.rows { batch.rows() } else { 0 })?;
-        let target = gradient.as_mut().map(GradientMut::of);
+        let classes = batch.classes();
+        let target = gradient.as_mut().map(|g| GradientMut::new(g, classes));
         let summary = self.distill(config, progress, batch, target, &mut rows)?;
         Ok(Distillation {
             summary,
@@ -345,20 +352,19 @@ impl Cpu {
         })
     }
 
-    /// The whole method into memory of the caller: `gradient` is `[rows, classes]`, close together, and overwritten.
-    ///
-    /// Reusing that memory from step to step saves its allocation, which can cost as much as the arithmetic.
+    /// The whole method into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
     pub fn run_into(
         &self,
         config: &Config,
         progress: Progress,
         batch: &Batch<'_>,
-        gradient: GradientMut<'_>,
+        outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
         validate::batch(config, batch)?;
-        validate::progress(progress)?;
-        validate::gradient(batch, gradient.len())?;
-        self.distill(config, progress, batch, Some(gradient), &mut [])
+        validate::progress(config.selection, progress)?;
+        validate::outputs(batch, &outputs)?;
+        let rows = outputs.rows.unwrap_or_default();
+        self.distill(config, progress, batch, outputs.gradient, rows)
     }
 
     fn distill(
@@ -398,7 +404,7 @@ impl Cpu {
                     *result = decision.result;
                 }
                 if let Some(gradient) = &mut task.gradient {
-                    let target = gradient.row(local, classes);
+                    let target = gradient.row(local);
                     self.isa.apply(&r, &decision, target, keep, &mut scratch);
                 }
             }
@@ -428,7 +434,7 @@ fn tasks<'a>(
         let n = per_task.min(rows - start);
         let mut own_gradient = None;
         if let Some(all) = gradient.take() {
-            let (own, rest) = all.take(n * classes);
+            let (own, rest) = all.split_at_row(n);
             own_gradient = Some(own);
             gradient = Some(rest);
         }

@@ -12,14 +12,7 @@ use super::lanes::{LANES, exp2, log2, mul_add, sum};
 use super::sums::{Sums, exp_block, exponents};
 use super::vector::Vector;
 use crate::params::checked_from_bits;
-use crate::{Config, Decision, RowStats, Similarity, Values, flags};
-
-/// Where a gradient row goes.
-pub(crate) enum RowMut<'a> {
-    F32(&'a mut [f32]),
-    F16(&'a mut [half::f16]),
-    Bf16(&'a mut [bf16]),
-}
+use crate::{Config, Decision, GradWrite, RowStats, Similarity, Values, ValuesMut, flags};
 
 /// One row of student and teacher, and what of the configuration concerns observing and applying.
 #[derive(Clone, Copy)]
@@ -185,15 +178,19 @@ fn divergence<V: Vector>(p: f32, q: f32) -> f32 {
 pub(super) fn apply<V: Vector>(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: RowMut<'_>,
+    gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {
     let classes = row.student.len();
     let mut gradient = gradient;
+    let accumulate = row.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
     if result & flags::IGNORED != 0 {
-        return fill(gradient, 0.0);
+        if !accumulate {
+            fill(gradient, 0.0);
+        }
+        return;
     }
     if result & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
         return fill(gradient, f32::NAN);
@@ -201,8 +198,8 @@ pub(super) fn apply<V: Vector>(
     for start in (0..classes).step_by(BLOCK) {
         let n = BLOCK.min(classes - start);
         let out = match &mut gradient {
-            RowMut::F32(g) => &mut g[start..start + n],
-            RowMut::F16(_) | RowMut::Bf16(_) => &mut scratch.first[..n],
+            ValuesMut::F32(g) if !accumulate => &mut g[start..start + n],
+            _ => &mut scratch.first[..n],
         };
         let exponents = exponents(row.config);
         match scratch.kept.block(start / BLOCK).filter(|_| kept) {
@@ -219,12 +216,27 @@ pub(super) fn apply<V: Vector>(
         if label < n {
             out[label] -= decision.label_share;
         }
-        match &mut gradient {
-            RowMut::F32(_) => {}
-            RowMut::F16(g) => g[start..start + n].convert_from_f32_slice(&scratch.first[..n]),
-            RowMut::Bf16(g) => {
-                for (o, x) in g[start..start + n].iter_mut().zip(&scratch.first) {
-                    *o = bf16::from_bits(round_to_bf16(x.to_bits()));
+        let values = &mut scratch.first[..n];
+        match (gradient.part(start..start + n), accumulate) {
+            (ValuesMut::F32(_), false) => {}
+            (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
+            (ValuesMut::F16(g), _) => {
+                if accumulate {
+                    g.convert_to_f32_slice(&mut scratch.second[..n]);
+                    let there = scratch.second.iter();
+                    values.iter_mut().zip(there).for_each(|(x, g)| *x += g);
+                }
+                g.convert_from_f32_slice(values);
+            }
+            (ValuesMut::Bf16(g), false) => {
+                for (g, x) in g.iter_mut().zip(values) {
+                    *g = bf16::from_bits(round_to_bf16(x.to_bits()));
+                }
+            }
+            // The sum may be NaN.
+            (ValuesMut::Bf16(g), true) => {
+                for (g, x) in g.iter_mut().zip(values) {
+                    *g = bf16::from_f32(g.to_f32() + *x);
                 }
             }
         }
@@ -270,10 +282,10 @@ fn round_to_bf16(bits: u32) -> u16 {
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
-fn fill(gradient: RowMut<'_>, value: f32) {
+fn fill(gradient: ValuesMut<'_>, value: f32) {
     match gradient {
-        RowMut::F32(g) => g.fill(value),
-        RowMut::F16(g) => g.fill(half::f16::from_f32(value)),
-        RowMut::Bf16(g) => g.fill(bf16::from_f32(value)),
+        ValuesMut::F32(g) => g.fill(value),
+        ValuesMut::F16(g) => g.fill(half::f16::from_f32(value)),
+        ValuesMut::Bf16(g) => g.fill(bf16::from_f32(value)),
     }
 }

@@ -23,7 +23,8 @@ impl Gpu {
         outputs: Outputs,
     ) -> Result<Distillation> {
         validate::batch(config, batch)?;
-        validate::progress(progress)?;
+        validate::new_gradient(config)?;
+        validate::progress(config.selection, progress)?;
         if batch.rows() == 0 {
             // Of any number of classes: nothing has to fit the device.
             let empty = |storage| crate::cpu::zero_gradient(storage, 0);

@@ -200,7 +200,7 @@ impl Gpu {
         classes: usize,
     ) -> Result<Vec<Decision>> {
         validate::config(config)?;
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
         validate::shape("row_stats", row_stats.len(), classes, classes)?;
         let mut total = Totals::default();
         let mut observed = Summary::default();
@@ -301,6 +301,7 @@ impl Gpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let config = step_by_step(config);
         let mut out = Vec::new();

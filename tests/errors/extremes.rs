@@ -2,12 +2,11 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
-use wgpu_distill::cpu::GradientMut;
 use wgpu_distill::gpu::GpuOutputs;
 use wgpu_distill::{
-    Batch, Config, Decision, Distillation, Engine, Error, GradWrite, Gradient, Logits, Outputs,
-    Progress, Reduction, RowStats, Scope, Selection, Similarity, Storage, Summary, TeacherClasses,
-    TemperatureScaling, reference, wgpu,
+    Batch, Config, Decision, Distillation, Engine, Error, GradWrite, Gradient, GradientMut, Logits,
+    Outputs, Progress, Reduction, RowStats, Scope, Selection, Similarity, Storage, Summary,
+    TeacherClasses, TemperatureScaling, reference, wgpu,
 };
 
 use crate::buffers::{Bench, Right, at};
@@ -40,8 +39,8 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
         let name = engine.describe();
         for config in configs_that_count() {
             let none: [f32; 0] = [];
-            for logits in [&none[..], &SIX] {
-                let batch = Batch::new(logits, logits, &[], 3);
+            {
+                let batch = Batch::new(&none, &none, &[], 3);
                 for outputs in [Outputs::SUMMARY, Outputs::ALL] {
                     let got = engine.run(&config, HALFWAY, &batch, outputs);
                     let got = got.unwrap_or_else(|e| panic!("{name}, {config:?}: {e}"));
@@ -50,7 +49,7 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
                     assert_eq!(got.gradient.is_some(), outputs.gradient.is_some());
                     assert!(got.into_grad_student_logits().is_empty(), "{name}");
                 }
-                let into = GradientMut::F32(&mut []);
+                let into = GradientMut::new(&mut [0.0f32; 0], 3).into();
                 let summary = engine.run_into(&config, HALFWAY, &batch, into);
                 assert_eq!(summary, Ok(Summary::default()), "{name}, {config:?}");
                 assert_eq!(engine.observe(&config, &batch), Ok(vec![]), "{name}");
@@ -68,18 +67,18 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
                 rows: true,
                 gradient: Some(storage),
             };
-            let batch = Batch::new(&SIX, &SIX, &[], 6);
+            let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 6);
             let got = engine.run(&Config::default(), HALFWAY, &batch, outputs);
             let gradient = got.expect("no rows").gradient.expect("asked for");
             assert_eq!(gradient.storage(), storage);
         }
         assert_eq!(
-            engine.softmax(&Logits::new(&SIX, 6), 0, 1.0),
+            engine.softmax(&Logits::new(&[0.0f32; 0], 6), 0, 1.0),
             Ok(vec![]),
             "{name}"
         );
     }
-    let batch = Batch::new(&SIX, &SIX, &[], 3);
+    let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 3);
     let got = reference::distill(&Config::default(), HALFWAY, &batch).expect("no rows");
     assert_eq!((got.summary.loss, got.summary.valid_rows), (0.0, 0));
     assert!(got.rows.is_empty() && got.grad_student_logits.is_empty());
@@ -134,10 +133,19 @@ fn bad_arguments_of_single_steps_are_refused() {
         rows: 2,
         got,
     };
-    let length = |got| Error::SliceLength {
-        name: "gradient",
-        needed: 6,
-        got,
+    let length = |got| match got {
+        0..6 => Error::SliceTooSmall {
+            name: "gradient",
+            needed: 6,
+            got,
+        },
+        _ => Error::SliceTooLarge {
+            name: "gradient",
+            rows: 2,
+            row_stride: 3,
+            limit: 6,
+            got,
+        },
     };
     for engine in engines() {
         let name = engine.describe();
@@ -148,7 +156,7 @@ fn bad_arguments_of_single_steps_are_refused() {
         }
         for n in [0, 5, 7] {
             let mut memory = vec![0.0; n];
-            let into = GradientMut::F32(&mut memory);
+            let into = GradientMut::new(&mut memory, 3).into();
             let run = engine.run_into(&config, HALFWAY, &batch, into);
             refused(&name, run, &length(n));
         }

@@ -1,9 +1,10 @@
 //! A small problem through the CPU path by every instruction set: refused or answered as the reference does, nothing else touched.
 
-use wgpu_distill::cpu::{Cpu, GradientMut};
+use wgpu_distill::cpu::Cpu;
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-    Distillation, Error, Gradient, Outputs, Reduction, Scope, Storage, flags, reference,
+    Distillation, Error, Gradient, GradientMut, Outputs, Reduction, Scope, Storage, ValuesMut,
+    flags, reference,
 };
 
 use super::bytes::Bytes;
@@ -249,11 +250,12 @@ fn into_memory(cpu: &Cpu, problem: &Problem, got: &Distillation) -> Result<(), S
     let mut memory = Stored::round(&vec![CANARY; end + MARGIN], problem.gradient);
     let clean = memory.clone();
     let into = match &mut memory {
-        Stored::F32(v) => GradientMut::F32(&mut v[start..end]),
-        Stored::F16(v) => GradientMut::F16(&mut v[start..end]),
-        Stored::Bf16(v) => GradientMut::Bf16(&mut v[start..end]),
+        Stored::F32(v) => ValuesMut::F32(&mut v[start..end]),
+        Stored::F16(v) => ValuesMut::F16(&mut v[start..end]),
+        Stored::Bf16(v) => ValuesMut::Bf16(&mut v[start..end]),
     };
-    let summary = cpu.run_into(&problem.config, problem.progress, &batch, into);
+    let into = GradientMut::new(into, batch.classes());
+    let summary = cpu.run_into(&problem.config, problem.progress, &batch, into.into());
     let summary = summary.map_err(|e| format!("run_into: {e}"))?;
     let same = [summary.loss, summary.kdr, summary.tssr].map(f32::to_bits)
         == [got.summary.loss, got.summary.kdr, got.summary.tssr].map(f32::to_bits);
