@@ -40,3 +40,23 @@ impl TrainingSteps {
         Progress::clamped(self.done.fetch_add(1, Ordering::Relaxed), self.total)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Progress, TrainingSteps};
+
+    #[test]
+    fn training_steps_count_to_their_total_and_stay_there() {
+        let steps = TrainingSteps::new(3);
+        let clone = steps.clone();
+        let seen: Vec<u64> = (0..5).map(|_| steps.advance().step).collect();
+        assert_eq!(seen, [0, 1, 2, 3, 3]);
+        assert_eq!(clone.now(), Progress::new(3, 3));
+        let resumed = TrainingSteps::resumed(2, 10);
+        assert_eq!(resumed.advance(), Progress::new(2, 10));
+        assert_eq!(resumed.now(), Progress::new(3, 10));
+        // A training without steps is at its end, and so is one resumed beyond it.
+        assert_eq!(TrainingSteps::new(0).now().tstr(), 1.0);
+        assert_eq!(TrainingSteps::resumed(7, 5).advance(), Progress::new(5, 5));
+    }
+}
