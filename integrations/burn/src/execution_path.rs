@@ -1,4 +1,4 @@
-//! The way in which the loss is computed on a device.
+//! Execution paths of the loss.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use crate::shared_device;
 
-/// How the loss is computed.
+/// The way in which the loss is computed on a device.
 ///
 /// The device alone determines the path, before anything runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
