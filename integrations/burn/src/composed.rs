@@ -8,8 +8,17 @@ use std::f32::consts::LN_2;
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction, Scope, Selection, Similarity};
 
-use crate::kernel_outputs::LossTensors;
+use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
 use crate::loss_call::LossCall;
+
+// `distill` concatenates the words of its results in this order.
+const _: () = {
+    assert!(row_word::LOSS == 0 && row_word::KDR == 1 && row_word::TSSR == 2 && ROW_WORDS == 4);
+    assert!(summary_word::LOSS == 0 && summary_word::KDR == 1 && summary_word::TSSR == 2);
+    assert!(summary_word::VALID_ROWS == 3 && summary_word::IGNORED_ROWS == 4);
+    assert!(summary_word::INVALID_LABELS == 5 && summary_word::NON_FINITE_ROWS == 6);
+    assert!(SUMMARY_WORDS == 8);
+};
 
 /// `student` and `teacher` `[rows, classes]`, `labels` `[rows]`.
 pub(crate) fn distill(
@@ -77,12 +86,12 @@ pub(crate) fn distill(
     let factor = config.temperature_factor();
     let loss = (y.clone() * p.log.clone()).mask_fill(none, 0.0).sum_dim(1) * -(factor as f32);
 
-    let spoiled = bad.clone().bool_or(invalid.clone());
-    let with_flagged_rows = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
+    let nan_rows = bad.clone().bool_or(invalid.clone());
+    let with_nan_and_ignored = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
         x.mask_fill(nan.clone(), f32::NAN)
             .mask_fill(ignored.clone(), 0.0)
     };
-    let loss = with_flagged_rows(loss, &spoiled);
+    let loss = with_nan_and_ignored(loss, &nan_rows);
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
     let denominator = denominator(config, valid_rows.clone());
@@ -93,7 +102,7 @@ pub(crate) fn distill(
             (p.probabilities - y) * (denominator.clone().recip() * scale as f32).reshape([1, 1]);
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
         gradient
-            .mask_fill(whole(&spoiled), f32::NAN)
+            .mask_fill(whole(&nan_rows), f32::NAN)
             .mask_fill(whole(&ignored), 0.0)
             .cast(dtype)
     });
@@ -119,8 +128,8 @@ pub(crate) fn distill(
         ],
         0,
     );
-    let kdr = with_flagged_rows(kdr, &bad);
-    let tssr = with_flagged_rows(tssr, &bad);
+    let kdr = with_nan_and_ignored(kdr, &bad);
+    let tssr = with_nan_and_ignored(tssr, &bad);
     let flags = loss.zeros_like();
     LossTensors {
         rows: Tensor::cat(vec![loss, kdr, tssr, flags], 1),
