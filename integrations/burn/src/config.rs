@@ -42,6 +42,7 @@ pub struct DistillationLossConfig {
     /// Multiplies the gradient between forward and backward, which divides by it. Between 1.2e-38 and 8.5e37. Default 1.
     ///
     /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two).
+    /// Errors of wgpu-distill call it `grad_loss`.
     #[config(default = 1.0)]
     pub grad_scale: f32,
 }
