@@ -83,6 +83,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Elements `range`.
+    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(v) => Self::F32(&v[range]),
+            Self::F16(v) => Self::F16(&v[range]),
+            Self::Bf16(v) => Self::Bf16(&v[range]),
+        }
+    }
+
     /// The bytes as they lie in memory.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {

@@ -310,8 +310,17 @@ impl Config {
         match self.temperature_scaling {
             TemperatureScaling::None => 1.0,
             TemperatureScaling::Squared => {
-                self.student_temperature as f64 * self.teacher_temperature as f64
+                f64::from(self.student_temperature) * f64::from(self.teacher_temperature)
             }
+        }
+    }
+
+    /// The factor of `p - y` in the gradient before reduction: `temperature_factor * grad_loss / student_temperature`.
+    pub fn gradient_factor(&self) -> f64 {
+        let grad_loss = f64::from(self.grad_loss);
+        match self.temperature_scaling {
+            TemperatureScaling::None => grad_loss / f64::from(self.student_temperature),
+            TemperatureScaling::Squared => grad_loss * f64::from(self.teacher_temperature),
         }
     }
 }

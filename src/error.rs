@@ -161,6 +161,16 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
+    /// A row with a label, where [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) says that there is none.
+    #[error(
+        "row {row} has label {label}, but `reduction: SumOver` is 0; count the labels that are not the ignore_index"
+    )]
+    ZeroDenominator {
+        /// The first such row.
+        row: usize,
+        /// Its label.
+        label: i32,
+    },
     /// Something larger than the device, or this crate's 32-bit indices, can address.
     #[error("{what} is {needed}, the limit is {limit}")]
     LimitExceeded {
@@ -169,6 +179,16 @@ pub enum Error {
         /// How large it is.
         needed: u64,
         /// The limit.
+        limit: u64,
+    },
+    /// A device that offers less than the kernels need.
+    #[error("the device allows {limit} {what}; the kernels need {needed}")]
+    DeviceLimit {
+        /// The limited resource.
+        what: &'static str,
+        /// The amount needed.
+        needed: u64,
+        /// The device's limit.
         limit: u64,
     },
     /// An option that this way of calling does not offer.

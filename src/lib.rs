@@ -1,13 +1,16 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "gpu", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "gpu"),
+    doc = "Knowledge distillation without the GPU engine: the CPU path, the f64 reference, the planner and the shader texts. See the README."
+)]
 #![warn(missing_docs)]
 
 mod batch;
-#[cfg(not(target_arch = "wasm32"))]
-mod blocking;
 mod config;
 pub mod cpu;
 mod engine;
 mod error;
+#[cfg(feature = "gpu")]
 pub mod gpu;
 mod outputs;
 mod params;
@@ -29,4 +32,5 @@ pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary
 
 pub use bytemuck;
 pub use half;
+#[cfg(feature = "gpu")]
 pub use wgpu;

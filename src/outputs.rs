@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::{GradWrite, Gradient, RowResult, Storage};
+use crate::{Gradient, RowResult, Storage};
 
 /// Outputs that [`Engine::run`](crate::Engine::run) makes besides the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -142,7 +142,7 @@ impl<'a> From<&'a mut Gradient> for ValuesMut<'a> {
 
 /// Memory of the caller for the gradient with respect to the student's logits, `[rows, classes]`. Row `r` starts at element `r * row_stride`.
 ///
-/// With [`GradWrite::Overwrite`] each element of a row is replaced. With [`GradWrite::Accumulate`] the gradient is added
+/// With [`GradWrite::Overwrite`](crate::GradWrite::Overwrite) each element of a row is replaced. With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added
 /// to it in f32, and the sum is rounded once to the storage type. Elements between the rows are left as they are.
 #[derive(Debug)]
 pub struct GradientMut<'a> {
@@ -186,56 +186,6 @@ impl<'a> GradientMut<'a> {
     pub(crate) fn row(&mut self, row: usize) -> ValuesMut<'_> {
         let start = row * self.row_stride;
         self.values.part(start..start + self.classes)
-    }
-
-    /// Writes a gradient without gaps here: of the same storage type, or of f32, which is rounded once.
-    #[cfg_attr(
-        target_arch = "wasm32",
-        allow(dead_code, reason = "for blocking calls")
-    )]
-    pub(crate) fn store(&mut self, gradient: &Gradient, write: GradWrite) {
-        let classes = self.classes;
-        let rows = match gradient {
-            Gradient::F32(v) => v.len(),
-            Gradient::F16(v) => v.len(),
-            Gradient::Bf16(v) => v.len(),
-        } / classes;
-        for row in 0..rows {
-            let from = row * classes..(row + 1) * classes;
-            match (self.row(row), gradient) {
-                (ValuesMut::F32(to), Gradient::F32(v)) if write == GradWrite::Overwrite => {
-                    to.copy_from_slice(&v[from]);
-                }
-                (ValuesMut::F32(to), Gradient::F32(v)) => {
-                    to.iter_mut().zip(&v[from]).for_each(|(to, x)| *to += x);
-                }
-                (ValuesMut::F16(to), Gradient::F16(v)) if write == GradWrite::Overwrite => {
-                    to.copy_from_slice(&v[from]);
-                }
-                (ValuesMut::Bf16(to), Gradient::Bf16(v)) if write == GradWrite::Overwrite => {
-                    to.copy_from_slice(&v[from]);
-                }
-                (ValuesMut::F16(to), Gradient::F32(v)) => {
-                    for (to, x) in to.iter_mut().zip(&v[from]) {
-                        *to = f16::from_f32(before(write, to.to_f32()) + x);
-                    }
-                }
-                (ValuesMut::Bf16(to), Gradient::F32(v)) => {
-                    for (to, x) in to.iter_mut().zip(&v[from]) {
-                        *to = bf16::from_f32(before(write, to.to_f32()) + x);
-                    }
-                }
-                _ => unreachable!("16-bit gradients are stored as they are, or come as f32"),
-            }
-        }
-    }
-}
-
-/// The number that a gradient is added to.
-fn before(write: GradWrite, there: f32) -> f32 {
-    match write {
-        GradWrite::Overwrite => 0.0,
-        GradWrite::Accumulate => there,
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Params {
     pub reserved: [u32; 2],
 }
 
-/// Bits of the magnitude from which on a logit takes the careful path: a difference of two smaller ones, over the temperature, cannot overflow.
+/// Bits of the magnitude from which on a logit takes the checked path: a difference of two smaller ones, over the temperature, cannot overflow.
 pub(crate) fn checked_from_bits(config: &Config) -> u32 {
     let smallest = config.student_temperature.min(config.teacher_temperature);
     (1e36 * smallest).min(1e18).to_bits()
@@ -91,7 +91,6 @@ impl Params {
         };
         let student = f64::from(config.student_temperature);
         let teacher = f64::from(config.teacher_temperature);
-        let factor = config.temperature_factor();
         Self {
             student_log2: (LOG2_E / student) as f32,
             teacher_log2: (LOG2_E / teacher) as f32,
@@ -101,8 +100,8 @@ impl Params {
             fixed,
             given_kdr,
             smoothing: config.label_smoothing,
-            loss_factor: factor as f32,
-            grad_factor: (factor * f64::from(config.grad_loss) / student) as f32,
+            loss_factor: config.temperature_factor() as f32,
+            grad_factor: config.gradient_factor() as f32,
             denominator,
             scope,
             counts_rows,

@@ -1,7 +1,9 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::block::Scratch;
-use super::row::{self, Row};
+use super::apply::apply;
+use super::observe::observe;
+use super::row::Row;
+use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
@@ -53,7 +55,7 @@ impl Isa {
 
     pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => row::observe::<Portable>(row, keep, scratch),
+            Self::Baseline => observe::<Portable>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
@@ -73,7 +75,7 @@ impl Isa {
     ) {
         match self {
             Self::Baseline => {
-                row::apply::<Portable>(row, decision, gradient, kept, scratch);
+                apply::<Portable>(row, decision, gradient, kept, scratch);
             }
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
@@ -88,13 +90,13 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    row::observe::<Avx2>(row, keep, scratch)
+    observe::<Avx2>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    row::observe::<Avx512>(row, keep, scratch)
+    observe::<Avx512>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -106,7 +108,7 @@ fn apply_avx2(
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    row::apply::<Avx2>(row, decision, gradient, kept, scratch);
+    apply::<Avx2>(row, decision, gradient, kept, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -118,5 +120,5 @@ fn apply_avx512(
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    row::apply::<Avx512>(row, decision, gradient, kept, scratch);
+    apply::<Avx512>(row, decision, gradient, kept, scratch);
 }

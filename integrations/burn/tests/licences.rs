@@ -1,4 +1,4 @@
 //! Licences of the crates that burn-distill links, checked against the list of wgpu-distill.
 
-#[path = "../../../tests/licences.rs"]
+#[path = "../../../tests/values/licences.rs"]
 mod licences;

@@ -5,7 +5,7 @@
 //! The crate changes one line of a Burn program. `networks.rs` has both versions: `Classifier` uses Burn's cross-entropy,
 //! `DistilledClassifier` uses `DistillationLoss`. `--plain` trains the students with cross-entropy.
 
-#[path = "../../../../examples/mnist/data.rs"]
+#[path = "../../../../examples/mnist/src/data.rs"]
 #[allow(dead_code, reason = "shared with the example of the kernels' crate")]
 mod data;
 mod digits;
@@ -13,7 +13,7 @@ mod learner;
 mod metric_history;
 mod networks;
 mod options;
-#[path = "../../../../examples/mnist/plot.rs"]
+#[path = "../../../../examples/mnist/src/plot.rs"]
 mod plot;
 mod report;
 mod student_runs;
