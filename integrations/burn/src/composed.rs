@@ -96,10 +96,9 @@ pub(crate) fn distill(
     let valid_rows = count(valid);
     let denominator = denominator(config, valid_rows.clone());
     let gradient = want_gradient.then(|| {
-        // In f64: the product may exceed f32 where the quotient does not.
-        let scale = factor * f64::from(config.grad_loss) / f64::from(config.student_temperature);
+        let scale = config.gradient_factor() as f32;
         let gradient =
-            (p.probabilities - y) * (denominator.clone().recip() * scale as f32).reshape([1, 1]);
+            (p.probabilities - y) * (denominator.clone().recip() * scale).reshape([1, 1]);
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
         gradient
             .mask_fill(whole(&nan_rows), f32::NAN)

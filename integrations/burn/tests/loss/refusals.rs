@@ -136,7 +136,7 @@ fn progress_and_configuration() {
         (new().with_label_smoothing(1.0), "label_smoothing"),
         (new().with_selection(Selection::Fixed(1.5)), "selection"),
         (new().with_scope(Scope::Given(-0.1)), "scope"),
-        (new().with_reduction(Reduction::SumOver(0.0)), "reduction"),
+        (new().with_reduction(Reduction::SumOver(-1.0)), "reduction"),
         (new().with_grad_scale(0.0), "grad_scale"),
         (new().with_grad_scale(-1.0), "grad_scale"),
         (new().with_grad_scale(f32::NAN), "grad_scale"),
@@ -231,4 +231,43 @@ fn a_schedule_that_rounds_down_does_not_stop_the_training() {
         tssr.extend(floats(out.expect("no step is refused").tssr));
     }
     assert_eq!(tssr, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]);
+}
+
+/// A denominator of 0 says that no row has a label.
+#[test]
+fn a_denominator_of_0_is_for_batches_without_a_label() {
+    for on in devices::all() {
+        let d = &on.device;
+        let config = DistillationLossConfig::new().with_reduction(Reduction::SumOver(0.0));
+        let loss = on.loss(config.init());
+        let run = |labels: [i32; 3]| {
+            let student = Tensor::from_inner(logits(1, 3, 5, d)).require_grad();
+            let labels = Tensor::<1, Int>::from_data(labels, (d, DType::I32));
+            let teacher = logits(2, 3, 5, d);
+            let progress = Progress::new(1, 2);
+            let out = loss.try_forward_with_metrics(student.clone(), teacher, labels, progress)?;
+            let grads = out.loss.clone().backward();
+            let gradient = floats(student.grad(&grads).expect("tracked"));
+            Ok::<_, Error>((out, gradient))
+        };
+        let (out, gradient) = run([-100; 3]).expect("no row has a label");
+        assert_eq!(floats(out.loss), [0.0], "{}", on.name);
+        assert_eq!(gradient, [0.0; 15], "{}", on.name);
+
+        match run([-100, 2, -100]) {
+            Err(error) => {
+                let want = CoreError::ZeroDenominator { row: 1, label: 2 };
+                assert_eq!(error, Error::Distill(want));
+                assert_eq!(on.path, ExecutionPath::Host);
+            }
+            Ok((out, gradient)) => {
+                assert_ne!(on.path, ExecutionPath::Host);
+                assert!(floats(out.loss)[0].is_nan(), "{}", on.name);
+                assert_eq!(out.invalid_labels.into_scalar::<i64>(), 1, "{}", on.name);
+                let nan: Vec<bool> = gradient.iter().map(|g| g.is_nan()).collect();
+                let want: Vec<bool> = (0..15).map(|i| i / 5 == 1).collect();
+                assert_eq!(nan, want, "{}", on.name);
+            }
+        }
+    }
 }
