@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_distill::DistillationLossConfig;
-use wgpu_distill::{Reduction, RowResult, Storage, Summary, Values, reference};
+use wgpu_distill::{Reduction, RowResult, Storage, Summary, Values};
 
 use crate::cases::compare::{self, Outcome};
 use crate::cases::inputs::{self, Stored};
@@ -94,8 +94,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         };
         (0..values.len()).map(|i| values.get(i)).collect()
     };
-    let host = case.host();
-    let want = reference::distill(&case.config, case.progress, &host.batch()).expect("valid");
+    let want = case.reference();
     let (losses, kdr, tssr) = (
         floats(out.row_loss),
         floats(out.row_kdr),
@@ -142,10 +141,7 @@ fn run_all(on: &TestDevice) {
             elsewhere += 1;
             continue;
         }
-        let host = case.host();
-        let want = reference::distill(&case.config, case.progress, &host.batch())
-            .expect("cases are valid");
-        match compare::check(&case, &want, &run(&case, on)) {
+        match compare::check(&case, &case.reference(), &run(&case, on)) {
             Ok(()) => passed += 1,
             Err(why) => failures.push(format!("  {} ({}): {why}", case.name, case.why)),
         }
