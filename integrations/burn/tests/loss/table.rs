@@ -134,11 +134,11 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
 }
 
 fn run_all(on: &TestDevice) {
-    let (mut passed, mut elsewhere) = (0, 0);
+    let (mut passed, mut inapplicable) = (0, 0);
     let mut failures = Vec::new();
     for case in cases::all() {
         if not_applicable(&case, on).is_some() {
-            elsewhere += 1;
+            inapplicable += 1;
             continue;
         }
         match compare::check(&case, &case.reference(), &run(&case, on)) {
@@ -148,7 +148,7 @@ fn run_all(on: &TestDevice) {
     }
     let failed = failures.len();
     println!(
-        "cases: {passed} passed, {failed} failed, {elsewhere} not applicable: {}",
+        "cases: {passed} passed, {failed} failed, {inapplicable} not applicable: {}",
         on.name
     );
     assert!(passed + failed > 300, "the table of cases has shrunk");
