@@ -10,6 +10,7 @@ use crate::Error;
 /// `q` are the teacher's probabilities (STK), `p` the student's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Similarity {
     /// `sum(p q) / sqrt(sum(p^2) sum(q^2))`, the cosine of the angle between the two.
     #[default]
@@ -75,6 +76,7 @@ impl FromStr for Similarity {
 /// How the share of the true label in the target (TSSR) is selected from the share of training time gone (TSTR) and the similarity (KDR).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Selection {
     /// The larger of TSTR and KDR.
     Max,
@@ -160,6 +162,7 @@ impl FromStr for Selection {
 /// Whose KDR selects a row's TSSR.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Scope {
     /// Each row its own.
     #[default]
@@ -175,6 +178,7 @@ pub enum Scope {
 /// A row is *valid* if its label lies in `[0, classes)`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Reduction {
     /// No reduction: each row's gradient is that of its own loss. The summary's loss is the sum.
     None,
@@ -187,9 +191,23 @@ pub enum Reduction {
     SumOver(f32),
 }
 
+impl Reduction {
+    /// The number that losses and gradients are divided by, for a batch with this number of valid rows.
+    pub fn denominator(self, valid_rows: u32) -> f64 {
+        match self {
+            Self::None | Self::Sum => 1.0,
+            Self::Mean => f64::from(valid_rows.max(1)),
+            // There is nothing to divide.
+            Self::SumOver(0.0) => 1.0,
+            Self::SumOver(d) => f64::from(d),
+        }
+    }
+}
+
 /// Whether loss and gradient are multiplied by the temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum TemperatureScaling {
     /// The loss as written.
     #[default]
@@ -201,6 +219,7 @@ pub enum TemperatureScaling {
 /// What happens when teacher and student have different numbers of classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum TeacherClasses {
     /// It is refused, with an error that names both.
     #[default]
@@ -212,6 +231,7 @@ pub enum TeacherClasses {
 /// What is done to the memory that receives the gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum GradWrite {
     /// It is overwritten.
     #[default]

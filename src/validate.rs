@@ -327,6 +327,13 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Slices for a call that returns a new gradient.
+pub(crate) fn new_run(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<()> {
+    self::batch(config, batch)?;
+    self::progress(config.selection, progress)?;
+    new_gradient(config)
+}
+
 /// Statistics to decide on. `classes` are the student's.
 pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> Result<()> {
     self::config(config)?;
