@@ -3,8 +3,8 @@
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-    Distillation, Error, Gradient, GradientMut, Outputs, Scope, Storage, ValuesMut,
-    flags, reference,
+    Distillation, Error, Gradient, GradientMut, Outputs, Scope, Storage, ValuesMut, flags,
+    reference,
 };
 
 use super::bytes::Bytes;
