@@ -178,23 +178,14 @@ pub fn before(index: usize) -> f32 {
     [0.5, -0.25, 0.0, 1.0 / 131_072.0][index % 4]
 }
 
-fn denominator(case: &Case, valid_rows: u32) -> f64 {
-    match case.config.reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid_rows.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    }
-}
-
 fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
     let n = case.classes;
     if got.len() != case.rows * n {
         return Err(format!("{} gradient elements", got.len()));
     }
     // The gradient is a difference of probabilities, each times w: an error of their rounding remains where they cancel.
-    let w = case.config.temperature_factor() * f64::from(case.config.grad_loss.abs())
-        / f64::from(case.config.student_temperature)
-        / denominator(case, want.summary.valid_rows);
+    let denominator = case.config.reduction.denominator(want.summary.valid_rows);
+    let w = case.config.gradient_factor().abs() / denominator;
     for row in 0..case.rows {
         let want = &want.grad_student_logits[row * n..(row + 1) * n];
         let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
@@ -202,8 +193,8 @@ fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> R
         for (i, (&g, &exact)) in got[row * n..(row + 1) * n].iter().zip(want).enumerate() {
             let index = row * n + i;
             let exact = match case.config.grad_write {
-                GradWrite::Overwrite => exact,
                 GradWrite::Accumulate => exact + f64::from(before(index)),
+                _ => exact,
             };
             let ok = match case.storage[2] {
                 Storage::F32 => close(f64::from(g), exact, tolerance + 1e-7 * exact.abs()),

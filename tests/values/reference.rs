@@ -140,11 +140,7 @@ impl Case {
     /// What multiplies `p - y`.
     fn gradient_scale(&self) -> f64 {
         let config = &self.config;
-        let denominator = match config.reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean => f64::from(self.expected.valid_rows.max(1)),
-            Reduction::SumOver(d) => f64::from(d),
-        };
+        let denominator = config.reduction.denominator(self.expected.valid_rows);
         (config.gradient_factor() / denominator).abs()
     }
 }
@@ -264,6 +260,7 @@ fn reference_select_tssr_equals_autograd() {
                 Scope::Row => case.expected.row_kdr[row],
                 Scope::Batch => case.expected.kdr,
                 Scope::Given(kdr) => f64::from(kdr),
+                other => panic!("{other:?}"),
             };
             let got = reference::select_tssr(config.selection, tstr, kdr);
             let about = format_args!("{}: row {row}", case.name);
@@ -298,11 +295,10 @@ fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
     let stats = engine.observe(config, &batch)?;
     let decisions = engine.decide(config, progress, &stats, case.classes)?;
     let gradient = engine.apply(config, &batch, &decisions)?;
-    Ok(Distillation {
-        rows: decisions.iter().map(|d| d.result).collect(),
-        gradient: Some(Gradient::F32(gradient)),
-        ..engine.run(config, progress, &batch, Outputs::SUMMARY)?
-    })
+    let mut whole = engine.run(config, progress, &batch, Outputs::SUMMARY)?;
+    whole.rows = decisions.iter().map(|d| d.result).collect();
+    whole.gradient = Some(Gradient::F32(gradient));
+    Ok(whole)
 }
 
 fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {

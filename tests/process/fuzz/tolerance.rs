@@ -84,10 +84,6 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {
-        // Temperatures of 1e-30 squared: f32 has no number for the factor.
-        if factor < 1e-36 {
-            return None;
-        }
         // A share that is 0 or not, of a term that is infinite or beyond all numbers.
         let near_0 = |share_of: f64| share_of.abs() < 2.0 * share;
         let infinite = [hard, soft].iter().any(|x| !x.is_finite() || *x > FAR)
@@ -113,14 +109,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
 
 /// What multiplies `p - y` in the gradient.
 pub fn weight(config: &Config, valid: u32) -> f64 {
-    use wgpu_distill::Reduction;
-    let denominator = match config.reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    };
-    let factor = config.temperature_factor() * f64::from(config.grad_loss.abs());
-    factor / f64::from(config.student_temperature) / denominator
+    config.gradient_factor().abs() / config.reduction.denominator(valid)
 }
 
 /// Twice over: the reference's own numbers, for a message.
