@@ -5,7 +5,9 @@
 use crate::{adapter, buffers, cases, report};
 mod plain_host;
 
+use crate::cases::Tolerance;
 use crate::cases::inputs::{self, Kind, Stored};
+use crate::cases::tolerance::assert_close;
 use wgpu_distill::{
     Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference, wgpu,
 };
@@ -31,14 +33,6 @@ fn table(engine: &Engine) -> Vec<cases::Case> {
 }
 
 const FLAGS: u32 = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
-
-fn assert_close(about: &str, got: f64, want: f64, tolerance: f64) {
-    let same = got == want || (got.is_nan() && want.is_nan());
-    assert!(
-        same || (got - want).abs() <= tolerance,
-        "{about}: {got}, want {want}"
-    );
-}
 
 #[test]
 fn softmax() {
@@ -74,7 +68,7 @@ fn softmax() {
                         assert_eq!(got.len(), want.len(), "{about}");
                         for (g, w) in got.iter().zip(&want) {
                             // The exponent is rounded in f32, so the relative error grows with it.
-                            let tolerance = 3e-7 * w.abs() * (10.0 + w.ln().abs()) + 1e-37;
+                            let tolerance = Tolerance::F32.probability(*w);
                             let tolerance = if *w > 0.0 { tolerance } else { 1e-37 };
                             assert_close(&about, f64::from(*g), *w, tolerance);
                         }
@@ -121,7 +115,7 @@ fn softmax_with_several_subgroups_a_row() {
         let got = plain_host::softmax(&gpu, lanes, &values, classes, 1.5);
         assert_eq!(got.len(), want.len());
         for (g, w) in got.iter().zip(&want) {
-            let tolerance = 3e-7 * w.abs() * (10.0 + w.max(1e-300).ln().abs()) + 1e-37;
+            let tolerance = Tolerance::F32.probability(*w);
             assert_close(&format!("{lanes} lanes"), f64::from(*g), *w, tolerance);
         }
     }
@@ -135,22 +129,20 @@ fn observe() {
             let host = case.host();
             let want = reference::observe(&case.config, &host.batch()).expect("valid");
             let got = engine.observe(&case.config, &host.batch()).expect("valid");
-            let peaked = if case.kind == Kind::Peaked {
-                1e-5
-            } else {
-                2e-6
+            let tolerance = match case.kind {
+                Kind::Peaked => Tolerance::PEAKED,
+                _ => Tolerance::F32,
             };
             for (row, (g, w)) in got.iter().zip(&want).enumerate() {
                 let about =
                     |what: &str| format!("{}: {} row {row} {what}", engine.describe(), case.name);
                 assert_eq!(g.flags & FLAGS, w.flags, "{}", about("flags"));
-                assert_close(&about("kdr"), f64::from(g.kdr), w.kdr, peaked);
+                assert_close(&about("kdr"), f64::from(g.kdr), w.kdr, tolerance.unit);
                 if w.flags & (flags::IGNORED | flags::NON_FINITE) != 0 {
                     continue;
                 }
                 let close = |what: &str, g: f64, w: f64| {
-                    // KL and entropy are sums of parts of the size of the logits' spread.
-                    assert_close(&about(what), g, w, 1e-5 * w.abs() + 4e-6);
+                    assert_close(&about(what), g, w, tolerance.statistic(w));
                 };
                 close("student_lse", g.student_lse(&case.config), w.student_lse);
                 close("teacher_lse", g.teacher_lse(&case.config), w.teacher_lse);
@@ -286,7 +278,12 @@ fn decide_with_shares_of_the_caller() {
         for (row, (d, share)) in decisions.iter().zip(shares).enumerate() {
             let (loss, _) = reference::apply(&config, &batch, row, f64::from(share));
             assert_eq!(d.result.tssr, share);
-            assert_close("loss", f64::from(d.result.loss), loss, 1e-5 * loss + 1e-6);
+            assert_close(
+                "loss",
+                f64::from(d.result.loss),
+                loss,
+                Tolerance::F32.loss(loss, 1.0),
+            );
         }
     }
 }
