@@ -68,7 +68,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline
     // SAFETY: only the counter that bounds loops is left out, and every loop of the kernels ends. Each counts an unsigned index up by
     // at least 1 to a bound that fits 32 bits with room, or halves a number down to 0, or doubles one up to a bound. What is counted by
     // is a constant, or the workgroups dispatched, which a plan has at least 1 of, or the size of the invocation's own subgroup,
-    // which it is one of. `tests/house.rs` has the list of these loops. Bounds checks and all others stay on.
+    // which it is one of. `tests/values/house.rs` has the list of these loops. Bounds checks and all others stay on.
     let module = unsafe {
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
