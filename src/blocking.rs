@@ -1,10 +1,9 @@
 //! The blocking forms of everything that waits. A browser cannot block: there this module is left out.
 
-use crate::cpu::GradientMut;
 use crate::gpu::{AdapterDescription, Gpu, adapters};
 use crate::{
-    Batch, Config, Decision, Distillation, Engine, Gradient, Logits, Outputs, Progress, Result,
-    RowStats, Summary, validate,
+    Batch, Config, Decision, Distillation, Engine, GradWrite, GradientMut, Logits, Outputs,
+    OutputsMut, Progress, Result, RowStats, Storage, Summary, validate,
 };
 
 /// Every adapter that wgpu reaches here, software ones included: [`gpu::adapters`](crate::gpu::adapters), blocking.
@@ -100,22 +99,24 @@ impl Engine {
         }
     }
 
-    /// The whole method, with the gradient written to memory of the caller: `[rows, classes]`, close together, overwritten.
+    /// The whole method, with the outputs written to memory of the caller.
     ///
     /// Reusing that memory from step to step saves its allocation, which on the CPU can cost as much as the arithmetic.
+    /// With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added to what is there.
     ///
     /// # Errors
-    /// As for [`run`](Self::run), and if `gradient` has another length.
+    /// As for [`run`](Self::run), and for memory of another shape than the batch.
+    /// After any other error the memory may hold anything.
     pub fn run_into(
         &self,
         config: &Config,
         progress: Progress,
         batch: &Batch<'_>,
-        gradient: GradientMut<'_>,
+        outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
         match self {
-            Self::Gpu(gpu) => gpu.run_into(config, progress, batch, gradient),
-            Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, gradient),
+            Self::Gpu(gpu) => gpu.run_into(config, progress, batch, outputs),
+            Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, outputs),
         }
     }
 }
@@ -132,26 +133,36 @@ impl Gpu {
         pollster::block_on(self.blocking().run_async(config, progress, batch, outputs))
     }
 
-    /// The whole method with the gradient written to memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
+    /// The whole method with the outputs written to memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
     pub fn run_into(
         &self,
         config: &Config,
         progress: Progress,
         batch: &Batch<'_>,
-        gradient: GradientMut<'_>,
+        outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
         validate::batch(config, batch)?;
-        validate::gradient(batch, gradient.len())?;
-        let outputs = Outputs {
-            rows: false,
-            gradient: Some(gradient.storage()),
+        validate::outputs(batch, &outputs)?;
+        let write = config.grad_write;
+        // Rounded once, after the addition.
+        let storage = |g: &GradientMut<'_>| match write {
+            GradWrite::Overwrite => g.values.storage(),
+            GradWrite::Accumulate => Storage::F32,
         };
-        let done = self.run(config, progress, batch, outputs)?;
-        match (gradient, done.gradient) {
-            (GradientMut::F32(to), Some(Gradient::F32(from))) => to.copy_from_slice(&from),
-            (GradientMut::F16(to), Some(Gradient::F16(from))) => to.copy_from_slice(&from),
-            (GradientMut::Bf16(to), Some(Gradient::Bf16(from))) => to.copy_from_slice(&from),
-            _ => unreachable!("the gradient has the storage that was asked for"),
+        let new = Outputs {
+            rows: outputs.rows.is_some(),
+            gradient: outputs.gradient.as_ref().map(storage),
+        };
+        let overwrite = Config {
+            grad_write: GradWrite::Overwrite,
+            ..*config
+        };
+        let done = self.run(&overwrite, progress, batch, new)?;
+        if let Some(rows) = outputs.rows {
+            rows.copy_from_slice(&done.rows);
+        }
+        if let (Some(mut to), Some(from)) = (outputs.gradient, done.gradient) {
+            to.store(&from, write);
         }
         Ok(done.summary)
     }

@@ -9,6 +9,7 @@ pub mod cpu;
 mod engine;
 mod error;
 pub mod gpu;
+mod outputs;
 mod params;
 pub mod plan;
 pub mod reference;
@@ -16,14 +17,16 @@ mod results;
 pub mod shader;
 mod validate;
 
-pub use batch::{Batch, Logits, Outputs, Storage, Values};
+pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
     Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
     TemperatureScaling,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
 pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};
 
+pub use bytemuck;
 pub use half;
 pub use wgpu;

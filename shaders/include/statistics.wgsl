@@ -11,7 +11,7 @@
 
 // Must be called in uniform control flow; `row.units` is 0 where the row is ignored or does not exist.
 fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
-    let is_class = label >= 0 && u32(label) < params.classes;
+    let is_class = label >= 0 && u32(label) < params.label_classes;
     var label_logit = 0u;
     // Before the reduction: after it, a fast lane may already write a gradient over the student's logits.
     if (is_class && !ignored) {

@@ -222,7 +222,7 @@ impl Gpu {
         outputs: &GpuOutputs<'_>,
         workspace: Option<&Workspace>,
     ) -> Result<()> {
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
         let plan = self.plan(config, batch, outputs)?;
         let dispatches = plan.dispatches(config, progress, &lists(batch, outputs))?;
         self.follow(encoder, &plan, &dispatches, batch, outputs, workspace)
@@ -245,7 +245,7 @@ impl Gpu {
         workspace: Option<&Workspace>,
     ) -> Result<()> {
         validate::config(config)?;
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
         if !plan.is_for(config, &problem(config, batch, outputs)?) {
             return Err(Error::PlanMismatch);
         }

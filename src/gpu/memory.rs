@@ -71,7 +71,7 @@ impl Upload {
         let mapped = staging.slice(..).get_mapped_range_mut();
         // There was memory, so what is left is a device that is gone.
         let mut view = mapped.map_err(|e| {
-            Error::DeviceLost(format!("no memory of `{label}` could be mapped: {e}"))
+            Error::DeviceLost(format!("the buffer for `{label}` was not usable: {e}"))
         })?;
         view.slice(..bytes.len()).copy_from_slice(bytes);
         drop(view);

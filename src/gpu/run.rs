@@ -22,8 +22,7 @@ impl Gpu {
         batch: &Batch<'_>,
         outputs: Outputs,
     ) -> Result<Distillation> {
-        validate::batch(config, batch)?;
-        validate::progress(progress)?;
+        validate::new_run(config, progress, batch)?;
         if batch.rows() == 0 {
             // Of any number of classes: nothing has to fit the device.
             let empty = |storage| crate::cpu::zero_gradient(storage, 0);

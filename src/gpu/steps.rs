@@ -199,9 +199,8 @@ impl Gpu {
         row_stats: &[RowStats],
         classes: usize,
     ) -> Result<Vec<Decision>> {
-        validate::config(config)?;
-        validate::progress(progress)?;
-        validate::shape("row_stats", row_stats.len(), classes, classes)?;
+        validate::row_stats(config, row_stats, classes)?;
+        validate::progress(config.selection, progress)?;
         let mut total = Totals::default();
         let mut observed = Summary::default();
         for stats in row_stats {
@@ -301,6 +300,7 @@ impl Gpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let config = step_by_step(config);
         let mut out = Vec::new();

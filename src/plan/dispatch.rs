@@ -5,6 +5,7 @@ use super::{
     Chunk, DECISION_BYTES, Matrix, PARTIAL_BYTES, Plan, PlanKind, ROW_RESULT_BYTES,
     ROW_STATS_BYTES, SUMMARY_BYTES,
 };
+use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
 use crate::{Config, Error, Progress, Result, validate};
 
@@ -140,7 +141,8 @@ impl Plan {
         lists: &Lists,
     ) -> Result<Vec<Dispatch>> {
         validate::config(config)?;
-        validate::progress(progress)?;
+        validate::mean(config, self.problem.rows)?;
+        validate::progress(config.selection, progress)?;
         if self.choices != super::Choices::of(config) {
             return Err(Error::PlanMismatch);
         }
@@ -223,6 +225,7 @@ impl<'a> Bindings<'a> {
         let p = &plan.problem;
         let params = Params {
             classes: p.classes as u32,
+            label_classes: label_classes(config, p.classes),
             teacher_classes: p.teacher_classes as u32,
             student_stride: p.student.row_stride as u32,
             teacher_stride: p.teacher.row_stride as u32,

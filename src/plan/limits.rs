@@ -151,18 +151,22 @@ const LEAST_ALIGNMENT: u64 = 16;
 pub(super) fn check_limits(limits: &Limits) -> Result<()> {
     let needed = [
         (
-            "storage buffers of a kernel",
+            "the number of storage buffers that a kernel needs",
             u64::from(limits.storage_buffers),
             8,
         ),
-        ("workgroups of a dispatch", u64::from(limits.workgroups), 1),
         (
-            "invocations of a workgroup",
+            "the number of workgroups that a dispatch needs",
+            u64::from(limits.workgroups),
+            1,
+        ),
+        (
+            "the number of invocations that a workgroup needs",
             u64::from(limits.workgroup_invocations),
             1,
         ),
         (
-            "a storage binding, in bytes,",
+            "the storage binding that the kernels need, in bytes,",
             limits.binding_bytes.min(MOST_BINDING),
             limits.offset_alignment.saturating_add(64),
         ),
@@ -193,7 +197,7 @@ pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> 
     } = *variant;
     let refuse = |why| {
         Err(Error::Unsupported {
-            what: format!("{lanes} lanes a row in workgroups of {size}"),
+            what: format!("lanes: {lanes}, workgroup_size: {size}"),
             why,
         })
     };

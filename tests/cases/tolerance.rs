@@ -1,6 +1,6 @@
 //! Allowed differences from the f64 reference.
 
-use wgpu_distill::{Config, Reduction};
+use wgpu_distill::Config;
 
 /// What a result in f32 may be off. Every comparison takes its numbers from here and names its exceptions.
 #[derive(Clone, Copy, Debug)]
@@ -80,20 +80,9 @@ impl Tolerance {
     }
 }
 
-/// What the reduction divides by.
-pub fn denominator(config: &Config, valid_rows: u32) -> f64 {
-    match config.reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid_rows.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    }
-}
-
 /// What multiplies `p - y` in the gradient of a batch.
 pub fn gradient_weight(config: &Config, valid_rows: u32) -> f64 {
-    config.temperature_factor() * f64::from(config.grad_loss.abs())
-        / f64::from(config.student_temperature)
-        / denominator(config, valid_rows)
+    config.gradient_factor().abs() / config.reduction.denominator(valid_rows)
 }
 
 /// Equal, both NaN, or within the tolerance. An infinity is close to itself alone.

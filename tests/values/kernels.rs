@@ -172,7 +172,7 @@ fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     }
 }
 
-/// The twin of what joins the pieces of a row, and of what their second sweep sums. The kernels run in `tests/values/layouts.rs`.
+/// The twins of `merge_row_stats` and `second_sweep`. The kernels run in `tests/values/layouts.rs`.
 #[test]
 fn merge_row_stats_and_second_sweep() {
     let (rows, classes) = (5, 300);
@@ -228,16 +228,13 @@ fn decide_and_apply() {
             let rows = decisions.iter().map(|d| d.result).collect();
             // The summary is not part of these two; it is taken over from the reference.
             let w = &want.summary;
-            let summary = wgpu_distill::Summary {
-                loss: w.loss as f32,
-                kdr: w.kdr as f32,
-                tssr: w.tssr as f32,
-                valid_rows: w.valid_rows,
-                ignored_rows: w.ignored_rows,
-                invalid_labels: w.invalid_labels,
-                non_finite_rows: w.non_finite_rows,
-                reserved: 0,
-            };
+            let mut summary = wgpu_distill::Summary::default();
+            (summary.loss, summary.kdr, summary.tssr) =
+                (w.loss as f32, w.kdr as f32, w.tssr as f32);
+            summary.valid_rows = w.valid_rows;
+            summary.ignored_rows = w.ignored_rows;
+            summary.invalid_labels = w.invalid_labels;
+            summary.non_finite_rows = w.non_finite_rows;
             let outcome = cases::compare::Outcome {
                 summary,
                 rows,
@@ -256,9 +253,9 @@ fn decide_and_apply() {
     report::ran(&format!("kernels: decide and apply, {count} cases"));
 }
 
-/// A controller of the caller's: each row's share of the truth handed in through `kdr`.
+/// An own controller passes each row's share of the truth through `kdr`.
 #[test]
-fn decide_with_shares_of_the_caller() {
+fn decide_with_an_own_controller() {
     let shares = [0.0, 0.2, 0.7, 1.0];
     let (student, teacher) = inputs::logits(Kind::Normal, 4, 20, 20, 9);
     let labels = [1, 5, 19, 0];
@@ -276,7 +273,7 @@ fn decide_with_shares_of_the_caller() {
         let progress = wgpu_distill::Progress::new(0, 1);
         let decisions = engine.decide(&config, progress, &stats, 20).expect("valid");
         for (row, (d, share)) in decisions.iter().zip(shares).enumerate() {
-            let (loss, _) = reference::apply(&config, &batch, row, f64::from(share));
+            let loss = reference::row_loss(&config, &batch, row, f64::from(share));
             assert_eq!(d.result.tssr, share);
             assert_close(
                 "loss",

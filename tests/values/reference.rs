@@ -238,9 +238,9 @@ fn reference_equals_autograd() {
     }
 }
 
-/// `reference::select` alone, from autograd's KDR to autograd's TSSR.
+/// `reference::select_tssr` alone, from autograd's KDR to autograd's TSSR.
 #[test]
-fn reference_select_equals_autograd() {
+fn reference_select_tssr_equals_autograd() {
     let mut selections = std::collections::HashSet::new();
     for case in fixtures() {
         let config = &case.config;
@@ -250,8 +250,9 @@ fn reference_select_equals_autograd() {
                 Scope::Row => case.expected.row_kdr[row],
                 Scope::Batch => case.expected.kdr,
                 Scope::Given(kdr) => f64::from(kdr),
+                other => panic!("{other:?}"),
             };
-            let got = reference::select(config.selection, tstr, kdr);
+            let got = reference::select_tssr(config.selection, tstr, kdr);
             let about = format!("{}: row {row}", case.name);
             let want = case.expected.row_tssr[row];
             assert_close(&about, got, want, to_1e10(want));
@@ -284,11 +285,10 @@ fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
     let stats = engine.observe(config, &batch)?;
     let decisions = engine.decide(config, progress, &stats, case.classes)?;
     let gradient = engine.apply(config, &batch, &decisions)?;
-    Ok(Distillation {
-        rows: decisions.iter().map(|d| d.result).collect(),
-        gradient: Some(Gradient::F32(gradient)),
-        ..engine.run(config, progress, &batch, Outputs::SUMMARY)?
-    })
+    let mut whole = engine.run(config, progress, &batch, Outputs::SUMMARY)?;
+    whole.rows = decisions.iter().map(|d| d.result).collect();
+    whole.gradient = Some(Gradient::F32(gradient));
+    Ok(whole)
 }
 
 fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {

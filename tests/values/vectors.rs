@@ -5,8 +5,8 @@
 use crate::cases::Tolerance;
 use crate::cases::tolerance::assert_close;
 use half::{bf16, f16};
-use wgpu_distill::cpu::{Cpu, GradientMut};
-use wgpu_distill::{Batch, Config, Logits, Progress, Similarity, Values, reference};
+use wgpu_distill::cpu::Cpu;
+use wgpu_distill::{Batch, Config, GradientMut, Logits, Progress, Similarity, Values, reference};
 
 /// Around the 8 and 16 lanes of a vector, and around the 1,024 classes of a block.
 const CLASSES: [usize; 11] = [1, 2, 7, 8, 9, 15, 16, 17, 33, 1024, 1029];
@@ -68,7 +68,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
         let want = reference::distill(&config, progress, &batch).expect("valid");
         let mut gradient = vec![CANARY; rows * classes + 2 * head + 2];
         let end = head + rows * classes;
-        let target = GradientMut::F32(&mut gradient[head..end]);
+        let target = GradientMut::new(&mut gradient[head..end], classes).into();
         let got = cpu
             .run_into(&config, progress, &batch, target)
             .expect("valid");

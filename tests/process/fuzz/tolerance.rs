@@ -88,10 +88,6 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {
-        // Temperatures of 1e-30 squared: f32 has no number for the factor.
-        if factor < 1e-36 {
-            return None;
-        }
         // A share that is 0 or not, of a term that is infinite or beyond all numbers.
         let near_0 = |share_of: f64| share_of.abs() < 2.0 * share;
         let infinite = [hard, soft].iter().any(|x| !x.is_finite() || *x > FAR)

@@ -327,7 +327,7 @@ fn bad_values_are_refused_on_buffers() {
         bench.refuses(field, &work, &config_error(field, &value.to_string()));
     }
     let work = right.work();
-    for (step, total) in [(0, 0), (2, 1), (u64::MAX, u64::MAX - 1)] {
+    for (step, total) in [(1, 0), (2, 1), (u64::MAX, u64::MAX - 1)] {
         let progress = Progress { step, total };
         let mut encoder = bench.encoder();
         let (config, batch, outputs) = (&work.config, &work.batch, &work.outputs);

@@ -41,7 +41,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
             let loss = |i: usize, by: f32| {
                 let mut moved = drawn.clone();
                 moved.student[row * n + i] += by;
-                reference::apply(&drawn.config, &batch(&moved), row, result.tssr).0
+                reference::row_loss(&drawn.config, &batch(&moved), row, result.tssr)
             };
             // Twelve classes of each row, the label among them.
             let step = n.div_ceil(11);

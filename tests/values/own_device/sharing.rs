@@ -4,11 +4,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
-use wgpu_distill::cpu::GradientMut;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Engine, Error, Gradient, Outputs, Progress, Reduction, Result,
-    RowResult, Scope, Selection, Similarity, Storage, half, reference, wgpu,
+    Batch, Config, Distillation, Engine, Error, Gradient, GradientMut, Outputs, Progress,
+    Reduction, Result, RowResult, Scope, Selection, Similarity, Storage, half, reference, wgpu,
 };
 
 use super::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
@@ -246,11 +245,7 @@ fn run_into_leaves_what_run_returns() {
                 Storage::F16 => Gradient::F16(vec![half::f16::NAN; elements]),
                 Storage::Bf16 => Gradient::Bf16(vec![half::bf16::NAN; elements]),
             };
-            let into = match &mut memory {
-                Gradient::F32(m) => GradientMut::F32(m),
-                Gradient::F16(m) => GradientMut::F16(m),
-                Gradient::Bf16(m) => GradientMut::Bf16(m),
-            };
+            let into = GradientMut::new(&mut memory, classes).into();
             let summary = engine.run_into(&config, progress, &batch, into);
             assert_eq!(summary, Ok(want.summary), "{about}");
             assert_eq!(Some(memory), want.gradient, "{about}");

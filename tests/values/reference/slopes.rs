@@ -88,12 +88,19 @@ fn reference_gradient_equals_differences_of_its_loss() {
         teacher[0] = f32::NEG_INFINITY;
         let labels = [classes as i32 - 1];
         for tssr in [0.0, 0.3, 1.0] {
-            let of = |student: &[f32]| {
+            let slopes = differences(&student, |student| {
                 let batch = Batch::new(student, &teacher, &labels, classes);
-                reference::apply(&config, &batch, 0, tssr)
+                reference::row_loss(&config, &batch, 0, tssr)
+            });
+            let batch = Batch::new(&student, &teacher, &labels, classes);
+            let decision = reference::RowResult {
+                loss: 0.0,
+                kdr: 0.0,
+                tssr,
+                flags: 0,
             };
-            let slopes = differences(&student, |student| of(student).0);
-            check_slopes(&format!("{name}, TSSR {tssr}"), &of(&student).1, &slopes);
+            let gradient = reference::apply(&config, &batch, &[decision]).expect("valid");
+            check_slopes(&format!("{name}, TSSR {tssr}"), &gradient, &slopes);
         }
     }
 }

@@ -6,23 +6,23 @@ use super::lanes::{LANES, Lanes};
 use crate::Values;
 
 /// Elements handled at a time: two blocks of f32 are 8 KiB.
-pub(super) const BLOCK: usize = 1024;
-pub(super) type Block = [f32; BLOCK];
+pub(super) const TILE: usize = 1024;
+pub(super) type Tile = [f32; TILE];
 
 /// Room for a block of everything, kept from row to row: clearing it for each would cost as much as a short row.
 pub(super) struct Scratch {
-    pub student: Block,
-    pub teacher: Block,
-    pub first: Block,
-    pub second: Block,
+    pub student: Tile,
+    pub teacher: Tile,
+    pub first: Tile,
+    pub second: Tile,
     pub kept: Kept,
 }
 
 /// The exponentials of the row observed last, each block's relative to the maxima that the row had then: apply need not take them again.
 #[derive(Default)]
 pub(super) struct Kept {
-    student: Vec<Block>,
-    teacher: Vec<Block>,
+    student: Vec<Tile>,
+    teacher: Vec<Tile>,
     /// Of student and teacher.
     maxima: Vec<(f32, f32)>,
 }
@@ -35,28 +35,28 @@ impl Kept {
     /// Makes room for a row, unless it is too long.
     pub fn begin(&mut self, classes: usize) -> bool {
         self.maxima.clear();
-        let blocks = classes.div_ceil(BLOCK);
+        let blocks = classes.div_ceil(TILE);
         if blocks > MOST_KEPT {
             return false;
         }
         if self.student.len() < blocks {
-            self.student.resize(blocks, [0.0; BLOCK]);
-            self.teacher.resize(blocks, [0.0; BLOCK]);
+            self.student.resize(blocks, [0.0; TILE]);
+            self.teacher.resize(blocks, [0.0; TILE]);
         }
         true
     }
 
     /// Room for the exponentials of the next block, relative to these maxima.
     #[inline(always)]
-    pub fn next(&mut self, maxima: (f32, f32)) -> (&mut Block, &mut Block) {
+    pub fn next(&mut self, maxima: (f32, f32)) -> (&mut Tile, &mut Tile) {
         let at = self.maxima.len();
         self.maxima.push(maxima);
         (&mut self.student[at], &mut self.teacher[at])
     }
 
-    /// Block `at` with its maxima, if the row was kept.
+    /// Tile `at` with its maxima, if the row was kept.
     #[inline(always)]
-    pub fn block(&self, at: usize) -> Option<(&Block, &Block, (f32, f32))> {
+    pub fn tile(&self, at: usize) -> Option<(&Tile, &Tile, (f32, f32))> {
         let maxima = *self.maxima.get(at)?;
         Some((&self.student[at], &self.teacher[at], maxima))
     }
@@ -65,10 +65,10 @@ impl Kept {
 impl Scratch {
     pub fn new() -> Self {
         Self {
-            student: [0.0; BLOCK],
-            teacher: [0.0; BLOCK],
-            first: [0.0; BLOCK],
-            second: [0.0; BLOCK],
+            student: [0.0; TILE],
+            teacher: [0.0; TILE],
+            first: [0.0; TILE],
+            second: [0.0; TILE],
             kept: Kept::default(),
         }
     }
@@ -85,7 +85,7 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
 
 /// Values `[start, start + n)` as f32, and `-inf` up to a multiple of `LANES` and where the teacher lacks classes.
 #[inline(always)]
-fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Block) {
+fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Tile) {
     let have = n.min(values.len().saturating_sub(start));
     scratch[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
     if have == 0 {
@@ -106,11 +106,11 @@ fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Block) {
 
 /// A block in whole lanes, where it lies or copied.
 #[inline(always)]
-pub(super) fn block<'a>(
+pub(super) fn tile<'a>(
     values: Values<'a>,
     start: usize,
     n: usize,
-    scratch: &'a mut Block,
+    scratch: &'a mut Tile,
 ) -> &'a [f32] {
     if let Some(values) = in_place(values, start, n) {
         return values;
@@ -125,9 +125,9 @@ pub(super) fn measured<'a>(
     values: Values<'a>,
     start: usize,
     n: usize,
-    careful_from: u32,
+    checked_from: u32,
     padding: Option<f32>,
-    scratch: &'a mut Block,
+    scratch: &'a mut Tile,
 ) -> (&'a [f32], f32, u32) {
     if let Some(values) = in_place(values, start, n) {
         let (max, magnitude) = extremes(values);
@@ -137,17 +137,17 @@ pub(super) fn measured<'a>(
     let (max, mut magnitude) = extremes(&scratch[..n]);
     let padded = n.next_multiple_of(LANES);
     match padding {
-        Some(padding) if magnitude < careful_from => scratch[n..padded].fill(padding),
-        // The careful path knows how to treat `-inf`.
+        Some(padding) if magnitude < checked_from => scratch[n..padded].fill(padding),
+        // The checked path knows how to treat `-inf`.
         _ => magnitude = u32::MAX,
     }
     (&scratch[..padded], max, magnitude)
 }
 
 /// A finite number so far below all that take the fast path that its exponential is 0, and so near that its distance to them, over
-/// the temperature, cannot overflow. At absurd temperatures there is none, and blocks with padding take the careful path.
-pub(super) fn padding(careful_from: u32, k: f32) -> Option<f32> {
-    let bound = f32::from_bits(careful_from);
+/// the temperature, cannot overflow. At absurd temperatures there is none, and blocks with padding take the checked path.
+pub(super) fn padding(checked_from: u32, k: f32) -> Option<f32> {
+    let bound = f32::from_bits(checked_from);
     (3.0 * bound * k > 200.0).then_some(-4.0 * bound)
 }
 
