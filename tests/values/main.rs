@@ -11,6 +11,7 @@ mod problems;
 #[path = "../variants/mod.rs"]
 mod variants;
 
+mod calls;
 mod cover;
 mod edges;
 mod engines;

@@ -4,8 +4,8 @@ use wgpu_distill::{
     Batch, Config, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction, Scope,
 };
 
+use super::engines;
 use crate::cases::inputs::{self, Kind};
-use crate::engines;
 
 #[test]
 fn micro_batches_with_the_kdr_of_all_equal_the_whole() {

@@ -1,17 +1,11 @@
 //! Calls on slices and buffers: memory of the caller, progress, factors at the ends of their range, denominators of 0 and micro-batches.
 
-mod buffers;
-mod cases;
-
-#[path = "calls/factors.rs"]
 mod factors;
-#[path = "calls/memory.rs"]
 mod memory;
-#[path = "calls/micro_batches.rs"]
 mod micro_batches;
-#[path = "calls/zero_denominator.rs"]
 mod zero_denominator;
 
+use crate::buffers;
 use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Progress, Selection, reference};
 
 /// The CPU path, and the GPU if there is one.

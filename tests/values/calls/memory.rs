@@ -6,8 +6,8 @@ use wgpu_distill::{
     RowResult, Storage,
 };
 
+use super::{SIX, engines};
 use crate::cases::inputs::{self, Kind};
-use crate::{SIX, engines};
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 const ROWS: usize = 37;

@@ -5,10 +5,10 @@ use wgpu_distill::{
     TemperatureScaling, reference,
 };
 
+use super::{SIX, engines};
 use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, compare};
-use crate::{SIX, engines};
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 
