@@ -1,13 +1,12 @@
 //! Calls on slices and buffers: memory of the caller, progress, factors at the ends of their range, denominators of 0 and micro-batches.
 
-use crate::buffers;
-use crate::steps::Steps;
-
 mod factors;
 mod memory;
 mod micro_batches;
 mod zero_denominator;
 
+use crate::buffers;
+use crate::steps::Steps;
 use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Progress, Selection, reference};
 
 /// The CPU path, and the GPU if there is one.
