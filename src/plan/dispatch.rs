@@ -1,7 +1,8 @@
 //! Lists the dispatches of a plan with their parameters and bindings. A pure function, so that every host records the same list.
 
+use super::chunks::Chunk;
 use super::operand::{Operand, Window};
-use super::planner::{Chunk, Plan, PlanKind};
+use super::planner::{Plan, PlanKind};
 use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
 use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};

@@ -42,23 +42,28 @@ impl Limits {
         software: false,
     };
 
+    /// Bytes of the largest binding that is used.
+    pub(super) fn largest_binding(&self) -> u64 {
+        self.binding_bytes.min(MOST_BINDING)
+    }
+
     /// Bytes of a binding that rows can use: it starts at a multiple of the alignment, so up to that much is lost before the first row.
     pub(crate) fn room(&self) -> u64 {
-        let most = self.binding_bytes.min(MOST_BINDING);
+        let most = self.largest_binding();
         most.saturating_sub(self.offset_alignment)
             .saturating_sub(16)
     }
 }
 
 /// Most bytes of a binding: the kernels index with 32 bits, and some backends have 31-bit sizes.
-pub(super) const MOST_BINDING: u64 = (1 << 31) - 4;
+const MOST_BINDING: u64 = (1 << 31) - 4;
 
 /// Bytes of the largest array elements that the kernels bind.
 const LEAST_ALIGNMENT: u64 = 16;
 
 /// Refuses limits below those of every WebGPU device.
 pub(super) fn check_limits(limits: &Limits) -> Result<()> {
-    let bytes = limits.binding_bytes.min(MOST_BINDING);
+    let bytes = limits.largest_binding();
     let least = limits.offset_alignment.saturating_add(64);
     for (what, limit, needed) in [
         (

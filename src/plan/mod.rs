@@ -2,6 +2,7 @@
 //!
 //! A plan is a pure function of the problem and the device's limits. It needs no device, so tests plan for invented ones.
 
+mod chunks;
 mod describe;
 mod dispatch;
 mod limits;
@@ -12,12 +13,13 @@ mod problem;
 mod support;
 mod tiling;
 
+pub use chunks::Chunk;
 pub use dispatch::Dispatch;
 #[cfg(feature = "gpu")]
 pub(crate) use dispatch::DispatchBuilder;
 pub use limits::Limits;
 pub use operand::{Operand, Window};
-pub use planner::{Chunk, Plan, PlanKind};
+pub use planner::{Plan, PlanKind};
 #[cfg(feature = "gpu")]
 pub(crate) use problem::{DECISION_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
 pub use problem::{List, Lists, Matrix, Problem};

@@ -1,18 +1,14 @@
-//! Chooses kernels, workgroups and chunks.
+//! Chooses kernels and their variants.
 
-use std::ops::Range;
-
-use super::limits::{Limits, MOST_BINDING, check_limits};
+use super::chunks::{Chunk, check_partials, chunks, within};
+use super::limits::{Limits, check_limits};
 use super::operand::Operand;
-use super::problem::{
-    DECISION_BYTES, Matrix, PARTIAL_BYTES, Problem, ROW_RESULT_BYTES, ROW_STATS_BYTES,
-    SUMMARY_BYTES,
-};
+use super::problem::{DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES};
 use super::tiling::{Tiling, check_workgroup};
 use crate::shader::{Access, Kernel, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, validate};
 
-/// How observe, decide and apply are laid out.
+/// The layout of observe, decide and apply over workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PlanKind {
@@ -28,16 +24,30 @@ pub enum PlanKind {
     TwoPhase,
 }
 
-/// A run of whole rows that one dispatch can bind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Chunk {
-    /// The rows.
-    pub rows: Range<usize>,
-    /// Workgroups of the kernels that own rows by lanes.
-    pub workgroups: u32,
-    /// Workgroups of `decide` and `valid_rows`, where an invocation owns a row.
-    pub row_workgroups: u32,
+impl PlanKind {
+    fn of(problem: &Problem, variant: &Variant, segments: u32, two_phase: bool) -> Self {
+        let lanes = variant.lanes;
+        // A gradient of 16-bit numbers may start within a word, which can add a vector.
+        let halves = problem.gradient.is_some_and(|g| g.storage.bytes() == 2);
+        let misaligned = halves && variant.access == Access::Element;
+        let vectors = (problem.classes as u64 + u64::from(misaligned)).div_ceil(4);
+        if segments > 1 {
+            Self::Split
+        } else if two_phase {
+            Self::TwoPhase
+        } else if lanes < variant.workgroup_size {
+            Self::Packed
+        } else if vectors <= u64::from(variant.vectors_per_lane) * u64::from(lanes) {
+            Self::Resident
+        } else {
+            Self::Streaming
+        }
+    }
+
+    /// Returns true if observe, decide and apply are separate dispatches.
+    fn in_steps(self) -> bool {
+        matches!(self, Self::Split | Self::TwoPhase)
+    }
 }
 
 /// The choices of a configuration that a plan depends on.
@@ -84,12 +94,11 @@ pub struct Plan {
 /// Batches up to this size count their valid labels in every workgroup.
 const COUNT_INLINE: usize = 1024;
 
-/// Most workgroups of a dispatch; each loops over further rows. Software adapters take long to start one.
-const MOST_WORKGROUPS: u32 = 4096;
-const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
-
-/// More chunks than any matrix that fits a device has, and few enough to list on the host.
-const MOST_CHUNKS: u64 = 1 << 16;
+/// Workgroup size of the kernels where an invocation owns a row.
+fn row_workgroup_size(limits: &Limits) -> u32 {
+    let size = if limits.software { 16 } else { 128 };
+    size.min(1 << limits.workgroup_invocations.ilog2())
+}
 
 impl Plan {
     /// The plan for a problem on a device with these limits.
@@ -112,32 +121,12 @@ impl Plan {
         limits: &Limits,
         tiling: &Tiling,
     ) -> Result<Self> {
-        let Tiling {
-            lanes,
-            workgroup_size,
-            vectors_per_lane,
-            subgroup_min,
-            segments,
-        } = *tiling;
-        let p = problem;
         check_limits(limits)?;
-        // Each with the columns that are read: a teacher may have fewer than the student.
-        let matrices = [
-            Some((p.student, p.classes)),
-            Some((p.teacher, p.teacher_classes)),
-            p.gradient.map(|g| (g, p.classes)),
-        ];
-        let matrices = || matrices.into_iter().flatten();
-        for (m, classes) in matrices() {
-            validate::shape("logits", p.rows, classes, m.row_stride)?;
+        for (matrix, classes) in problem.matrices() {
+            validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }
-        let access = if matrices().all(|(m, classes)| m.takes_vec4(p.rows, classes)) {
-            Access::Vec4
-        } else {
-            Access::Element
-        };
         let choices = Choices::of(config);
-        let in_place = p.in_place && p.gradient.is_some();
+        let in_place = problem.in_place && problem.gradient.is_some();
         if in_place && choices.accumulate {
             return Err(Error::Unsupported {
                 what: "`grad_write: Accumulate` with the gradient in place of the student's logits"
@@ -145,26 +134,23 @@ impl Plan {
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
             });
         }
-        let two_phase = choices.two_phase;
         let variant = Variant {
-            student: p.student.storage,
-            teacher: p.teacher.storage,
-            gradient: p.gradient.map(|g| g.storage),
-            access,
+            student: problem.student.storage,
+            teacher: problem.teacher.storage,
+            gradient: problem.gradient.map(|g| g.storage),
+            access: problem.access(),
             similarity: config.similarity,
             smoothing: choices.smoothing,
-            accumulate: choices.accumulate && p.gradient.is_some(),
-            shared_buffers: p.shared_buffers,
+            accumulate: choices.accumulate && problem.gradient.is_some(),
+            shared_buffers: problem.shared_buffers,
             in_place,
-            workgroup_size,
-            lanes,
-            vectors_per_lane,
-            subgroup_min,
+            workgroup_size: tiling.workgroup_size,
+            lanes: tiling.lanes,
+            vectors_per_lane: tiling.vectors_per_lane,
+            subgroup_min: tiling.subgroup_min,
         };
-        let row_size = if limits.software { 16 } else { 128 };
-        let row_size = row_size.min(1 << limits.workgroup_invocations.ilog2());
         let row_variant = Variant {
-            workgroup_size: row_size,
+            workgroup_size: row_workgroup_size(limits),
             lanes: 1,
             vectors_per_lane: 1,
             subgroup_min: None,
@@ -172,66 +158,17 @@ impl Plan {
         };
         check_workgroup(&variant, limits)?;
         check_workgroup(&row_variant, limits)?;
-
-        let segments = segments.max(1);
-        let in_steps = two_phase || segments > 1;
-        let per_row = match (in_steps, u64::from(segments)) {
-            (false, _) => ROW_RESULT_BYTES,
-            (true, segments) => ROW_STATS_BYTES * segments,
-        };
-        let per_chunk = rows_per_chunk(matrices(), p, limits, per_row)?;
-        let binding = limits.binding_bytes.min(MOST_BINDING);
-        // Every chunk is a dispatch, has an entry in this plan and leaves a partial sum.
-        let count = p.rows.div_ceil(per_chunk) as u64;
-        within("the number of chunks", count, MOST_CHUNKS)?;
-        let partials = count * PARTIAL_BYTES;
-        within("the size of the partial sums in bytes", partials, binding)?;
-        let mut chunks = Vec::new();
-        // All chunks' partial sums are bound together.
-        let room = binding / PARTIAL_BYTES / count.max(1);
-        let most = if limits.software {
-            MOST_SOFTWARE_WORKGROUPS
-        } else {
-            MOST_WORKGROUPS
-        };
-        let most = limits.workgroups.min(most);
-        let most = most.min(u32::try_from(room).unwrap_or(u32::MAX)).max(1);
-        let mut start = 0;
-        while start < p.rows {
-            let rows = start..p.rows.min(start + per_chunk);
-            let groups = |owned: usize, owned_each: u32| {
-                let wanted = owned.div_ceil(owned_each as usize);
-                u32::try_from(wanted).unwrap_or(u32::MAX).min(most)
-            };
-            chunks.push(Chunk {
-                workgroups: groups(rows.len() * segments as usize, workgroup_size / lanes),
-                row_workgroups: groups(rows.len(), row_size),
-                rows: rows.clone(),
-            });
-            start = rows.end;
-        }
+        let segments = tiling.segments.max(1);
+        let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
+        let in_steps = kind.in_steps();
+        let chunks = chunks(problem, limits, &variant, &row_variant, segments, in_steps)?;
         let counts = choices.counts_rows && !in_steps;
-        let inline = counts && chunks.len() == 1 && p.rows <= COUNT_INLINE;
-        // A gradient of 16-bit numbers may start within a word, which can add a vector.
-        let halves = p.gradient.is_some_and(|g| g.storage.bytes() == 2);
-        let misaligned = halves && access == Access::Element;
-        let vectors = (p.classes as u64 + u64::from(misaligned)).div_ceil(4);
-        let kind = if segments > 1 {
-            PlanKind::Split
-        } else if two_phase {
-            PlanKind::TwoPhase
-        } else if lanes < workgroup_size {
-            PlanKind::Packed
-        } else if vectors <= u64::from(vectors_per_lane) * u64::from(lanes) {
-            PlanKind::Resident
-        } else {
-            PlanKind::Streaming
-        };
+        let inline = counts && chunks.len() == 1 && problem.rows <= COUNT_INLINE;
         let plan = Self {
             kind,
             variant,
             row_variant,
-            count_labels: if inline { p.rows as u32 } else { 0 },
+            count_labels: if inline { problem.rows as u32 } else { 0 },
             counts_first: counts && !inline && !chunks.is_empty(),
             chunks,
             segments,
@@ -243,13 +180,13 @@ impl Plan {
             let what = "the size of a workspace buffer in bytes";
             within(what, bytes, limits.buffer_bytes)?;
             if operand == Operand::Partials {
-                within("the size of the partial sums in bytes", bytes, binding)?;
+                check_partials(bytes, limits)?;
             }
         }
         Ok(plan)
     }
 
-    /// How the steps are laid out.
+    /// The layout of observe, decide and apply.
     pub fn kind(&self) -> PlanKind {
         self.kind
     }
@@ -300,7 +237,7 @@ impl Plan {
 
     /// Returns true if observe, decide and apply are separate dispatches.
     pub(super) fn in_steps(&self) -> bool {
-        matches!(self.kind, PlanKind::Split | PlanKind::TwoPhase)
+        self.kind.in_steps()
     }
 
     /// Returns true if the similarity needs a second sweep over the segments of rows.
@@ -362,37 +299,5 @@ impl Plan {
             _ => &self.variant,
         };
         kernel.canonical(variant)
-    }
-}
-
-/// Most rows of a chunk, so that every binding of it fits.
-fn rows_per_chunk(
-    matrices: impl Iterator<Item = (Matrix, usize)>,
-    p: &Problem,
-    limits: &Limits,
-    per_row: u64,
-) -> Result<usize> {
-    let room = limits.room();
-    within("the size of one row's statistics in bytes", per_row, room)?;
-    let mut most = p.rows.max(1) as u64;
-    for (m, classes) in matrices {
-        let bytes = m.storage.bytes() as u64;
-        let row = classes as u64 * bytes;
-        within("the size of one row of logits in bytes", row, room)?;
-        let stride = m.row_stride as u64 * bytes;
-        most = most.min(1 + (room - row) / stride);
-    }
-    most = most.min(room / per_row);
-    Ok(usize::try_from(most).unwrap_or(usize::MAX))
-}
-
-fn within(what: &'static str, needed: u64, limit: u64) -> Result<()> {
-    match needed <= limit {
-        true => Ok(()),
-        false => Err(Error::LimitExceeded {
-            what,
-            needed,
-            limit,
-        }),
     }
 }

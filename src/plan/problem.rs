@@ -1,5 +1,6 @@
 //! The problem that a plan is made for: shapes, storage types, and the buffers that hold matrices and lists.
 
+use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
@@ -12,7 +13,7 @@ pub(crate) const SUMMARY_BYTES: u64 = 32;
 /// A matrix `[rows, classes]` in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matrix {
-    /// How its numbers are stored.
+    /// The storage type of the elements.
     pub storage: Storage,
     /// Elements from row to row.
     pub row_stride: usize,
@@ -35,7 +36,7 @@ impl Matrix {
     }
 
     /// Returns true if every row starts at a multiple of four elements and the last one may be read up to the next multiple.
-    pub(super) fn takes_vec4(&self, rows: usize, classes: usize) -> bool {
+    fn takes_vec4(&self, rows: usize, classes: usize) -> bool {
         let vector = 4 * self.storage.bytes() as u64;
         self.row_stride.is_multiple_of(4)
             && self.offset.is_multiple_of(vector)
@@ -81,6 +82,25 @@ impl Problem {
             gradient,
             shared_buffers: false,
             in_place: false,
+        }
+    }
+
+    /// The matrices with the columns that are read: a teacher may have fewer than the student.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = (Matrix, usize)> {
+        let list = [
+            Some((self.student, self.classes)),
+            Some((self.teacher, self.teacher_classes)),
+            self.gradient.map(|gradient| (gradient, self.classes)),
+        ];
+        list.into_iter().flatten()
+    }
+
+    /// The widest access that every matrix allows.
+    pub(super) fn access(&self) -> Access {
+        let takes_vec4 = |(m, classes): (Matrix, usize)| m.takes_vec4(self.rows, classes);
+        match self.matrices().all(takes_vec4) {
+            true => Access::Vec4,
+            false => Access::Element,
         }
     }
 }

@@ -27,6 +27,7 @@ mod own_device;
 mod plan;
 mod record;
 mod reference;
+mod refusals;
 mod shaders;
 mod vectors;
 

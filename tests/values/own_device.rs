@@ -11,6 +11,7 @@ mod far;
 mod lifetimes;
 mod limits;
 mod losses;
+mod run_into;
 mod sharing;
 
 /// An application with a device.

@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Engine, Error, Gradient, GradientMut, Outputs, Progress,
-    Reduction, Result, RowResult, Scope, Selection, Similarity, Storage, half, reference, wgpu,
+    Batch, Config, Distillation, Error, Outputs, Progress,
+    Reduction, Result, RowResult, Scope, Selection, Similarity, Storage, reference, wgpu,
 };
 
 use super::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
@@ -202,46 +202,6 @@ fn awaited_steps_are_the_steps() {
     assert_eq!(Ok(&decisions), decided.as_ref());
     assert_eq!(gradient.len(), work.student.len());
     assert_eq!(Ok(gradient), gpu.apply(&config, &batch, &decisions));
-}
-
-/// `run_into` leaves in the caller's memory what `run` returns, in every storage type: over what was there before, also where a batch is done in pieces.
-#[test]
-fn run_into_leaves_what_run_returns() {
-    let small = wgpu::Limits {
-        max_buffer_size: 64 << 10,
-        max_storage_buffer_binding_size: 32 << 10,
-        ..wgpu::Limits::default()
-    };
-    let apps = [wgpu::Limits::default(), small].map(App::new);
-    let gpus = apps.iter().flatten().map(|app| Engine::Gpu(app.gpu()));
-    for (n, engine) in gpus.chain([Engine::cpu()]).enumerate() {
-        let (rows, classes) = (301, 65);
-        let (student, teacher) = (noise(rows * classes, 61), noise(rows * classes, 62));
-        let labels = labels(rows, classes);
-        let batch = Batch::new(&student, &teacher, &labels, classes);
-        let progress = Progress::new(2, 3);
-        let config = Config::default();
-        for storage in Storage::ALL {
-            let about = format!("engine {n}, {}, {storage:?}", engine.describe());
-            let outputs = Outputs {
-                rows: false,
-                gradient: Some(storage),
-            };
-            let want = engine.run(&config, progress, &batch, outputs);
-            let want = want.unwrap_or_else(|e| panic!("{about}: {e}"));
-            let elements = rows * classes;
-            let mut memory = match storage {
-                Storage::F32 => Gradient::F32(vec![f32::NAN; elements]),
-                Storage::F16 => Gradient::F16(vec![half::f16::NAN; elements]),
-                Storage::Bf16 => Gradient::Bf16(vec![half::bf16::NAN; elements]),
-            };
-            let into = GradientMut::new(&mut memory, classes).into();
-            let summary = engine.run_into(&config, progress, &batch, into);
-            assert_eq!(summary, Ok(want.summary), "{about}");
-            assert_eq!(Some(memory), want.gradient, "{about}");
-        }
-    }
-    apps.iter().flatten().for_each(App::is_silent);
 }
 
 /// Two contexts on two devices at the same time: each keeps its pipelines and its results, and both come to the same bits.
