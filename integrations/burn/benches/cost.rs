@@ -1,7 +1,7 @@
-//! Time and memory of forward and backward: the kernels against the same loss written with Burn's operations.
+//! Time and memory of forward and backward: the kernels and the same loss written with Burn's operations.
 //!
 //! `cargo bench -p burn-distill --bench cost` runs on the adapter that `WGPU_DISTILL_ADAPTER` names (default: llvmpipe) and on
-//! flex. Each system has a process of its own, so that none finds another's memory. The answers are compared first.
+//! flex. Each system runs in its own process, so that none reuses another's memory. The gradients are compared first.
 
 #[path = "../tests/devices/mod.rs"]
 mod devices;
@@ -66,7 +66,7 @@ fn main() {
     }
 }
 
-/// The loss as one writes it with Burn: cosine, min, each row its own, mean; the gradient is left to autodiff.
+/// The loss in Burn's operations: cosine, min, scope row, mean; the gradient by autodiff.
 fn by_hand(student: Tensor<2>, teacher: Tensor<2>, labels: Tensor<1, Int>, tstr: f32) -> Tensor<1> {
     let [rows, _] = student.dims();
     let log_p = log_softmax(student / TEMPERATURE, 1);
@@ -84,11 +84,11 @@ fn by_hand(student: Tensor<2>, teacher: Tensor<2>, labels: Tensor<1, Int>, tstr:
 fn child(system: &str, rows: usize, classes: usize) {
     let device = match system.split_once(' ') {
         Some(("flex", _)) => Device::flex(),
-        Some((_, "source")) => devices::make(|options, setup| {
+        Some((_, "source")) => devices::on_application(|options, setup| {
             let options = options.memory_config(MemoryConfiguration::ExclusivePages);
             options.setup(setup).init()
         }),
-        _ => devices::make(|options, setup| {
+        _ => devices::on_application(|options, setup| {
             let options = options.memory_config(MemoryConfiguration::ExclusivePages);
             burn_distill::adopt(options, setup)
         }),
@@ -108,7 +108,7 @@ fn child(system: &str, rows: usize, classes: usize) {
         let grads = out.backward();
         leaf.grad(&grads).expect("tracked")
     };
-    // The answer first, on a small piece: against the CPU kernels.
+    // First compare the gradient of 64 rows with the CPU kernels.
     let check = |device: &Device| {
         let (s, t) = (
             logits(1, 64, classes, device),
@@ -127,16 +127,16 @@ fn child(system: &str, rows: usize, classes: usize) {
         floats(leaf.grad(&grads).expect("tracked"))
     };
     let apart = difference(&want, &check(&device));
-    assert!(apart < 1e-4, "{system} is wrong by {apart}");
+    assert!(apart < 1e-4, "the gradient of {system} differs by {apart}");
 
     device.memory_cleanup();
-    device.sync().expect("the device is well");
+    device.sync().expect("the device works");
     let (s, t) = (
         logits(1, rows, classes, &device),
         logits(2, rows, classes, &device),
     );
     let l = labels(rows, classes, &device);
-    device.sync().expect("the device is well");
+    device.sync().expect("the device works");
     let reserved = || device.memory_pool_usage().map(|m| m.bytes_reserved);
     let before = reserved();
     let mut times = Vec::new();
@@ -144,7 +144,7 @@ fn child(system: &str, rows: usize, classes: usize) {
     while times.len() < 5 || (begin.elapsed().as_secs() < 10 && times.len() < 50) {
         let start = Instant::now();
         let gradient = step(&s, &t, &l);
-        device.sync().expect("the device is well");
+        device.sync().expect("the device works");
         times.push(start.elapsed().as_secs_f64() * 1e3);
         drop(gradient);
     }
@@ -159,7 +159,7 @@ fn child(system: &str, rows: usize, classes: usize) {
             format!("{:.1}", extra / 1048576.0),
             format!("{:.2}", extra / gradient),
         ),
-        None => ("not told".to_owned(), String::new()),
+        None => ("not reported".to_owned(), String::new()),
     };
     println!("| {rows} x {classes} | {system} | {median:.1} | {mib} | {times_gradient} |");
 }

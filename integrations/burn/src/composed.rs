@@ -1,35 +1,34 @@
-//! Burn's own operations, one after the other: correct on every backend, and what the kernels are compared with.
+//! The loss by Burn's own operations: for every backend, and to compare the kernels with.
 //!
-//! In f32, by the textbook formulas, on tensors without autodiff. Masked classes and bad rows are set aside first, since infinity times 0 is NaN.
+//! Computes in f32 by the formulas as written, on tensors without autodiff. Masked classes and bad rows are replaced
+//! first, since infinity times 0 is NaN.
 
 use std::f32::consts::LN_2;
 
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction, Scope, Selection, Similarity};
 
-use crate::task::Task;
+use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
+use crate::loss_call::LossCall;
 
-/// What the kernels would give.
-pub(crate) struct Composed {
-    /// `f32 [rows, 4]`: loss, KDR, TSSR, 0.
-    pub rows: Tensor<2>,
-    /// `f32 [8]`: loss, mean KDR, mean TSSR, zeros.
-    pub summary: Tensor<1>,
-    /// `i32 [8]`: three zeros, valid, ignored, invalid and non-finite rows, 0.
-    pub counts: Tensor<1, Int>,
-    /// `[rows, classes]` in the student's type.
-    pub gradient: Option<Tensor<2>>,
-}
+// `distill` concatenates the words of its results in this order.
+const _: () = {
+    assert!(row_word::LOSS == 0 && row_word::KDR == 1 && row_word::TSSR == 2 && ROW_WORDS == 4);
+    assert!(summary_word::LOSS == 0 && summary_word::KDR == 1 && summary_word::TSSR == 2);
+    assert!(summary_word::VALID_ROWS == 3 && summary_word::IGNORED_ROWS == 4);
+    assert!(summary_word::INVALID_LABELS == 5 && summary_word::NON_FINITE_ROWS == 6);
+    assert!(SUMMARY_WORDS == 8);
+};
 
 /// `student` and `teacher` `[rows, classes]`, `labels` `[rows]`.
 pub(crate) fn distill(
     student: Tensor<2>,
     teacher: Tensor<2>,
     labels: Tensor<1, Int>,
-    task: &Task,
+    call: &LossCall,
     want_gradient: bool,
-) -> Composed {
-    let config = &task.config;
+) -> LossTensors {
+    let config = &call.config;
     let dtype = student.dtype();
     let [rows, classes] = student.dims();
     let device = student.device();
@@ -38,7 +37,7 @@ pub(crate) fn distill(
     let outside = labels.clone().lower_scalar(0).bool_or(
         labels
             .clone()
-            .greater_equal_scalar(i32::try_from(classes).unwrap_or(i32::MAX)),
+            .greater_equal_scalar(label_classes(config, classes)),
     );
     let invalid = outside.bool_and(ignored.clone().bool_not());
     let p = Softmax::of(
@@ -52,7 +51,7 @@ pub(crate) fn distill(
         &ignored,
     );
     let bad = p.bad.clone().bool_or(q.bad.clone());
-    // Rows with an answer: neither ignored, nor bad, nor with a label out of range.
+    // Neither ignored, nor bad, nor with a label out of range.
     let good = ignored
         .clone()
         .bool_or(invalid.clone())
@@ -67,12 +66,12 @@ pub(crate) fn distill(
     };
 
     let kdr = similarity(config.similarity, &p, &q).clamp(0.0, 1.0);
-    let used = match config.scope {
+    let selecting = match config.scope {
         Scope::Row => kdr.clone(),
         Scope::Batch => mean(kdr.clone()).expand([rows, 1]),
         Scope::Given(kdr) => Tensor::full([rows, 1], kdr, (&device, DType::F32)),
     };
-    let tssr = select(config.selection, task.progress.tstr(), used);
+    let tssr = decide(config.selection, call.progress.tstr(), selecting);
 
     // y = TSSR * EK + (1 - TSSR) * STK
     let e = config.label_smoothing;
@@ -81,34 +80,34 @@ pub(crate) fn distill(
     let one_hot = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
     let one_hot = one_hot.scatter(1, class, one, IndexingUpdateOp::Add);
     let truth = one_hot * (1.0 - e) + e / classes as f32;
-    let teachers = tssr.clone().neg() + 1.0;
-    let y: Tensor<2> = truth * tssr.clone() + q.probabilities.clone() * teachers;
+    let teacher_share = tssr.clone().neg() + 1.0;
+    let y: Tensor<2> = truth * tssr.clone() + q.probabilities.clone() * teacher_share;
     let none = y.clone().equal_scalar(0.0);
-    let factor = config.temperature_factor() as f32;
-    let loss = (y.clone() * p.log.clone()).mask_fill(none, 0.0).sum_dim(1) * -factor;
+    let factor = config.temperature_factor();
+    let loss = (y.clone() * p.log.clone()).mask_fill(none, 0.0).sum_dim(1) * -(factor as f32);
 
-    let spoiled = bad.clone().bool_or(invalid.clone());
-    let settle = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
+    let nan_rows = bad.clone().bool_or(invalid.clone());
+    let with_nan_and_ignored = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
         x.mask_fill(nan.clone(), f32::NAN)
             .mask_fill(ignored.clone(), 0.0)
     };
-    let loss = settle(loss, &spoiled);
+    let loss = with_nan_and_ignored(loss, &nan_rows);
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
     let denominator = denominator(config, valid_rows.clone());
     let gradient = want_gradient.then(|| {
-        let scale = factor * config.grad_loss / config.student_temperature;
+        let scale = config.gradient_factor() as f32;
         let gradient =
             (p.probabilities - y) * (denominator.clone().recip() * scale).reshape([1, 1]);
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
         gradient
-            .mask_fill(whole(&spoiled), f32::NAN)
+            .mask_fill(whole(&nan_rows), f32::NAN)
             .mask_fill(whole(&ignored), 0.0)
             .cast(dtype)
     });
     let summary = Tensor::cat(
         vec![
-            // Each row first: losses near the largest number must not add up to infinity before they are averaged.
+            // Divided before the sum: losses near the largest f32 would overflow their sum.
             total(loss.clone() / denominator.reshape([1, 1])),
             mean(kdr.clone()).reshape([1]),
             mean(tssr.clone()).reshape([1]),
@@ -128,10 +127,10 @@ pub(crate) fn distill(
         ],
         0,
     );
-    let kdr = settle(kdr, &bad);
-    let tssr = settle(tssr, &bad);
+    let kdr = with_nan_and_ignored(kdr, &bad);
+    let tssr = with_nan_and_ignored(tssr, &bad);
     let flags = loss.zeros_like();
-    Composed {
+    LossTensors {
         rows: Tensor::cat(vec![loss, kdr, tssr, flags], 1),
         summary,
         counts,
@@ -139,13 +138,13 @@ pub(crate) fn distill(
     }
 }
 
-/// One matrix of logits as probabilities and their logarithms.
+/// The softmax of a matrix of logits and its logarithm.
 struct Softmax {
     /// `[rows, classes]`, 0 at masked classes and in bad rows.
     probabilities: Tensor<2>,
     /// `[rows, classes]`, `-inf` at masked classes, 0 in bad rows.
     log: Tensor<2>,
-    /// `[rows, 1]`: NaN or `+inf` among the logits, or nothing but `-inf`. Never an ignored row.
+    /// `[rows, 1]`: the row has NaN or `+inf`, or only `-inf`. False in ignored rows.
     bad: Tensor<2, Bool>,
 }
 
@@ -164,7 +163,7 @@ impl Softmax {
         let aside = unusable.clone().bool_or(ignored.clone());
         let whole = aside.clone().expand([rows, classes]);
         let masked = masked.bool_and(whole.clone().bool_not());
-        // Rows set aside are computed as rows of zeros, masked classes as the lowest number.
+        // Bad and ignored rows are computed as rows of zeros, masked classes as the lowest f32.
         let logits = logits
             .mask_fill(whole.clone(), 0.0)
             .mask_fill(masked.clone(), f32::MIN);
@@ -180,19 +179,19 @@ impl Softmax {
     }
 }
 
-/// The teacher's first `classes` columns; columns it lacks are masked.
+/// The first `classes` columns of the teacher. Columns that it lacks are masked.
 fn common_prefix(teacher: Tensor<2>, classes: usize) -> Tensor<2> {
-    let [rows, theirs] = teacher.dims();
-    if theirs >= classes {
+    let [rows, teacher_classes] = teacher.dims();
+    if teacher_classes >= classes {
         return teacher.slice([0..rows, 0..classes]);
     }
     let device = teacher.device();
-    let lacking = Tensor::full(
-        [rows, classes - theirs],
+    let masked = Tensor::full(
+        [rows, classes - teacher_classes],
         f32::NEG_INFINITY,
         (&device, DType::F32),
     );
-    Tensor::cat(vec![teacher, lacking], 1)
+    Tensor::cat(vec![teacher, masked], 1)
 }
 
 /// `x (ln a - ln b)`, 0 where `x` is.
@@ -217,9 +216,9 @@ fn similarity(similarity: Similarity, p: &Softmax, q: &Softmax) -> Tensor<2> {
             .exp(),
         Similarity::JensenShannon => {
             let ln_mean = ((a.clone() + b.clone()) * 0.5).log();
-            let ours = weighted(&a, p.log.clone(), ln_mean.clone());
-            let theirs = weighted(&b, q.log.clone(), ln_mean);
-            (ours + theirs).sum_dim(1) * (-0.5 / LN_2) + 1.0
+            let student = weighted(&a, p.log.clone(), ln_mean.clone());
+            let teacher = weighted(&b, q.log.clone(), ln_mean);
+            (student + teacher).sum_dim(1) * (-0.5 / LN_2) + 1.0
         }
         Similarity::Overlap => {
             let less = a.clone().lower(b.clone());
@@ -229,7 +228,7 @@ fn similarity(similarity: Similarity, p: &Softmax, q: &Softmax) -> Tensor<2> {
 }
 
 /// TSSR `[rows, 1]` from TSTR and KDR.
-fn select(selection: Selection, tstr: f32, kdr: Tensor<2>) -> Tensor<2> {
+fn decide(selection: Selection, tstr: f32, kdr: Tensor<2>) -> Tensor<2> {
     match selection {
         Selection::Max => kdr.clamp_min(tstr),
         Selection::Min => kdr.clamp_max(tstr),
@@ -241,27 +240,37 @@ fn select(selection: Selection, tstr: f32, kdr: Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// The sum of a column `[rows, 1]`, as `[1]`. In two levels, since some backends add one by one and lose digits.
+/// The sum of a column `[rows, 1]`, as `[1]`. Two-level summation bounds the rounding error on backends that add one by one.
 fn total(column: Tensor<2>) -> Tensor<1> {
-    const RUN: usize = 512;
+    const ROWS_PER_PARTIAL_SUM: usize = 512;
     let [rows, _] = column.dims();
-    let even = rows / RUN * RUN;
-    if even == 0 {
+    let partial_sums = rows / ROWS_PER_PARTIAL_SUM;
+    if partial_sums == 0 {
         return column.sum();
     }
-    let runs = column.clone().slice([0..even, 0..1]);
-    let sum = runs.reshape([rows / RUN, RUN]).sum_dim(1).sum();
+    let even = partial_sums * ROWS_PER_PARTIAL_SUM;
+    let groups = column.clone().slice([0..even, 0..1]);
+    let groups = groups.reshape([partial_sums, ROWS_PER_PARTIAL_SUM]);
+    let sum = groups.sum_dim(1).sum();
     if even == rows {
         return sum;
     }
     sum + column.slice([even..rows, 0..1]).sum()
 }
 
-/// What the sum of the losses is divided by, `[1]`.
+/// Labels below this number are classes. None is where the denominator says that no row has a valid label.
+fn label_classes(config: &Config, classes: usize) -> i32 {
+    match config.reduction {
+        Reduction::SumOver(0.0) => 0,
+        _ => i32::try_from(classes).unwrap_or(i32::MAX),
+    }
+}
+
+/// The divisor of the sum of the losses, `[1]`.
 fn denominator(config: &Config, valid_rows: Tensor<1, Int>) -> Tensor<1> {
     let valid_rows = valid_rows.float().cast(FloatDType::F32);
     match config.reduction {
-        Reduction::None | Reduction::Sum => valid_rows.ones_like(),
+        Reduction::None | Reduction::Sum | Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::Mean => valid_rows.clamp_min(1.0),
         Reduction::SumOver(denominator) => valid_rows.zeros_like() + denominator,
     }

@@ -1,47 +1,48 @@
-//! The configuration, after Burn's conventions.
+//! The configuration of the loss, in Burn's conventions.
 
 use burn::config::Config;
 use wgpu_distill::{Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling};
 
-use crate::{DistillationLoss, Error, Result};
+use crate::error::{Error, Result};
+use crate::loss::DistillationLoss;
 
-/// Configuration of a [`DistillationLoss`], saved and loaded like any of Burn's. The defaults are the method as published, at temperature 1.
+/// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations. The defaults are the method as published, at temperature 1.
 #[derive(Config, Debug, PartialEq)]
 pub struct DistillationLossConfig {
-    /// The student's logits are divided by it. Default 1.
+    /// Divides the student's logits. Default 1.
     #[config(default = 1.0)]
     pub student_temperature: f32,
-    /// The teacher's logits are divided by it. Default 1.
+    /// Divides the teacher's logits. Default 1.
     #[config(default = 1.0)]
     pub teacher_temperature: f32,
-    /// Whether loss and gradient are multiplied by both temperatures. Default: no.
+    /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
     #[config(default = "TemperatureScaling::None")]
     pub temperature_scaling: TemperatureScaling,
-    /// How the likeness of the two distributions (KDR) is measured. Default: cosine.
+    /// The similarity of the two distributions (KDR). Default: cosine.
     #[config(default = "Similarity::Cosine")]
     pub similarity: Similarity,
-    /// How the share of the true label (TSSR) follows from progress and KDR. Default: the smaller of the two.
+    /// Selects the share of the true label (TSSR) from progress (TSTR) and KDR. Default: the smaller of the two.
     #[config(default = "Selection::Min")]
     pub selection: Selection,
-    /// Whose KDR selects a row's TSSR. Default: each row its own.
+    /// The rows whose KDR selects a row's TSSR. Default: the row itself.
     #[config(default = "Scope::Row")]
     pub scope: Scope,
-    /// How the rows' losses become one. Default: their mean over the rows whose label is a class. `None` gives one loss a row.
+    /// Reduces the losses of the rows. Default: the mean over the rows whose label is a class. `None` gives one loss per row.
     #[config(default = "Reduction::Mean")]
     pub reduction: Reduction,
-    /// The share of the true label that is spread over all classes, in `[0, 1)`. Default 0.
+    /// The share of the true label's probability that is spread over all classes, in `[0, 1)`. Default 0.
     #[config(default = 0.0)]
     pub label_smoothing: f32,
-    /// Rows with this label count for nothing. Default -100.
+    /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
     #[config(default = "-100")]
     pub ignore_index: i32,
-    /// What to do with a teacher of another number of classes. Default: refuse it.
+    /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
     #[config(default = "TeacherClasses::SameAsStudent")]
     pub teacher_classes: TeacherClasses,
-    /// The gradient is computed and kept times this number, which the backward takes out again. Default 1.
+    /// Multiplies the gradient between forward and backward, which divides by it. Between 1.2e-38 and 8.5e37. Default 1.
     ///
-    /// For 16-bit logits trained with a loss scale: set it to that scale (a power of two), and small gradients do not
-    /// underflow between forward and backward.
+    /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two).
+    /// Errors of wgpu-distill call it `grad_loss`.
     #[config(default = 1.0)]
     pub grad_scale: f32,
 }
@@ -50,7 +51,7 @@ impl DistillationLossConfig {
     /// Initialize the [loss](DistillationLoss).
     ///
     /// # Panics
-    /// If a field holds a value outside its range, as Burn's own losses do. [`try_init`](Self::try_init) does not.
+    /// If [`try_init`](Self::try_init) returns an error, with its text.
     pub fn init(&self) -> DistillationLoss {
         self.try_init().unwrap_or_else(|error| panic!("{error}"))
     }
@@ -58,9 +59,11 @@ impl DistillationLossConfig {
     /// Initialize the [loss](DistillationLoss).
     ///
     /// # Errors
-    /// [`Error::Distill`] names the field, its value and what is expected; [`Error::GradScale`].
+    /// [`Error::Distill`] or [`Error::GradScale`] for a field outside its range. The text names the field, its value and the range.
     pub fn try_init(&self) -> Result<DistillationLoss> {
-        if !(self.grad_scale.is_finite() && self.grad_scale > 0.0) {
+        // The backward multiplies by the reciprocal, which GPUs may flush to 0 if it is subnormal.
+        let normal = self.grad_scale.is_normal() && self.grad_scale.recip().is_normal();
+        if !(normal && self.grad_scale > 0.0) {
             return Err(Error::GradScale {
                 value: self.grad_scale,
             });
@@ -68,7 +71,7 @@ impl DistillationLossConfig {
         DistillationLoss::new(self.core())
     }
 
-    /// The same in the words of the kernels' crate.
+    /// The configuration as wgpu-distill takes it. Burn allocates each gradient, so that `grad_write` is always `Overwrite`.
     fn core(&self) -> wgpu_distill::Config {
         wgpu_distill::Config {
             student_temperature: self.student_temperature,

@@ -1,18 +1,18 @@
-//! Why a loss cannot be computed, with the numbers inside.
+//! Errors of this crate.
 
 use burn::tensor::DType;
 
-/// Why [`try_forward`](crate::DistillationLoss::try_forward) refused; [`forward`](crate::DistillationLoss::forward) panics with the same words, as Burn's own losses do.
+/// An error of [`try_forward`](crate::DistillationLoss::try_forward) or [`try_init`](crate::DistillationLossConfig::try_init). [`forward`](crate::DistillationLoss::forward) panics with its text, like Burn's losses.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// What the kernels refuse: a field of the configuration, the progress, a number of classes, a label, a limit of the device.
+    /// An error of wgpu-distill: a field of the configuration, the progress, a number of classes, a label, a limit of the device.
     #[error(transparent)]
     Distill(#[from] wgpu_distill::Error),
     /// Logits that are neither `[rows, classes]` nor `[batch, sequence, classes]`.
     #[error("`{name}` has shape {shape:?}, expected [rows, classes] or [batch, sequence, classes]")]
     LogitsRank {
-        /// Which logits.
+        /// `student_logits` or `teacher_logits`.
         name: &'static str,
         /// Their shape.
         shape: Vec<usize>,
@@ -27,53 +27,53 @@ pub enum Error {
         /// The shape of the teacher's logits.
         teacher: Vec<usize>,
     },
-    /// Labels that are not one for each row.
+    /// The shape of the labels differs from the rows of the logits.
     #[error(
-        "labels has shape {labels:?}, expected one label a row, {expected:?}, for student_logits of shape {student:?}"
+        "labels has shape {labels:?}, expected one label per row, {expected:?}, for student_logits of shape {student:?}"
     )]
     Labels {
         /// The shape of the labels.
         labels: Vec<usize>,
-        /// What it should be.
+        /// The shape expected.
         expected: Vec<usize>,
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
-    /// Logits of a type that the kernels do not read.
+    /// Logits of an element type other than f32, f16 and bf16.
     #[error(
         "`{name}` is {dtype:?}, expected F32, F16 or BF16; cast it first: `{name}.cast(FloatDType::F32)`"
     )]
     LogitsType {
-        /// Which logits.
+        /// `student_logits` or `teacher_logits`.
         name: &'static str,
-        /// Their type.
+        /// Their element type.
         dtype: DType,
     },
-    /// Logits of a 16-bit type that Burn does not compute with on their device.
+    /// Logits of a 16-bit type that Burn does not support on their device.
     #[error(
-        "`{name}` is {dtype:?}, which Burn does not compute with on {device}; make it F32 before it goes there: `data.convert_dtype(DType::F32)`"
+        "`{name}` is {dtype:?}, which Burn does not support on {device}; convert the data before the upload: `data.convert_dtype(DType::F32)`"
     )]
     TypeOnDevice {
-        /// Which logits.
+        /// `student_logits` or `teacher_logits`.
         name: &'static str,
-        /// Their type.
+        /// Their element type.
         dtype: DType,
         /// Their device.
         device: String,
     },
     /// Tensors on different devices.
     #[error(
-        "student_logits is on {student}, `{name}` on {other}; move it first: `{name}.to_device(&student_logits.device())`"
+        "student_logits is on {student}, `{name}` is on {other}; move it first: `{name}.to_device(&student_logits.device())`"
     )]
     Devices {
         /// The device of the student's logits.
         student: String,
-        /// Which tensor is elsewhere.
+        /// The tensor on another device.
         name: &'static str,
         /// The device of that tensor.
         other: String,
     },
-    /// The loss does not know how to continue autodiff on this backend.
+    /// The loss has no autodiff for this backend.
     #[error(
         "no autodiff for the loss on {device}; move the logits to a wgpu or flex device (for ndarray: the feature `ndarray` of burn-distill)"
     )]
@@ -81,25 +81,25 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// A graph is being captured on this thread's stream.
+    /// This thread's stream is capturing a graph.
     #[error(
         "a graph is being captured; the kernels are submitted directly and would not be recorded: compute the loss before `graph_start_capture` or after `graph_stop_capture`"
     )]
     Capturing,
-    /// `grad_scale` is not a finite number above 0.
-    #[error("`grad_scale` is {value}, expected a finite number above 0")]
+    /// `grad_scale` is outside its range.
+    #[error("`grad_scale` is {value}, expected a number between 1.2e-38 and 8.5e37")]
     GradScale {
-        /// What it is.
+        /// Its value.
         value: f32,
     },
-    /// Burn's runtime did not give its buffers.
+    /// Burn's runtime returned an error for the buffer of a tensor.
     #[error(
-        "Burn's runtime gave no buffer for `{name}`: {reason}; what computed it failed or the device is lost: read that tensor to see (`try_into_data`), and start again from a new device if it is lost"
+        "Burn's runtime returned no buffer for `{name}`: {reason}. Either the work that computes it failed or the device is lost: `try_into_data` of that tensor returns the cause; after a loss create a new device"
     )]
     Runtime {
-        /// Which tensor.
+        /// The tensor.
         name: &'static str,
-        /// What it said.
+        /// The runtime's error.
         reason: String,
     },
 }

@@ -1,41 +1,49 @@
 #![cfg_attr(feature = "train", doc = include_str!("../README.md"))]
 #![cfg_attr(
     not(feature = "train"),
-    doc = "Knowledge distillation for Burn; README.md is the page, shown here with the feature `train`."
+    doc = "Knowledge distillation for Burn. With the feature `train` this page shows README.md."
 )]
 #![warn(missing_docs)]
 
-// Its tests share files with those under tests/.
+// The unit tests share files with tests/, which name the crate.
 #[cfg(test)]
 extern crate self as burn_distill;
 
-mod buffers;
-mod check;
-mod composed;
-mod config;
-mod cube;
+// Each module uses only modules above it.
 mod error;
-mod host;
+mod kernel_outputs;
+mod matrix;
+mod shared_device;
+
+mod execution_path;
+mod loss_call;
+
+mod buffer_kernels;
+mod composed;
+mod host_kernels;
+mod kernel_tensors;
+mod source_kernels;
+
+mod autodiff;
+mod backend_ops;
+
+mod arguments;
+mod config;
 mod loss;
 #[cfg(feature = "train")]
 pub mod metrics;
-mod ops;
-mod path;
-mod share;
-mod source;
-mod steps;
-mod task;
+mod training_steps;
 #[cfg(test)]
-mod views;
+mod views_test;
 
 pub use config::DistillationLossConfig;
 pub use error::{Error, Result};
+pub use execution_path::ExecutionPath;
 pub use loss::{DistillationLoss, DistillationOutput};
-pub use path::Path;
 #[cfg(not(target_family = "wasm"))]
-pub use share::init;
-pub use share::{adopt, init_async, share};
-pub use steps::TrainingSteps;
+pub use shared_device::init;
+pub use shared_device::{adopt, init_async, share};
+pub use training_steps::TrainingSteps;
 pub use wgpu_distill::{
     Progress, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
 };

@@ -1,16 +1,20 @@
-//! The loss, as Burn's users call it.
+//! The loss as Burn's users call it.
 
 use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Progress, Reduction};
 
-use crate::check::{self, Arguments};
-use crate::ops::{AttachOps, DistillOps, caught};
-use crate::task::Task;
-use crate::{Path, Result, composed};
+use crate::arguments::{self, Arguments};
+use crate::autodiff::GradientOps;
+use crate::backend_ops::{LossOps, catch_error};
+use crate::composed;
+use crate::error::Result;
+use crate::execution_path::ExecutionPath;
+use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
+use crate::loss_call::LossCall;
 
-/// The distillation loss: teacher and student logits and labels in, a differentiable loss out. Made by [`DistillationLossConfig`](crate::DistillationLossConfig).
+/// The distillation loss of student logits, teacher logits and labels. Configured by [`DistillationLossConfig`](crate::DistillationLossConfig).
 #[derive(Module, Debug)]
 pub struct DistillationLoss {
     #[module(skip)]
@@ -19,16 +23,16 @@ pub struct DistillationLoss {
     composed: bool,
 }
 
-/// A loss with the metrics that fall out of it. All tensors are on the device; nothing was read back.
+/// A loss with its metrics. All tensors are on the device of the logits; nothing is read back.
 ///
-/// Only `loss` takes part in autodiff.
+/// Only `loss` is differentiable.
 #[derive(Clone, Debug)]
 pub struct DistillationOutput {
     /// `f32 [1]`, or `f32 [rows]` with `Reduction::None`. In nats.
     pub loss: Tensor<1>,
     /// Each row's loss before reduction, `f32 [rows]`; 0 for ignored rows.
     pub row_loss: Tensor<1>,
-    /// How alike teacher and student are in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for ignored rows.
+    /// The similarity of teacher and student in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for ignored rows.
     pub row_kdr: Tensor<1>,
     /// The share of the true label in each row's target (TSSR), in `[0, 1]`, `f32 [rows]`; 0 for ignored rows.
     pub row_tssr: Tensor<1>,
@@ -44,40 +48,31 @@ pub struct DistillationOutput {
     pub invalid_labels: Tensor<1, Int>,
     /// Rows with NaN or `+inf` among their logits, or nothing but `-inf`, `i32 [1]`; all their results are NaN.
     pub non_finite_rows: Tensor<1, Int>,
-    /// How it was computed.
-    pub path: Path,
+    /// The path that computed the loss.
+    pub path: ExecutionPath,
 }
 
 impl DistillationOutput {
-    /// Rows that [`kdr`](Self::kdr) and [`tssr`](Self::tssr) are means over, `i32 [1]`: their label is a class and their logits are finite.
+    /// The number of rows in the means [`kdr`](Self::kdr) and [`tssr`](Self::tssr), `i32 [1]`: their label is a class and their logits are finite.
     ///
-    /// Not `valid_rows` less `non_finite_rows`: a row may have a label out of range and NaN.
+    /// It is not `valid_rows - non_finite_rows`: a row may have both NaN and a label out of range.
     pub fn averaged_rows(&self) -> Tensor<1, Int> {
         let [rows] = self.row_loss.dims();
-        let spoiled = self.row_loss.clone().is_nan().int().cast(IntDType::I32);
-        (spoiled.sum() + self.ignored_rows.clone()).neg() + rows as i64
+        let nan_rows = self.row_loss.clone().is_nan().int().cast(IntDType::I32);
+        (nan_rows.sum() + self.ignored_rows.clone()).neg() + rows as i64
     }
-}
-
-/// What a path gives, as Burn's tensors.
-struct Computed {
-    rows: Tensor<2>,
-    summary: Tensor<1>,
-    counts: Tensor<1, Int>,
-    gradient: Option<Tensor<2>>,
 }
 
 impl DistillationLoss {
     pub(crate) fn new(config: Config) -> Result<Self> {
-        // The kernels' crate checks its own configuration wherever it is used; an empty problem asks it to do so now.
-        check::config(&config)?;
+        arguments::check_configuration(&config, Progress::new(0, 1), [1, 1])?;
         Ok(Self {
             config,
             composed: false,
         })
     }
 
-    /// The same loss by Burn's own operations, whatever the device: to compare with, in time and result.
+    /// The same loss by Burn's own operations on every device, to compare times and results.
     pub fn composed(self) -> Self {
         Self {
             composed: true,
@@ -85,7 +80,7 @@ impl DistillationLoss {
         }
     }
 
-    /// The choices, in the words of the kernels' crate.
+    /// The configuration as wgpu-distill takes it.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -99,7 +94,7 @@ impl DistillationLoss {
     /// - output: `[1]`; with `Reduction::None` `[rows]` or `[batch * sequence]`
     ///
     /// # Panics
-    /// Where [`try_forward`](Self::try_forward) gives an error, with its words.
+    /// If [`try_forward`](Self::try_forward) returns an error, with its text.
     pub fn forward<const D: usize, const L: usize>(
         &self,
         student_logits: Tensor<D>,
@@ -111,11 +106,12 @@ impl DistillationLoss {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The loss, or why it cannot be computed. See [`forward`](Self::forward).
+    /// The loss, or an error. Shapes as in [`forward`](Self::forward).
     ///
     /// # Errors
-    /// Shapes, types, devices, progress, a limit of the device. Labels out of range are refused where the data are on
-    /// the host ([`Path::Host`]); elsewhere their rows get NaN and are counted in [`DistillationOutput::invalid_labels`].
+    /// For shapes, types, devices or progress that do not fit, and for rows beyond a limit of the device. A label out of
+    /// range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
+    /// [`DistillationOutput::invalid_labels`].
     pub fn try_forward<const D: usize, const L: usize>(
         &self,
         student_logits: Tensor<D>,
@@ -125,19 +121,14 @@ impl DistillationLoss {
     ) -> Result<Tensor<1>> {
         let arguments = self.arguments(student_logits, teacher_logits, labels, progress)?;
         let student = arguments.student.clone();
-        let computed = self.compute(arguments, progress)?;
-        Ok(self.loss(
-            student,
-            &computed.rows,
-            &computed.summary,
-            computed.gradient,
-        ))
+        let outputs = self.compute(arguments, progress)?;
+        Ok(self.loss(student, outputs))
     }
 
     /// The loss with its metrics. Shapes as in [`forward`](Self::forward).
     ///
     /// # Panics
-    /// Where [`try_forward_with_metrics`](Self::try_forward_with_metrics) gives an error, with its words.
+    /// If [`try_forward_with_metrics`](Self::try_forward_with_metrics) returns an error, with its text.
     pub fn forward_with_metrics<const D: usize, const L: usize>(
         &self,
         student_logits: Tensor<D>,
@@ -149,7 +140,7 @@ impl DistillationLoss {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The loss with its metrics, or why it cannot be computed.
+    /// The loss with its metrics, or an error. Shapes as in [`forward`](Self::forward).
     ///
     /// # Errors
     /// As [`try_forward`](Self::try_forward).
@@ -162,37 +153,31 @@ impl DistillationLoss {
     ) -> Result<DistillationOutput> {
         let arguments = self.arguments(student_logits, teacher_logits, labels, progress)?;
         let (student, path) = (arguments.student.clone(), arguments.path);
-        let Computed {
-            rows,
-            summary,
-            counts,
-            gradient,
-        } = self.compute(arguments, progress)?;
-        let [n, _] = rows.dims();
-        let column = |i: usize| rows.clone().slice([0..n, i..i + 1]).reshape([n]);
-        let mean = |i: usize| summary.clone().slice(i..i + 1);
-        let count = |i: usize| counts.clone().slice(i..i + 1);
+        let outputs = self.compute(arguments, progress)?;
+        let (rows, summary, counts) = (&outputs.rows, &outputs.summary, &outputs.counts);
+        let mean = |word: usize| summary.clone().slice(word..word + 1);
+        let count = |word: usize| counts.clone().slice(word..word + 1);
         Ok(DistillationOutput {
-            row_loss: column(0),
-            row_kdr: column(1),
-            row_tssr: column(2),
-            kdr: mean(1),
-            tssr: mean(2),
-            valid_rows: count(3),
-            ignored_rows: count(4),
-            invalid_labels: count(5),
-            non_finite_rows: count(6),
+            row_loss: column(rows, row_word::LOSS),
+            row_kdr: column(rows, row_word::KDR),
+            row_tssr: column(rows, row_word::TSSR),
+            kdr: mean(summary_word::KDR),
+            tssr: mean(summary_word::TSSR),
+            valid_rows: count(summary_word::VALID_ROWS),
+            ignored_rows: count(summary_word::IGNORED_ROWS),
+            invalid_labels: count(summary_word::INVALID_LABELS),
+            non_finite_rows: count(summary_word::NON_FINITE_ROWS),
             path,
-            loss: self.loss(student, &rows, &summary, gradient),
+            loss: self.loss(student, outputs),
         })
     }
 
-    /// How the loss is computed on a device.
-    pub fn path(&self, device: &Device) -> Path {
+    /// The path that this loss takes on a device.
+    pub fn path(&self, device: &Device) -> ExecutionPath {
         if self.composed {
-            Path::Composed
+            ExecutionPath::Composed
         } else {
-            Path::of(device)
+            ExecutionPath::of(device)
         }
     }
 
@@ -204,9 +189,8 @@ impl DistillationLoss {
         progress: Progress,
     ) -> Result<Arguments> {
         let path = self.path(&student_logits.device());
-        let config = &self.config;
-        check::arguments(
-            config,
+        arguments::check(
+            &self.config,
             path,
             student_logits,
             teacher_logits,
@@ -215,8 +199,8 @@ impl DistillationLoss {
         )
     }
 
-    /// Runs the kernels, on tensors without autodiff. The gradient only where something will ask for it.
-    fn compute(&self, arguments: Arguments, progress: Progress) -> Result<Computed> {
+    /// Runs the kernels on tensors without autodiff. Computes the gradient only if the student is tracked.
+    fn compute(&self, arguments: Arguments, progress: Progress) -> Result<LossTensors> {
         let Arguments {
             student,
             teacher,
@@ -226,43 +210,36 @@ impl DistillationLoss {
         let tracked = student.is_tracked();
         let (student, teacher) = (student.inner(), teacher.inner());
         let labels = labels.inner();
-        let task = Task {
+        let [rows, classes] = student.dims();
+        if rows == 0 {
+            return Ok(no_rows(
+                &student.device(),
+                student.dtype(),
+                classes,
+                tracked,
+            ));
+        }
+        let call = LossCall {
             config: self.config,
             progress,
             path,
         };
-        let [rows, classes] = student.dims();
-        if rows == 0 {
-            let f32 = (&student.device(), DType::F32);
-            return Ok(Computed {
-                rows: Tensor::zeros([0, 4], f32),
-                summary: Tensor::zeros([8], f32),
-                counts: Tensor::zeros([8], (&student.device(), DType::I32)),
-                gradient: tracked
-                    .then(|| Tensor::zeros([0, classes], (&student.device(), student.dtype()))),
-            });
-        }
-        if path == Path::Composed {
-            let done = composed::distill(student, teacher, labels, &task, tracked);
-            return Ok(Computed {
-                rows: done.rows,
-                summary: done.summary,
-                counts: done.counts,
-                gradient: done.gradient,
-            });
+        if path == ExecutionPath::Composed {
+            return Ok(composed::distill(student, teacher, labels, &call, tracked));
         }
         let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
         let labels = labels.into_dispatch();
-        let (rows, summary, counts, gradient) = caught(|| {
+        let (rows, summary, counts, gradient) = catch_error(|| {
             if tracked {
-                let (r, s, c, g) = Dispatch::distill_gradient(student, teacher, labels, task);
+                let (r, s, c, g) =
+                    Dispatch::distill_loss_and_gradient(student, teacher, labels, call);
                 (r, s, c, Some(g))
             } else {
-                let (r, s, c) = Dispatch::distill_observe(student, teacher, labels, task);
+                let (r, s, c) = Dispatch::distill_loss(student, teacher, labels, call);
                 (r, s, c, None)
             }
         })?;
-        Ok(Computed {
+        Ok(LossTensors {
             rows: Tensor::from_dispatch(rows),
             summary: Tensor::from_dispatch(summary),
             counts: Tensor::from_dispatch(counts),
@@ -270,27 +247,39 @@ impl DistillationLoss {
         })
     }
 
-    /// The reduced loss, or the rows' losses; differentiable where there is a gradient.
-    fn loss(
-        &self,
-        student: Tensor<2>,
-        rows: &Tensor<2>,
-        summary: &Tensor<1>,
-        gradient: Option<Tensor<2>>,
-    ) -> Tensor<1> {
-        let [n, _] = rows.dims();
+    /// The reduced loss, or each row's loss; differentiable if there is a gradient.
+    fn loss(&self, student: Tensor<2>, outputs: LossTensors) -> Tensor<1> {
         let loss = match self.config.reduction {
-            Reduction::None => rows.clone().slice([0..n, 0..1]).reshape([n]),
-            _ => summary.clone().slice(0..1),
+            Reduction::None => column(&outputs.rows, row_word::LOSS),
+            _ => {
+                let word = summary_word::LOSS;
+                outputs.summary.slice(word..word + 1)
+            }
         };
-        let Some(gradient) = gradient else {
+        let Some(gradient) = outputs.gradient else {
             return loss;
         };
-        Tensor::from_dispatch(Dispatch::distill_attach(
+        Tensor::from_dispatch(Dispatch::attach_gradient(
             student.into_dispatch(),
             loss.into_dispatch(),
             gradient.into_dispatch(),
             self.config.grad_loss,
         ))
+    }
+}
+
+/// One word of each row's results.
+fn column(rows: &Tensor<2>, word: usize) -> Tensor<1> {
+    let [n, _] = rows.dims();
+    rows.clone().slice([0..n, word..word + 1]).reshape([n])
+}
+
+/// The results of a batch without rows, for which no kernel is launched.
+fn no_rows(device: &Device, dtype: DType, classes: usize, want_gradient: bool) -> LossTensors {
+    LossTensors {
+        rows: Tensor::zeros([0, ROW_WORDS], (device, DType::F32)),
+        summary: Tensor::zeros([SUMMARY_WORDS], (device, DType::F32)),
+        counts: Tensor::zeros([SUMMARY_WORDS], (device, DType::I32)),
+        gradient: want_gradient.then(|| Tensor::zeros([0, classes], (device, dtype))),
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics for burn-train's learner, so that they show in its dashboard.
+//! Metrics for Burn's learner and its dashboard.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use burn::train::metric::{
 
 use crate::DistillationOutput;
 
-/// What [`KdrMetric`], [`TssrMetric`] and [`AgreementMetric`] read of a step.
+/// The input of [`KdrMetric`], [`TssrMetric`] and [`AgreementMetric`] for one step.
 #[derive(Clone, Debug)]
 pub struct DistillationInput {
     /// Mean KDR of the batch, `[1]`.
     pub kdr: Tensor<1>,
     /// Mean TSSR of the batch, `[1]`.
     pub tssr: Tensor<1>,
-    /// Rows that the means are over: their label is a class and their logits are finite, `[1]`.
+    /// The number of rows in the means, `[1]`: their label is a class and their logits are finite.
     pub averaged_rows: Tensor<1, Int>,
     /// `[rows, classes]`
     pub student_logits: Tensor<2>,
@@ -28,10 +28,10 @@ pub struct DistillationInput {
     pub teacher_logits: Tensor<2>,
 }
 
-/// A training step's outcome, for the metrics of this crate and for Burn's loss and accuracy. The counterpart of Burn's `ClassificationOutput`.
+/// The output of a training step, for the metrics of this crate and for Burn's loss and accuracy. The counterpart of Burn's `ClassificationOutput`.
 #[derive(Clone, Debug)]
 pub struct DistillationTrainOutput {
-    /// The loss and what came with it.
+    /// The loss with its metrics.
     pub distillation: DistillationOutput,
     /// `[rows, classes]`
     pub student_logits: Tensor<2>,
@@ -43,7 +43,7 @@ pub struct DistillationTrainOutput {
 
 impl ItemLazy for DistillationTrainOutput {
     fn sync(self) -> Result<Self, ExecutionError> {
-        // As Burn's own outputs do: start the work, and let go of the autodiff graph.
+        // Like Burn's outputs: submit the work and release the autodiff graph.
         self.distillation.loss.device().flush()?;
         Ok(Self {
             distillation: DistillationOutput {
@@ -91,7 +91,7 @@ macro_rules! metric {
         }
 
         impl $name {
-            /// The metric, with nothing seen yet.
+            /// A metric without values.
             pub fn new() -> Self {
                 Self {
                     name: Arc::new($title.to_owned()),
@@ -142,7 +142,7 @@ macro_rules! metric {
             ) -> Result<SerializedEntry, TensorReadError> {
                 let read: fn(&DistillationInput) -> Result<(f64, usize), TensorReadError> = $read;
                 let (value, count) = read(input)?;
-                // A batch of ignored rows says nothing.
+                // A batch of ignored rows has no mean.
                 if count > 0 {
                     self.state.update(value, count);
                 }
@@ -181,10 +181,10 @@ fn mean(value: &Tensor<1>, rows: &Tensor<1, Int>) -> Result<(f64, usize), Tensor
 }
 
 metric!(
-    /// How alike teacher and student are (KDR), in `[0, 1]`.
+    /// The similarity of teacher and student (KDR), in `[0, 1]`.
     KdrMetric,
     "KDR",
-    "likeness of teacher and student, 0 to 1",
+    "similarity of teacher and student, 0 to 1",
     None,
     |input| mean(&input.kdr, &input.averaged_rows)
 );
@@ -199,10 +199,10 @@ metric!(
 );
 
 metric!(
-    /// How often the student's first choice is the teacher's, in percent, over all rows, ignored ones too.
+    /// The share of rows in which student and teacher choose the same class, in percent. Includes ignored rows.
     AgreementMetric,
     "Agreement",
-    "rows where student and teacher choose the same class",
+    "rows in which student and teacher choose the same class",
     Some("%"),
     |input| {
         let [rows, _] = input.student_logits.dims();

@@ -1,4 +1,4 @@
-//! What this crate links besides the core, held to the same list of licences.
+//! Licences of the crates that burn-distill links, checked against the list of wgpu-distill.
 
 #[path = "../../../tests/values/licences.rs"]
 mod licences;

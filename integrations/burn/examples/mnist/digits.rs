@@ -1,4 +1,4 @@
-//! The digits as Burn's loader wants them.
+//! Batches of digits for Burn's data loader.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::data::{Digits, PIXELS, SIDE};
 
-/// Images and labels of a step.
+/// Images and labels of one step.
 #[derive(Clone, Debug)]
 pub struct DigitBatch {
-    /// `[rows, 1, SIDE, SIDE]`, 0 for paper and 1 for ink.
+    /// `[rows, 1, SIDE, SIDE]`, 0 for paper, 1 for ink.
     pub images: Tensor<4>,
     /// `[rows]`
     pub labels: Tensor<1, Int>,
 }
 
 /// The first `count` digits.
-struct First {
+struct FirstDigits {
     digits: Arc<Digits>,
     count: usize,
 }
 
-impl Dataset<(Vec<u8>, i32)> for First {
+impl Dataset<(Vec<u8>, i32)> for FirstDigits {
     fn get(&self, index: usize) -> Result<(Vec<u8>, i32), DatasetError> {
         Ok((self.digits.image(index).to_vec(), self.digits.label(index)))
     }
@@ -35,9 +35,9 @@ impl Dataset<(Vec<u8>, i32)> for First {
 }
 
 #[derive(Clone)]
-struct Stack;
+struct DigitBatcher;
 
-impl Batcher<(Vec<u8>, i32), DigitBatch> for Stack {
+impl Batcher<(Vec<u8>, i32), DigitBatch> for DigitBatcher {
     fn batch(&self, items: Vec<(Vec<u8>, i32)>, device: &Device) -> DigitBatch {
         let rows = items.len();
         let mut pixels = Vec::with_capacity(rows * PIXELS);
@@ -55,7 +55,7 @@ impl Batcher<(Vec<u8>, i32), DigitBatch> for Stack {
     }
 }
 
-/// A loader of the first `count` digits, in another order each round if there is a seed.
+/// A loader of the first `count` digits. With a seed each epoch has its own order.
 pub fn loader(
     digits: &Arc<Digits>,
     count: usize,
@@ -63,14 +63,14 @@ pub fn loader(
     seed: Option<u64>,
     device: &Device,
 ) -> Arc<dyn DataLoader<DigitBatch>> {
-    let builder = DataLoaderBuilder::new(Stack)
+    let builder = DataLoaderBuilder::new(DigitBatcher)
         .batch_size(batch)
         .set_device(device.clone());
     let builder = match seed {
         Some(seed) => builder.shuffle(seed),
         None => builder,
     };
-    builder.build(First {
+    builder.build(FirstDigits {
         digits: digits.clone(),
         count,
     })

@@ -1,4 +1,4 @@
-//! Burn's learner, for a classifier and for a pupil.
+//! Training with Burn's learner, on labels alone or with a teacher.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use burn_distill::{DistillationLossConfig, TrainingSteps};
 
 use crate::data::Digits;
 use crate::digits;
-use crate::networks::{Classifier, Network, Pupil};
-use crate::notebook::{Notebook, Quiet};
+use crate::metric_history::{MetricHistory, SilentRenderer};
+use crate::networks::{Classifier, DistilledClassifier, Network};
 use crate::students::{Course, Point};
 
 const LEARNING_RATE: f64 = 2e-3;
 
-/// How long to train, and on how much.
+/// The length of a training and its data.
 #[derive(Clone)]
 pub struct Schedule {
     pub digits: usize,
@@ -37,11 +37,11 @@ impl Schedule {
     }
 }
 
-/// Trains a model with Burn's learner: the metrics, the digits and the schedule are all there is to say.
+/// Trains a model with Burn's learner. Returns the model, its metrics and the time.
 macro_rules! train {
     ($model:expr, $metrics:expr, $device:expr, $train:expr, $test:expr, $schedule:expr) => {{
         let schedule: &Schedule = $schedule;
-        let notebook = Notebook::default();
+        let history = MetricHistory::default();
         let rate = CosineAnnealingLrSchedulerConfig::new(LEARNING_RATE, schedule.steps()).init()?;
         let device = $device.clone();
         let batches = digits::loader(
@@ -53,18 +53,18 @@ macro_rules! train {
         );
         let tests = digits::loader($test, $test.len(), 500, None, &device);
         let start = Instant::now();
-        // The folder is for checkpoints, of which there are none.
+        // The folder is for checkpoints; none are written.
         let trained = SupervisedTraining::new(std::env::temp_dir(), batches, tests)
             .metrics($metrics)
-            .with_metric_logger(notebook.clone())
+            .with_metric_logger(history.clone())
             .with_application_logger(None)
-            .renderer(Box::new(Quiet))
+            .renderer(Box::new(SilentRenderer))
             .num_epochs(schedule.epochs)
             .launch(Learner::new($model, AdamConfig::new().init(), rate));
         if let Some(error) = trained.error {
             return Err(error.to_string().into());
         }
-        (trained.model, notebook, start.elapsed())
+        (trained.model, history, start.elapsed())
     }};
 }
 
@@ -78,12 +78,12 @@ pub fn classifier(
 ) -> Result<(Network, Course), Box<dyn Error>> {
     let metrics = (LossMetric::new(), AccuracyMetric::new());
     let model = Classifier { network };
-    let (model, notebook, time) = train!(model, metrics, device, train, test, schedule);
-    Ok((model.network, course(&notebook, schedule, time)))
+    let (model, history, time) = train!(model, metrics, device, train, test, schedule);
+    Ok((model.network, course(&history, schedule, time)))
 }
 
 /// Trains on labels and a teacher.
-pub fn pupil(
+pub fn distilled(
     device: &Device,
     network: Network,
     teacher: &Network,
@@ -99,29 +99,29 @@ pub fn pupil(
         TssrMetric::new(),
         AgreementMetric::new(),
     );
-    let model = Pupil {
+    let model = DistilledClassifier {
         network,
         teacher: teacher.clone(),
         loss: loss.init(),
         steps: TrainingSteps::new(schedule.steps() as u64),
     };
-    let (_, notebook, time) = train!(model, metrics, device, train, test, schedule);
-    Ok(course(&notebook, schedule, time))
+    let (_, history, time) = train!(model, metrics, device, train, test, schedule);
+    Ok(course(&history, schedule, time))
 }
 
-/// What the notebook says, epoch by epoch.
-fn course(notebook: &Notebook, schedule: &Schedule, time: Duration) -> Course {
+/// The course of a training, epoch by epoch.
+fn course(history: &MetricHistory, schedule: &Schedule, time: Duration) -> Course {
     let each = schedule.steps() / schedule.epochs;
     let points = (1..=schedule.epochs).map(|epoch| {
-        let train = |name| notebook.mean(name, epoch, &Split::Train);
-        let valid = |name| notebook.mean(name, epoch, &Split::Valid);
+        let train = |name| history.mean(name, epoch, &Split::Train);
+        let valid = |name| history.mean(name, epoch, &Split::Valid);
         Point {
             step: (epoch * each) as u64,
             accuracy: valid("Accuracy").map_or(f64::NAN, |percent| percent / 100.0),
             kdr: train("KDR").unwrap_or(0.0),
-            // The middle of the epoch, as the others are means over it.
+            // The mean over the epoch, like KDR and TSSR.
             tstr: (epoch as f64 - 0.5) / schedule.epochs as f64,
-            // Labels alone: the label is all of the target.
+            // On labels alone the label is the whole target.
             tssr: train("TSSR").unwrap_or(1.0),
             agreement: valid("Agreement").map(|percent| percent / 100.0),
         }

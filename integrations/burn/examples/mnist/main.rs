@@ -2,20 +2,21 @@
 //!
 //! `cargo run --release -p burn-distill --example mnist` (`-- --help` for options)
 //!
-//! What the crate changes in a Burn program is one line, and `networks.rs` has both: `Classifier` is trained with Burn's own
-//! cross-entropy, `Pupil` with `DistillationLoss`. `--plain` trains the students as classifiers.
+//! The crate changes one line of a Burn program. `networks.rs` has both versions: `Classifier` uses Burn's cross-entropy,
+//! `DistilledClassifier` uses `DistillationLoss`. `--plain` trains the students with cross-entropy.
 
 #[path = "../../../../examples/mnist/src/data.rs"]
 #[allow(dead_code, reason = "shared with the example of the kernels' crate")]
 mod data;
 mod digits;
 mod learner;
+mod metric_history;
 mod networks;
-mod notebook;
 mod options;
 #[path = "../../../../examples/mnist/src/plot.rs"]
 mod plot;
 mod report;
+mod student_runs;
 mod students;
 
 use std::error::Error;
@@ -25,14 +26,15 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, DeviceKind};
-use burn_distill::{DistillationLossConfig, Path, Selection};
+use burn_distill::{DistillationLossConfig, ExecutionPath, Selection};
 use clap::Parser;
 use wgpu_distill::gpu::adapters_blocking;
 
 use learner::Schedule;
 use networks::{Network, NetworkConfig};
 use options::{On, Options};
-use students::{Method, School};
+use student_runs::StudentRuns;
+use students::Method;
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -51,7 +53,9 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let (train, test) = (Arc::new(train), Arc::new(test));
     if options.train_size > train.len() {
         let (wanted, there) = (options.train_size, train.len());
-        return Err(format!("--train-size is {wanted}, there are {there} training digits").into());
+        return Err(
+            format!("--train-size is {wanted}, but there are {there} training digits").into(),
+        );
     }
     println!(
         "digits    {} to train on and {} to test on, from {}",
@@ -60,7 +64,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         options.data.display()
     );
     let device = device(options.on)?;
-    println!("device    {device:?}; the loss: {}", Path::of(&device));
+    println!(
+        "device    {device:?}; the loss: {}",
+        ExecutionPath::of(&device)
+    );
 
     device.seed(options.seed);
     let teacher = NetworkConfig::new(16, 32, 128).init(&device.clone().autodiff());
@@ -75,14 +82,14 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let teacher_time = teacher_start.elapsed();
     let teacher_accuracy = course.points.last().map_or(f64::NAN, |p| p.accuracy);
     println!(
-        "teacher   {} parameters, {} rounds: {:.2} % of the test digits in {:.0} s",
+        "teacher   {} parameters, {} epochs: {:.2} % of the test digits in {:.0} s",
         teacher.num_params(),
         options.teacher_epochs,
         100.0 * teacher_accuracy,
         teacher_time.as_secs_f64(),
     );
 
-    let school = School {
+    let runs = StudentRuns {
         device: &device,
         train: &train,
         test: &test,
@@ -97,24 +104,24 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         methods: methods(options),
     };
     println!(
-        "students  {} parameters, {} digits, {} rounds, {} methods x {} seeds, temperature {}",
-        parameters(&school.student.init(&device)),
+        "students  {} parameters, {} digits, {} epochs, {} methods x {} seeds, temperature {}",
+        parameters(&runs.student.init(&device)),
         options.train_size,
         options.epochs,
-        school.methods.len(),
+        runs.methods.len(),
         options.seeds,
         options.temperature,
     );
-    let courses = school.train(options.seeds)?;
+    let courses = runs.train_all(options.seeds)?;
     println!(
         "\n{}\n{}\n",
-        report::table(&school, &courses, teacher_accuracy, teacher_time),
-        report::words(&school, &courses),
+        report::table(&runs, &courses, teacher_accuracy, teacher_time),
+        report::explanation(&runs, &courses),
     );
     if let Some(folder) = options.plot.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    plot::draw(&options.plot, &school.methods, &courses, teacher_accuracy)
+    plot::draw(&options.plot, &runs.methods, &courses, teacher_accuracy)
         .map_err(|reason| format!("--plot {}: {reason}", options.plot.display()))?;
     println!("plot      {}", options.plot.display());
     println!("total     {:.0} s", start.elapsed().as_secs_f64());
@@ -125,7 +132,7 @@ fn parameters(network: &Network) -> usize {
     network.num_params()
 }
 
-/// The device to train on. A GPU is shared with the loss: that is the line that makes its kernels run on Burn's buffers.
+/// The device to train on. `burn_distill::init` shares a GPU with the loss, so that the kernels run on Burn's buffers.
 fn device(on: On) -> Result<Device, Box<dyn Error>> {
     let hardware = || adapters_blocking().iter().any(|a| a.hardware);
     let kind = match on {
@@ -139,7 +146,7 @@ fn device(on: On) -> Result<Device, Box<dyn Error>> {
     )?)
 }
 
-/// The ways to teach a student. They differ in the loss and in nothing else.
+/// The methods to compare. They differ only in the loss.
 fn methods(options: &Options) -> Vec<Method> {
     let plain = Method {
         name: "labels only (Burn's cross-entropy)".to_owned(),

@@ -1,4 +1,4 @@
-//! The network, and its two ways to be trained: alone, and by a teacher.
+//! The network, trained on labels alone or with a teacher.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -98,9 +98,9 @@ impl InferenceStep for Classifier {
 
 /// A network that learns from labels and a teacher, with this crate's loss.
 #[derive(Module, Debug)]
-pub struct Pupil {
+pub struct DistilledClassifier {
     pub network: Network,
-    /// Not trained: on the inner device, without autodiff.
+    /// On the inner device, without autodiff.
     #[module(skip)]
     pub teacher: Network,
     pub loss: DistillationLoss,
@@ -108,7 +108,7 @@ pub struct Pupil {
     pub steps: TrainingSteps,
 }
 
-impl Pupil {
+impl DistilledClassifier {
     fn classify(&self, batch: DigitBatch, progress: Progress) -> DistillationTrainOutput {
         let teacher_logits = self
             .teacher
@@ -129,7 +129,7 @@ impl Pupil {
     }
 }
 
-impl TrainStep for Pupil {
+impl TrainStep for DistilledClassifier {
     type Input = DigitBatch;
     type Output = DistillationTrainOutput;
 
@@ -139,7 +139,7 @@ impl TrainStep for Pupil {
     }
 }
 
-impl InferenceStep for Pupil {
+impl InferenceStep for DistilledClassifier {
     type Input = DigitBatch;
     type Output = DistillationTrainOutput;
 

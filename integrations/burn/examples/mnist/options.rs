@@ -4,36 +4,36 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// Where to train.
+/// The device to train on.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum On {
     /// A hardware GPU if there is one, else the CPU.
     Auto,
     /// A hardware GPU.
     Gpu,
-    /// A GPU in software, such as llvmpipe.
+    /// A software GPU such as llvmpipe.
     Software,
     /// Burn's flex backend.
     Cpu,
 }
 
-/// Trains a convolutional teacher on MNIST with Burn and lets small convolutional students learn from it in four ways.
+/// Trains a convolutional teacher on MNIST with Burn and distils it into small convolutional students by four methods.
 #[derive(Parser)]
 #[command(name = "mnist")]
 pub struct Options {
-    /// Train students with Burn's own cross-entropy alone: the same program without this crate's line
+    /// Train students with Burn's cross-entropy alone, without this crate
     #[arg(long)]
     pub plain: bool,
 
-    /// Where to train
+    /// Device to train on
     #[arg(long, value_enum, default_value_t = On::Auto)]
     pub on: On,
 
-    /// Folder with MNIST's four IDX files, gzipped or not [default: the repository's data/]
+    /// Folder with the four IDX files of MNIST, gzipped or not [default: the repository's data/]
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"), hide_default_value = true)]
     pub data: PathBuf,
 
-    /// Students of each method, each with its own first weights and order of digits
+    /// Students per method, each with its own initial weights and order of digits
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub seeds: u64,
 
@@ -41,33 +41,33 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Labelled digits the students learn from; the teacher has all of them
+    /// Training digits of the students; the teacher has all of them
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub train_size: usize,
 
-    /// Rounds of a student over its digits
+    /// Epochs of a student
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub epochs: usize,
 
-    /// Rounds of the teacher over all training digits
+    /// Epochs of the teacher
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub teacher_epochs: usize,
 
-    /// Digits of a training step
+    /// Digits per training step
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch: usize,
 
-    /// Temperature of both student and teacher in the three methods that have a teacher
+    /// Temperature of student and teacher in the three methods with a teacher
     #[arg(long, value_name = "T", default_value_t = 4.0)]
     pub temperature: f32,
 
-    /// Where the plot goes, as SVG [default: target/mnist-burn.svg of the repository]
+    /// File for the plot, as SVG [default: target/mnist-burn.svg of the repository]
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist-burn.svg"), hide_default_value = true)]
     pub plot: PathBuf,
 }
 
 impl Options {
-    /// Says what is wrong with values that no training could start from.
+    /// Refuses values with which no training can start.
     pub fn check(&self) -> Result<(), String> {
         for (option, count) in [
             ("--seeds", self.seeds as usize),

@@ -1,13 +1,14 @@
-//! The table, and how to read it.
+//! The table of results and its explanation.
 
 use std::time::Duration;
 
 use burn::module::Module;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
-use crate::students::{Course, Point, School};
+use crate::student_runs::StudentRuns;
+use crate::students::{Course, Point};
 
-/// A mean and its standard error; the error is missing where there is one value only.
+/// A mean and its standard error, `None` for a single value.
 struct Estimate {
     mean: f64,
     error: Option<f64>,
@@ -30,15 +31,15 @@ fn plus_minus(estimate: &Estimate, mean: String) -> String {
     }
 }
 
-/// What the students of a method came out at, one value a seed; empty where there is none.
+/// The final value of each student of a method, one per seed. Empty if the method has no such value.
 fn last(courses: &[Vec<Course>], method: usize, value: impl Fn(&Point) -> Option<f64>) -> Vec<f64> {
     let point = |c: &Vec<Course>| c[method].points.last().and_then(&value);
     courses.iter().filter_map(point).collect()
 }
 
-/// The teacher, then a line for each method.
+/// The teacher, then one row per method.
 pub fn table(
-    school: &School<'_>,
+    runs: &StudentRuns<'_>,
     courses: &[Vec<Course>],
     teacher_accuracy: f64,
     teacher_time: Duration,
@@ -58,13 +59,13 @@ pub fn table(
         format!("{:.2}", 100.0 * teacher_accuracy),
         String::new(),
         String::new(),
-        school.teacher.num_params().to_string(),
+        runs.teacher.num_params().to_string(),
         format!("{:.1}", teacher_time.as_secs_f64()),
     ]);
     let percent = |p: &Point| Some(100.0 * p.accuracy);
     let base = last(courses, 0, percent);
-    let parameters = school.student.init(school.device).num_params();
-    for (index, method) in school.methods.iter().enumerate() {
+    let parameters = runs.student.init(runs.device).num_params();
+    for (index, method) in runs.methods.iter().enumerate() {
         let accuracies = last(courses, index, percent);
         let gains: Vec<f64> = accuracies.iter().zip(&base).map(|(a, b)| a - b).collect();
         let (accuracy, gain) = (estimate(&accuracies), estimate(&gains));
@@ -94,9 +95,9 @@ pub fn table(
     table
 }
 
-/// How to read the table.
-pub fn words(school: &School<'_>, courses: &[Vec<Course>]) -> String {
-    let digits = school.test.len();
+/// The explanation of the table.
+pub fn explanation(runs: &StudentRuns<'_>, courses: &[Vec<Course>]) -> String {
+    let digits = runs.test.len();
     let seeds = match courses.len() {
         1 => "One seed, so no standard error".to_owned(),
         n => format!("Mean of {n} seeds ± standard error; differences are taken seed by seed"),

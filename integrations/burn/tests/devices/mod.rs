@@ -1,28 +1,28 @@
-//! The devices under test: each way that the loss can be computed.
+//! Devices under test: one for each execution path.
 //!
-//! GPU tests run on the adapter that `WGPU_DISTILL_ADAPTER` names (default: a software one, llvmpipe). A missing adapter
-//! fails, unless `WGPU_DISTILL_SKIP_GPU` is set.
+//! GPU tests run on the adapter that `WGPU_DISTILL_ADAPTER` names (default: llvmpipe, a software adapter). They fail
+//! without that adapter, unless `WGPU_DISTILL_SKIP_GPU` is set.
 
-// Each test binary compiles this module for itself and uses what it needs of it.
+// Each test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 use std::sync::OnceLock;
 
 use burn::tensor::wgpu::{WgpuOptions, WgpuSetup};
 use burn::tensor::{Device, DeviceKind};
-use burn_distill::{DistillationLoss, Path};
+use burn_distill::{DistillationLoss, ExecutionPath};
 use wgpu_distill::wgpu;
 
-/// A device, and the path that it must take.
+/// A device and the path that the loss must take on it.
 #[derive(Clone)]
-pub struct Way {
+pub struct TestDevice {
     pub name: &'static str,
     pub device: Device,
-    pub path: Path,
+    pub path: ExecutionPath,
     composed: bool,
 }
 
-impl Way {
+impl TestDevice {
     pub fn loss(&self, loss: DistillationLoss) -> DistillationLoss {
         let loss = if self.composed { loss.composed() } else { loss };
         assert_eq!(loss.path(&self.device), self.path, "on {}", self.name);
@@ -39,12 +39,12 @@ fn wanted() -> Option<String> {
     Some(name.to_lowercase())
 }
 
-/// A wgpu device of an application of its own, with everything that its adapter has.
+/// An application's wgpu device with all features and limits of its adapter.
 pub fn application() -> Option<WgpuSetup> {
     application_with(|_, _| ())
 }
 
-/// The same, with less.
+/// An application's wgpu device with fewer features or lower limits.
 pub fn application_with(
     less: impl FnOnce(&mut wgpu::Features, &mut wgpu::Limits),
 ) -> Option<WgpuSetup> {
@@ -55,16 +55,16 @@ pub fn application_with(
         .into_iter()
         .find(|a| a.get_info().name.to_lowercase().contains(&wanted))
         .unwrap_or_else(|| {
-            panic!("no adapter is named like `{wanted}`; set WGPU_DISTILL_SKIP_GPU to go without")
+            panic!("no adapter has `{wanted}` in its name; set WGPU_DISTILL_SKIP_GPU=1 to skip GPU tests")
         });
     let mut features = adapter.features() - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
     let mut limits = adapter.limits();
     less(&mut features, &mut limits);
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
-        label: Some("the application's own"),
+        label: Some("application"),
         required_features: features,
         required_limits: limits,
-        // SAFETY: the features that Burn asks for too; none of their unfinished parts is used here.
+        // SAFETY: Burn requests the same features; these tests use none of their unfinished parts.
         experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
         ..Default::default()
     });
@@ -79,15 +79,15 @@ pub fn application_with(
     })
 }
 
-/// A device of Burn's on the application's, made in the way that is given.
-pub fn make<E: std::fmt::Debug>(
-    how: impl FnOnce(WgpuOptions, WgpuSetup) -> Result<Device, E>,
+/// Burn's device on an application's device, set up by `setup_burn`.
+pub fn on_application<E: std::fmt::Debug>(
+    setup_burn: impl FnOnce(WgpuOptions, WgpuSetup) -> Result<Device, E>,
 ) -> Device {
     let setup = application().expect("a benchmark needs an adapter");
-    how(Device::wgpu_options(), setup).expect("a fresh setup")
+    setup_burn(Device::wgpu_options(), setup).expect("a fresh setup")
 }
 
-/// A device that Burn and the loss share. All tests of a binary have one.
+/// A device that Burn and the loss share, the same for all tests of a binary.
 pub fn shared() -> Option<Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     DEVICE
@@ -98,7 +98,7 @@ pub fn shared() -> Option<Device> {
         .clone()
 }
 
-/// A device that only Burn knows.
+/// A device that Burn has not shared.
 pub fn unshared() -> Option<Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     DEVICE
@@ -110,29 +110,29 @@ pub fn unshared() -> Option<Device> {
         .clone()
 }
 
-/// Every way there is on this machine.
-pub fn ways() -> Vec<Way> {
-    let way = |name, device, path, composed| Way {
-        name,
-        device,
-        path,
-        composed,
-    };
-    let mut all = vec![
-        way("flex", Device::flex(), Path::Host, false),
-        way("flex, composed", Device::flex(), Path::Composed, true),
+/// Every device and path of this machine.
+pub fn all() -> Vec<TestDevice> {
+    use ExecutionPath::{Composed, Host, SharedDevice, SourceKernels};
+    let flex = Some(Device::flex());
+    let all = [
+        ("flex", flex.clone(), Host),
+        ("flex, composed", flex, Composed),
+        ("shared", shared(), SharedDevice),
+        ("shared, composed", shared(), Composed),
+        ("source", unshared(), SourceKernels),
     ];
-    if let Some(device) = shared() {
-        all.push(way("shared", device.clone(), Path::SharedDevice, false));
-        all.push(way("shared, composed", device, Path::Composed, true));
-    }
-    if let Some(device) = unshared() {
-        all.push(way("source", device, Path::SourceKernels, false));
-    }
-    all
+    let test_device = |(name, device, path): (_, Option<Device>, _)| {
+        Some(TestDevice {
+            name,
+            device: device?,
+            path,
+            composed: path == Composed,
+        })
+    };
+    all.into_iter().filter_map(test_device).collect()
 }
 
-/// The selector of the adapter under test for a device that Burn makes itself.
+/// The adapter under test as Burn's selector, for a device that Burn creates.
 pub fn kind() -> DeviceKind {
     match wanted().as_deref() {
         Some("llvmpipe") => DeviceKind::Cpu,

@@ -1,10 +1,10 @@
-//! Numbers for tests, the same on every run.
+//! Pseudo-random inputs, the same in every run.
 
 #![allow(dead_code)]
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// A small generator of numbers (splitmix64).
+/// The splitmix64 generator.
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,16 +1,13 @@
-//! The table of cases of the kernels' crate, on each way to compute the loss, against its f64 reference; the gradient through autodiff.
-
-#[path = "../../../tests/cases/mod.rs"]
-mod cases;
-mod devices;
+//! The table of cases of wgpu-distill on each execution path, against the f64 reference. Gradients go through autodiff.
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_distill::DistillationLossConfig;
-use cases::Case;
-use cases::compare::{self, Outcome};
-use cases::inputs::{self, Stored};
-use devices::Way;
-use wgpu_distill::{Reduction, RowResult, Storage, Summary, Values, reference};
+use wgpu_distill::{Reduction, RowResult, Storage, Summary, Values};
+
+use crate::cases::compare::{self, Outcome};
+use crate::cases::inputs::{self, Stored};
+use crate::cases::{self, Case};
+use crate::devices::{self, TestDevice};
 
 fn dtype(storage: Storage) -> DType {
     match storage {
@@ -20,51 +17,51 @@ fn dtype(storage: Storage) -> DType {
     }
 }
 
-/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`: a view on flex, on wgpu only where the gap is a multiple of the device's alignment.
-fn logits(values: &[f32], case: &Case, i: usize, way: &Way) -> Tensor<2> {
+/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`. It is a view on flex, and on wgpu if the gap is a multiple of the device's alignment.
+fn logits(values: &[f32], case: &Case, i: usize, on: &TestDevice) -> Tensor<2> {
     let classes = [case.classes, case.teacher_classes][i];
     let stride = classes + case.gaps[i];
     let spread = inputs::spread(values, classes, stride, 0);
     let stored = Stored::round(&spread, case.storage[i]);
     let mut bytes = stored.values().as_bytes().to_vec();
-    // The last row's gap, which `spread` leaves out.
+    // `spread` leaves out the gap after the last row.
     let size = case.storage[i].bytes();
     bytes.resize(case.rows * stride * size, 0);
     let dtype = dtype(case.storage[i]);
     let data = TensorData::from_bytes_vec(bytes, [case.rows, stride], dtype);
-    Tensor::<2>::from_data(data, (&way.device, dtype)).slice([0..case.rows, 0..classes])
+    Tensor::<2>::from_data(data, (&on.device, dtype)).slice([0..case.rows, 0..classes])
 }
 
 fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// Why a case is not for Burn, if so.
-fn not_for(case: &Case, way: &Way) -> Option<&'static str> {
+/// The reason for which a case does not apply, if there is one.
+fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     if !case.on_slices() && !case.bad_labels {
-        return Some("in place or accumulated: Burn owns its gradients");
+        return Some("in place or accumulated: Burn allocates each gradient");
     }
-    if case.bad_labels && way.path == burn_distill::Path::Host {
-        return Some("labels out of range are refused on the host");
+    if case.bad_labels && on.path == burn_distill::ExecutionPath::Host {
+        return Some("labels out of range are errors on the host");
     }
     if case.storage[2] != case.storage[0] {
-        return Some("a gradient has its tensor's type");
+        return Some("a gradient has the type of its tensor");
     }
-    let unknown = |s: &Storage| !way.device.supports_dtype(dtype(*s));
+    let unknown = |s: &Storage| !on.device.supports_dtype(dtype(*s));
     if case.storage.iter().any(unknown) {
-        return Some("Burn has no such type on this device");
+        return Some("Burn does not support the type on this device");
     }
     None
 }
 
-fn run(case: &Case, way: &Way) -> Outcome {
+fn run(case: &Case, on: &TestDevice) -> Outcome {
     let [student, teacher] = case.logits();
-    let device = way.device.clone().autodiff();
-    let student = logits(&student, case, 0, way);
+    let device = on.device.clone().autodiff();
+    let student = logits(&student, case, 0, on);
     let student = Tensor::from_inner(student).require_grad();
-    let teacher = logits(&teacher, case, 1, way);
+    let teacher = logits(&teacher, case, 1, on);
     let labels = TensorData::new(case.labels(), [case.rows]);
-    let labels = Tensor::<1, Int>::from_data(labels, (&way.device, DType::I32));
+    let labels = Tensor::<1, Int>::from_data(labels, (&on.device, DType::I32));
     let c = &case.config;
     let config = DistillationLossConfig::new()
         .with_student_temperature(c.student_temperature)
@@ -77,10 +74,10 @@ fn run(case: &Case, way: &Way) -> Outcome {
         .with_label_smoothing(c.label_smoothing)
         .with_ignore_index(c.ignore_index)
         .with_teacher_classes(c.teacher_classes);
-    let loss = way.loss(config.init());
+    let loss = on.loss(config.init());
     assert!(student.device() == device);
     let out = loss.forward_with_metrics(student.clone(), teacher, labels, case.progress);
-    // The upstream gradient is what the kernels' crate calls `grad_loss`.
+    // wgpu-distill calls the upstream gradient `grad_loss`.
     let root = match c.reduction {
         Reduction::None => out.loss.clone().sum(),
         _ => out.loss.clone(),
@@ -97,14 +94,13 @@ fn run(case: &Case, way: &Way) -> Outcome {
         };
         (0..values.len()).map(|i| values.get(i)).collect()
     };
-    let host = case.host();
-    let want = reference::distill(&case.config, case.progress, &host.batch()).expect("valid");
+    let want = case.reference();
     let (losses, kdr, tssr) = (
         floats(out.row_loss),
         floats(out.row_kdr),
         floats(out.row_tssr),
     );
-    // Rows' flags are not given out; what they mean shows in the counts.
+    // The loss has no output for the flags of rows; the counts are compared instead.
     let rows = (0..case.rows).map(|i| RowResult {
         loss: losses[i],
         kdr: kdr[i],
@@ -137,65 +133,62 @@ fn run(case: &Case, way: &Way) -> Outcome {
     }
 }
 
-fn run_all(way: &Way) {
-    let (mut passed, mut elsewhere) = (0, 0);
+fn run_all(on: &TestDevice) {
+    let (mut passed, mut inapplicable) = (0, 0);
     let mut failures = Vec::new();
     for case in cases::all() {
-        if not_for(&case, way).is_some() {
-            elsewhere += 1;
+        if not_applicable(&case, on).is_some() {
+            inapplicable += 1;
             continue;
         }
-        let host = case.host();
-        let want = reference::distill(&case.config, case.progress, &host.batch())
-            .expect("cases are valid");
-        match compare::check(&case, &want, &run(&case, way)) {
+        match compare::check(&case, &case.reference(), &run(&case, on)) {
             Ok(()) => passed += 1,
             Err(why) => failures.push(format!("  {} ({}): {why}", case.name, case.why)),
         }
     }
     let failed = failures.len();
     println!(
-        "cases: {passed} passed, {failed} failed, {elsewhere} not for Burn: {}",
-        way.name
+        "cases: {passed} passed, {failed} failed, {inapplicable} not applicable: {}",
+        on.name
     );
     assert!(passed + failed > 300, "the table of cases has shrunk");
     assert!(
         failures.is_empty(),
         "{failed} cases failed on {}:\n{}",
-        way.name,
+        on.name,
         failures.join("\n")
     );
 }
 
-fn run_way(name: &str) {
-    for way in devices::ways() {
-        if way.name == name {
-            run_all(&way);
+fn run_on(name: &str) {
+    for on in devices::all() {
+        if on.name == name {
+            run_all(&on);
         }
     }
 }
 
 #[test]
 fn on_flex() {
-    run_way("flex");
+    run_on("flex");
 }
 
 #[test]
 fn composed_on_flex() {
-    run_way("flex, composed");
+    run_on("flex, composed");
 }
 
 #[test]
 fn on_a_shared_device() {
-    run_way("shared");
+    run_on("shared");
 }
 
 #[test]
 fn composed_on_wgpu() {
-    run_way("shared, composed");
+    run_on("shared, composed");
 }
 
 #[test]
 fn as_source_kernels() {
-    run_way("source");
+    run_on("source");
 }

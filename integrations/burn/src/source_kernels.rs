@@ -1,6 +1,7 @@
-//! The same shaders as source kernels, launched by Burn's own runtime: for a device that was not shared and a runtime that speaks WGSL.
+//! The shaders of wgpu-distill, compiled and launched by Burn's runtime: for a wgpu device that is not shared.
 //!
-//! CubeCL binds every buffer `read_write`, numbered from 0, and knows no uniforms. Several tensors may lie in one buffer, which WebGPU forbids to bind both ways.
+//! CubeCL numbers the bindings from 0, binds every buffer `read_write` and has no uniform buffers. WebGPU forbids a
+//! buffer with two tensors to be bound both `read` and `read_write`.
 
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
@@ -10,15 +11,16 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use wgpu_distill::Storage;
-use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
+use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Window};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
 
-use crate::Result;
-use crate::cube::{Work, row_stride};
-use crate::ops::Raw;
-use crate::task::{Task, storage};
+use crate::error::Result;
+use crate::kernel_outputs::KernelOutputs;
+use crate::kernel_tensors::{KernelTensors, row_stride};
+use crate::loss_call::LossCall;
+use crate::matrix::{problem, storage};
 
-/// What of CubeCL's device concerns planning.
+/// The planner's limits of a CubeCL device.
 pub(crate) fn limits(device: &CubeDevice) -> Limits {
     let client = device.client();
     let properties = client.properties();
@@ -31,45 +33,44 @@ pub(crate) fn limits(device: &CubeDevice) -> Limits {
     Limits {
         binding_bytes: properties.memory.max_page_size,
         buffer_bytes: properties.memory.max_page_size,
-        // CubeCL keeps one of the device's bindings for itself; a kernel of ours takes no such one.
+        // CubeCL reserves one binding of the device for its own kernels.
         storage_buffers: hardware.max_bindings.saturating_add(1),
         offset_alignment: properties.memory.alignment.max(16),
         workgroup_invocations: hardware.max_units_per_cube.min(hardware.max_cube_dim.0),
         workgroup_bytes: u32::try_from(hardware.max_shared_memory_size).unwrap_or(u32::MAX),
         workgroups: hardware.max_cube_count.0,
         subgroup: subgroups.then_some((min, max)),
-        // A device that is no card renders in software.
+        // A device without a physical card runs in software.
         software: properties.identity.physical.is_none(),
         ..Limits::DEFAULT
     }
 }
 
-pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
-    let limits = limits(&work.student.device);
-    let (classes, theirs) = (work.student.meta.shape()[1], work.teacher.meta.shape()[1]);
-    let problem = Problem {
-        rows: work.student.meta.shape()[0],
-        classes,
-        teacher_classes: classes.min(theirs),
-        student: matrix(&work.student),
-        teacher: matrix(&work.teacher),
-        gradient: work.gradient.as_ref().map(matrix),
-        shared_buffers: true,
-        in_place: false,
-    };
-    let plan = Plan::new(&task.config, &problem, &limits)?;
+pub(crate) fn distill(
+    tensors: KernelTensors,
+    call: &LossCall,
+) -> Result<KernelOutputs<CubeBackend>> {
+    let columns = |tensor: &CubeTensor| tensor.meta.shape()[1];
+    let problem = problem(
+        tensors.row_count(),
+        [columns(&tensors.student), columns(&tensors.teacher)],
+        matrix(&tensors.student),
+        matrix(&tensors.teacher),
+        tensors.gradient.as_ref().map(matrix),
+    );
+    let plan = Plan::new(&call.config, &problem, &limits(&tensors.student.device))?;
     let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
     let lists = Lists {
-        labels: list(&work.labels),
-        row_results: Some(list(&work.rows)),
-        summary: Some(list(&work.summary)),
+        labels: list(&tensors.labels),
+        row_results: Some(list(&tensors.rows)),
+        summary: Some(list(&tensors.summary)),
     };
-    let dispatches = plan.dispatches(&task.config, task.progress, &lists)?;
-    let workspace = workspace(&work, &plan);
+    let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
+    let workspace = workspace(&tensors, &plan);
     for dispatch in dispatches {
-        launch(&work, &workspace, dispatch);
+        launch(&tensors, &workspace, dispatch);
     }
-    Ok(work.finish(0))
+    Ok(tensors.into_outputs(0))
 }
 
 fn matrix(tensor: &CubeTensor) -> Matrix {
@@ -81,7 +82,7 @@ fn matrix(tensor: &CubeTensor) -> Matrix {
     }
 }
 
-/// A kernel in the variant of a plan.
+/// A kernel of wgpu-distill as a kernel of CubeCL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Shader {
     kernel: Kernel,
@@ -109,16 +110,16 @@ impl Shader {
         CubeDim::new_1d(self.variant.workgroup_size)
     }
 
-    /// The kernel's text with its bindings as CubeCL makes them.
+    /// The kernel's text with CubeCL's bindings.
     fn text(&self) -> String {
         let mut text = assemble(self.kernel, &self.variant, Dialect::Naga);
-        for (place, binding) in self.kernel.bindings(&self.variant).iter().enumerate() {
+        for (position, binding) in self.kernel.bindings(&self.variant).iter().enumerate() {
             let index = binding.index;
             let start = text.find(&format!("@group(0) @binding({index}) var<"));
             let start = start.expect("a kernel declares its bindings");
             let length = text[start..].find('>').expect("of an address space") + 1;
-            // Numbers go down or stay, so that none is met twice.
-            let new = format!("@group(0) @binding({place}) var<storage, read_write>");
+            // A binding's position is at most its index, so that no new number is replaced again.
+            let new = format!("@group(0) @binding({position}) var<storage, read_write>");
             text.replace_range(start..start + length, &new);
         }
         text
@@ -127,7 +128,7 @@ impl Shader {
 
 impl CubeKernel for Shader {
     fn define(&self) -> KernelDefinition {
-        // The text is the kernel; this only says how large a workgroup is.
+        // CubeCL compiles the text of `source`; the definition supplies only the workgroup size.
         let settings =
             KernelSettings::new(self.cube_dim().0, ExecutionMode::Checked, AddressType::U32);
         KernelDefinition {
@@ -146,10 +147,10 @@ impl CubeKernel for Shader {
     }
 }
 
-/// The temporary buffers of a plan. What they held before is nobody's, but for a count that starts from 0.
-fn workspace(work: &Work, plan: &Plan) -> Vec<(Operand, Handle)> {
-    let client = &work.student.client;
-    let make = |(operand, bytes): (Operand, u64)| {
+/// The temporary buffers of a plan. The count of valid rows starts at 0, the others are uninitialised.
+fn workspace(tensors: &KernelTensors, plan: &Plan) -> Vec<(Operand, Handle)> {
+    let client = &tensors.student.client;
+    let allocate = |(operand, bytes): (Operand, u64)| {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let handle = match operand {
             Operand::ValidRows => client.create_from_slice(&vec![0; bytes]),
@@ -157,34 +158,38 @@ fn workspace(work: &Work, plan: &Plan) -> Vec<(Operand, Handle)> {
         };
         (operand, handle)
     };
-    plan.workspace().into_iter().map(make).collect()
+    plan.workspace().into_iter().map(allocate).collect()
 }
 
-/// What of an operand's buffer a dispatch binds.
-fn bound(work: &Work, workspace: &[(Operand, Handle)], window: &Window) -> Handle {
+/// The part of an operand's buffer that a dispatch binds.
+fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Window) -> Handle {
     let tensor = match window.operand {
-        Operand::StudentLogits => Some(&work.student),
-        Operand::TeacherLogits => Some(&work.teacher),
-        Operand::Labels => Some(&work.labels),
-        Operand::Gradient => work.gradient.as_ref(),
-        Operand::RowResults => Some(&work.rows),
-        Operand::Summary => Some(&work.summary),
+        Operand::StudentLogits => Some(&tensors.student),
+        Operand::TeacherLogits => Some(&tensors.teacher),
+        Operand::Labels => Some(&tensors.labels),
+        Operand::Gradient => tensors.gradient.as_ref(),
+        Operand::RowResults => Some(&tensors.rows),
+        Operand::Summary => Some(&tensors.summary),
         _ => None,
     };
-    let own = || workspace.iter().find(|(own, _)| *own == window.operand);
+    let temporary = || workspace.iter().find(|(of, _)| *of == window.operand);
     let handle = match tensor {
         Some(tensor) => &tensor.handle,
-        None => &own().expect("a plan's workspace has every buffer").1,
+        None => {
+            &temporary()
+                .expect("a plan lists all its temporary buffers")
+                .1
+        }
     };
-    // CubeCL rounds a binding up to whole words itself.
+    // CubeCL rounds a binding up to whole words.
     let rest = handle
         .size_in_used()
         .saturating_sub(window.offset + window.bytes);
     handle.clone().offset_start(window.offset).offset_end(rest)
 }
 
-fn launch(work: &Work, workspace: &[(Operand, Handle)], dispatch: Dispatch) {
-    let client = &work.student.client;
+fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Dispatch) {
+    let client = &tensors.student.client;
     let params = client.create_from_slice(bytemuck::bytes_of(&dispatch.params));
     let mut arguments =
         KernelArguments::new().with_buffer_io(params.binding(), BufferIOAttr::ReadOnly);
@@ -196,7 +201,7 @@ fn launch(work: &Work, workspace: &[(Operand, Handle)], dispatch: Dispatch) {
             }
             _ => BufferIOAttr::ReadWrite,
         };
-        arguments = arguments.with_buffer_io(bound(work, workspace, window).binding(), io);
+        arguments = arguments.with_buffer_io(bound(tensors, workspace, window).binding(), io);
     }
     let shader = Shader {
         kernel: dispatch.kernel,

@@ -1,4 +1,7 @@
-//! The kernels on CubeCL's buffers.
+//! The tensors of a call on CubeCL's memory: inputs with rows in place, outputs allocated.
+
+#[cfg(test)]
+use std::sync::Mutex;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
@@ -7,51 +10,37 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::ops::{ROW_WORDS, Raw, SUMMARY_WORDS};
-use crate::task::{self, Task};
+use crate::kernel_outputs::{KernelOutputs, ROW_WORDS, SUMMARY_WORDS};
+use crate::matrix;
+
+/// The summary starts at a multiple of this many bytes in its buffer. CubeCL's allocator may align to less.
+pub(crate) const SUMMARY_ALIGNMENT: u64 = 256;
+const SUMMARY_BYTES: u64 = 4 * SUMMARY_WORDS as u64;
+/// Bytes allocated for the summary: enough for one at an aligned offset.
+const SUMMARY_ROOM: u64 = 2 * SUMMARY_ALIGNMENT;
+
+/// Row stride in elements (0 for labels) and offset in bytes of each input since the list was cleared.
 #[cfg(test)]
-use crate::views;
-use crate::{Error, Path, Result, buffers, source};
+pub(crate) static INPUT_VIEWS: Mutex<Vec<(usize, u64)>> = Mutex::new(Vec::new());
 
-/// Bytes set aside for the summary: it starts at a multiple of 256 in its buffer, which CubeCL's own alignment does not promise.
-pub(crate) const SUMMARY_ROOM: u64 = 512;
-pub(crate) const SUMMARY_BYTES: u64 = 4 * SUMMARY_WORDS as u64;
-
-pub(crate) fn distill(
-    student: CubeTensor,
-    teacher: CubeTensor,
-    labels: CubeTensor,
-    task: &Task,
-    want_gradient: bool,
-) -> Result<Raw<CubeBackend>> {
-    if student.client.is_capturing() {
-        return Err(Error::Capturing);
-    }
-    let work = Work::new(student, teacher, labels, want_gradient);
-    match task.path {
-        Path::SharedDevice => buffers::distill(work, task),
-        _ => source::distill(work, task),
-    }
-}
-
-/// Inputs whose rows can be read in place, and outputs that nothing was written to yet.
+/// Inputs whose rows the kernels can read in place, and outputs that hold no values yet.
 ///
-/// The outputs are allocated before anybody asks where a tensor lies: an allocation may move others.
-pub(crate) struct Work {
+/// CubeCL may move a tensor when it allocates another. All outputs are therefore allocated before any address is read.
+pub(crate) struct KernelTensors {
     pub student: CubeTensor,
     pub teacher: CubeTensor,
     /// `i32 [rows]`
     pub labels: CubeTensor,
-    /// `f32 [rows, 4]`
+    /// `f32 [rows, ROW_WORDS]`
     pub rows: CubeTensor,
-    /// `f32 [128]`, room for 8 at some offset.
+    /// `f32 [SUMMARY_ROOM / 4]`
     pub summary: CubeTensor,
     /// `[rows, classes]`
     pub gradient: Option<CubeTensor>,
 }
 
-impl Work {
-    fn new(
+impl KernelTensors {
+    pub fn new(
         student: CubeTensor,
         teacher: CubeTensor,
         labels: CubeTensor,
@@ -61,9 +50,7 @@ impl Work {
         let teacher = in_rows(teacher);
         let labels = into_contiguous(labels);
         #[cfg(test)]
-        for tensor in [&student, &teacher, &labels] {
-            views::saw(tensor);
-        }
+        record_views([&student, &teacher, &labels]);
         let empty = |shape: Shape, dtype| {
             let (client, device) = (student.client.clone(), student.device.clone());
             empty_device_contiguous_dtype(client, device, shape, dtype)
@@ -79,8 +66,12 @@ impl Work {
         }
     }
 
-    /// The outputs as tensors, with the summary at this byte of its room.
-    pub fn finish(self, summary_offset: u64) -> Raw<CubeBackend> {
+    pub fn row_count(&self) -> usize {
+        self.student.meta.shape()[0]
+    }
+
+    /// The outputs. The summary lies `summary_offset` bytes after the start of its tensor.
+    pub fn into_outputs(self, summary_offset: u64) -> KernelOutputs<CubeBackend> {
         let summary = self.summary;
         let handle = summary
             .handle
@@ -95,7 +86,7 @@ impl Work {
                 dtype,
             )
         };
-        Raw {
+        KernelOutputs {
             rows: self.rows,
             summary: words(DType::F32),
             counts: words(DType::I32),
@@ -104,19 +95,32 @@ impl Work {
     }
 }
 
+/// Elements from one row to the next; `None` if the kernels cannot read the rows in place.
 pub(crate) fn row_stride(tensor: &CubeTensor) -> Option<usize> {
     if tensor.meta.is_tiled() {
         return None;
     }
     let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
     let strides = [strides[0].cast_signed(), strides[1].cast_signed()];
-    task::row_stride([shape[0], shape[1]], strides)
+    matrix::row_stride([shape[0], shape[1]], strides)
 }
 
-/// The tensor as it is, if its rows can be read in place; else a copy.
+/// The tensor itself if the kernels can read its rows in place, otherwise a contiguous copy.
 fn in_rows(tensor: CubeTensor) -> CubeTensor {
     match row_stride(&tensor) {
         Some(_) => tensor,
         None => into_contiguous(tensor),
     }
+}
+
+#[cfg(test)]
+fn record_views(inputs: [&CubeTensor; 3]) {
+    let views = inputs.map(|tensor| {
+        let stride = match tensor.meta.shape().len() {
+            2 => row_stride(tensor).expect("rows are in place"),
+            _ => 0,
+        };
+        (stride, tensor.handle.offset_start.unwrap_or(0))
+    });
+    INPUT_VIEWS.lock().expect("no test panicked").extend(views);
 }

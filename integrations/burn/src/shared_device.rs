@@ -1,4 +1,4 @@
-//! Devices that Burn and this crate share.
+//! wgpu devices that Burn and this crate share.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -9,14 +9,14 @@ use burn_cubecl::CubeDevice;
 use wgpu_distill::gpu::{Gpu, Workspace};
 use wgpu_distill::plan::Plan;
 
-/// A shared device: its compiled kernels, and the temporary buffers of the last call.
-pub(crate) struct Shared {
+/// A shared device: its compiled kernels and the workspace of the last call.
+pub(crate) struct SharedDevice {
     pub gpu: Gpu,
     workspace: Mutex<Option<Arc<Workspace>>>,
 }
 
-impl Shared {
-    /// A workspace that fits a plan: the last one if it does. Calls that share one run one after the other on the queue.
+impl SharedDevice {
+    /// A workspace for a plan: that of the last call if it is large enough. The queue orders the calls that share it.
     pub fn workspace(&self, plan: &Plan) -> Arc<Workspace> {
         let mut kept = self
             .workspace
@@ -25,27 +25,27 @@ impl Shared {
         if let Some(workspace) = kept.as_ref().filter(|w| w.fits(plan)) {
             return workspace.clone();
         }
-        let made = Arc::new(Workspace::new(self.gpu.device(), plan));
-        *kept = Some(made.clone());
-        made
+        let created = Arc::new(Workspace::new(self.gpu.device(), plan));
+        *kept = Some(created.clone());
+        created
     }
 }
 
-static SHARED: RwLock<Vec<(CubeDevice, Arc<Shared>)>> = RwLock::new(Vec::new());
+static SHARED: RwLock<Vec<(CubeDevice, Arc<SharedDevice>)>> = RwLock::new(Vec::new());
 
-pub(crate) fn find(device: &CubeDevice) -> Option<Arc<Shared>> {
+pub(crate) fn find(device: &CubeDevice) -> Option<Arc<SharedDevice>> {
     let shared = SHARED.read().unwrap_or_else(PoisonError::into_inner);
     let entry = shared.iter().find(|(known, _)| known == device)?;
     Some(entry.1.clone())
 }
 
-/// Initializes Burn's wgpu device and shares it, so that the loss runs on Burn's own buffers: `init(Device::wgpu_options())?`.
+/// Initializes Burn's wgpu device and shares it, so that the loss runs on Burn's buffers: `init(Device::wgpu_options())?`.
 ///
-/// Call it instead of `Device::wgpu_options().init()`, before the first tensor on that device, and use the device it returns
-/// (add `.autodiff()` for training). In a browser: [`init_async`].
+/// Call it instead of `Device::wgpu_options().init()`, before the first tensor on that device. Use the device that it
+/// returns, with `.autodiff()` for training. Browsers need [`init_async`].
 ///
 /// # Errors
-/// Those of Burn's `init_with_setup`, among them that the device was already in use.
+/// Those of Burn's `init_with_setup`, for example if the device is already in use.
 #[cfg(not(target_family = "wasm"))]
 pub fn init(options: WgpuOptions) -> Result<Device, WgpuInitError> {
     let (device, setup) = options.init_with_setup()?;
@@ -53,7 +53,7 @@ pub fn init(options: WgpuOptions) -> Result<Device, WgpuInitError> {
     Ok(device)
 }
 
-/// The same as [`init`] for asynchronous programs and browsers.
+/// [`init`] for asynchronous programs and browsers.
 ///
 /// # Errors
 /// Those of Burn's `init_with_setup_async`.
@@ -63,9 +63,9 @@ pub async fn init_async(options: WgpuOptions) -> Result<Device, WgpuInitError> {
     Ok(device)
 }
 
-/// Lets Burn run on the wgpu device of an existing application, and shares it: `adopt(Device::wgpu_options(), setup)?`.
+/// Runs Burn on an application's wgpu device and shares it: `adopt(Device::wgpu_options(), setup)?`.
 ///
-/// The device should have been requested with its adapter's features and limits; Burn compiles its kernels for what it finds.
+/// Request the device with the features and limits of its adapter: Burn compiles its kernels for what the device has.
 ///
 /// # Errors
 /// Those of Burn's `setup(..).init()`.
@@ -75,7 +75,7 @@ pub fn adopt(options: WgpuOptions, setup: WgpuSetup) -> Result<Device, WgpuInitE
     Ok(device)
 }
 
-/// Shares a device that was initialized with Burn's own `init_with_setup`, given both of its results.
+/// Shares a device that Burn's `init_with_setup` initialized. Takes both of its results.
 ///
 /// # Panics
 /// If `device` is not a wgpu device.
@@ -84,7 +84,7 @@ pub fn share(device: &Device, setup: &WgpuSetup) {
     let DispatchDevice::Cube(cube @ CubeDevice::Wgpu(_)) = dispatch.as_dispatch() else {
         panic!("only a wgpu device can be shared, got {device:?}");
     };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedDevice {
         gpu: Gpu::new(&setup.device, &setup.queue),
         workspace: Mutex::new(None),
     });

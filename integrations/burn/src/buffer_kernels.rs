@@ -1,39 +1,41 @@
-//! Our pipelines on Burn's own buffers, on a device that both share.
+//! The pipelines of wgpu-distill on Burn's buffers, on a device that both share.
 
 use std::any::Any;
 
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::wgpu::{AutoCompiler, WgpuResource, WgpuServer};
+use wgpu_distill::Storage;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::wgpu::CommandEncoderDescriptor;
-use wgpu_distill::{Error as CoreError, Storage};
 
-use crate::cube::{Work, row_stride};
-use crate::ops::Raw;
-use crate::task::{Task, storage};
-use crate::{Error, Result, share};
+use crate::error::{Error, Result};
+use crate::kernel_outputs::KernelOutputs;
+use crate::kernel_tensors::{KernelTensors, SUMMARY_ALIGNMENT, row_stride};
+use crate::loss_call::LossCall;
+use crate::matrix::storage;
+use crate::shared_device;
 
-/// Where a tensor lies. Burn neither moves nor reuses that memory while this is held.
-struct Place {
+/// The buffer of a tensor. Burn neither moves nor reuses its memory while this exists.
+struct TensorBuffer {
     resource: WgpuResource,
-    _held: Box<dyn Any>,
+    _guard: Box<dyn Any>,
 }
 
-impl Place {
-    /// Submits Burn's earlier work on the tensor, so that ours comes after it on the queue.
+impl TensorBuffer {
+    /// Submits Burn's pending work on the tensor, so that later submissions see its values.
     fn of(name: &'static str, tensor: &CubeTensor) -> Result<Self> {
         let handle = tensor.handle.clone();
-        let found = tensor
+        let managed = tensor
             .client
             .get_resource::<WgpuServer<AutoCompiler>>(handle);
-        let found = found.map_err(|error| Error::Runtime {
+        let managed = managed.map_err(|error| Error::Runtime {
             name,
             reason: error.to_string(),
         })?;
         Ok(Self {
-            resource: found.resource().clone(),
-            _held: Box::new(found),
+            resource: managed.resource().clone(),
+            _guard: Box::new(managed),
         })
     }
 
@@ -57,26 +59,29 @@ impl Place {
     }
 }
 
-pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
-    let shared = share::find(&work.student.device).ok_or_else(|| Error::Runtime {
+pub(crate) fn distill(
+    tensors: KernelTensors,
+    call: &LossCall,
+) -> Result<KernelOutputs<CubeBackend>> {
+    let shared = shared_device::find(&tensors.student.device).ok_or_else(|| Error::Runtime {
         name: "student_logits",
         reason: "its device is not shared".to_owned(),
     })?;
-    let student = Place::of("student_logits", &work.student)?;
-    let teacher = Place::of("teacher_logits", &work.teacher)?;
-    let labels = Place::of("labels", &work.labels)?;
-    let rows = Place::of("row results", &work.rows)?;
-    let summary = Place::of("summary", &work.summary)?;
-    let gradient = match &work.gradient {
-        Some(tensor) => Some((Place::of("gradient", tensor)?, tensor)),
+    let student = TensorBuffer::of("student_logits", &tensors.student)?;
+    let teacher = TensorBuffer::of("teacher_logits", &tensors.teacher)?;
+    let labels = TensorBuffer::of("labels", &tensors.labels)?;
+    let rows = TensorBuffer::of("row results", &tensors.rows)?;
+    let summary = TensorBuffer::of("summary", &tensors.summary)?;
+    let gradient = match &tensors.gradient {
+        Some(tensor) => Some((TensorBuffer::of("gradient", tensor)?, tensor)),
         None => None,
     };
     let room = summary.slice();
-    let aligned = room.offset.next_multiple_of(256);
+    let aligned = room.offset.next_multiple_of(SUMMARY_ALIGNMENT);
     let batch = GpuBatch {
-        rows: work.student.meta.shape()[0],
-        student_logits: student.logits(&work.student),
-        teacher_logits: teacher.logits(&work.teacher),
+        rows: tensors.row_count(),
+        student_logits: student.logits(&tensors.student),
+        teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
     };
     let outputs = GpuOutputs {
@@ -85,10 +90,10 @@ pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
             ..room
         }),
         row_results: Some(rows.slice()),
-        gradient: gradient.as_ref().map(|(place, t)| place.logits(t)),
+        gradient: gradient.as_ref().map(|(buffer, t)| buffer.logits(t)),
     };
     let gpu = &shared.gpu;
-    let plan = gpu.plan(&task.config, &batch, &outputs)?;
+    let plan = gpu.plan(&call.config, &batch, &outputs)?;
     let workspace = shared.workspace(&plan);
     let mut encoder = gpu
         .device()
@@ -98,15 +103,14 @@ pub(crate) fn distill(work: Work, task: &Task) -> Result<Raw<CubeBackend>> {
     gpu.encode_plan(
         &mut encoder,
         &plan,
-        &task.config,
-        task.progress,
+        &call.config,
+        call.progress,
         &batch,
         &outputs,
         Some(&workspace),
-    )
-    .map_err(|error: CoreError| Error::Distill(error))?;
+    )?;
     gpu.queue().submit([encoder.finish()]);
-    let offset = aligned - room.offset;
+    let summary_offset = aligned - room.offset;
     drop((student, teacher, labels, rows, summary, gradient));
-    Ok(work.finish(offset))
+    Ok(tensors.into_outputs(summary_offset))
 }

@@ -1,4 +1,4 @@
-//! What Burn's learner measured, kept for the table and the plot, and a renderer that keeps quiet.
+//! Metrics of Burn's learner, stored for the table and the plot, and a renderer without output.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,30 +13,30 @@ use burn::train::renderer::{
 
 type Key = (String, usize, String);
 
-/// A metric's values of an epoch, and their mean.
+/// A metric's values in an epoch, and their mean.
 #[derive(Default)]
-struct Page {
+struct EpochValues {
     entries: Vec<NumericEntry>,
     mean: f64,
 }
 
-/// The values of each metric, by name, epoch and split. Clones write into one.
+/// The values of each metric, by name, epoch and split. Clones share the values.
 #[derive(Clone, Default)]
-pub struct Notebook {
+pub struct MetricHistory {
     names: HashMap<MetricId, String>,
-    values: Arc<Mutex<HashMap<Key, Page>>>,
+    values: Arc<Mutex<HashMap<Key, EpochValues>>>,
 }
 
-impl Notebook {
+impl MetricHistory {
     /// The mean of a metric over an epoch.
     pub fn mean(&self, name: &str, epoch: usize, split: &Split) -> Option<f64> {
         let key = (name.to_owned(), epoch, split.to_string());
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        values.get(&key).map(|page| page.mean)
+        values.get(&key).map(|values| values.mean)
     }
 }
 
-impl MetricLogger for Notebook {
+impl MetricLogger for MetricHistory {
     fn log(&mut self, update: MetricsUpdate, epoch: usize, split: &Split) {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         for metric in update.entries_numeric {
@@ -44,10 +44,10 @@ impl MetricLogger for Notebook {
                 continue;
             };
             let key = (name.clone(), epoch, split.to_string());
-            let page = values.entry(key).or_default();
-            page.entries.extend(metric.numeric_entry);
+            let epoch = values.entry(key).or_default();
+            epoch.entries.extend(metric.numeric_entry);
             if let Some(running) = metric.running_entry {
-                page.mean = running.current();
+                epoch.mean = running.current();
             }
         }
     }
@@ -60,7 +60,7 @@ impl MetricLogger for Notebook {
     ) -> Result<Vec<NumericEntry>, String> {
         let key = (name.to_owned(), epoch, split.to_string());
         let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = values.get(&key).map(|page| page.entries.clone());
+        let found = values.get(&key).map(|values| values.entries.clone());
         found.ok_or_else(|| format!("no {name} in epoch {epoch}"))
     }
 
@@ -72,19 +72,19 @@ impl MetricLogger for Notebook {
     fn log_epoch_summary(&mut self, _summary: EpochSummary) {}
 }
 
-/// Draws nothing: many short trainings follow each other here. Leave it out to see Burn's own dashboard.
-pub struct Quiet;
+/// A renderer that draws nothing, for many short trainings. Without it Burn shows its dashboard.
+pub struct SilentRenderer;
 
-impl MetricsRendererTraining for Quiet {
+impl MetricsRendererTraining for SilentRenderer {
     fn update_train(&mut self, _state: MetricState) {}
     fn update_valid(&mut self, _state: MetricState) {}
 }
 
-impl MetricsRendererEvaluation for Quiet {
+impl MetricsRendererEvaluation for SilentRenderer {
     fn update_test(&mut self, _name: EvaluationName, _state: MetricState) {}
 }
 
-impl TrainingProgressLogger for Quiet {
+impl TrainingProgressLogger for SilentRenderer {
     fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
     fn update_epoch(&mut self, _epoch: usize) {}
     fn start_split(&mut self, _split: &str, _total_items: usize) {}
@@ -94,7 +94,7 @@ impl TrainingProgressLogger for Quiet {
     fn log_event_training(&mut self, _event: String) {}
 }
 
-impl EvaluationProgressLogger for Quiet {
+impl EvaluationProgressLogger for SilentRenderer {
     fn start_global_progress(&mut self, _total_tests: usize) {}
     fn start_test(&mut self, _name: &str, _total_items: usize) {}
     fn update_test_progress(&mut self, _items_processed: usize) {}
@@ -103,7 +103,7 @@ impl EvaluationProgressLogger for Quiet {
     fn log_event_evaluation(&mut self, _event: String) {}
 }
 
-impl MetricsRenderer for Quiet {
+impl MetricsRenderer for SilentRenderer {
     fn manual_close(&mut self) {}
     fn register_metric(&mut self, _definition: MetricDefinition) {}
 }

@@ -6,17 +6,19 @@ use burn::tensor::{Bytes, DType};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Gradient, Logits, Outputs, Values};
 
-use crate::Result;
-use crate::ops::{ROW_WORDS, Raw, SUMMARY_WORDS};
-use crate::task::{self, Task, storage};
+use crate::error::Result;
+use crate::kernel_outputs::{KernelOutputs, ROW_WORDS, SUMMARY_WORDS};
+use crate::loss_call::LossCall;
+use crate::matrix::{self, storage};
 
+/// The inputs have at least one row.
 pub(crate) fn distill(
     student: FlexTensor,
     teacher: FlexTensor,
     labels: FlexTensor,
-    task: &Task,
+    call: &LossCall,
     want_gradient: bool,
-) -> Result<Raw<Flex>> {
+) -> Result<KernelOutputs<Flex>> {
     let (student, teacher) = (in_rows(student), in_rows(teacher));
     let labels = labels.to_contiguous();
     let rows = student.shape()[0];
@@ -30,12 +32,12 @@ pub(crate) fn distill(
         rows: true,
         gradient: storage(student.dtype()).filter(|_| want_gradient),
     };
-    let done = Cpu::new().run(&task.config, task.progress, &batch, outputs)?;
-    let results = bytemuck::cast_slice::<_, f32>(&done.rows).to_vec();
-    let summary: [u32; SUMMARY_WORDS] = bytemuck::cast(done.summary);
+    let results = Cpu::new().run(&call.config, call.progress, &batch, outputs)?;
+    let row_words = bytemuck::cast_slice::<_, f32>(&results.rows).to_vec();
+    let summary: [u32; SUMMARY_WORDS] = bytemuck::cast(results.summary);
     let floats = summary.map(f32::from_bits).to_vec();
     let counts = summary.map(u32::cast_signed).to_vec();
-    let gradient = done.gradient.map(|gradient| {
+    let gradient = results.gradient.map(|gradient| {
         let (bytes, dtype) = match gradient {
             Gradient::F32(v) => (Bytes::from_elems(v), DType::F32),
             Gradient::F16(v) => (Bytes::from_elems(v), DType::F16),
@@ -43,8 +45,8 @@ pub(crate) fn distill(
         };
         FlexTensor::from_data(TensorData::from_bytes(bytes, [rows, classes], dtype))
     });
-    Ok(Raw {
-        rows: FlexTensor::from_data(TensorData::new(results, [rows, ROW_WORDS])),
+    Ok(KernelOutputs {
+        rows: FlexTensor::from_data(TensorData::new(row_words, [rows, ROW_WORDS])),
         summary: FlexTensor::from_data(TensorData::new(floats, [SUMMARY_WORDS])),
         counts: FlexTensor::from_data(TensorData::new(counts, [SUMMARY_WORDS])),
         gradient,
@@ -53,10 +55,10 @@ pub(crate) fn distill(
 
 fn row_stride(tensor: &FlexTensor) -> Option<usize> {
     let (shape, strides) = (tensor.shape(), tensor.layout().strides());
-    task::row_stride([shape[0], shape[1]], [strides[0], strides[1]])
+    matrix::row_stride([shape[0], shape[1]], [strides[0], strides[1]])
 }
 
-/// The tensor as it is, if its rows can be read in place; else a copy.
+/// The tensor itself if the kernels can read its rows in place, otherwise a contiguous copy.
 fn in_rows(tensor: FlexTensor) -> FlexTensor {
     match row_stride(&tensor) {
         Some(_) => tensor,
@@ -65,16 +67,19 @@ fn in_rows(tensor: FlexTensor) -> FlexTensor {
 }
 
 fn logits(tensor: &FlexTensor) -> Logits<'_> {
-    let classes = tensor.shape()[1];
+    let (rows, classes) = (tensor.shape()[0], tensor.shape()[1]);
+    let row_stride = row_stride(tensor).unwrap_or(classes);
     let start = tensor.layout().start_offset();
+    // A view's storage may go on after its last row.
+    let elements = start..start + (rows - 1) * row_stride + classes;
     let values = match tensor.dtype() {
-        DType::F16 => Values::F16(&tensor.storage()[start..]),
-        DType::BF16 => Values::Bf16(&tensor.storage()[start..]),
-        _ => Values::F32(&tensor.storage()[start..]),
+        DType::F16 => Values::F16(&tensor.storage()[elements]),
+        DType::BF16 => Values::Bf16(&tensor.storage()[elements]),
+        _ => Values::F32(&tensor.storage()[elements]),
     };
     Logits {
         values,
         classes,
-        row_stride: row_stride(tensor).unwrap_or(classes),
+        row_stride,
     }
 }

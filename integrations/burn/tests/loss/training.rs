@@ -1,13 +1,12 @@
-//! A few steps of training, an application's own device, and the metrics.
-
-mod devices;
-mod inputs;
+//! Training steps, devices shared in each way, metrics.
 
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use burn_distill::{DistillationLossConfig, Path, Progress};
-use inputs::{difference, floats, labels, logits, tensor};
+use burn_distill::{DistillationLossConfig, ExecutionPath, Progress};
+
+use crate::devices;
+use crate::inputs::{self, difference, floats, labels, logits, tensor};
 
 const ROWS: usize = 32;
 const INPUTS: usize = 12;
@@ -18,14 +17,14 @@ struct Linear {
     weight: Param<Tensor<2>>,
 }
 
-/// The weights after some steps, every one through another order of Burn's own operations.
-fn train(way: &devices::Way) -> Vec<f32> {
-    let device = way.device.clone().autodiff();
+/// The weights after 12 steps.
+fn train(on: &devices::TestDevice) -> Vec<f32> {
+    let device = on.device.clone().autodiff();
     let start = inputs::Random(5).values(INPUTS * CLASSES, 0.3);
     let mut model = Linear {
         weight: Param::from_tensor(tensor(start, [INPUTS, CLASSES], &device)),
     };
-    let loss = way.loss(
+    let loss = on.loss(
         DistillationLossConfig::new()
             .with_student_temperature(2.0)
             .with_teacher_temperature(2.0)
@@ -33,13 +32,13 @@ fn train(way: &devices::Way) -> Vec<f32> {
     );
     let mut optimizer = SgdConfig::new().init();
     for step in 0..12 {
-        let x = logits(40 + step, ROWS, INPUTS, &way.device);
-        let teacher = logits(80 + step, ROWS, CLASSES, &way.device);
+        let x = logits(40 + step, ROWS, INPUTS, &on.device);
+        let teacher = logits(80 + step, ROWS, CLASSES, &on.device);
         let y = Tensor::from_inner(x).matmul(model.weight.val());
         let out = loss.forward(
             y,
             teacher,
-            labels(ROWS, CLASSES, &way.device),
+            labels(ROWS, CLASSES, &on.device),
             Progress::new(step, 12),
         );
         let grads = GradientsParams::from_grads(out.backward(), &model);
@@ -50,16 +49,19 @@ fn train(way: &devices::Way) -> Vec<f32> {
 
 #[test]
 fn the_same_weights_on_every_path() {
-    let ways = devices::ways();
-    let all: Vec<Vec<f32>> = ways.iter().map(train).collect();
+    let devices = devices::all();
+    let all: Vec<Vec<f32>> = devices.iter().map(train).collect();
     let start = inputs::Random(5).values(INPUTS * CLASSES, 0.3);
-    assert!(difference(&start, &all[0]) > 0.01, "nothing was learnt");
-    for (way, weights) in ways.iter().zip(&all) {
-        assert!(difference(&all[0], weights) < 1e-4, "{}", way.name);
+    assert!(
+        difference(&start, &all[0]) > 0.01,
+        "the weights have changed"
+    );
+    for (on, weights) in devices.iter().zip(&all) {
+        assert!(difference(&all[0], weights) < 1e-4, "{}", on.name);
     }
 }
 
-/// The application keeps using its device and queue beside Burn, and every path of sharing gives the same.
+/// The application keeps using its device and queue beside Burn.
 #[test]
 fn an_application_that_owns_the_device() {
     let Some(setup) = devices::application() else {
@@ -67,10 +69,13 @@ fn an_application_that_owns_the_device() {
     };
     let (device, queue) = (setup.device.clone(), setup.queue.clone());
     let burn = burn_distill::adopt(Device::wgpu_options(), setup).expect("a fresh setup");
-    assert_eq!(Path::of(&burn), Path::SharedDevice);
-    assert_eq!(Path::of(&burn.clone().autodiff()), Path::SharedDevice);
+    assert_eq!(ExecutionPath::of(&burn), ExecutionPath::SharedDevice);
+    assert_eq!(
+        ExecutionPath::of(&burn.clone().autodiff()),
+        ExecutionPath::SharedDevice
+    );
     let buffer = device.create_buffer(&wgpu_distill::wgpu::BufferDescriptor {
-        label: Some("the application's"),
+        label: Some("application"),
         size: 256,
         usage: wgpu_distill::wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
@@ -92,7 +97,7 @@ fn an_application_that_owns_the_device() {
     assert!(losses.iter().all(|l| *l == losses[0] && l.is_finite()));
 }
 
-/// The one line of the README: a device of Burn's own making, shared as it is made.
+/// The one line of the README: Burn creates the device and shares it.
 #[test]
 fn a_device_is_shared_in_one_line() {
     if devices::application().is_none() {
@@ -100,7 +105,7 @@ fn a_device_is_shared_in_one_line() {
     }
     let options = Device::wgpu_options().device_kind(devices::kind());
     let device = burn_distill::init(options).expect("not in use yet");
-    assert_eq!(Path::of(&device), Path::SharedDevice);
+    assert_eq!(ExecutionPath::of(&device), ExecutionPath::SharedDevice);
     let loss = DistillationLossConfig::new().init().forward(
         logits(1, ROWS, CLASSES, &device),
         logits(2, ROWS, CLASSES, &device),
@@ -108,14 +113,13 @@ fn a_device_is_shared_in_one_line() {
         Progress::new(1, 2),
     );
     assert!(floats(loss)[0].is_finite());
-    // Once in use it cannot be made again, and says so.
+    // Burn refuses to initialize a device in use.
     let options = Device::wgpu_options().device_kind(devices::kind());
     assert!(burn_distill::init(options).is_err());
 }
 
-#[cfg(feature = "train")]
 #[test]
-fn metrics_are_weighted_by_the_rows_that_count() {
+fn metrics_are_weighted_by_their_rows() {
     use burn::data::dataloader::Progress as Done;
     use burn::train::ItemLazy;
     use burn::train::metric::{Adaptor, Metric, MetricMetadata, Numeric};
@@ -124,7 +128,7 @@ fn metrics_are_weighted_by_the_rows_that_count() {
     };
 
     let device = Device::flex();
-    // This path takes labels that are no class.
+    // The composed path accepts labels out of range.
     let loss = DistillationLossConfig::new().init().composed();
     let metadata = MetricMetadata {
         progress: Done::new(0, 1, None),
@@ -135,9 +139,9 @@ fn metrics_are_weighted_by_the_rows_that_count() {
         (KdrMetric::new(), TssrMetric::new(), AgreementMetric::new());
     let (mut kdrs, mut tssrs, mut rows) = (0.0, 0.0, 0.0);
     let (mut agreed, mut all) = (0.0, 0.0);
-    // Rows, of them with NaN at the end.
+    // Seed, rows, rows with NaN at the end.
     for (seed, n, nan) in [(1u64, 10usize, 0usize), (2, 30, 7), (3, 4, 0), (4, 8, 5)] {
-        // The first 3 rows count for nothing; one label is no class, and in the last batch the row with NaN has none either.
+        // The first 3 rows are ignored. In two batches a label is out of range, in the last one of a row with NaN.
         let targets = labels(n, CLASSES, &device).slice_fill(0..3, -100);
         let targets = match seed {
             2 => targets.slice_fill(4..5, 999),
@@ -148,8 +152,8 @@ fn metrics_are_weighted_by_the_rows_that_count() {
             logits(seed, n, CLASSES, &device),
             logits(seed + 9, n, CLASSES, &device),
         );
-        let spoiled = s.clone().slice_fill(n - nan..n, f32::NAN);
-        let out = loss.forward_with_metrics(spoiled, t, targets.clone(), Progress::new(1, 2));
+        let with_nan = s.clone().slice_fill(n - nan..n, f32::NAN);
+        let out = loss.forward_with_metrics(with_nan, t, targets.clone(), Progress::new(1, 2));
         let counts = |row: &usize| match seed {
             2 => (3..n - nan).contains(row) && *row != 4,
             _ => (3..n - nan).contains(row),
@@ -163,7 +167,7 @@ fn metrics_are_weighted_by_the_rows_that_count() {
         let counted = (0..n).filter(counts).count();
         assert_eq!(out.averaged_rows().into_scalar::<i64>(), counted as i64);
         rows += counted as f32;
-        // Where its logits are turned round the student chooses something else.
+        // The student disagrees in the rows whose logits are negated.
         let half = s.clone().slice([0..n / 3, 0..CLASSES]).neg();
         let other = s.clone().slice_assign([0..n / 3, 0..CLASSES], half);
         agreed += (n - n / 3) as f32;
@@ -174,7 +178,7 @@ fn metrics_are_weighted_by_the_rows_that_count() {
             teacher_logits: other,
             labels: targets,
         };
-        let item = item.sync().expect("the device is well");
+        let item = item.sync().expect("the device works");
         let input: DistillationInput = item.adapt();
         for entry in [
             kdr.update(&input, &metadata),

@@ -1,0 +1,165 @@
+//! The kernels as operations of Burn's backends.
+
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Flex, backend_extension};
+#[cfg(feature = "fusion")]
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::error::{Error, Result};
+use crate::execution_path::ExecutionPath;
+use crate::kernel_outputs::KernelOutputs;
+#[cfg(feature = "fusion")]
+use crate::kernel_outputs::{ROW_WORDS, SUMMARY_WORDS};
+use crate::kernel_tensors::KernelTensors;
+use crate::loss_call::LossCall;
+use crate::{buffer_kernels, host_kernels, source_kernels};
+
+/// The kernels: student and teacher `[rows, classes]`, labels `i32 [rows]`. Not differentiable.
+#[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
+pub trait LossOps: Backend {
+    /// Row results `f32 [rows, 4]`, summary `f32 [8]`, and the words of the summary as `i32 [8]`, for its counts.
+    #[fusion(meta = loss_specs)]
+    fn distill_loss(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        call: LossCall,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
+
+    /// The results of `distill_loss`, and the gradient `[rows, classes]` in the student's type.
+    #[fusion(meta = loss_and_gradient_specs)]
+    fn distill_loss_and_gradient(
+        student: FloatTensor<Self>,
+        teacher: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        call: LossCall,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+    );
+}
+
+#[cfg(feature = "fusion")]
+fn loss_specs(
+    student: &TensorSpec,
+    _teacher: &TensorSpec,
+    _labels: &TensorSpec,
+    _call: &LossCall,
+) -> (TensorSpec, TensorSpec, TensorSpec) {
+    let rows = Shape::from([student.shape[0], ROW_WORDS]);
+    (
+        TensorSpec::new(rows, DType::F32),
+        TensorSpec::new([SUMMARY_WORDS].into(), DType::F32),
+        TensorSpec::new([SUMMARY_WORDS].into(), DType::I32),
+    )
+}
+
+#[cfg(feature = "fusion")]
+fn loss_and_gradient_specs(
+    student: &TensorSpec,
+    teacher: &TensorSpec,
+    labels: &TensorSpec,
+    call: &LossCall,
+) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
+    let (rows, summary, counts) = loss_specs(student, teacher, labels, call);
+    (rows, summary, counts, student.clone())
+}
+
+impl<B: Backend> KernelOutputs<B> {
+    fn without_gradient(self) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>) {
+        (self.rows, self.summary, self.counts)
+    }
+
+    fn with_gradient(self) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>) {
+        let gradient = self
+            .gradient
+            .expect("the kernels were asked for the gradient");
+        (self.rows, self.summary, self.counts, gradient)
+    }
+}
+
+macro_rules! loss_ops {
+    ($backend:ty, $run:path, $fail:path) => {
+        impl LossOps for $backend {
+            fn distill_loss(
+                student: FloatTensor<Self>,
+                teacher: FloatTensor<Self>,
+                labels: IntTensor<Self>,
+                call: LossCall,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>) {
+                $run(student, teacher, labels, &call, false)
+                    .unwrap_or_else(|error| $fail(error))
+                    .without_gradient()
+            }
+
+            fn distill_loss_and_gradient(
+                student: FloatTensor<Self>,
+                teacher: FloatTensor<Self>,
+                labels: IntTensor<Self>,
+                call: LossCall,
+            ) -> (
+                FloatTensor<Self>,
+                FloatTensor<Self>,
+                IntTensor<Self>,
+                FloatTensor<Self>,
+            ) {
+                $run(student, teacher, labels, &call, true)
+                    .unwrap_or_else(|error| $fail(error))
+                    .with_gradient()
+            }
+        }
+    };
+}
+
+loss_ops!(CubeBackend, distill_on_cubecl, raise_in_queue);
+loss_ops!(Flex, host_kernels::distill, raise);
+
+fn distill_on_cubecl(
+    student: CubeTensor,
+    teacher: CubeTensor,
+    labels: CubeTensor,
+    call: &LossCall,
+    want_gradient: bool,
+) -> Result<KernelOutputs<CubeBackend>> {
+    // With fusion this runs later than the check of the arguments: a capture may have begun since.
+    if student.client.is_capturing() {
+        return Err(Error::Capturing);
+    }
+    let tensors = KernelTensors::new(student, teacher, labels, want_gradient);
+    match call.path {
+        ExecutionPath::SharedDevice => buffer_kernels::distill(tensors, call),
+        ExecutionPath::SourceKernels => source_kernels::distill(tensors, call),
+        ExecutionPath::Host | ExecutionPath::Composed => {
+            unreachable!("these paths launch no kernels on CubeCL's devices")
+        }
+    }
+}
+
+/// Unwinds with the error through Burn's dispatch, whose operations return no `Result`, up to [`catch_error`].
+fn raise(error: Error) -> ! {
+    std::panic::resume_unwind(Box::new(error))
+}
+
+/// With fusion the kernels run later, on a thread of Burn's that returns the message of a panic at the next read.
+fn raise_in_queue(error: Error) -> ! {
+    if cfg!(feature = "fusion") {
+        panic!("{error}");
+    }
+    raise(error)
+}
+
+/// Returns an error that `operation` raised.
+pub(crate) fn catch_error<T>(operation: impl FnOnce() -> T) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation)).map_err(|payload| {
+        match payload.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(other) => std::panic::resume_unwind(other),
+        }
+    })
+}

@@ -1,0 +1,62 @@
+//! The results of the kernels and their layout in memory.
+
+use std::mem::{offset_of, size_of};
+
+use burn::backend::Backend;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{Int, Tensor};
+use wgpu_distill::{RowResult, Summary};
+
+/// Words of a [`RowResult`].
+pub(crate) const ROW_WORDS: usize = size_of::<RowResult>() / 4;
+/// Words of a [`Summary`].
+pub(crate) const SUMMARY_WORDS: usize = size_of::<Summary>() / 4;
+
+/// The word in which a field of [`RowResult`] or [`Summary`] lies.
+macro_rules! word {
+    ($record:ty, $field:ident) => {
+        offset_of!($record, $field) / 4
+    };
+}
+
+/// Words of a row's results.
+pub(crate) mod row_word {
+    use super::*;
+
+    pub(crate) const LOSS: usize = word!(RowResult, loss);
+    pub(crate) const KDR: usize = word!(RowResult, kdr);
+    pub(crate) const TSSR: usize = word!(RowResult, tssr);
+}
+
+/// Words of a summary.
+pub(crate) mod summary_word {
+    use super::*;
+
+    pub(crate) const LOSS: usize = word!(Summary, loss);
+    pub(crate) const KDR: usize = word!(Summary, kdr);
+    pub(crate) const TSSR: usize = word!(Summary, tssr);
+    pub(crate) const VALID_ROWS: usize = word!(Summary, valid_rows);
+    pub(crate) const IGNORED_ROWS: usize = word!(Summary, ignored_rows);
+    pub(crate) const INVALID_LABELS: usize = word!(Summary, invalid_labels);
+    pub(crate) const NON_FINITE_ROWS: usize = word!(Summary, non_finite_rows);
+}
+
+/// The results of the kernels, as a backend's tensors.
+pub(crate) struct KernelOutputs<B: Backend> {
+    /// `f32 [rows, ROW_WORDS]`
+    pub rows: FloatTensor<B>,
+    /// `f32 [SUMMARY_WORDS]`
+    pub summary: FloatTensor<B>,
+    /// The words of `summary` as `i32 [SUMMARY_WORDS]`.
+    pub counts: IntTensor<B>,
+    /// `[rows, classes]` in the student's type.
+    pub gradient: Option<FloatTensor<B>>,
+}
+
+/// The results of any path, as Burn's public tensors. Shapes as in [`KernelOutputs`].
+pub(crate) struct LossTensors {
+    pub rows: Tensor<2>,
+    pub summary: Tensor<1>,
+    pub counts: Tensor<1, Int>,
+    pub gradient: Option<Tensor<2>>,
+}

@@ -1,0 +1,13 @@
+//! The arguments of a call that are no tensors.
+
+use wgpu_distill::{Config, Progress};
+
+use crate::execution_path::ExecutionPath;
+
+/// One call of the loss, without its tensors. Burn's dispatch carries it to the backend.
+#[derive(Clone, Debug)]
+pub struct LossCall {
+    pub(crate) config: Config,
+    pub(crate) progress: Progress,
+    pub(crate) path: ExecutionPath,
+}

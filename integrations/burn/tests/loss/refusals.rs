@@ -1,0 +1,273 @@
+//! Bad input gives an error with a remedy, never a wrong number.
+
+use burn::config::Config;
+use burn::tensor::{DType, Device, Int, Tensor};
+use burn_distill::{
+    DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress, Reduction, Scope,
+    Selection, Similarity, TeacherClasses, TrainingSteps,
+};
+use wgpu_distill::Error as CoreError;
+
+use crate::devices;
+use crate::inputs::{floats, labels, logits};
+
+fn loss() -> DistillationLoss {
+    DistillationLossConfig::new().init()
+}
+
+fn refusal<const D: usize, const L: usize>(
+    student: Tensor<D>,
+    teacher: Tensor<D>,
+    labels: Tensor<L, Int>,
+) -> Error {
+    loss()
+        .try_forward(student, teacher, labels, Progress::new(0, 1))
+        .expect_err("it is refused")
+}
+
+#[test]
+fn shapes() {
+    for on in devices::all() {
+        let d = &on.device;
+        let (s, t, l) = (logits(1, 4, 5, d), logits(2, 4, 5, d), labels(4, 5, d));
+        let fewer = logits(2, 3, 5, d);
+        assert!(matches!(
+            refusal(s.clone(), fewer, l.clone()),
+            Error::Rows { .. }
+        ));
+        let error = refusal(s.clone(), logits(2, 4, 6, d), l.clone());
+        assert_eq!(
+            error,
+            Error::Distill(CoreError::ShapeMismatch {
+                student: 5,
+                teacher: 6
+            })
+        );
+        assert!(matches!(
+            refusal(s.clone(), t.clone(), labels(3, 5, d)),
+            Error::Labels { .. }
+        ));
+        assert!(matches!(
+            refusal(s.clone(), t.clone(), l.clone().reshape([4, 1])),
+            Error::Labels { .. }
+        ));
+        let error = refusal(
+            s.clone().reshape([20]),
+            t.clone().reshape([20]),
+            Tensor::<1, Int>::zeros([20], d),
+        );
+        assert!(matches!(error, Error::LogitsRank { .. }));
+        let error = refusal(
+            s.clone().reshape([1, 2, 2, 5]),
+            t.reshape([1, 2, 2, 5]),
+            l.reshape([1, 2, 2]),
+        );
+        assert!(matches!(error, Error::LogitsRank { .. }), "{error}");
+        let none = Tensor::<2>::zeros([4, 0], d);
+        assert!(matches!(
+            refusal(none.clone(), none, labels(4, 5, d)),
+            Error::Distill(CoreError::ZeroClasses { .. })
+        ));
+    }
+}
+
+#[test]
+fn types_and_devices() {
+    let flex = Device::flex();
+    let (s, t, l) = (
+        logits(1, 4, 5, &flex),
+        logits(2, 4, 5, &flex),
+        labels(4, 5, &flex),
+    );
+    let wide = s.clone().cast(DType::F64);
+    assert_eq!(
+        refusal(wide, t.clone(), l.clone()),
+        Error::LogitsType {
+            name: "student_logits",
+            dtype: DType::F64
+        }
+    );
+    if let Some(device) = devices::shared() {
+        let elsewhere = logits(2, 4, 5, &device);
+        assert!(matches!(
+            refusal(s.clone(), elsewhere, l.clone()),
+            Error::Devices {
+                name: "teacher_logits",
+                ..
+            }
+        ));
+        assert!(matches!(
+            refusal(s, t, labels(4, 5, &device)),
+            Error::Devices { name: "labels", .. }
+        ));
+    }
+}
+
+#[test]
+fn progress_and_configuration() {
+    let flex = Device::flex();
+    let (s, t, l) = (
+        logits(1, 4, 5, &flex),
+        logits(2, 4, 5, &flex),
+        labels(4, 5, &flex),
+    );
+    for progress in [Progress::new(1, 0), Progress::new(3, 2)] {
+        let error = loss().try_forward(s.clone(), t.clone(), l.clone(), progress);
+        assert!(matches!(
+            error,
+            Err(Error::Distill(CoreError::InvalidProgress { .. }))
+        ));
+    }
+    // Only selections that do not depend on training time accept `Progress::NONE`.
+    for selection in Selection::ALL {
+        let loss = DistillationLossConfig::new()
+            .with_selection(selection)
+            .init();
+        let result = loss.try_forward(s.clone(), t.clone(), l.clone(), Progress::NONE);
+        assert_eq!(result.is_err(), selection.needs_progress(), "{selection}");
+    }
+    let new = DistillationLossConfig::new;
+    for (config, field) in [
+        (new().with_student_temperature(0.0), "student_temperature"),
+        (
+            new().with_teacher_temperature(f32::NAN),
+            "teacher_temperature",
+        ),
+        (new().with_label_smoothing(1.0), "label_smoothing"),
+        (new().with_selection(Selection::Fixed(1.5)), "selection"),
+        (new().with_scope(Scope::Given(-0.1)), "scope"),
+        (new().with_reduction(Reduction::SumOver(-1.0)), "reduction"),
+        (new().with_grad_scale(0.0), "grad_scale"),
+        (new().with_grad_scale(-1.0), "grad_scale"),
+        (new().with_grad_scale(f32::NAN), "grad_scale"),
+        (new().with_grad_scale(f32::INFINITY), "grad_scale"),
+        // One of grad_scale and its reciprocal is subnormal or infinite.
+        (new().with_grad_scale(1e-38), "grad_scale"),
+        (new().with_grad_scale(1e38), "grad_scale"),
+    ] {
+        let error = config.try_init().expect_err(field);
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the student has 5 classes and the teacher 6")]
+fn forward_panics_with_the_error_text() {
+    let flex = Device::flex();
+    loss().forward(
+        logits(1, 4, 5, &flex),
+        logits(2, 4, 6, &flex),
+        labels(4, 5, &flex),
+        Progress::new(0, 1),
+    );
+}
+
+/// On the host an error names the label. On a GPU the row gets NaN and is counted, since reading the labels would block.
+#[test]
+fn labels_out_of_range() {
+    for on in devices::all() {
+        let d = &on.device;
+        let (s, t) = (logits(1, 4, 5, d), logits(2, 4, 5, d));
+        let bad = Tensor::<1, Int>::from_data([0, 5, -100, 2], (d, DType::I32));
+        let loss = on.loss(DistillationLossConfig::new().init());
+        let progress = Progress::new(0, 1);
+        let done = loss.try_forward_with_metrics(s.clone(), t.clone(), bad, progress);
+        if on.path == ExecutionPath::Host {
+            let want = CoreError::LabelOutOfRange {
+                row: 1,
+                label: 5,
+                classes: 5,
+            };
+            assert_eq!(done.expect_err("refused"), Error::Distill(want));
+        } else {
+            let done = done.expect("labels are not read");
+            assert!(floats(done.loss)[0].is_nan());
+            assert_eq!(done.invalid_labels.into_scalar::<i64>(), 1);
+            assert_eq!(done.valid_rows.into_scalar::<i64>(), 2);
+            let rows = floats(done.row_loss);
+            assert!(rows[1].is_nan() && rows[0].is_finite() && rows[2] == 0.0);
+        }
+        // A 64-bit label beyond 32 bits is out of range, even if its low half is a class.
+        if d.supports_dtype(DType::I64) {
+            let wide = Tensor::<1, Int>::from_data([0i64, 1 << 32, 1, 2], (d, DType::I64));
+            assert_eq!(wide.dtype(), DType::I64);
+            let done = loss.try_forward_with_metrics(s, t, wide, progress);
+            match done {
+                Ok(done) => assert_eq!(done.invalid_labels.into_scalar::<i64>(), 1),
+                Err(error) => assert!(error.to_string().contains("row 1"), "{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn configuration_is_saved_and_loaded() {
+    let config = DistillationLossConfig::new()
+        .with_student_temperature(2.5)
+        .with_similarity(Similarity::JensenShannon)
+        .with_selection(Selection::Fixed(0.25))
+        .with_scope(Scope::Given(0.5))
+        .with_reduction(Reduction::SumOver(7.0))
+        .with_teacher_classes(TeacherClasses::CommonPrefix)
+        .with_ignore_index(3);
+    let text = config.to_string();
+    let back = DistillationLossConfig::load_binary(text.as_bytes()).expect("what was saved");
+    assert_eq!(config, back);
+}
+
+/// 10 rows in batches of 4 are 3 steps, of which the division counts 2.
+#[test]
+fn a_schedule_that_rounds_down_does_not_stop_the_training() {
+    const EPOCHS: u64 = 2;
+    let device = Device::flex();
+    let loss = DistillationLossConfig::new()
+        .with_selection(Selection::Tstr)
+        .init();
+    let steps = TrainingSteps::new(EPOCHS * (10 / 4));
+    let mut tssr = Vec::new();
+    for step in 0..EPOCHS * 3 {
+        let (s, t) = (logits(step, 4, 5, &device), logits(9, 4, 5, &device));
+        let out = loss.try_forward_with_metrics(s, t, labels(4, 5, &device), steps.advance());
+        tssr.extend(floats(out.expect("no step is refused").tssr));
+    }
+    assert_eq!(tssr, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]);
+}
+
+/// A denominator of 0 says that no row has a label.
+#[test]
+fn a_denominator_of_0_is_for_batches_without_a_label() {
+    for on in devices::all() {
+        let d = &on.device;
+        let config = DistillationLossConfig::new().with_reduction(Reduction::SumOver(0.0));
+        let loss = on.loss(config.init());
+        let run = |labels: [i32; 3]| {
+            let student = Tensor::from_inner(logits(1, 3, 5, d)).require_grad();
+            let labels = Tensor::<1, Int>::from_data(labels, (d, DType::I32));
+            let teacher = logits(2, 3, 5, d);
+            let progress = Progress::new(1, 2);
+            let out = loss.try_forward_with_metrics(student.clone(), teacher, labels, progress)?;
+            let grads = out.loss.clone().backward();
+            let gradient = floats(student.grad(&grads).expect("tracked"));
+            Ok::<_, Error>((out, gradient))
+        };
+        let (out, gradient) = run([-100; 3]).expect("no row has a label");
+        assert_eq!(floats(out.loss), [0.0], "{}", on.name);
+        assert_eq!(gradient, [0.0; 15], "{}", on.name);
+
+        match run([-100, 2, -100]) {
+            Err(error) => {
+                let want = CoreError::ZeroDenominator { row: 1, label: 2 };
+                assert_eq!(error, Error::Distill(want));
+                assert_eq!(on.path, ExecutionPath::Host);
+            }
+            Ok((out, gradient)) => {
+                assert_ne!(on.path, ExecutionPath::Host);
+                assert!(floats(out.loss)[0].is_nan(), "{}", on.name);
+                assert_eq!(out.invalid_labels.into_scalar::<i64>(), 1, "{}", on.name);
+                let nan: Vec<bool> = gradient.iter().map(|g| g.is_nan()).collect();
+                let want: Vec<bool> = (0..15).map(|i| i / 5 == 1).collect();
+                assert_eq!(nan, want, "{}", on.name);
+            }
+        }
+    }
+}
