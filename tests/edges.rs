@@ -5,6 +5,8 @@ mod cases;
 
 #[path = "edges/browser.rs"]
 mod browser;
+#[path = "edges/long_rows.rs"]
+mod long_rows;
 #[path = "edges/masked.rs"]
 mod masked;
 #[path = "edges/record.rs"]

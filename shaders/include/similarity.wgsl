@@ -15,12 +15,12 @@ fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
 }
 
-fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
+fn similarity_terms(p: vec4<f32>, q: vec4<f32>) -> vec4<f32> {
     if (SIMILARITY == OVERLAP) {
-        return total(min(p, q));
+        return min(p, q);
     }
     let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
-    return total(divergence_term(p, scale) + divergence_term(q, scale));
+    return divergence_term(p, scale) + divergence_term(q, scale);
 }
 
 // KDR from merged sums; `swept` is the second sweep's sum where there was one.

@@ -3,11 +3,11 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> f32 {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
     let start = row.units - TILE_VECTORS + invocation.lane;
-    var sum = 0.0;
+    var kept = vec4<f32>();
 #unroll
     if (start + $iu * LANES < row.units) {
-        sum += similarity_term(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
+        kept += similarity_terms(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
     }
 #end
-    return sum + sweep_units(row, max(row.units, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
+    return total(kept) + sweep_units(row, max(row.units, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
 }
