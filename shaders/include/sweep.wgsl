@@ -1,17 +1,29 @@
 // The second sweep of the similarities that need a row's normalisers first.
 
-// Two-level summation bounds the rounding error: vectors that a lane sums before it adds them to the sum of all.
-const VECTORS_PER_PARTIAL_SUM: u32 = 64u;
+// p log2(p scale), scale = 2 / (p+q). The ratio to the mean is 1 for equal rows, whose error is then that of log2 near 1. 0 log 0 = 0.
+fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
+    let tiny = vec4<f32>(1.2e-38);
+    return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
+}
 
-// One lane's share of units 0 .. units - 1 of the row's segment, backwards: their end is what the first sweep read last.
-fn sweep_units(row: Row, units: u32, invocation: Invocation, sums: Sums) -> f32 {
+// The terms of four classes.
+fn similarity_terms(p: vec4<f32>, q: vec4<f32>) -> vec4<f32> {
+    if (SIMILARITY == OVERLAP) {
+        return min(p, q);
+    }
+    let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
+    return divergence_term(p, scale) + divergence_term(q, scale);
+}
+
+// One lane's sum over vectors 0 .. vectors - 1 of the row's segment, in reverse: the end is the most recently read.
+fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> f32 {
     var all = vec4<f32>();
     var recent = vec4<f32>();
-    var vectors = 0u;
+    var recent_vectors = 0u;
     let p_scale = 1.0 / sums.student_sum;
     let q_scale = 1.0 / sums.teacher_sum;
-    for (var done = invocation.lane; done < units; done += LANES) {
-        let first = (row.start + units - 1u - done) * 4u - row.head;
+    for (var done = invocation.lane; done < vectors; done += LANES) {
+        let first = (row.start + vectors - 1u - done) * 4u - row.misalignment;
         let s = load_student(row.student, first);
         let t = load_teacher(row.teacher, first);
         let s_ok = columns_of(first) < vec4<u32>(params.classes);
@@ -19,10 +31,11 @@ fn sweep_units(row: Row, units: u32, invocation: Invocation, sums: Sums) -> f32 
         let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
         let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
         recent += similarity_terms(p, q);
-        vectors += 1u;
-        if (vectors % VECTORS_PER_PARTIAL_SUM == 0u) {
+        recent_vectors += 1u;
+        if (recent_vectors >= VECTORS_PER_PARTIAL_SUM) {
             all += recent;
             recent = vec4<f32>();
+            recent_vectors = 0u;
         }
     }
     return total(all + recent);
