@@ -21,7 +21,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     var count = 0u;
     for (var i = workgroup * WORKGROUP_SIZE + invocation.index; i < params.rows; i += params.workgroups * WORKGROUP_SIZE) {
         let label = labels[params.label_offset + i];
-        count += u32(label != params.ignore_index && label >= 0 && u32(label) < params.classes);
+        count += u32(label != params.ignore_index && label >= 0 && u32(label) < params.label_classes);
     }
     atomicAdd(&shared_count, count);
     workgroupBarrier();

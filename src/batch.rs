@@ -83,6 +83,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Elements `range`.
+    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(v) => Self::F32(&v[range]),
+            Self::F16(v) => Self::F16(&v[range]),
+            Self::Bf16(v) => Self::Bf16(&v[range]),
+        }
+    }
+
     /// The bytes as they lie in memory.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
@@ -191,33 +200,6 @@ impl<'a> Batch<'a> {
     pub fn classes(&self) -> usize {
         self.student_logits.classes
     }
-}
-
-/// What to compute besides the summary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Outputs {
-    /// Each row's loss, KDR and TSSR.
-    pub rows: bool,
-    /// The gradient with respect to the student's logits, in this storage type.
-    pub gradient: Option<Storage>,
-}
-
-impl Outputs {
-    /// The summary alone.
-    pub const SUMMARY: Self = Self {
-        rows: false,
-        gradient: None,
-    };
-    /// The summary and the gradient in f32.
-    pub const GRADIENT: Self = Self {
-        rows: false,
-        gradient: Some(Storage::F32),
-    };
-    /// The summary, the rows and the gradient in f32.
-    pub const ALL: Self = Self {
-        rows: true,
-        gradient: Some(Storage::F32),
-    };
 }
 
 /// True if a label names one of the classes.

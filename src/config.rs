@@ -104,6 +104,14 @@ impl Selection {
         Self::Kdr,
         Self::Fixed(0.5),
     ];
+
+    /// True if TSSR depends on training time (TSTR). If not, [`Progress::NONE`] is accepted.
+    pub fn needs_progress(self) -> bool {
+        match self {
+            Self::Max | Self::Min | Self::Mean | Self::Product | Self::Tstr => true,
+            Self::Kdr | Self::Fixed(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Selection {
@@ -208,28 +216,42 @@ pub enum GradWrite {
     /// It is overwritten.
     #[default]
     Overwrite,
-    /// The gradient is added to what is there, in f32, and rounded once to the storage type. What is there must be initialised. Only for buffers; on slices it is refused.
+    /// The gradient is added to what is there, in f32, and rounded once to the storage type. For memory that the caller passes: a call that returns a new gradient refuses it.
     Accumulate,
 }
 
-/// How far training has come: `TSTR = step / total`.
+/// Training time: `TSTR = step / total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Progress {
     /// Steps done, at most `total`.
     pub step: u64,
-    /// Steps of the whole training, at least 1.
+    /// Steps of the whole training, at least 1. 0 only in [`Progress::NONE`].
     pub total: u64,
 }
 
 impl Progress {
-    /// `step` of `total`.
+    /// No training time, `0` of `0`. Accepted by selections that do not look at it: see [`Selection::needs_progress`].
+    pub const NONE: Self = Self { step: 0, total: 0 };
+
+    /// `step` of `total`. A call refuses a step beyond the total, and a total of 0.
     pub fn new(step: u64, total: u64) -> Self {
         Self { step, total }
     }
 
-    /// The share of training time gone (TSTR), in `[0, 1]`.
+    /// `step` of `total`, where a step beyond the total counts as the last. A training of 0 steps is at its end: 1 of 1.
+    pub fn clamped(step: u64, total: u64) -> Self {
+        match total {
+            0 => Self::new(1, 1),
+            _ => Self::new(step.min(total), total),
+        }
+    }
+
+    /// The share of training time gone (TSTR), in `[0, 1]`; 0 for [`Progress::NONE`].
     pub fn tstr(self) -> f32 {
+        if self == Self::NONE {
+            return 0.0;
+        }
         (self.step as f64 / self.total as f64) as f32
     }
 }
@@ -288,8 +310,17 @@ impl Config {
         match self.temperature_scaling {
             TemperatureScaling::None => 1.0,
             TemperatureScaling::Squared => {
-                self.student_temperature as f64 * self.teacher_temperature as f64
+                f64::from(self.student_temperature) * f64::from(self.teacher_temperature)
             }
+        }
+    }
+
+    /// The factor of `p - y` in the gradient before reduction: `temperature_factor * grad_loss / student_temperature`.
+    pub fn gradient_factor(&self) -> f64 {
+        let grad_loss = f64::from(self.grad_loss);
+        match self.temperature_scaling {
+            TemperatureScaling::None => grad_loss / f64::from(self.student_temperature),
+            TemperatureScaling::Squared => grad_loss * f64::from(self.teacher_temperature),
         }
     }
 }

@@ -1,20 +1,25 @@
-//! One door for GPU and CPU.
+//! GPU and CPU path behind one type.
 
 use crate::cpu::Cpu;
+#[cfg(feature = "gpu")]
 use crate::gpu::Gpu;
-use crate::{Batch, Config, Decision, Distillation, Logits, Outputs, Progress, Result, RowStats};
+use crate::{Batch, Config, Distillation, Outputs, OutputsMut, Progress, Result, Summary};
 
-/// Where the work is done. Chosen once; it never changes silently afterwards.
+/// The processor that computes: a GPU or the CPU path. It is chosen once and never changes silently.
+///
+/// Single steps (softmax, observe, decide, apply) are methods of [`Gpu`](crate::gpu::Gpu) and [`Cpu`]. Without the feature `gpu` there is
+/// only the CPU path.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Engine {
-    /// A GPU, or a software adapter that was asked for by name.
+    /// A GPU, or a software adapter that was named.
+    #[cfg(feature = "gpu")]
     Gpu(Gpu),
     /// The CPU path.
     Cpu {
         /// The engine.
         cpu: Cpu,
-        /// Why it was chosen, in words; empty if it was asked for.
+        /// The reason why it was chosen; empty if the caller asked for it.
         reason: String,
     },
 }
@@ -28,7 +33,8 @@ impl Engine {
         }
     }
 
-    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) says which and why. Software adapters are only used when asked for by name.
+    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters are only used if named.
+    #[cfg(feature = "gpu")]
     pub async fn auto_async() -> Self {
         match Gpu::hardware().await {
             Ok(gpu) => Self::Gpu(gpu),
@@ -39,27 +45,43 @@ impl Engine {
         }
     }
 
-    /// The first adapter, software ones included, whose name contains `name`, whatever the case.
+    /// The CPU path: this build has no feature `gpu`.
+    #[cfg(not(feature = "gpu"))]
+    pub async fn auto_async() -> Self {
+        Self::without_gpu()
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn without_gpu() -> Self {
+        Self::Cpu {
+            cpu: Cpu::new(),
+            reason: "built without the feature `gpu`".to_owned(),
+        }
+    }
+
+    /// The first adapter, software ones included, whose name contains `name` in any case.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the adapters there are.
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the available names if none matches or `name` is blank.
+    #[cfg(feature = "gpu")]
     pub async fn gpu_async(name: &str) -> Result<Self> {
         Ok(Self::Gpu(Gpu::named(name).await?))
     }
 
-    /// What it runs on, in words for a person.
+    /// The engine's name, abilities and, for a CPU path that was not asked for, the reason.
     pub fn describe(&self) -> String {
         match self {
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.describe(),
             Self::Cpu { cpu, reason } if reason.is_empty() => cpu.describe(),
             Self::Cpu { cpu, reason } => format!("{}; {reason}", cpu.describe()),
         }
     }
 
-    /// The whole method, without blocking: loss, KDR and TSSR, and what of `outputs` is asked for.
+    /// [`run`](Self::run) without blocking. The CPU path computes during the first poll.
     ///
     /// # Errors
-    /// Every bad argument, named with its values, before anything runs; then what the device reports.
+    /// As for [`run`](Self::run).
     pub async fn run_async(
         &self,
         config: &Config,
@@ -68,68 +90,117 @@ impl Engine {
         outputs: Outputs,
     ) -> Result<Distillation> {
         match self {
+            #[cfg(feature = "gpu")]
             Self::Gpu(gpu) => gpu.run_async(config, progress, batch, outputs).await,
             Self::Cpu { cpu, .. } => cpu.run(config, progress, batch, outputs),
         }
     }
 
-    /// The kernel `softmax` on its own, without blocking: `softmax(logits / temperature)`, `[rows, classes]` close together.
+    /// [`run_into`](Self::run_into) without blocking. The CPU path computes during the first poll.
     ///
     /// # Errors
-    /// As for [`run_async`](Self::run_async).
-    pub async fn softmax_async(
-        &self,
-        logits: &Logits<'_>,
-        rows: usize,
-        temperature: f32,
-    ) -> Result<Vec<f32>> {
-        match self {
-            Self::Gpu(gpu) => gpu.softmax_async(logits, rows, temperature).await,
-            Self::Cpu { cpu, .. } => cpu.softmax(logits, rows, temperature),
-        }
-    }
-
-    /// The kernel `observe` on its own (observe), without blocking: each row's mergeable statistics and its KDR.
-    ///
-    /// # Errors
-    /// As for [`run_async`](Self::run_async).
-    pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        match self {
-            Self::Gpu(gpu) => gpu.observe_async(config, batch).await,
-            Self::Cpu { cpu, .. } => cpu.observe(config, batch),
-        }
-    }
-
-    /// The kernel `decide` on its own (decide), without blocking: TSSR, loss and gradient coefficients of each row. `classes` are the student's.
-    ///
-    /// # Errors
-    /// As for [`run_async`](Self::run_async).
-    pub async fn decide_async(
+    /// As for [`run_into`](Self::run_into).
+    pub async fn run_into_async(
         &self,
         config: &Config,
         progress: Progress,
-        row_stats: &[RowStats],
-        classes: usize,
-    ) -> Result<Vec<Decision>> {
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
         match self {
-            Self::Gpu(gpu) => gpu.decide_async(config, progress, row_stats, classes).await,
-            Self::Cpu { cpu, .. } => cpu.decide(config, progress, row_stats, classes),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.run_into_async(config, progress, batch, outputs).await,
+            Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, outputs),
+        }
+    }
+}
+
+/// Blocking calls. A browser cannot block, so it has only the `_async` forms.
+#[cfg(not(target_arch = "wasm32"))]
+impl Engine {
+    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters are only used if named.
+    #[cfg(feature = "gpu")]
+    pub fn auto() -> Self {
+        pollster::block_on(Self::auto_async())
+    }
+
+    /// The CPU path: this build has no feature `gpu`.
+    #[cfg(not(feature = "gpu"))]
+    pub fn auto() -> Self {
+        Self::without_gpu()
+    }
+
+    /// The first adapter, software ones included, whose name contains `name` in any case.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the available names if none matches or `name` is blank.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(name: &str) -> Result<Self> {
+        pollster::block_on(Self::gpu_async(name))
+    }
+
+    /// The whole method: loss, KDR and TSSR, and the `outputs` asked for.
+    ///
+    /// # Errors
+    /// Every bad argument, named with its values, before anything runs; then errors of the device.
+    pub fn run(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.run(config, progress, batch, outputs),
+            Self::Cpu { cpu, .. } => cpu.run(config, progress, batch, outputs),
         }
     }
 
-    /// The kernel `apply` on its own (apply), without blocking: the gradient `[rows, classes]` from each row's decision.
+    /// The whole method, with the outputs written to memory of the caller.
+    ///
+    /// Reusing that memory from step to step saves its allocation, which on the CPU can cost as much as the arithmetic.
+    /// With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added in f32 to the numbers there, and each sum is rounded
+    /// once. Elements between the rows of the gradient are not touched.
     ///
     /// # Errors
-    /// As for [`run_async`](Self::run_async).
-    pub async fn apply_async(
+    /// As for [`run`](Self::run), and for memory of another shape than the batch. The memory is unchanged if an argument is refused.
+    /// After an error of the device it may hold the results of some rows.
+    pub fn run_into(
         &self,
         config: &Config,
+        progress: Progress,
         batch: &Batch<'_>,
-        decisions: &[Decision],
-    ) -> Result<Vec<f32>> {
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
         match self {
-            Self::Gpu(gpu) => gpu.apply_async(config, batch, decisions).await,
-            Self::Cpu { cpu, .. } => cpu.apply(config, batch, decisions),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => gpu.run_into(config, progress, batch, outputs),
+            Self::Cpu { cpu, .. } => cpu.run_into(config, progress, batch, outputs),
         }
+    }
+}
+
+#[cfg(all(test, not(feature = "gpu")))]
+mod tests {
+    use super::*;
+
+    /// Without the feature `gpu`, `auto` gives the CPU path and says why.
+    #[test]
+    fn auto_is_the_cpu_path() {
+        let engine = Engine::auto();
+        assert!(
+            engine
+                .describe()
+                .ends_with("; built without the feature `gpu`")
+        );
+        let batch = Batch::new(&[0.0f32, 1.0], &[1.0f32, 0.0], &[1], 2);
+        let run = |engine: &Engine| {
+            let (config, progress) = (Config::default(), Progress::new(1, 2));
+            engine.run(&config, progress, &batch, Outputs::ALL)
+        };
+        let done = run(&engine).expect("valid");
+        assert!(done.summary.loss > 0.0);
+        assert_eq!(Ok(done), run(&Engine::cpu()));
     }
 }

@@ -22,6 +22,14 @@ pub enum Error {
         /// The total given.
         total: u64,
     },
+    /// [`Progress::NONE`](crate::Progress::NONE) for a selection that depends on training time.
+    #[error(
+        "selection `{selection}` depends on training time, but progress is step 0 of 0; give `Progress::new(step, total)`"
+    )]
+    ProgressNeeded {
+        /// The selection.
+        selection: String,
+    },
     /// Logits without classes.
     #[error("`{name}` has 0 classes")]
     ZeroClasses {
@@ -68,13 +76,19 @@ pub enum Error {
         /// Elements given.
         got: usize,
     },
-    /// A slice that must have exactly the length of the shape.
-    #[error("`{name}` has {got} elements, expected exactly {needed}")]
-    SliceLength {
+    /// A slice longer than the shape asks for.
+    #[error(
+        "`{name}` has {got} elements, {rows} rows at a stride of {row_stride} have at most {limit}; check rows and classes, or pass only the part of the slice that holds them"
+    )]
+    SliceTooLarge {
         /// Which slice.
         name: &'static str,
-        /// Elements expected.
-        needed: usize,
+        /// Rows of the batch.
+        rows: usize,
+        /// Elements from row to row.
+        row_stride: usize,
+        /// Elements at most.
+        limit: usize,
         /// Elements given.
         got: usize,
     },
@@ -147,6 +161,16 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
+    /// A row with a label, where [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) says that there is none.
+    #[error(
+        "row {row} has label {label}, but `reduction: SumOver` is 0; count the labels that are not the ignore_index"
+    )]
+    ZeroDenominator {
+        /// The first such row.
+        row: usize,
+        /// Its label.
+        label: i32,
+    },
     /// Something larger than the device, or this crate's 32-bit indices, can address.
     #[error("{what} is {needed}, the limit is {limit}")]
     LimitExceeded {
@@ -155,6 +179,16 @@ pub enum Error {
         /// How large it is.
         needed: u64,
         /// The limit.
+        limit: u64,
+    },
+    /// A device that offers less than the kernels need.
+    #[error("the device allows {limit} {what}; the kernels need {needed}")]
+    DeviceLimit {
+        /// The limited resource.
+        what: &'static str,
+        /// The amount needed.
+        needed: u64,
+        /// The device's limit.
         limit: u64,
     },
     /// An option that this way of calling does not offer.

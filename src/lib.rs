@@ -1,14 +1,18 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "gpu", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "gpu"),
+    doc = "Knowledge distillation without the GPU engine: the CPU path, the f64 reference, the planner and the shader texts. See the README."
+)]
 #![warn(missing_docs)]
 
 mod batch;
-#[cfg(not(target_arch = "wasm32"))]
-mod blocking;
 mod config;
 pub mod cpu;
 mod engine;
 mod error;
+#[cfg(feature = "gpu")]
 pub mod gpu;
+mod outputs;
 mod params;
 pub mod plan;
 pub mod reference;
@@ -16,14 +20,17 @@ mod results;
 pub mod shader;
 mod validate;
 
-pub use batch::{Batch, Logits, Outputs, Storage, Values};
+pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
     Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
     TemperatureScaling,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
 pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};
 
+pub use bytemuck;
 pub use half;
+#[cfg(feature = "gpu")]
 pub use wgpu;

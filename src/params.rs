@@ -48,13 +48,22 @@ pub struct Params {
     pub nan_bits: u32,
     pub segments: u32,
     pub segment_vectors: u32,
-    pub reserved: [u32; 3],
+    pub label_classes: u32,
+    pub reserved: [u32; 2],
 }
 
-/// Bits of the magnitude from which on a logit takes the careful path: a difference of two smaller ones, over the temperature, cannot overflow.
+/// Bits of the magnitude from which on a logit takes the checked path: a difference of two smaller ones, over the temperature, cannot overflow.
 pub(crate) fn checked_from_bits(config: &Config) -> u32 {
     let smallest = config.student_temperature.min(config.teacher_temperature);
     (1e36 * smallest).min(1e18).to_bits()
+}
+
+/// Labels below this number are classes: none where the denominator says that no row has a label.
+pub(crate) fn label_classes(config: &Config, classes: usize) -> u32 {
+    match config.reduction {
+        Reduction::SumOver(0.0) => 0,
+        _ => classes as u32,
+    }
 }
 
 impl Params {
@@ -77,11 +86,11 @@ impl Params {
         let (counts_rows, denominator) = match config.reduction {
             Reduction::None | Reduction::Sum => (0, 1.0),
             Reduction::Mean => (1, 1.0),
+            Reduction::SumOver(0.0) => (0, 1.0),
             Reduction::SumOver(d) => (0, d),
         };
         let student = f64::from(config.student_temperature);
         let teacher = f64::from(config.teacher_temperature);
-        let factor = config.temperature_factor();
         Self {
             student_log2: (LOG2_E / student) as f32,
             teacher_log2: (LOG2_E / teacher) as f32,
@@ -91,8 +100,8 @@ impl Params {
             fixed,
             given_kdr,
             smoothing: config.label_smoothing,
-            loss_factor: factor as f32,
-            grad_factor: (factor * f64::from(config.grad_loss) / student) as f32,
+            loss_factor: config.temperature_factor() as f32,
+            grad_factor: config.gradient_factor() as f32,
             denominator,
             scope,
             counts_rows,

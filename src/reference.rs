@@ -1,11 +1,11 @@
-//! The method in f64 by its textbook formulas: what every kernel is checked against.
+//! The method in f64 by its textbook formulas (docs/METHOD.md). Every kernel is checked against it.
 //!
-//! Written to be read, not to be fast, and in another way than the kernels: whole probability vectors, no online sums, no merging.
-//! One function for each kernel, under the kernel's name. What hard inputs get is written out where it happens.
+//! It is written to be read, and in another way than the kernels: whole probability vectors, no online sums, no merging.
+//! Each kernel has one function here, under the kernel's name.
 
 use crate::{
-    Batch, Config, GradWrite, Logits, Progress, Reduction, Result, Scope, Selection, Similarity,
-    flags, validate,
+    Batch, Config, Error, Logits, Progress, Reduction, Result, Scope, Selection, Similarity, flags,
+    validate,
 };
 
 /// Twin of the kernel `softmax`: `e^(x / temperature) / sum`, `[rows, classes]`.
@@ -18,7 +18,7 @@ pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec
     Ok((0..rows).flat_map(row).collect())
 }
 
-/// `ln softmax`; NaN for a row without a finite answer. The maximum goes first: at an offset of 1e30 even f64 would lose the rest.
+/// `ln softmax`; NaN for a row without a finite answer. The maximum is subtracted first: at an offset of 1e30 even f64 would lose all other digits.
 fn log_softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
     let max = max(x);
     let z: Vec<f64> = x
@@ -52,7 +52,7 @@ fn lse(x: &[f64], temperature: f32) -> f64 {
     max / temperature + sum.ln()
 }
 
-/// `n` logits of a row in f64; what the row lacks counts as `-inf`.
+/// `n` logits of a row in f64; classes that the row lacks count as `-inf`.
 fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
     let value = |i| {
         if i < logits.classes {
@@ -64,7 +64,7 @@ fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
     (0..n).map(value).collect()
 }
 
-/// Twin of the kernel `observe`: what one row of student and teacher is like.
+/// Metrics of one row of student and teacher.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {
     /// `ln sum e^s` with `s` the student's logits over its temperature.
@@ -81,27 +81,12 @@ pub struct RowStats {
     pub flags: u32,
 }
 
-/// Twin of the kernel `observe`, for every row of a batch. Labels are not refused here, they are flagged as a kernel does.
+/// Twin of the kernel `observe`: the metrics of every row. Labels out of range are flagged, as by the kernel, not refused.
 pub fn observe(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-    check(config, batch)?;
+    validate::shapes(config, batch)?;
     Ok((0..batch.rows())
         .map(|row| stats_of(config, batch, row))
         .collect())
-}
-
-/// All checks but the labels, since the reference also says what a kernel does with a bad one, and but the memory of the gradient, which it has none of.
-fn check(config: &Config, batch: &Batch<'_>) -> Result<()> {
-    let no_labels = Batch {
-        labels: &[],
-        ..*batch
-    };
-    let config = Config {
-        grad_write: GradWrite::Overwrite,
-        ..*config
-    };
-    validate::batch(&config, &no_labels)?;
-    validate::logits("student_logits", &batch.student_logits, batch.rows())?;
-    validate::logits("teacher_logits", &batch.teacher_logits, batch.rows())
 }
 
 fn pair(batch: &Batch<'_>, row: usize) -> (Vec<f64>, Vec<f64>) {
@@ -130,7 +115,9 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         stats.flags = flags::IGNORED;
         return stats;
     }
-    if label < 0 || label as usize >= batch.classes() {
+    // A denominator of 0 says that no row has a label.
+    let no_labels = config.reduction == Reduction::SumOver(0.0);
+    if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
     let (s, t) = pair(batch, row);
@@ -153,20 +140,20 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     stats
 }
 
-/// Twin of the kernel `merge_row_stats`: the statistics of a row from those of its pieces, all but the similarity, which is no
-/// function of the pieces' similarities.
-pub fn merge_row_stats(pieces: &[RowStats]) -> RowStats {
-    let of_pieces = |of: fn(&RowStats) -> f64| lse(&pieces.iter().map(of).collect::<Vec<_>>(), 1.0);
-    let student_lse = of_pieces(|p| p.student_lse);
-    let teacher_lse = of_pieces(|p| p.teacher_lse);
+/// Twin of the kernel `merge_row_stats`: the metrics of a row from those of its segments. KDR is NaN: it is no function of the
+/// segments' KDR.
+pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
+    let merged = |of: fn(&RowStats) -> f64| lse(&segments.iter().map(of).collect::<Vec<_>>(), 1.0);
+    let student_lse = merged(|s| s.student_lse);
+    let teacher_lse = merged(|s| s.teacher_lse);
     let (mut kl, mut teacher_entropy, mut flags) = (0.0, 0.0, 0);
-    for piece in pieces {
-        // The piece's share of the teacher's and of the student's probability.
-        let log_q = piece.teacher_lse - teacher_lse;
-        let log_p = piece.student_lse - student_lse;
-        kl += log_q.exp() * (piece.kl + log_q - log_p);
-        teacher_entropy += log_q.exp() * (piece.teacher_entropy - log_q);
-        flags |= piece.flags;
+    for segment in segments {
+        // The segment's share of the teacher's and of the student's probability.
+        let log_q = segment.teacher_lse - teacher_lse;
+        let log_p = segment.student_lse - student_lse;
+        kl += log_q.exp() * (segment.kl + log_q - log_p);
+        teacher_entropy += log_q.exp() * (segment.teacher_entropy - log_q);
+        flags |= segment.flags;
     }
     RowStats {
         student_lse,
@@ -178,8 +165,8 @@ pub fn merge_row_stats(pieces: &[RowStats]) -> RowStats {
     }
 }
 
-/// Twin of the kernel `second_sweep`, and of what `observe` makes of its sums: the five similarities of two distributions, given by the
-/// logarithms of their probabilities.
+/// Twin of the kernel `second_sweep`, and of the similarities that `observe` takes in one sweep: the similarity of two distributions,
+/// given by the logarithms of their probabilities.
 pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
@@ -195,7 +182,7 @@ pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64
         Similarity::ExpNegKl => (-sum(&|p, q| x_ln_ratio(q.exp(), q, p)).max(0.0)).exp(),
         Similarity::JensenShannon => {
             let divergence = sum(&|p, q| {
-                // Halved after the logarithm: half of the smallest number of all would be 0.
+                // Halved after the logarithm: half of the smallest f64 is 0.
                 let log_mean = (p.exp() + q.exp()).ln() - std::f64::consts::LN_2;
                 0.5 * (x_ln_ratio(p.exp(), p, log_mean) + x_ln_ratio(q.exp(), q, log_mean))
             });
@@ -203,43 +190,6 @@ pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64
         }
         Similarity::Overlap => sum(&|p, q| p.exp().min(q.exp())),
     }
-}
-
-/// Twin of the kernel `decide`: TSSR from TSTR and KDR.
-pub fn select(selection: Selection, tstr: f64, kdr: f64) -> f64 {
-    match selection {
-        Selection::Max => tstr.max(kdr),
-        Selection::Min => tstr.min(kdr),
-        Selection::Mean => (tstr + kdr) / 2.0,
-        Selection::Product => tstr * kdr,
-        Selection::Tstr => tstr,
-        Selection::Kdr => kdr,
-        Selection::Fixed(w) => f64::from(w),
-    }
-}
-
-/// Twin of the kernel `apply`: loss and gradient of one row for a given TSSR, before reduction, with temperature scaling.
-///
-/// The row must be finite and its label a class. A target share of 0 contributes 0 even where the student's probability is 0.
-pub fn apply(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> (f64, Vec<f64>) {
-    let (s, t) = pair(batch, row);
-    let log_p = log_softmax_row(&s, config.student_temperature);
-    let q = softmax_row(&t, config.teacher_temperature);
-    let e = f64::from(config.label_smoothing);
-    let classes = log_p.len();
-    let factor = config.temperature_factor();
-    let mut loss = 0.0;
-    let mut gradient = Vec::with_capacity(classes);
-    for i in 0..classes {
-        let one_hot = f64::from(i as i64 == i64::from(batch.labels[row]));
-        let truth = (1.0 - e) * one_hot + e / classes as f64;
-        let y = tssr * truth + (1.0 - tssr) * q[i];
-        if y > 0.0 {
-            loss -= y * log_p[i];
-        }
-        gradient.push(factor * (log_p[i].exp() - y) / f64::from(config.student_temperature));
-    }
-    (factor * loss, gradient)
 }
 
 /// One row's outcome in f64.
@@ -284,7 +234,7 @@ pub struct Summary {
     pub non_finite_rows: u32,
 }
 
-/// Twin of the kernel `valid_rows`: rows whose label is a class and not `ignore_index`.
+/// Twin of the kernel `valid_rows`: the number of labels that are a class and not `ignore_index`.
 pub fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
     let valid = |l: &i32| *l != ignore_index && *l >= 0 && (*l as usize) < classes;
     labels.iter().copied().filter(valid).count() as u32
@@ -293,8 +243,9 @@ pub fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
 fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
     match reduction {
         Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean if valid_rows == 0 => 1.0,
-        Reduction::Mean => f64::from(valid_rows),
+        Reduction::Mean => f64::from(valid_rows.max(1)),
+        // No row is valid.
+        Reduction::SumOver(0.0) => 1.0,
         Reduction::SumOver(d) => f64::from(d),
     }
 }
@@ -304,7 +255,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// Twin of the kernel `summary`.
+/// Twin of the kernel `summary`: the reduced loss, means and counts.
 pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     let count = |bit: u32| rows.iter().filter(|r| r.flags & bit != 0).count() as u32;
     let valid_rows = rows.iter().filter(|r| r.counts()).count() as u32;
@@ -320,6 +271,110 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     }
 }
 
+/// TSSR from TSTR and KDR.
+pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
+    match selection {
+        Selection::Max => tstr.max(kdr),
+        Selection::Min => tstr.min(kdr),
+        Selection::Mean => (tstr + kdr) / 2.0,
+        Selection::Product => tstr * kdr,
+        Selection::Tstr => tstr,
+        Selection::Kdr => kdr,
+        Selection::Fixed(w) => f64::from(w),
+    }
+}
+
+/// `ln p` of a row, and its target `y = tssr EK + (1 - tssr) STK`.
+fn log_p_and_target(
+    config: &Config,
+    batch: &Batch<'_>,
+    row: usize,
+    tssr: f64,
+) -> (Vec<f64>, Vec<f64>) {
+    let (s, t) = pair(batch, row);
+    let mut y = softmax_row(&t, config.teacher_temperature);
+    let (e, classes) = (f64::from(config.label_smoothing), y.len());
+    for (i, y) in y.iter_mut().enumerate() {
+        let one_hot = f64::from(i as i64 == i64::from(batch.labels[row]));
+        let truth = (1.0 - e) * one_hot + e / classes as f64;
+        *y = tssr * truth + (1.0 - tssr) * *y;
+    }
+    (log_softmax_row(&s, config.student_temperature), y)
+}
+
+/// `- sum y ln p` of a finite row with a class for a label, with temperature scaling. A target share of 0 contributes 0 even if `p` is 0.
+pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f64 {
+    let (log_p, y) = log_p_and_target(config, batch, row, tssr);
+    let terms = log_p.iter().zip(&y).filter(|(_, y)| **y > 0.0);
+    config.temperature_factor() * terms.map(|(log_p, y)| -y * log_p).sum::<f64>()
+}
+
+/// Twin of the kernel `decide`: KDR, TSSR and loss of every row from its metrics. The loss is 0 for ignored rows, and NaN for rows
+/// with an invalid label or without a finite answer.
+pub fn decide(
+    config: &Config,
+    progress: Progress,
+    batch: &Batch<'_>,
+    row_stats: &[RowStats],
+) -> Result<Vec<RowResult>> {
+    validate::shapes(config, batch)?;
+    validate::progress(config.selection, progress)?;
+    validate::row_count("row_stats", batch.rows(), row_stats.len())?;
+    let mean_kdr = mean(row_stats.iter().filter(|s| s.flags == 0).map(|s| s.kdr));
+    let decide_row = |(row, stats): (usize, &RowStats)| {
+        let kdr = match config.scope {
+            Scope::Row => stats.kdr,
+            Scope::Batch => mean_kdr,
+            Scope::Given(kdr) => f64::from(kdr),
+        };
+        let tssr = select_tssr(config.selection, f64::from(progress.tstr()), kdr);
+        let mut result = RowResult {
+            loss: f64::NAN,
+            kdr: stats.kdr,
+            tssr,
+            flags: stats.flags,
+        };
+        if stats.flags & flags::IGNORED != 0 {
+            (result.loss, result.tssr) = (0.0, 0.0);
+        } else if stats.flags & flags::NON_FINITE != 0 {
+            result.tssr = f64::NAN;
+        } else if stats.flags == 0 {
+            result.loss = row_loss(config, batch, row, tssr);
+        }
+        result
+    };
+    Ok(row_stats.iter().enumerate().map(decide_row).collect())
+}
+
+/// Twin of the kernel `apply`: the gradient `[rows, classes]` for the TSSR of every row. It is 0 for ignored rows, and NaN for rows
+/// with an invalid label or without a finite answer.
+pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
+    validate::shapes(config, batch)?;
+    validate::row_count("decisions", batch.rows(), decisions.len())?;
+    let valid = decisions.iter().filter(|d| d.counts()).count() as u32;
+    let scale = config.gradient_factor() / denominator(config.reduction, valid);
+    let elements = validate::elements(batch.rows(), batch.classes())?;
+    let mut gradient = Vec::new();
+    let room = gradient.try_reserve_exact(elements);
+    room.map_err(|_| Error::no_room(elements.saturating_mul(size_of::<f64>())))?;
+    for (row, decision) in decisions.iter().enumerate() {
+        if decision.flags == 0 {
+            let (log_p, y) = log_p_and_target(config, batch, row, decision.tssr);
+            gradient.extend(
+                log_p
+                    .iter()
+                    .zip(&y)
+                    .map(|(log_p, y)| scale * (log_p.exp() - y)),
+            );
+        } else {
+            let ignored = decision.flags & flags::IGNORED != 0;
+            let value = if ignored { 0.0 } else { f64::NAN };
+            gradient.resize(gradient.len() + batch.classes(), value);
+        }
+    }
+    Ok(gradient)
+}
+
 /// The whole method's outcome in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distillation {
@@ -331,47 +386,13 @@ pub struct Distillation {
     pub grad_student_logits: Vec<f64>,
 }
 
-/// Twin of the kernel `distill`: the whole method.
-///
-/// Labels out of range are not refused here: their rows get what a kernel gives them, NaN in loss and gradient.
+/// Twin of the kernel `distill`: the whole method. Labels out of range are flagged, as by the kernel, not refused.
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
-    validate::progress(progress)?;
     let stats = observe(config, batch)?;
-    let mean_kdr = mean(stats.iter().filter(|s| s.flags == 0).map(|s| s.kdr));
-    let tstr = f64::from(progress.tstr());
-    let valid = valid_rows(batch.labels, batch.classes(), config.ignore_index);
-    let scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
-    let mut rows = Vec::with_capacity(batch.rows());
-    let mut grad_student_logits = Vec::new();
-    for (row, stats) in stats.iter().enumerate() {
-        let kdr = match config.scope {
-            Scope::Row => stats.kdr,
-            Scope::Batch => mean_kdr,
-            Scope::Given(kdr) => f64::from(kdr),
-        };
-        let tssr = select(config.selection, tstr, kdr);
-        let mut result = RowResult {
-            loss: f64::NAN,
-            kdr: stats.kdr,
-            tssr,
-            flags: stats.flags,
-        };
-        let mut gradient = vec![f64::NAN; batch.classes()];
-        if stats.flags == 0 {
-            (result.loss, gradient) = apply(config, batch, row, tssr);
-            gradient.iter_mut().for_each(|g| *g *= scale);
-        } else if stats.flags & flags::IGNORED != 0 {
-            (result.loss, result.tssr) = (0.0, 0.0);
-            gradient.fill(0.0);
-        } else if stats.flags & flags::NON_FINITE != 0 {
-            result.tssr = f64::NAN;
-        }
-        rows.push(result);
-        grad_student_logits.extend(gradient);
-    }
+    let rows = decide(config, progress, batch, &stats)?;
     Ok(Distillation {
         summary: summary(&rows, config.reduction),
+        grad_student_logits: apply(config, batch, &rows)?,
         rows,
-        grad_student_logits,
     })
 }

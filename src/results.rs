@@ -78,6 +78,11 @@ pub struct RowStats {
 
 /// Metrics that fall out of the same sweep. They mean nothing for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
 impl RowStats {
+    /// True if the row's label is a class: such rows are counted by [`Reduction::Mean`](crate::Reduction::Mean).
+    pub(crate) fn counts(&self) -> bool {
+        self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
+    }
+
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
     pub fn student_lse(&self, config: &Config) -> f64 {
         let max = f64::from(self.student_max) / f64::from(config.student_temperature);

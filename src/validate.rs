@@ -1,14 +1,17 @@
 //! Refusals, before anything runs. Every engine comes through here.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use crate::{
-    Batch, Config, Error, GradWrite, Logits, Progress, Reduction, Result, Scope, Selection,
-    TeacherClasses, batch,
+    Batch, Config, Error, GradWrite, Logits, OutputsMut, Progress, Reduction, Result, RowStats,
+    Scope, Selection, TeacherClasses, TemperatureScaling, batch,
 };
 
-/// 2^126, beyond which WGSL promises nothing of a quotient.
-const MOST_DIVISOR: f32 = 8.507_059e37;
+/// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
+const MAX_DIVISOR: f32 = 8.507_059e37;
+
+/// Magnitudes that a factor may have. Losses of up to 1e8 nats times the largest fit f32.
+const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30; // 2^-100 to 2^100
 
 fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
     if ok {
@@ -23,7 +26,7 @@ fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) ->
 
 /// `log2(e) / temperature` as the kernels use it must be a normal f32, so must the temperature.
 pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
-    let ok = value.is_finite() && (1e-30..=1e30).contains(&value);
+    let ok = (1e-30..=1e30).contains(&value);
     require(
         ok,
         field,
@@ -43,24 +46,91 @@ pub(crate) fn config(config: &Config) -> Result<()> {
         require(unit(kdr), "scope: Given", kdr, "a number in [0, 1]")?;
     }
     if let Reduction::SumOver(d) = config.reduction {
-        // What GPUs divide by: a smaller number may be taken for 0.
-        let ok = (f32::MIN_POSITIVE..=MOST_DIVISOR).contains(&d);
+        // GPUs may take a smaller number for 0.
+        let ok = d == 0.0 || (f32::MIN_POSITIVE..=MAX_DIVISOR).contains(&d);
         require(
             ok,
             "reduction: SumOver",
             d,
-            "a number above 0, between 1.2e-38 and 8.5e37",
+            "0, or a number between 1.2e-38 and 8.5e37",
         )?;
     }
     let e = config.label_smoothing;
     let ok = (0.0..1.0).contains(&e);
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;
     let g = config.grad_loss;
-    require(g.is_finite(), "grad_loss", g, "a finite number")
+    require(g.is_finite(), "grad_loss", g, "a finite number")?;
+    factors(config)
 }
 
-pub(crate) fn progress(progress: Progress) -> Result<()> {
+/// The factors of loss and gradient, and what the division by a given denominator leaves of them: 0, or of a magnitude that every engine computes with.
+fn factors(config: &Config) -> Result<()> {
+    let (loss, gradient) = (config.temperature_factor(), config.gradient_factor());
+    let denominator = match config.reduction {
+        Reduction::SumOver(d) if d != 0.0 => f64::from(d),
+        _ => 1.0,
+    };
+    let squared = config.temperature_scaling == TemperatureScaling::Squared;
+    let names = match squared {
+        true => [
+            "student_temperature * teacher_temperature",
+            "grad_loss * teacher_temperature",
+            "student_temperature * teacher_temperature / denominator",
+            "grad_loss * teacher_temperature / denominator",
+        ],
+        false => [
+            "1",
+            "grad_loss / student_temperature",
+            "1 / denominator",
+            "grad_loss / student_temperature / denominator",
+        ],
+    };
+    let values = [loss, gradient, loss / denominator, gradient / denominator];
+    for (field, value) in names.into_iter().zip(values) {
+        if value != 0.0 && !FACTORS.contains(&value.abs()) {
+            return Err(Error::InvalidConfig {
+                field,
+                value: format!("{value:e}"),
+                expected: "0 or a magnitude between 1e-30 and 1e30",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The factors over the number of rows, which a mean divides by at most.
+pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
+    if config.reduction != Reduction::Mean {
+        return Ok(());
+    }
+    for (field, factor) in [
+        ("the factor of the loss / rows", config.temperature_factor()),
+        (
+            "the factor of the gradient / rows",
+            config.gradient_factor(),
+        ),
+    ] {
+        let value = factor / rows.max(1) as f64;
+        if value != 0.0 && value.abs() < 2.0 * f64::from(f32::MIN_POSITIVE) {
+            return Err(Error::InvalidConfig {
+                field,
+                value: format!("{value:e}"),
+                expected: "0 or a magnitude above 2.4e-38; take `Reduction::Sum`, or larger factors",
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
     let Progress { step, total } = progress;
+    if progress == Progress::NONE {
+        if selection.needs_progress() {
+            let selection = selection.to_string();
+            return Err(Error::ProgressNeeded { selection });
+        }
+        return Ok(());
+    }
     if total == 0 || step > total {
         return Err(Error::InvalidProgress { step, total });
     }
@@ -140,14 +210,35 @@ pub(crate) fn elements(rows: usize, classes: usize) -> Result<usize> {
     extent(rows, classes, classes)
 }
 
-/// Memory of the caller for a gradient without gaps.
-pub(crate) fn gradient(batch: &Batch<'_>, got: usize) -> Result<()> {
-    let needed = elements(batch.rows(), batch.classes())?;
-    if got != needed {
-        return Err(Error::SliceLength {
-            name: "gradient",
-            needed,
-            got,
+/// Memory of the caller for results.
+pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
+    let (rows, classes) = (batch.rows(), batch.classes());
+    if let Some(results) = &outputs.rows {
+        row_count("rows", rows, results.len())?;
+    }
+    let Some(gradient) = &outputs.gradient else {
+        return Ok(());
+    };
+    shape("gradient", rows, gradient.classes, gradient.row_stride)?;
+    if gradient.classes != classes {
+        let got = gradient.classes;
+        return Err(Error::GradientShape { classes, got });
+    }
+    length(
+        "gradient",
+        rows,
+        classes,
+        gradient.row_stride,
+        gradient.values.len(),
+    )
+}
+
+/// A call that returns a new gradient has nothing to add it to.
+pub(crate) fn new_gradient(config: &Config) -> Result<()> {
+    if config.grad_write == GradWrite::Accumulate {
+        return Err(Error::Unsupported {
+            what: "grad_write: Accumulate".to_owned(),
+            why: "this call returns a new gradient; pass memory to add it to with `run_into`",
         });
     }
     Ok(())
@@ -160,14 +251,40 @@ pub(crate) fn row_count(name: &'static str, rows: usize, got: usize) -> Result<(
     Ok(())
 }
 
-pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
-    shape(name, rows, logits.classes, logits.row_stride)?;
-    let needed = extent(rows, logits.classes, logits.row_stride)?;
-    let got = logits.values.len();
+/// The number of elements of a matrix: the gap behind the last row may be missing, nothing may be left over.
+fn length(
+    name: &'static str,
+    rows: usize,
+    classes: usize,
+    row_stride: usize,
+    got: usize,
+) -> Result<()> {
+    let needed = extent(rows, classes, row_stride)?;
     if got < needed {
         return Err(Error::SliceTooSmall { name, needed, got });
     }
+    // Beyond usize there is no slice.
+    let limit = rows.saturating_mul(row_stride);
+    if got > limit {
+        return Err(Error::SliceTooLarge {
+            name,
+            rows,
+            row_stride,
+            limit,
+            got,
+        });
+    }
     Ok(())
+}
+
+pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
+    let Logits {
+        classes,
+        row_stride,
+        ..
+    } = *logits;
+    shape(name, rows, classes, row_stride)?;
+    length(name, rows, classes, row_stride, logits.values.len())
 }
 
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
@@ -177,30 +294,49 @@ pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result
     Ok(())
 }
 
-/// Slices: shapes, strides, lengths and every label.
-pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
+/// Slices: configuration, shapes, strides and lengths.
+pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     self::config(config)?;
     let rows = batch.rows();
-    let classes = batch.classes();
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
-    self::classes(config, classes, batch.teacher_logits.classes)?;
-    if config.grad_write == GradWrite::Accumulate {
-        return Err(Error::Unsupported {
-            what: "grad_write: Accumulate".to_owned(),
-            why: "a call on slices returns a new gradient; add it, or encode onto a buffer",
-        });
-    }
-    let ignored = config.ignore_index;
-    let bad = |label: i32| label != ignored && !batch::is_class(label, classes);
-    let found = batch.labels.iter().position(|&label| bad(label));
-    if let Some(row) = found {
-        let label = batch.labels[row];
-        return Err(Error::LabelOutOfRange {
-            row,
-            label,
-            classes,
-        });
+    classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    mean(config, rows)
+}
+
+/// Slices: [`shapes`] and every label.
+pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
+    shapes(config, batch)?;
+    let classes = batch.classes();
+    let zero = config.reduction == Reduction::SumOver(0.0);
+    for (row, &label) in batch.labels.iter().enumerate() {
+        if label == config.ignore_index {
+            continue;
+        }
+        if !batch::is_class(label, classes) {
+            return Err(Error::LabelOutOfRange {
+                row,
+                label,
+                classes,
+            });
+        }
+        if zero {
+            return Err(Error::ZeroDenominator { row, label });
+        }
     }
     Ok(())
+}
+
+/// Statistics to decide on. `classes` are the student's.
+pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> Result<()> {
+    self::config(config)?;
+    shape("row_stats", stats.len(), classes, classes)?;
+    mean(config, stats.len())?;
+    match stats.iter().position(RowStats::counts) {
+        Some(row) if config.reduction == Reduction::SumOver(0.0) => {
+            let label = stats[row].label;
+            Err(Error::ZeroDenominator { row, label })
+        }
+        _ => Ok(()),
+    }
 }

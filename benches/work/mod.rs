@@ -6,12 +6,13 @@
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
-use wgpu_distill::cpu::{Cpu, GradientMut};
+use wgpu_distill::cpu::Cpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice, Workspace};
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::plan::{Plan, Tiling};
 use wgpu_distill::{
-    Batch, Config, Engine, Gradient, Progress, Storage, Summary, Values, reference, wgpu,
+    Batch, Config, Engine, Gradient, GradientMut, Progress, Storage, Summary, Values, reference,
+    wgpu,
 };
 
 /// Half of training is over.
@@ -153,7 +154,7 @@ impl Runner {
     pub fn time(&mut self, work: &Work) -> (Duration, Duration) {
         match self {
             Self::Cpu { cpu, gradient } => {
-                let gradient = gradient_mut(gradient);
+                let gradient = GradientMut::new(gradient, work.classes).into();
                 let start = Instant::now();
                 let done = cpu.run_into(&Config::default(), PROGRESS, &work.batch(), gradient);
                 let wall = start.elapsed();
@@ -168,7 +169,7 @@ impl Runner {
     pub fn check(&mut self, work: &Work) -> f32 {
         match self {
             Self::Cpu { cpu, gradient } => {
-                let target = gradient_mut(gradient);
+                let target = GradientMut::new(&mut *gradient, work.classes).into();
                 let done = cpu.run_into(&Config::default(), PROGRESS, &work.batch(), target);
                 let summary = done.expect("the work is valid");
                 work.check(gradient, &summary);
@@ -210,14 +211,6 @@ impl Runner {
             Self::Gpu(runner) => runner.copy_times(bytes / 2).into_iter().min(),
         };
         bytes as f64 / best.expect("there are several").as_secs_f64()
-    }
-}
-
-fn gradient_mut(gradient: &mut Gradient) -> GradientMut<'_> {
-    match gradient {
-        Gradient::F32(v) => GradientMut::F32(v),
-        Gradient::F16(v) => GradientMut::F16(v),
-        Gradient::Bf16(v) => GradientMut::Bf16(v),
     }
 }
 

@@ -3,7 +3,7 @@
 var<workgroup> shared_count: atomic<u32>;
 
 fn is_valid(label: i32) -> bool {
-    return label != params.ignore_index && label >= 0 && u32(label) < params.classes;
+    return label != params.ignore_index && label >= 0 && u32(label) < params.label_classes;
 }
 
 // Must be called in uniform control flow. Every workgroup counts the labels of a small batch itself, which saves a dispatch; integers, so

@@ -47,9 +47,9 @@ struct Params {
     segments: u32,          // of a row
 
     segment_vectors: u32,   // vectors of a segment
+    label_classes: u32,     // labels below this number are classes: `classes`, or 0 if the denominator says that no row has one
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -11,7 +11,7 @@
 
 // Returns them to every lane. Must be called in uniform control flow; `row.vectors` is 0 if the row is ignored or does not exist.
 fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
-    let is_class = label >= 0 && u32(label) < params.classes;
+    let is_class = label >= 0 && u32(label) < params.label_classes;
     var label_logit = 0u;
     // Before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {

@@ -25,7 +25,7 @@ pub(super) fn kdr(stats: &RowStats, similarity: Similarity) -> f32 {
     kdr.clamp(0.0, 1.0) as f32
 }
 
-pub(super) fn select(selection: Selection, tstr: f32, kdr: f32) -> f32 {
+pub(super) fn select_tssr(selection: Selection, tstr: f32, kdr: f32) -> f32 {
     match selection {
         Selection::Max => tstr.max(kdr),
         Selection::Min => tstr.min(kdr),
@@ -37,15 +37,15 @@ pub(super) fn select(selection: Selection, tstr: f32, kdr: f32) -> f32 {
     }
 }
 
-/// What is the same for every row of a batch.
+/// The values by which all rows of a batch are decided.
 #[derive(Clone, Copy)]
 pub(super) struct Rule {
     pub config: Config,
     pub tstr: f32,
     /// The KDR that serves all rows, or each row's own.
     pub shared_kdr: Option<f32>,
-    /// `grad_loss` over the denominator of the reduction.
-    pub grad_scale: f64,
+    /// The factor of `p - y` in the gradient, over the denominator of the reduction.
+    pub gradient_weight: f64,
     pub classes: usize,
 }
 
@@ -72,7 +72,7 @@ impl Rule {
         if stats.flags & flags::NON_FINITE == 0 {
             result.kdr = stats.kdr;
             let kdr = self.shared_kdr.unwrap_or(stats.kdr);
-            result.tssr = select(self.config.selection, self.tstr, kdr);
+            result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
             loss = self.loss(stats, f64::from(result.tssr));
         }
         if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
@@ -84,8 +84,7 @@ impl Rule {
 
         let tssr = f64::from(result.tssr);
         let e = f64::from(self.config.label_smoothing);
-        let w =
-            gradient_unit * factor * self.grad_scale / f64::from(self.config.student_temperature);
+        let w = gradient_unit * self.gradient_weight;
         decision.student_scale = (w / f64::from(stats.student_sum)) as f32;
         decision.teacher_scale = (w * (1.0 - tssr) / f64::from(stats.teacher_sum)) as f32;
         decision.label_share = (w * tssr * (1.0 - e)) as f32;

@@ -1,11 +1,13 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::block::Scratch;
-use super::row::{self, Row, RowMut};
+use super::apply::apply;
+use super::observe::observe;
+use super::row::Row;
+use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
-use crate::{Decision, RowStats};
+use crate::{Decision, RowStats, ValuesMut};
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ impl Isa {
 
     pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => row::observe::<Portable>(row, keep, scratch),
+            Self::Baseline => observe::<Portable>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
@@ -67,13 +69,13 @@ impl Isa {
         self,
         row: &Row<'_>,
         decision: &Decision,
-        gradient: RowMut<'_>,
+        gradient: ValuesMut<'_>,
         kept: bool,
         scratch: &mut Scratch,
     ) {
         match self {
             Self::Baseline => {
-                row::apply::<Portable>(row, decision, gradient, kept, scratch);
+                apply::<Portable>(row, decision, gradient, kept, scratch);
             }
             // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
             #[cfg(target_arch = "x86_64")]
@@ -88,13 +90,13 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    row::observe::<Avx2>(row, keep, scratch)
+    observe::<Avx2>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    row::observe::<Avx512>(row, keep, scratch)
+    observe::<Avx512>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -102,11 +104,11 @@ fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats 
 fn apply_avx2(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: RowMut<'_>,
+    gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    row::apply::<Avx2>(row, decision, gradient, kept, scratch);
+    apply::<Avx2>(row, decision, gradient, kept, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -114,9 +116,9 @@ fn apply_avx2(
 fn apply_avx512(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: RowMut<'_>,
+    gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    row::apply::<Avx512>(row, decision, gradient, kept, scratch);
+    apply::<Avx512>(row, decision, gradient, kept, scratch);
 }

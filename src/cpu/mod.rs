@@ -1,195 +1,92 @@
-//! The CPU path: the method in f32, with vector instructions chosen at run time and rayon's threads over the rows.
+//! The CPU path: the method in f32, with vector instructions chosen at run time.
 //!
-//! It is what every machine without a GPU gets. Results do not depend on the number of threads.
+//! It serves every machine without a GPU.
 
-mod block;
+mod apply;
 mod decide;
-mod gradient;
 mod isa;
 mod lanes;
+mod observe;
+mod pool;
 mod row;
+mod summary;
 mod sums;
+mod tasks;
+mod tile;
 mod vector;
-
-use rayon::prelude::*;
+mod zeros;
 
 use crate::{
-    Batch, Config, Decision, Distillation, Error, Logits, Outputs, Progress, Reduction, Result,
-    RowResult, RowStats, Scope, Storage, Summary, Values, flags, validate,
+    Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
+    Result, RowResult, RowStats, Scope, Storage, Summary, validate,
 };
 use decide::Rule;
-pub use gradient::GradientMut;
-pub(crate) use gradient::zero_gradient;
-use gradient::zeros;
 use isa::Isa;
-
-use block::Scratch;
-use row::Row;
-
-/// Elements of a task: large enough to be worth handing to a thread, small enough to share out evenly.
-const TASK_ELEMENTS: usize = 1 << 15;
+use row::{Row, values};
+use summary::{SummaryAccumulator, denominator};
+use tasks::{rows_per_task, tasks};
+use tile::Scratch;
+pub(crate) use zeros::{zero_gradient, zeros};
 
 /// The CPU engine.
+///
+/// A call runs on the calling thread and on threads of a pool of this crate, which all calls share. The pool starts a thread when a
+/// call first needs it, and keeps it. A call of little work (up to 32,768 logits of the student) runs on the calling thread alone.
+/// While the calling thread waits for others it runs nothing else, so that a call may hold locks, and may be made from any thread pool.
+///
+/// A call uses one thread for each core, or as many as the environment variable `RAYON_NUM_THREADS` says when the first engine
+/// is made. [`with_threads`](Self::with_threads) sets the number for one engine. Results do not depend on it.
+/// In WebAssembly all runs on the calling thread.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     isa: Isa,
-}
-
-/// A run of rows, with the parts of the outputs that belong to it.
-struct Task<'a> {
-    rows: std::ops::Range<usize>,
-    gradient: Option<GradientMut<'a>>,
-    results: &'a mut [RowResult],
-}
-
-fn slice<'a>(logits: &Logits<'a>, row: usize, classes: usize) -> Values<'a> {
-    let start = row * logits.row_stride;
-    let range = start..start + classes.min(logits.classes);
-    match logits.values {
-        Values::F32(v) => Values::F32(&v[range]),
-        Values::F16(v) => Values::F16(&v[range]),
-        Values::Bf16(v) => Values::Bf16(&v[range]),
-    }
-}
-
-fn row_of<'a>(config: &'a Config, batch: &Batch<'a>, row: usize) -> Row<'a> {
-    let classes = batch.classes();
-    Row {
-        student: slice(&batch.student_logits, row, classes),
-        teacher: slice(&batch.teacher_logits, row, classes),
-        label: batch.labels[row],
-        config,
-    }
-}
-
-/// Sums over rows, from which the summary follows.
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    loss: f64,
-    kdr: f64,
-    tssr: f64,
-    averaged: u32,
-    summary: Summary,
-}
-
-impl Totals {
-    /// Counts a row; true if its KDR and TSSR are to be averaged.
-    ///
-    /// In branches on purpose: with sums of `u32::from(bool)` for all five counters, rustc 1.95 (LLVM 22) at opt-level 2 and 3
-    /// left `averaged` at 0. The case table, run in release by `./check`, shows it.
-    fn count(&mut self, flags: u32) -> bool {
-        let s = &mut self.summary;
-        if flags & flags::IGNORED != 0 {
-            s.ignored_rows += 1;
-            return false;
-        }
-        let non_finite = flags & flags::NON_FINITE != 0;
-        if non_finite {
-            s.non_finite_rows += 1;
-        }
-        if flags & flags::INVALID_LABEL != 0 {
-            s.invalid_labels += 1;
-            return false;
-        }
-        s.valid_rows += 1;
-        if non_finite {
-            return false;
-        }
-        self.averaged += 1;
-        true
-    }
-
-    fn add(&mut self, row: &RowResult) {
-        if self.count(row.flags) {
-            self.kdr += f64::from(row.kdr);
-            self.tssr += f64::from(row.tssr);
-        }
-        self.loss += f64::from(row.loss);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.loss += other.loss;
-        self.kdr += other.kdr;
-        self.tssr += other.tssr;
-        self.averaged += other.averaged;
-        let (s, o) = (&mut self.summary, &other.summary);
-        s.valid_rows += o.valid_rows;
-        s.ignored_rows += o.ignored_rows;
-        s.invalid_labels += o.invalid_labels;
-        s.non_finite_rows += o.non_finite_rows;
-    }
-
-    fn finish(self, reduction: Reduction) -> Summary {
-        let mean = f64::from(self.averaged.max(1));
-        Summary {
-            loss: (self.loss / denominator(reduction, self.summary.valid_rows)) as f32,
-            kdr: (self.kdr / mean) as f32,
-            tssr: (self.tssr / mean) as f32,
-            ..self.summary
-        }
-    }
-}
-
-fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
-    match reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid_rows.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    }
-}
-
-/// Runs the tasks, on this thread if there is but one, and adds up their totals in their order.
-fn run_tasks(tasks: Vec<Task<'_>>, work: impl Fn(Task<'_>) -> Totals + Send + Sync) -> Totals {
-    let parts: Vec<Totals> = if tasks.len() <= 1 {
-        tasks.into_iter().map(work).collect()
-    } else {
-        tasks.into_par_iter().map(work).collect()
-    };
-    let mut totals = Totals::default();
-    for part in &parts {
-        totals.merge(part);
-    }
-    totals
-}
-
-/// An empty list with room for `n` items.
-fn with_room<T>(n: usize) -> Result<Vec<T>> {
-    let mut list = Vec::new();
-    let room = list.try_reserve_exact(n);
-    room.map_err(|_| Error::no_room(n.saturating_mul(size_of::<T>())))?;
-    Ok(list)
-}
-
-fn rows_per_task(rows: usize, classes: usize) -> usize {
-    // At least 8 tasks where there are 8 rows of some length, so that a few long rows use all threads.
-    let by_size = (TASK_ELEMENTS / classes).max(1);
-    if rows * classes > TASK_ELEMENTS {
-        by_size.min(rows.div_ceil(8))
-    } else {
-        by_size
-    }
+    threads: usize,
 }
 
 impl Cpu {
     /// The CPU engine with the widest vector instructions that this processor has.
     pub fn new() -> Self {
-        Self { isa: Isa::detect() }
+        Self::with_isa(Isa::detect())
+    }
+
+    fn with_isa(isa: Isa) -> Self {
+        Self {
+            isa,
+            threads: pool::default_threads(),
+        }
+    }
+
+    /// The same with another number of threads for a call, the calling one among them. 0 counts as 1.
+    pub fn with_threads(self, threads: usize) -> Self {
+        let threads = threads.max(1);
+        Self { threads, ..self }
     }
 
     /// One engine for every instruction set that this processor has, so that tests reach all of them.
     #[doc(hidden)]
     pub fn for_each_instruction_set() -> Vec<Self> {
-        Isa::available()
-            .into_iter()
-            .map(|isa| Self { isa })
-            .collect()
+        let available = Isa::available().into_iter();
+        available.map(Self::with_isa).collect()
     }
 
     /// The instruction set and the number of threads, in words.
     pub fn describe(&self) -> String {
-        let threads = rayon::current_num_threads();
+        let threads = self.threads;
         let s = if threads == 1 { "" } else { "s" };
         format!("CPU path ({}, {threads} thread{s})", self.isa.name())
+    }
+
+    /// Runs the tasks and adds up their sums in order.
+    fn run_tasks(
+        &self,
+        tasks: Vec<tasks::Task<'_>>,
+        work: impl Fn(tasks::Task<'_>) -> SummaryAccumulator + Sync,
+    ) -> SummaryAccumulator {
+        let mut total = SummaryAccumulator::default();
+        for part in tasks::run(self.threads, tasks, work) {
+            total.merge(&part);
+        }
+        total
     }
 
     /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` close together.
@@ -205,11 +102,12 @@ impl Cpu {
             ..Config::default()
         };
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
-        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
-        run_tasks(tasks, |mut task| {
+        let target = GradientMut::new(&mut out, classes);
+        let tasks = tasks(rows, classes, Some(target), &mut []);
+        self.run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
-                let values = slice(logits, row, classes);
+                let values = values(logits, row, classes);
                 let r = Row {
                     student: values,
                     teacher: values,
@@ -229,10 +127,10 @@ impl Cpu {
                     ..Decision::default()
                 };
                 let gradient = task.gradient.as_mut().expect("softmax has an output");
-                let target = gradient.row(row - task.rows.start, classes);
+                let target = gradient.row(row - task.rows.start);
                 self.isa.apply(&r, &decision, target, true, &mut scratch);
             }
-            Totals::default()
+            SummaryAccumulator::default()
         });
         Ok(out.into_f32())
     }
@@ -244,16 +142,16 @@ impl Cpu {
     }
 
     fn observe_rows(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        let mut stats = with_room(batch.rows())?;
+        let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
-        (0..batch.rows())
-            .into_par_iter()
-            .with_min_len(per_task)
-            .map_init(Scratch::new, |scratch, row| {
-                self.isa
-                    .observe(&row_of(config, batch, row), false, scratch)
-            })
-            .collect_into_vec(&mut stats);
+        let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
+        tasks::run(self.threads, tasks, |(task, stats)| {
+            let mut scratch = Scratch::new();
+            for (i, stats) in stats.iter_mut().enumerate() {
+                let row = Row::of(config, batch, task * per_task + i);
+                *stats = self.isa.observe(&row, false, &mut scratch);
+            }
+        });
         Ok(stats)
     }
 
@@ -265,34 +163,41 @@ impl Cpu {
         row_stats: &[RowStats],
         classes: usize,
     ) -> Result<Vec<Decision>> {
-        validate::config(config)?;
-        validate::progress(progress)?;
-        validate::shape("row_stats", row_stats.len(), classes, classes)?;
-        let rule = self.rule(config, progress, row_stats, classes);
-        let mut decisions = with_room(row_stats.len())?;
-        decisions.extend(row_stats.iter().map(|s| rule.decide(s)));
+        validate::row_stats(config, row_stats, classes)?;
+        validate::progress(config.selection, progress)?;
+        let valid = row_stats.iter().filter(|s| s.counts()).count() as u32;
+        let rule = self.rule(config, progress, row_stats, (valid, classes));
+        let mut decisions: Vec<Decision> = zeros(row_stats.len())?;
+        for (decision, stats) in decisions.iter_mut().zip(row_stats) {
+            *decision = rule.decide(stats);
+        }
         Ok(decisions)
     }
 
-    fn rule(&self, config: &Config, progress: Progress, stats: &[RowStats], n: usize) -> Rule {
-        let mut totals = Totals::default();
+    /// The rule by which rows are decided, for `Scope::Batch` with the mean KDR of these statistics.
+    fn rule(
+        &self,
+        config: &Config,
+        progress: Progress,
+        stats: &[RowStats],
+        (valid, classes): (u32, usize),
+    ) -> Rule {
+        let mut total = SummaryAccumulator::default();
         for s in stats {
-            if totals.count(s.flags) {
-                totals.kdr += f64::from(s.kdr);
+            if total.count(s.flags) {
+                total.kdr += f64::from(s.kdr);
             }
         }
-        let mean = (totals.kdr / f64::from(totals.averaged.max(1))) as f32;
         Rule {
             config: *config,
             tstr: progress.tstr(),
             shared_kdr: match config.scope {
                 Scope::Row => None,
-                Scope::Batch => Some(mean),
+                Scope::Batch => Some(total.mean_kdr()),
                 Scope::Given(kdr) => Some(kdr),
             },
-            grad_scale: f64::from(config.grad_loss)
-                / denominator(config.reduction, totals.summary.valid_rows),
-            classes: n,
+            gradient_weight: config.gradient_factor() / denominator(config.reduction, valid),
+            classes,
         }
     }
 
@@ -304,20 +209,22 @@ impl Cpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
-        let tasks = tasks(rows, classes, Some(GradientMut::of(&mut out)), &mut []);
-        run_tasks(tasks, |mut task| {
+        let target = GradientMut::new(&mut out, classes);
+        let tasks = tasks(rows, classes, Some(target), &mut []);
+        self.run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
-                let target = gradient.row(row - task.rows.start, classes);
-                let r = row_of(config, batch, row);
+                let target = gradient.row(row - task.rows.start);
+                let r = Row::of(config, batch, row);
                 self.isa
                     .apply(&r, &decisions[row], target, false, &mut scratch);
             }
-            Totals::default()
+            SummaryAccumulator::default()
         });
         Ok(out.into_f32())
     }
@@ -331,12 +238,14 @@ impl Cpu {
         outputs: Outputs,
     ) -> Result<Distillation> {
         validate::batch(config, batch)?;
-        validate::progress(progress)?;
+        validate::progress(config.selection, progress)?;
+        validate::new_gradient(config)?;
         let elements = validate::elements(batch.rows(), batch.classes())?;
         let zeroed = |storage| zero_gradient(storage, elements);
         let mut gradient = outputs.gradient.map(zeroed).transpose()?;
         let mut rows: Vec<RowResult> = zeros(if outputs.rows { batch.rows() } else { 0 })?;
-        let target = gradient.as_mut().map(GradientMut::of);
+        let classes = batch.classes();
+        let target = gradient.as_mut().map(|g| GradientMut::new(g, classes));
         let summary = self.distill(config, progress, batch, target, &mut rows)?;
         Ok(Distillation {
             summary,
@@ -345,20 +254,19 @@ impl Cpu {
         })
     }
 
-    /// The whole method into memory of the caller: `gradient` is `[rows, classes]`, close together, and overwritten.
-    ///
-    /// Reusing that memory from step to step saves its allocation, which can cost as much as the arithmetic.
+    /// The whole method into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
     pub fn run_into(
         &self,
         config: &Config,
         progress: Progress,
         batch: &Batch<'_>,
-        gradient: GradientMut<'_>,
+        outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
         validate::batch(config, batch)?;
-        validate::progress(progress)?;
-        validate::gradient(batch, gradient.len())?;
-        self.distill(config, progress, batch, Some(gradient), &mut [])
+        validate::progress(config.selection, progress)?;
+        validate::outputs(batch, &outputs)?;
+        let rows = outputs.rows.unwrap_or_default();
+        self.distill(config, progress, batch, outputs.gradient, rows)
     }
 
     fn distill(
@@ -370,26 +278,22 @@ impl Cpu {
         results: &mut [RowResult],
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        // With `Batch` scope nothing can be decided before every row is observed; else labels alone say by what to divide.
-        let observed = match config.scope {
+        // With `Scope::Batch` every row is observed before the first is decided.
+        let stats = match config.scope {
             Scope::Batch => self.observe_rows(config, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
-        let mut rule = self.rule(config, progress, &observed, classes);
-        if observed.is_empty() {
-            let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
-            rule.grad_scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
-        }
-        let rule = rule;
+        let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
+        let rule = self.rule(config, progress, &stats, (valid, classes));
         let tasks = tasks(rows, classes, gradient, results);
-        let totals = run_tasks(tasks, |mut task| {
-            let mut totals = Totals::default();
+        let totals = self.run_tasks(tasks, |mut task| {
+            let mut totals = SummaryAccumulator::default();
             let mut scratch = Scratch::new();
-            let keep = observed.is_empty() && task.gradient.is_some();
+            let keep = stats.is_empty() && task.gradient.is_some();
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
-                let r = row_of(config, batch, row);
-                let decision = match observed.get(row) {
+                let r = Row::of(config, batch, row);
+                let decision = match stats.get(row) {
                     Some(stats) => rule.decide(stats),
                     None => rule.decide(&self.isa.observe(&r, keep, &mut scratch)),
                 };
@@ -398,7 +302,7 @@ impl Cpu {
                     *result = decision.result;
                 }
                 if let Some(gradient) = &mut task.gradient {
-                    let target = gradient.row(local, classes);
+                    let target = gradient.row(local);
                     self.isa.apply(&r, &decision, target, keep, &mut scratch);
                 }
             }
@@ -412,34 +316,4 @@ impl Default for Cpu {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Cuts rows and outputs into tasks. The cut depends on the shape alone, so that results do not depend on the threads.
-fn tasks<'a>(
-    rows: usize,
-    classes: usize,
-    mut gradient: Option<GradientMut<'a>>,
-    mut results: &'a mut [RowResult],
-) -> Vec<Task<'a>> {
-    let per_task = rows_per_task(rows, classes);
-    let mut tasks = Vec::with_capacity(rows.div_ceil(per_task));
-    let mut start = 0;
-    while start < rows {
-        let n = per_task.min(rows - start);
-        let mut own_gradient = None;
-        if let Some(all) = gradient.take() {
-            let (own, rest) = all.take(n * classes);
-            own_gradient = Some(own);
-            gradient = Some(rest);
-        }
-        let (own_results, rest) = results.split_at_mut(n.min(results.len()));
-        results = rest;
-        tasks.push(Task {
-            rows: start..start + n,
-            gradient: own_gradient,
-            results: own_results,
-        });
-        start += n;
-    }
-    tasks
 }

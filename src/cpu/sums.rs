@@ -2,8 +2,8 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use super::block::{Block, chunks};
 use super::lanes::{LANES, exp2, mul_add, sum};
+use super::tile::{Tile, chunks};
 use super::vector::Vector;
 use crate::{Config, Similarity};
 
@@ -19,7 +19,7 @@ pub(super) fn exponents(config: &Config) -> (f32, f32) {
 
 /// `2^((x - max) k)` of every value. A loop over slices, which compilers turn into vectors more surely than arrays of lanes.
 #[inline(always)]
-pub(super) fn exp_block<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
+pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
     for (o, x) in out.iter_mut().zip(x) {
         *o = exp2::<V>((x - max) * k);
     }
@@ -27,7 +27,7 @@ pub(super) fn exp_block<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32])
 
 /// Vectors whose exponentials are summed on their own before they meet the lane's sum: beside the 1 of a row's largest logit each of a long flat tail
 /// could be rounded away.
-const TOGETHER: usize = 8;
+const VECTORS_PER_PARTIAL_SUM: usize = 8;
 
 // What a similarity needs summed in the first sweep.
 const OTHER: u8 = 0;
@@ -119,7 +119,7 @@ impl Sums {
         s: &[f32],
         t: &[f32],
         config: &Config,
-        (es, et): (&mut Block, &mut Block),
+        (es, et): (&mut Tile, &mut Tile),
     ) {
         let (ks, kt) = exponents(config);
         let (ks, kt) = (V::splat(ks), V::splat(kt));
@@ -127,21 +127,21 @@ impl Sums {
         let zero = V::splat(0.0);
         let [mut zs, mut zt, mut difference, mut moment] = [zero; 4];
         let [mut cross, mut ss, mut tt] = [zero; 3];
-        let [mut few_s, mut few_t] = [zero; 2];
+        let [mut partial_s, mut partial_t] = [zero; 2];
         let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
         for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
-            if i % TOGETHER == 0 {
-                zs = zs.add(few_s);
-                zt = zt.add(few_t);
-                [few_s, few_t] = [zero; 2];
+            if i % VECTORS_PER_PARTIAL_SUM == 0 {
+                zs = zs.add(partial_s);
+                zt = zt.add(partial_t);
+                [partial_s, partial_t] = [zero; 2];
             }
             let ds = V::load(s).sub(ms).mul(ks);
             let dt = V::load(t).sub(mt).mul(kt);
             let (p, q) = (ds.exp2(), dt.exp2());
             p.store(es);
             q.store(et);
-            few_s = few_s.add(p);
-            few_t = few_t.add(q);
+            partial_s = partial_s.add(p);
+            partial_t = partial_t.add(q);
             difference = q.mul_add(dt.sub(ds), difference);
             moment = q.mul_add(dt, moment);
             if SIMILARITY == COSINE {
@@ -153,8 +153,8 @@ impl Sums {
                 cross = cross.add(p.mul(q).sqrt());
             }
         }
-        self.zs += total(zs) + total(few_s);
-        self.zt += total(zt) + total(few_t);
+        self.zs += total(zs) + total(partial_s);
+        self.zt += total(zt) + total(partial_t);
         self.difference += total(difference) * LN_2;
         self.moment += total(moment) * LN_2;
         if SIMILARITY != OTHER {
@@ -168,34 +168,34 @@ impl Sums {
 
     /// Adds a block with padding, infinities, NaN or huge values.
     #[inline(always)]
-    fn add_carefully<V: Vector, const SIMILARITY: u8>(
+    fn add_checked<V: Vector, const SIMILARITY: u8>(
         &mut self,
         s: &[f32],
         t: &[f32],
         config: &Config,
-        (es, et): (&mut Block, &mut Block),
+        (es, et): (&mut Tile, &mut Tile),
     ) {
         let (ks, kt) = exponents(config);
         let (ms, mt) = (self.student_max, self.teacher_max);
         let (es, et) = (&mut es[..s.len()], &mut et[..t.len()]);
-        exp_block::<V>(s, ms, ks, es);
-        exp_block::<V>(t, mt, kt, et);
+        exp_tile::<V>(s, ms, ks, es);
+        exp_tile::<V>(t, mt, kt, et);
         let zero = [0.0; LANES];
         let [mut zs, mut zt, mut difference, mut moment, mut masked] = [zero; 5];
         let [mut cross, mut ss, mut tt] = [zero; 3];
-        let [mut few_s, mut few_t] = [zero; 2];
+        let [mut partial_s, mut partial_t] = [zero; 2];
         let all = chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et));
         for (n, (((s, t), es), et)) in all.enumerate() {
-            if n % TOGETHER == 0 {
+            if n % VECTORS_PER_PARTIAL_SUM == 0 {
                 for i in 0..LANES {
-                    zs[i] += few_s[i];
-                    zt[i] += few_t[i];
+                    zs[i] += partial_s[i];
+                    zt[i] += partial_t[i];
                 }
-                [few_s, few_t] = [zero; 2];
+                [partial_s, partial_t] = [zero; 2];
             }
             for i in 0..LANES {
-                few_s[i] += es[i];
-                few_t[i] += et[i];
+                partial_s[i] += es[i];
+                partial_t[i] += et[i];
                 let mut ds = (s[i] - ms) * ks;
                 let mut dt = (t[i] - mt) * kt;
                 // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
@@ -221,8 +221,8 @@ impl Sums {
                 }
             }
         }
-        self.zs += sum(zs) + sum(few_s);
-        self.zt += sum(zt) + sum(few_t);
+        self.zs += sum(zs) + sum(partial_s);
+        self.zt += sum(zt) + sum(partial_t);
         self.difference += sum(difference) * LN_2;
         self.moment += sum(moment) * LN_2;
         self.cross += sum(cross);
@@ -264,21 +264,21 @@ impl Sums {
         &mut self,
         (s, t): (&[f32], &[f32]),
         n: usize,
-        careful: bool,
+        checked: bool,
         config: &Config,
-        exps: (&mut Block, &mut Block),
+        exps: (&mut Tile, &mut Tile),
     ) {
-        match (config.similarity, careful) {
+        match (config.similarity, checked) {
             (Similarity::Cosine, false) => self.add::<V, COSINE>(s, t, config, exps),
-            (Similarity::Cosine, true) => self.add_carefully::<V, COSINE>(s, t, config, exps),
+            (Similarity::Cosine, true) => self.add_checked::<V, COSINE>(s, t, config, exps),
             (Similarity::Bhattacharyya, false) => {
                 self.add::<V, BHATTACHARYYA>(s, t, config, exps);
             }
             (Similarity::Bhattacharyya, true) => {
-                self.add_carefully::<V, BHATTACHARYYA>(s, t, config, exps);
+                self.add_checked::<V, BHATTACHARYYA>(s, t, config, exps);
             }
             (_, false) => self.add::<V, OTHER>(s, t, config, exps),
-            (_, true) => self.add_carefully::<V, OTHER>(s, t, config, exps),
+            (_, true) => self.add_checked::<V, OTHER>(s, t, config, exps),
         }
         if config.label_smoothing > 0.0 {
             self.add_offsets(s, n, config);

@@ -1,4 +1,4 @@
-//! What adapters there are and what each supports.
+//! The adapters that wgpu finds, their names, and the choice among them.
 
 use std::fmt;
 
@@ -7,21 +7,26 @@ use crate::{Error, Result};
 /// One adapter, as [`adapters`] lists it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterDescription {
-    /// Its name; a part of it, in any case, selects it in [`Engine::gpu`](crate::Engine::gpu).
+    /// Its name. Any part of it, in upper or lower case, selects the adapter in [`Engine::gpu`](crate::Engine::gpu).
+    ///
+    /// Never empty: browsers hide the name of the hardware, so every adapter there is called `browser WebGPU adapter`, followed by the
+    /// browser's description where it gives one.
     pub name: String,
     /// Vulkan, Metal, DX12 or browser WebGPU.
     pub backend: wgpu::Backend,
-    /// The kind of device.
+    /// The kind of device, as wgpu reports it. In a browser `Cpu` for a fallback adapter, `Other` for all else.
     pub device_type: wgpu::DeviceType,
-    /// The driver and its version, as it reports itself.
+    /// The driver and its version, as it reports itself. Empty in a browser.
     pub driver: String,
-    /// Whether it runs on a GPU. [`Engine::auto`](crate::Engine::auto) takes no other.
+    /// True for a GPU, false for a software adapter. [`Engine::auto`](crate::Engine::auto) takes hardware only.
+    ///
+    /// In a browser every adapter but a fallback adapter counts as hardware.
     pub hardware: bool,
     /// Smallest and largest subgroup, where subgroup operations may be used.
     pub subgroup: Option<(u32, u32)>,
     /// Bytes of the largest matrix chunk that one dispatch can bind.
     pub max_binding_bytes: u64,
-    /// Whether kernels can be timed.
+    /// True if kernels can be timed.
     pub timestamps: bool,
 }
 
@@ -31,6 +36,7 @@ impl AdapterDescription {
         let features = adapter.features();
         let subgroup = features.contains(wgpu::Features::SUBGROUP);
         Self {
+            name: name(&info),
             hardware: is_hardware(&info),
             driver: format!("{} {}", info.driver, info.driver_info)
                 .trim()
@@ -40,7 +46,6 @@ impl AdapterDescription {
             subgroup: subgroup.then_some((info.subgroup_min_size, info.subgroup_max_size)),
             max_binding_bytes: adapter.limits().max_storage_buffer_binding_size,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            name: info.name,
         }
     }
 }
@@ -65,11 +70,25 @@ impl fmt::Display for AdapterDescription {
     }
 }
 
+/// The adapter's name, or words in its place where wgpu gives none.
+pub(super) fn name(info: &wgpu::AdapterInfo) -> String {
+    let reported = info.name.trim();
+    match (info.backend, reported) {
+        (wgpu::Backend::BrowserWebGpu, "") => "browser WebGPU adapter".to_owned(),
+        (wgpu::Backend::BrowserWebGpu, _) => format!("browser WebGPU adapter: {reported}"),
+        (backend, "") => format!("unnamed {backend:?} adapter"),
+        _ => reported.to_owned(),
+    }
+}
+
+/// Returns true for a GPU, false for an adapter that runs on the CPU.
 pub(super) fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
-    use wgpu::DeviceType::{DiscreteGpu, IntegratedGpu, VirtualGpu};
-    // Browsers do not say what they run on; what they offer without being asked for a fallback is a GPU.
-    let in_browser = info.backend == wgpu::Backend::BrowserWebGpu;
-    in_browser || matches!(info.device_type, DiscreteGpu | IntegratedGpu | VirtualGpu)
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, VirtualGpu};
+    match info.backend {
+        // wgpu's web backend knows two types: `Cpu` for a fallback adapter, `Other` for all else.
+        wgpu::Backend::BrowserWebGpu => info.device_type != Cpu,
+        _ => matches!(info.device_type, DiscreteGpu | IntegratedGpu | VirtualGpu),
+    }
 }
 
 pub(super) fn instance() -> wgpu::Instance {
@@ -78,52 +97,79 @@ pub(super) fn instance() -> wgpu::Instance {
         | wgpu::Backends::METAL
         | wgpu::Backends::DX12
         | wgpu::Backends::BROWSER_WEBGPU;
-    // Validation layers and shader symbols are the application's affair.
+    // The application decides on validation layers and shader symbols.
     descriptor.flags = wgpu::InstanceFlags::empty();
     wgpu::Instance::new(descriptor)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(wgpu::Backends::all()).await
 }
 
-/// Every adapter that wgpu reaches here, software ones included.
+/// A browser gives one adapter. wgpu's list asks without a preference, which gives the integrated GPU where there are two.
+#[cfg(target_arch = "wasm32")]
+pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::HighPerformance,
+        ..Default::default()
+    };
+    let adapter = instance.request_adapter(&options).await;
+    adapter.into_iter().collect()
+}
+
+/// Every adapter that wgpu finds, software ones included. In a browser the one that the browser chooses, or none.
 pub async fn adapters() -> Vec<AdapterDescription> {
     let found = all(&instance()).await;
     found.iter().map(AdapterDescription::of).collect()
 }
 
-/// The first adapter, hardware before software, whose name contains `wanted`, whatever the case.
+/// The first adapter, hardware before software, whose name contains `wanted` in upper or lower case.
 pub(super) async fn named(instance: &wgpu::Instance, wanted: &str) -> Result<wgpu::Adapter> {
     let mut found = all(instance).await;
     found.sort_by_key(|a| rank(&a.get_info()));
-    let lower = wanted.to_lowercase();
-    let matches = |a: &&wgpu::Adapter| a.get_info().name.to_lowercase().contains(&lower);
-    if let Some(adapter) = found.iter().find(matches) {
-        return Ok(adapter.clone());
+    let infos: Vec<_> = found.iter().map(wgpu::Adapter::get_info).collect();
+    match position(&infos, wanted) {
+        Some(i) => Ok(found.swap_remove(i)),
+        None => Err(Error::NoAdapter {
+            wanted: wanted.to_owned(),
+            available: list(&infos),
+        }),
     }
-    let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
-    Err(Error::NoAdapter {
-        wanted: wanted.to_owned(),
-        available: if names.is_empty() {
-            "none (is a Vulkan, Metal or DX12 driver installed?)".to_owned()
-        } else {
-            names.join(", ")
-        },
-    })
 }
 
-/// Discrete before integrated before virtual before software.
+/// The index of the first adapter whose name contains `wanted`. An empty `wanted` names none.
+fn position(infos: &[wgpu::AdapterInfo], wanted: &str) -> Option<usize> {
+    let wanted = wanted.trim().to_lowercase();
+    let mut names = infos.iter().map(|info| name(info).to_lowercase());
+    names.position(|name| !wanted.is_empty() && name.contains(&wanted))
+}
+
+/// The names of adapters, for an error.
+pub(super) fn list(infos: &[wgpu::AdapterInfo]) -> String {
+    let names: Vec<String> = infos.iter().map(name).collect();
+    match names.as_slice() {
+        [] if cfg!(target_arch = "wasm32") => {
+            "none (WebGPU needs a browser that supports it and a page from https or localhost)"
+                .to_owned()
+        }
+        [] => "none (is a Vulkan, Metal or DX12 driver installed?)".to_owned(),
+        _ => names.join(", "),
+    }
+}
+
+/// The order of preference: discrete, integrated, virtual, unknown hardware, software.
 pub(super) fn rank(info: &wgpu::AdapterInfo) -> u32 {
     match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
         wgpu::DeviceType::VirtualGpu => 2,
-        _ => 3,
+        _ if is_hardware(info) => 3,
+        _ => 4,
     }
 }
 
-/// The first that opens; else the error of the first, which is the best. None where there are none.
+/// The first adapter that opens, else the error of the first, which is the best. `None` without any adapter.
 pub(super) async fn first_that_opens<A, T>(
     found: &[A],
     open: impl AsyncFn(&A) -> Result<T>,
@@ -136,4 +182,100 @@ pub(super) async fn first_that_opens<A, T>(
         }
     }
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    use wgpu::Backend::{BrowserWebGpu, Vulkan};
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other, VirtualGpu};
+
+    use super::*;
+
+    fn info(
+        name: &str,
+        backend: wgpu::Backend,
+        device_type: wgpu::DeviceType,
+    ) -> wgpu::AdapterInfo {
+        wgpu::AdapterInfo {
+            name: name.to_owned(),
+            ..wgpu::AdapterInfo::new(device_type, backend)
+        }
+    }
+
+    #[test]
+    fn fallback_adapters_of_browsers_are_software() {
+        for (backend, device_type, hardware) in [
+            (BrowserWebGpu, Other, true),
+            (BrowserWebGpu, DiscreteGpu, true),
+            (BrowserWebGpu, Cpu, false),
+            (Vulkan, DiscreteGpu, true),
+            (Vulkan, IntegratedGpu, true),
+            (Vulkan, VirtualGpu, true),
+            (Vulkan, Cpu, false),
+            (Vulkan, Other, false),
+        ] {
+            // Names decide nothing.
+            for name in ["", "SwiftShader"] {
+                let info = info(name, backend, device_type);
+                assert_eq!(is_hardware(&info), hardware, "{backend:?} {device_type:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hardware_is_preferred_to_software() {
+        let ranks = [
+            info("", Vulkan, DiscreteGpu),
+            info("", Vulkan, IntegratedGpu),
+            info("", Vulkan, VirtualGpu),
+            info("", BrowserWebGpu, Other),
+            info("", BrowserWebGpu, Cpu),
+        ]
+        .map(|info| rank(&info));
+        assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
+        assert_eq!(rank(&info("", Vulkan, Other)), rank(&info("", Vulkan, Cpu)));
+    }
+
+    #[test]
+    fn every_adapter_has_a_name() {
+        for (reported, backend, want) in [
+            ("", BrowserWebGpu, "browser WebGPU adapter"),
+            (" ", BrowserWebGpu, "browser WebGPU adapter"),
+            (
+                "Apple M3",
+                BrowserWebGpu,
+                "browser WebGPU adapter: Apple M3",
+            ),
+            ("llvmpipe (LLVM 19)", Vulkan, "llvmpipe (LLVM 19)"),
+            ("", Vulkan, "unnamed Vulkan adapter"),
+        ] {
+            assert_eq!(name(&info(reported, backend, Other)), want);
+        }
+    }
+
+    #[test]
+    fn names_match_in_part_and_in_any_case() {
+        let infos = [
+            info("NVIDIA H100", Vulkan, DiscreteGpu),
+            info("", BrowserWebGpu, Other),
+            info("llvmpipe (LLVM 19)", Vulkan, Cpu),
+        ];
+        for (wanted, want) in [
+            ("nvidia", Some(0)),
+            ("h100", Some(0)),
+            ("WebGPU", Some(1)),
+            ("browser", Some(1)),
+            (" LLVMpipe ", Some(2)),
+            ("Radeon", None),
+            ("", None),
+            (" ", None),
+        ] {
+            assert_eq!(position(&infos, wanted), want, "{wanted:?}");
+        }
+        assert_eq!(
+            list(&infos),
+            "NVIDIA H100, browser WebGPU adapter, llvmpipe (LLVM 19)"
+        );
+        assert!(list(&[]).starts_with("none ("));
+    }
 }

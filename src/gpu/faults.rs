@@ -1,21 +1,21 @@
-//! What goes wrong on a device once in a long while, made to go wrong: for `tests.rs`. Without tests none of it is there.
+//! Injects rare device faults, for `tests.rs` only.
 
 use std::cell::{Cell, RefCell};
 
-/// What is to go wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
-    /// There is no memory for the buffer of this name, once so many of that name were made.
+    /// The device has no memory for the buffer of this name, after so many of that name were made.
     NoMemory(&'static str, usize),
-    /// wgpu objects while a kernel is compiled.
+    /// The compilation of a kernel fails.
     NoPipeline,
-    /// The driver says during the wait that the device is lost: wgpu then panics.
+    /// The driver loses the device during the wait: wgpu then panics.
     WaitPanics,
-    /// The wait ends with an error.
+    /// The wait returns an error.
     WaitErrs,
-    /// The system has no thread for us.
+    /// The system has no thread.
     NoThread,
-    /// Work is submitted and never done, as on Metal where a command buffer fails.
+    /// Submitted work is never done, as on Metal when a command buffer fails.
     WorkIsLost,
 }
 
@@ -26,21 +26,21 @@ thread_local! {
     static MADE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Has one thing go wrong on this thread while `work` runs, and says whether it did.
+/// Injects a fault on this thread while `work` runs; returns true if it happened.
 pub(super) fn with<T>(fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
     NEXT.set(Some(fault));
     let done = work();
     (done, NEXT.take().is_none())
 }
 
-/// The names of all buffers that are made on this thread while `work` runs.
+/// The names of all buffers made on this thread while `work` runs.
 pub(super) fn buffers_of<T>(work: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
     MADE.take();
     let done = work();
     (done, MADE.take())
 }
 
-/// Whether this is to go wrong now. It does so once.
+/// Returns true if this fault happens now. Each happens once.
 pub(super) fn strikes(fault: Fault) -> bool {
     let now = NEXT.get() == Some(fault);
     if now {
@@ -49,7 +49,7 @@ pub(super) fn strikes(fault: Fault) -> bool {
     now
 }
 
-/// Makes something while an error scope of ours is open.
+/// Runs `make` inside an error scope of this crate.
 pub(super) fn watched<T>(make: impl FnOnce() -> T) -> T {
     WATCHED.set(WATCHED.get() + 1);
     let made = make();
@@ -57,11 +57,14 @@ pub(super) fn watched<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// Whether the device is to have no memory for this buffer.
+/// Returns true if the device has no memory for this buffer.
 pub(super) fn no_memory_for(label: &'static str) -> bool {
     MADE.with_borrow_mut(|made| made.push(label));
     if strikes(Fault::NoMemory(label, 0)) {
-        assert!(WATCHED.get() > 0, "the application would hear of `{label}`");
+        assert!(
+            WATCHED.get() > 0,
+            "the device's error handler would hear of `{label}`"
+        );
         LACKED.set(Some(format!("'{label}', for a test")));
         return true;
     }
@@ -73,7 +76,7 @@ pub(super) fn no_memory_for(label: &'static str) -> bool {
     false
 }
 
-/// A buffer as wgpu hands it out where there is no memory: of the right size, and of no use. What is said of it here is kept from everybody.
+/// An invalid buffer of the right size, as wgpu returns it without memory. Its validation error is dropped.
 pub(super) fn unusable(
     device: &wgpu::Device,
     make: impl FnOnce(wgpu::BufferUsages) -> wgpu::Buffer,
@@ -84,7 +87,7 @@ pub(super) fn unusable(
     buffer
 }
 
-/// Has wgpu object to something.
+/// Makes wgpu report a validation error.
 pub(super) fn object(device: &wgpu::Device) {
     let _ = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("for a test"),
@@ -94,7 +97,7 @@ pub(super) fn object(device: &wgpu::Device) {
     });
 }
 
-/// What there was no memory for, as an error scope would tell.
+/// The buffer without memory, as an error scope would report it.
 pub(super) fn lacked() -> Option<String> {
     LACKED.take()
 }

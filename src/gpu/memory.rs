@@ -1,21 +1,21 @@
-//! Buffers of ours, and noticing when the device has no memory for them or objects to what is prepared.
+//! Internal buffers, and errors of the device while work is prepared.
 
 #[cfg(test)]
 use super::faults;
 use crate::{Error, Result};
 
-/// Room behind the data, so that the last row may be read in whole 16-byte words.
+/// Buffer sizes are multiples of it, so that the last row can be read in whole 16-byte words.
 pub(super) const PADDING: u64 = 16;
 
-/// What is being done until work is submitted, in errors.
+/// The name in errors for everything before the submission.
 pub(super) const PREPARING: &str = "the preparation of a run";
 
-/// Bytes of a buffer that holds so many.
+/// The size of a buffer for `bytes` bytes.
 pub(super) fn padded(bytes: usize) -> u64 {
     (bytes as u64).next_multiple_of(PADDING).max(PADDING)
 }
 
-/// Every buffer of this crate is made here.
+/// Creates a buffer. The crate creates all its buffers here.
 pub(super) fn buffer(
     device: &wgpu::Device,
     label: &'static str,
@@ -47,45 +47,63 @@ pub(super) fn output(
     with_memory(device, || buffer(device, label, padded(bytes), usage))
 }
 
-/// A buffer with contents, once a copy is recorded.
+/// A buffer that has its contents once the copy is recorded.
 pub(super) struct Upload {
     pub buffer: wgpu::Buffer,
     staging: wgpu::Buffer,
 }
 
 impl Upload {
-    /// The contents go by a staging buffer of our own. Where wgpu makes one by itself (`mapped_at_creation`, `write_buffer`) and has no memory for it,
-    /// it gives the whole device up.
+    /// A buffer for `bytes`.
     pub fn new(
         device: &wgpu::Device,
         label: &'static str,
         bytes: &[u8],
         usage: wgpu::BufferUsages,
     ) -> Result<Self> {
-        let make = |usage| buffer(device, label, padded(bytes.len()), usage);
+        Self::filled(device, label, bytes.len(), usage, |fill| fill(0, bytes))
+    }
+
+    /// A buffer of `size` bytes that `write` fills part by part, each at its offset.
+    ///
+    /// The contents go through a staging buffer made here: if wgpu makes one (`mapped_at_creation`, `write_buffer`) and has no memory
+    /// for it, it gives up the whole device.
+    pub fn filled(
+        device: &wgpu::Device,
+        label: &'static str,
+        size: usize,
+        usage: wgpu::BufferUsages,
+        write: impl FnOnce(&mut dyn FnMut(usize, &[u8])),
+    ) -> Result<Self> {
+        let make = |usage| buffer(device, label, padded(size), usage);
         let (buffer, staging) = with_memory(device, || {
             let to = make(usage | wgpu::BufferUsages::COPY_DST);
             let from = make(wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::MAP_WRITE);
             (to, from)
         })?;
         let mapped = staging.slice(..).get_mapped_range_mut();
-        // There was memory, so what is left is a device that is gone.
+        // The memory was there, so the device must be lost.
         let mut view = mapped.map_err(|e| {
-            Error::DeviceLost(format!("no memory of `{label}` could be mapped: {e}"))
+            Error::DeviceLost(format!(
+                "the staging buffer of `{label}` is not mapped: {e}"
+            ))
         })?;
-        view.slice(..bytes.len()).copy_from_slice(bytes);
+        write(&mut |offset, bytes| {
+            let end = offset + bytes.len();
+            view.slice(offset..end).copy_from_slice(bytes);
+        });
         drop(view);
         staging.unmap();
         Ok(Self { buffer, staging })
     }
 
-    /// From here on in the encoder the buffer has its contents.
+    /// Records the copy: later commands of the encoder see the contents.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.copy_buffer_to_buffer(&self.staging, 0, &self.buffer, 0, self.buffer.size());
     }
 }
 
-/// A buffer that holds `bytes` from its start when the encoder's later work runs.
+/// A buffer in which later commands of the encoder see `bytes`.
 pub(super) fn upload(
     device: &wgpu::Device,
     encoder: &mut wgpu::CommandEncoder,
@@ -98,10 +116,10 @@ pub(super) fn upload(
     Ok(upload.buffer)
 }
 
-/// An error of wgpu's as one of ours.
+/// Converts wgpu's error.
 fn named(doing: &'static str, error: wgpu::Error) -> Error {
     match error {
-        // Its source says for what.
+        // Its source names the buffer.
         wgpu::Error::OutOfMemory { source } => Error::OutOfMemory(source.to_string()),
         other => Error::Gpu {
             doing,
@@ -110,9 +128,10 @@ fn named(doing: &'static str, error: wgpu::Error) -> Error {
     }
 }
 
-/// Makes something on the device; an error if it lacked the memory. Whatever else wgpu objects to, a buffer of the caller's say, still goes to the caller's handler.
+/// Creates objects on the device; returns [`Error::OutOfMemory`] if it has no memory. Other errors, such as of the caller's buffers, still reach the
+/// device's error handler.
 ///
-/// In a browser the answer would come after the call: there the lack is heard by a [`Failures`] around it, or else by the caller's handler.
+/// A browser answers after the call, to the [`Failures`] around it, or else to the device's error handler.
 pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> Result<T> {
     if cfg!(target_arch = "wasm32") {
         return Ok(make());
@@ -122,15 +141,15 @@ pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) ->
     let made = faults::watched(make);
     #[cfg(not(test))]
     let made = make();
-    // Natively the answer is there at once.
+    // Ready at once on native targets.
     let heard = pollster::block_on(scope.pop()).map(|e| named(PREPARING, e));
     #[cfg(test)]
     let heard = heard.or_else(|| faults::lacked().map(Error::OutOfMemory));
     heard.map_or(Ok(made), Err)
 }
 
-/// Makes something that has nothing of the caller's in it; an error if wgpu objects to it. In a browser as [`with_memory`].
-pub(super) fn unopposed<T>(
+/// Creates an internal object; returns wgpu's error instead of raising it on the device. In a browser as [`with_memory`].
+pub(super) fn with_errors<T>(
     device: &wgpu::Device,
     doing: &'static str,
     make: impl FnOnce() -> T,
@@ -144,7 +163,7 @@ pub(super) fn unopposed<T>(
     Ok(made)
 }
 
-/// Collects what the device objects to while work is prepared, instead of the caller's error callback.
+/// Collects the device's errors while work is prepared, so that they do not reach the device's error handler.
 pub(super) struct Failures {
     scopes: Vec<wgpu::ErrorScopeGuard>,
 }
@@ -161,7 +180,7 @@ impl Failures {
         }
     }
 
-    /// Ends the watch now; the answer may come later, in a browser.
+    /// Ends the watch now. The answer comes later in a browser.
     pub fn check(self, doing: &'static str) -> impl Future<Output = Result<()>> {
         let answers: Vec<_> = self.scopes.into_iter().rev().map(|s| s.pop()).collect();
         async move {

@@ -1,24 +1,29 @@
 //! The GPU engine: the only part that knows wgpu.
 
 mod adapters;
-mod context;
-mod dispatch;
-mod encode;
+#[cfg(not(target_arch = "wasm32"))]
+mod blocking;
+mod buffers;
+mod checks;
+mod device;
 #[cfg(test)]
 mod faults;
 mod memory;
-mod pieces;
 mod pipelines;
 mod readback;
-mod run;
+mod record;
+mod row_ranges;
+mod slices;
 mod steps;
+mod summaries;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod workspace;
 
-#[cfg(not(target_arch = "wasm32"))]
-pub use crate::blocking::adapters_blocking;
 pub use adapters::{AdapterDescription, adapters};
-pub use context::Gpu;
-pub use encode::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+#[cfg(not(target_arch = "wasm32"))]
+pub use blocking::adapters_blocking;
+pub use buffers::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+pub use device::Gpu;
 pub use workspace::Workspace;

@@ -1,11 +1,11 @@
-//! Compiled kernels, made once for each variant.
+//! Compiled kernels, one per variant.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(test)]
 use super::faults::{self, Fault};
-use super::memory::unopposed;
+use super::memory::with_errors;
 use crate::Result;
 use crate::shader::{Dialect, Kernel, Variant, assemble};
 
@@ -25,7 +25,7 @@ impl Pipelines {
     /// The pipeline of a variant, compiled on first use.
     ///
     /// # Errors
-    /// What wgpu objects to, or has no memory for; the next call tries again. A browser says so later, to whoever watches the device.
+    /// wgpu's errors; the next call tries again. A browser reports them later, to the device's error handler.
     pub fn get(
         &self,
         device: &wgpu::Device,
@@ -36,9 +36,9 @@ impl Pipelines {
         if let Some(made) = self.map().get(&key) {
             return Ok(made.clone());
         }
-        // Not while the map is held: a callback of the application's, which wgpu may call meanwhile, may call us.
-        // Threads that come for the same one at the same time each compile it, and the first one done is kept.
-        let made = unopposed(device, "the compilation of a kernel", || {
+        // The lock is not held: wgpu may run a callback of the application that calls this crate.
+        // Threads that need the same pipeline at once each compile it; the first one finished is kept.
+        let made = with_errors(device, "the compilation of a kernel", || {
             #[cfg(test)]
             if faults::strikes(Fault::NoPipeline) {
                 faults::object(device);
@@ -49,7 +49,7 @@ impl Pipelines {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<(Kernel, Variant), Arc<Pipeline>>> {
-        // A panic elsewhere while the map was held leaves it whole: entries are only ever added.
+        // A panic under the lock leaves the map intact: entries are only added.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -65,10 +65,10 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline
         label: Some(kernel.name()),
         source: wgpu::ShaderSource::Wgsl(text.into()),
     };
-    // SAFETY: only the counter that bounds loops is left out, and every loop of the kernels ends. Each counts an unsigned index up by
-    // at least 1 to a bound that fits 32 bits with room, or halves a number down to 0, or doubles one up to a bound. What is counted by
-    // is a constant, or the workgroups dispatched, which a plan has at least 1 of, or the size of the invocation's own subgroup,
-    // which it is one of. `tests/house.rs` has the list of these loops. Bounds checks and all others stay on.
+    // SAFETY: only the counter that bounds loops is left out, and every loop of the kernels ends. Each increases an unsigned index by
+    // at least 1 up to a bound well below 2^32, or halves a number down to 0, or doubles one up to a bound. The increment is a constant,
+    // the number of workgroups dispatched (at least 1), or the size of the invocation's subgroup (at least 1). `tests/house.rs` lists
+    // these loops. All other checks stay on.
     let module = unsafe {
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;

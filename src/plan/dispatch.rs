@@ -1,138 +1,37 @@
-//! From a plan to its dispatches: what is bound where, chunk by chunk. A pure function, so that every host follows the same list,
-//! also one that brings another wgpu or none.
+//! Lists the dispatches of a plan with their parameters and bindings. A pure function, so that every host records the same list.
 
-use super::{
-    Chunk, DECISION_BYTES, Matrix, PARTIAL_BYTES, Plan, PlanKind, ROW_RESULT_BYTES,
-    ROW_STATS_BYTES, SUMMARY_BYTES,
-};
+use super::chunks::Chunk;
+use super::operand::{Operand, Window};
+use super::planner::{Plan, PlanKind};
+use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
+use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
 use crate::{Config, Error, Progress, Result, validate};
 
-/// What a kernel binds beside its parameters: a buffer of the caller's, or one of the plan's workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operand {
-    /// The caller's: `[rows, classes]`.
-    StudentLogits,
-    /// The caller's: `[rows, classes]`.
-    TeacherLogits,
-    /// The caller's: `i32 [rows]`.
-    Labels,
-    /// The caller's: `[rows, classes]`.
-    Gradient,
-    /// The caller's: [`RowResult`](crate::RowResult)` [rows]`.
-    RowResults,
-    /// The caller's: one [`Summary`](crate::Summary).
-    Summary,
-    /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
-    RowStats,
-    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`.
-    SegmentStats,
-    /// Workspace: what the second sweep leaves, `f32 [rows of a chunk, segments]`.
-    SimilaritySums,
-    /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
-    Decisions,
-    /// Workspace: what each workgroup leaves for the summary.
-    Partials,
-    /// Workspace: the count that a mean divides by, `u32`. It is counted up: 0 before the first dispatch.
-    ValidRows,
-    /// Workspace: the summary of the statistics, whose mean KDR serves `Batch` scope.
-    StatsSummary,
-    /// Workspace: in the place of an output that is not asked for.
-    Placeholder,
-}
-
-impl Operand {
-    /// The name it has in errors.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::StudentLogits => "student_logits",
-            Self::TeacherLogits => "teacher_logits",
-            Self::Labels => "labels",
-            Self::Gradient => "gradient",
-            Self::RowResults => "row_results",
-            Self::Summary => "summary",
-            Self::RowStats => "row_stats",
-            Self::SegmentStats => "segment_stats",
-            Self::SimilaritySums => "similarity_sums",
-            Self::Decisions => "decisions",
-            Self::Partials => "partials",
-            Self::ValidRows => "valid_rows",
-            Self::StatsSummary => "stats_summary",
-            Self::Placeholder => "placeholder",
-        }
-    }
-}
-
-/// A list in a buffer of the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct List {
-    /// Bytes from the buffer's start to the first item.
-    pub offset: u64,
-    /// Bytes of the buffer.
-    pub buffer_bytes: u64,
-}
-
-impl List {
-    /// From the start of a buffer.
-    pub fn new(buffer_bytes: u64) -> Self {
-        Self {
-            offset: 0,
-            buffer_bytes,
-        }
-    }
-
-    /// Checks that `bytes` bytes fit, and that they start at a multiple of `alignment`.
-    fn check(&self, name: &'static str, bytes: u64, alignment: u64) -> Result<()> {
-        let end = self.offset.saturating_add(bytes);
-        validate::region(name, self.offset..end, alignment, self.buffer_bytes)
-    }
-}
-
-/// Where the caller's lists lie. The matrices are in the [`Problem`](super::Problem).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lists {
-    /// `i32 [rows]`, at a multiple of 4 bytes.
-    pub labels: List,
-    /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not wanted.
-    pub row_results: Option<List>,
-    /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256; `None` if it is not wanted.
-    pub summary: Option<List>,
-}
-
-/// The bytes of a buffer that are bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Window {
-    /// Which buffer.
-    pub operand: Operand,
-    /// Bytes from its start: a multiple of the device's alignment.
-    pub offset: u64,
-    /// How many bytes, at least 4.
-    pub bytes: u64,
-}
-
 /// One dispatch of a kernel, whose text is [`assemble`](crate::shader::assemble)`(kernel, &variant, ..)`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Dispatch {
     /// The kernel.
     pub kernel: Kernel,
-    /// In this variant.
+    /// Its variant.
     pub variant: Variant,
     /// The contents of its uniform buffer, binding 0.
     pub params: Params,
-    /// Its other bindings, all of them, with what is bound there, in the order of their numbers.
+    /// All other bindings and the bytes bound there, in the order of their numbers.
     pub windows: Vec<(Binding, Window)>,
-    /// Workgroups in the first dimension; there is one in each other.
+    /// Workgroups in the first dimension; the others have one.
     pub workgroups: u32,
 }
 
 impl Plan {
-    /// The dispatches that compute the method, in their order; each must see what the one before wrote, as those of a compute pass do.
+    /// The dispatches that compute the method, in their order. Each must see the writes of the ones before, as in a compute pass.
     ///
-    /// The buffers of [`workspace`](Self::workspace) must be there, [`Operand::ValidRows`] zeroed.
+    /// They need the buffers of [`workspace`](Self::workspace), with [`Operand::ValidRows`] zeroed.
     ///
     /// # Errors
     /// [`Error::PlanMismatch`] for other choices than the plan was made for, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
-    /// what lies in a buffer as it may not, and what configurations and progress are refused for.
+    /// matrices and lists, [`Error::InvalidConfig`] and [`Error::InvalidProgress`].
     pub fn dispatches(
         &self,
         config: &Config,
@@ -140,12 +39,13 @@ impl Plan {
         lists: &Lists,
     ) -> Result<Vec<Dispatch>> {
         validate::config(config)?;
-        validate::progress(progress)?;
-        if self.choices != super::Choices::of(config) {
+        validate::mean(config, self.problem.rows)?;
+        validate::progress(config.selection, progress)?;
+        if !self.has_choices_of(config) {
             return Err(Error::PlanMismatch);
         }
         self.check_buffers(lists)?;
-        Ok(Bindings::new(self, config, progress, lists).all())
+        Ok(DispatchBuilder::new(self, config, progress, lists).all())
     }
 
     fn check_buffers(&self, lists: &Lists) -> Result<()> {
@@ -169,60 +69,22 @@ impl Plan {
         }
         Ok(())
     }
-
-    /// The buffers that the plan needs besides the caller's, and the bytes of each: in proportion to the rows at most.
-    pub fn workspace(&self) -> [(Operand, u64); 8] {
-        let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
-        let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
-        let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
-        // Decisions and segments are kept of one chunk at a time.
-        let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
-        let longest = longest.unwrap_or(0);
-        let segments = u64::from(self.segments) * longest;
-        let only = |yes: bool, bytes: u64| if yes { bytes.max(64) } else { 64 };
-        [
-            (Operand::Partials, only(true, PARTIAL_BYTES * most)),
-            (
-                Operand::RowStats,
-                only(self.in_steps(), ROW_STATS_BYTES * rows),
-            ),
-            (
-                Operand::Decisions,
-                only(self.in_steps(), DECISION_BYTES * longest),
-            ),
-            (
-                Operand::SegmentStats,
-                only(self.segments > 1, ROW_STATS_BYTES * segments),
-            ),
-            (
-                Operand::SimilaritySums,
-                only(self.sweeps_segments(), 4 * segments),
-            ),
-            (Operand::ValidRows, 64),
-            (Operand::StatsSummary, SUMMARY_BYTES),
-            (Operand::Placeholder, 64),
-        ]
-    }
-
-    /// Bytes of device memory that the plan needs besides the caller's buffers: in proportion to the rows at most.
-    pub fn workspace_bytes(&self) -> u64 {
-        self.workspace().iter().map(|(_, bytes)| bytes).sum()
-    }
 }
 
-/// Finds what each binding of a kernel is bound to, and says in the parameters where it starts.
-pub(crate) struct Bindings<'a> {
+/// Makes dispatches: finds the operand and window of each binding and sets the offsets in the parameters.
+pub(crate) struct DispatchBuilder<'a> {
     plan: &'a Plan,
     lists: &'a Lists,
     workspace: [(Operand, u64); 8],
     params: Params,
 }
 
-impl<'a> Bindings<'a> {
+impl<'a> DispatchBuilder<'a> {
     pub fn new(plan: &'a Plan, config: &Config, progress: Progress, lists: &'a Lists) -> Self {
         let p = &plan.problem;
         let params = Params {
             classes: p.classes as u32,
+            label_classes: label_classes(config, p.classes),
             teacher_classes: p.teacher_classes as u32,
             student_stride: p.student.row_stride as u32,
             teacher_stride: p.teacher.row_stride as u32,
@@ -241,20 +103,21 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// With the classes of a batch whose plan knows none: that of `decide` alone, which sees no logits.
+    /// Sets the classes where the plan has none: that of `decide` alone, which reads no logits.
+    #[cfg(feature = "gpu")]
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
         self
     }
 
-    /// Bytes of one buffer of the workspace.
+    /// Bytes of one workspace buffer.
     fn bytes_of(&self, operand: Operand) -> u64 {
         let found = self.workspace.iter().find(|(other, _)| *other == operand);
         found.map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The whole method.
-    fn all(&self) -> Vec<Dispatch> {
+    pub fn all(&self) -> Vec<Dispatch> {
         let plan = self.plan;
         let mut list = Vec::new();
         if plan.counts_first {
@@ -270,7 +133,7 @@ impl<'a> Bindings<'a> {
                 list.push(self.one(Kernel::Distill, chunk, partials));
                 partials += chunk.workgroups;
             }
-            list.push(self.summary(partials, self.of_caller(Operand::Summary)));
+            list.push(self.summary(partials, self.or_placeholder(Operand::Summary)));
             return list;
         }
         for chunk in &plan.chunks {
@@ -288,16 +151,16 @@ impl<'a> Bindings<'a> {
         for chunk in &plan.chunks {
             list.push(self.one(Kernel::Decide, chunk, partials));
             partials += chunk.row_workgroups;
-            // Before the next chunk's decisions take the place of these.
+            // Before the next chunk overwrites these decisions.
             if plan.variant.gradient.is_some() {
                 list.push(self.one(Kernel::Apply, chunk, 0));
             }
         }
-        list.push(self.summary(partials, self.of_caller(Operand::Summary)));
+        list.push(self.summary(partials, self.or_placeholder(Operand::Summary)));
         list
     }
 
-    /// One kernel on one chunk, with its partial sums from that entry on.
+    /// One kernel on one chunk; its partial summaries start at `partial_offset`.
     pub fn one(&self, kernel: Kernel, chunk: &Chunk, partial_offset: u32) -> Dispatch {
         let workgroups = match kernel {
             Kernel::Decide | Kernel::ValidRows => chunk.row_workgroups,
@@ -318,7 +181,7 @@ impl<'a> Bindings<'a> {
         )
     }
 
-    /// The sum of so many partial sums.
+    /// Adds up `partials` partial summaries.
     fn summary(&self, partials: u32, into: Operand) -> Dispatch {
         let params = Params {
             partials,
@@ -344,7 +207,7 @@ impl<'a> Bindings<'a> {
                 "teacher_logits" => Operand::TeacherLogits,
                 "labels" => Operand::Labels,
                 "grad_student_logits" => Operand::Gradient,
-                "row_results" => self.of_caller(Operand::RowResults),
+                "row_results" => self.or_placeholder(Operand::RowResults),
                 "summary" => summary,
                 "row_stats" if kernel == Kernel::Observe && self.plan.segments > 1 => {
                     Operand::SegmentStats
@@ -372,20 +235,20 @@ impl<'a> Bindings<'a> {
         }
     }
 
-    /// An output of the caller's, or what is bound in its place.
-    fn of_caller(&self, operand: Operand) -> Operand {
-        let wanted = match operand {
+    /// The caller's output, or the placeholder if it is not needed.
+    fn or_placeholder(&self, operand: Operand) -> Operand {
+        let needed = match operand {
             Operand::RowResults => self.lists.row_results.is_some(),
             _ => self.lists.summary.is_some(),
         };
-        if wanted {
+        if needed {
             operand
         } else {
             Operand::Placeholder
         }
     }
 
-    /// What a chunk needs of an operand, and in the parameters the elements from there to the first one meant.
+    /// The bytes of an operand that a chunk binds; sets the elements before its first item in the parameters.
     fn window(&self, operand: Operand, chunk: Option<&Chunk>, params: &mut Params) -> Window {
         let (p, lists) = (&self.plan.problem, self.lists);
         let items = match operand {
@@ -411,7 +274,7 @@ impl<'a> Bindings<'a> {
         let rows = chunk.map_or(0..1, |c| c.rows.start as u64..c.rows.end as u64);
         let start = items.offset + rows.start * items.stride;
         let end = items.offset + (rows.end - 1) * items.stride + items.bytes;
-        // From the alignment before to whole 16-byte words after, as far as the buffer goes.
+        // Rounded down to the alignment, and up to 16 bytes where the buffer has them.
         let offset = start / self.plan.offset_alignment * self.plan.offset_alignment;
         let end = end.next_multiple_of(4);
         let end = end.max(end.next_multiple_of(16).min(items.buffer_bytes / 4 * 4));
@@ -433,7 +296,7 @@ impl<'a> Bindings<'a> {
     }
 }
 
-/// How the items of an operand, one or a row of them for each row of the batch, lie in its buffer; all in bytes.
+/// Placement of an operand's items in its buffer, one item or one row of them per row of the batch; all in bytes.
 struct Items {
     offset: u64,
     stride: u64,

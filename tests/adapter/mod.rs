@@ -1,21 +1,90 @@
-//! The GPU under test.
+//! The GPU contexts under test. All tests of a binary share them, and with them the compiled kernels.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpu_distill::gpu::Gpu;
+use wgpu_distill::wgpu;
 
-/// The GPU under test, or none if tests on GPUs are skipped by name. All tests of a binary share it, and with it the compiled kernels.
+/// A part of the adapter's name: `WGPU_DISTILL_ADAPTER`, or Mesa's software driver.
+pub fn name() -> String {
+    std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned())
+}
+
+/// True if `WGPU_DISTILL_SKIP_GPU` leaves tests on GPUs out.
+pub fn is_skipped() -> bool {
+    std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some()
+}
+
+/// The GPU under test, or none if tests on GPUs are skipped by name.
 pub fn gpu() -> Option<Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    let find = || {
+        if is_skipped() {
+            println!("skipped by WGPU_DISTILL_SKIP_GPU");
+            return None;
+        }
+        let gpu = pollster::block_on(Gpu::named(&name()));
+        Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
+    };
     GPU.get_or_init(find).clone()
 }
 
-fn find() -> Option<Gpu> {
-    if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
-        println!("skipped by WGPU_DISTILL_SKIP_GPU");
-        return None;
+/// The GPU under test without subgroup operations.
+pub fn without_subgroups() -> Option<Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| gpu().map(|gpu| gpu.without_subgroups()))
+        .clone()
+}
+
+/// The GPU under test by the rules of browsers.
+pub fn by_browser_rules() -> Option<Gpu> {
+    static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| gpu().map(|gpu| gpu.with_browser_rules()))
+        .clone()
+}
+
+/// A device of its own with default limits and these features, on the adapter under test.
+pub fn with_default_limits(features: wgpu::Features) -> Option<Gpu> {
+    static KNOWN: Mutex<Vec<(wgpu::Features, Gpu)>> = Mutex::new(Vec::new());
+    let gpu = gpu()?;
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, gpu)) = known.iter().find(|(own, _)| *own == features) {
+        return Some(gpu.clone());
     }
-    let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
-    let gpu = pollster::block_on(Gpu::named(&name));
-    Some(gpu.unwrap_or_else(|e| panic!("{e}; set WGPU_DISTILL_SKIP_GPU to go without")))
+    let (device, queue) = default_device(&gpu, features);
+    let gpu = Gpu::new(&device, &queue);
+    known.push((features, gpu.clone()));
+    Some(gpu)
+}
+
+fn default_device(gpu: &Gpu, features: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
+    let name = gpu.device().adapter_info().name;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let adapter = found
+        .into_iter()
+        .find(|a| a.get_info().name == name)
+        .expect("it was there before");
+    let device = adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: features,
+        ..Default::default()
+    });
+    pollster::block_on(device).expect("default limits are had everywhere")
+}
+
+/// The GPU under test with subgroup operations. An adapter without them fails, unless they are left out by name: a driver that
+/// stops offering them must not take the tests of the code for them along in silence.
+pub fn with_subgroups(what: &str) -> Option<Gpu> {
+    let gpu = gpu()?;
+    if gpu.limits().subgroup.is_some() {
+        return Some(gpu);
+    }
+    let variable = "WGPU_DISTILL_SKIP_SUBGROUPS";
+    assert!(
+        std::env::var_os(variable).is_some(),
+        "{} offers no subgroup operations; set {variable} to go without",
+        gpu.describe()
+    );
+    super::report::left_out(what, variable);
+    None
 }

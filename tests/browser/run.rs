@@ -321,8 +321,7 @@ fn cases_are_computed_in_chromium() {
     if visit::is_skipped() {
         return;
     }
-    let is_long = std::env::var_os("WGPU_DISTILL_LONG").is_some();
-    let step = if is_long { 1 } else { SHARE };
+    let step = if cases::is_full() { 1 } else { SHARE };
     let work = Arc::new(Mutex::new(Work {
         cases: cases::all().into_iter().step_by(step).collect(),
         limits: vec![Limits::DEFAULT],
@@ -334,12 +333,12 @@ fn cases_are_computed_in_chromium() {
         let work = work.clone();
         move |path: &str, body: Vec<u8>| work.lock().expect("no panic").answer(path, &body)
     };
-    let patience = Duration::from_secs(if is_long { 3600 } else { 600 });
+    let patience = Duration::from_secs(if cases::is_full() { 3600 } else { 600 });
     let result = visit::visit(include_str!("run.html"), Arc::new(answer), patience);
 
     let work = work.lock().expect("no panic");
     let jobs = visit::count(&result, "jobs");
-    println!(
+    crate::report::ran(&format!(
         "chromium, {}: {} cases of the table computed {}, by {} dispatches of {} pipelines",
         result["adapter"],
         work.cases.len(),
@@ -350,7 +349,7 @@ fn cases_are_computed_in_chromium() {
         },
         visit::count(&result, "dispatches"),
         visit::count(&result, "pipelines"),
-    );
+    ));
     let errors = visit::list(&result, "errors");
     assert!(
         errors.is_empty(),

@@ -18,7 +18,7 @@ pub type Answer = dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
 pub fn is_skipped() -> bool {
     let skipped = std::env::var_os("WGPU_DISTILL_SKIP_CHROMIUM").is_some();
     if skipped {
-        println!("skipped by WGPU_DISTILL_SKIP_CHROMIUM");
+        crate::report::left_out("kernels in Chromium", "WGPU_DISTILL_SKIP_CHROMIUM");
     }
     skipped
 }

@@ -4,8 +4,10 @@
 #![allow(dead_code)]
 
 #[path = "../adapter/mod.rs"]
-mod adapter;
+pub mod adapter;
 mod poison;
+#[path = "../report/mod.rs"]
+pub mod report;
 
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
@@ -16,38 +18,6 @@ use crate::cases::Case;
 use crate::cases::compare::{Outcome, before};
 use crate::cases::inputs::{POISON, Stored, spread};
 use poison::{gather, poisoned, untouched, written};
-
-/// The GPU under test with subgroup operations. An adapter without them fails, unless they are left out by name: a driver that
-/// stops offering them must not take the tests of the code for them along in silence.
-pub fn gpu_with_subgroups(what: &str) -> Option<Gpu> {
-    let gpu = gpu()?;
-    if gpu.limits().subgroup.is_some() {
-        return Some(gpu);
-    }
-    assert!(
-        std::env::var_os("WGPU_DISTILL_SKIP_SUBGROUPS").is_some(),
-        "{} offers no subgroup operations; set WGPU_DISTILL_SKIP_SUBGROUPS to go without",
-        gpu.describe()
-    );
-    println!("NOT RUN: {what} (WGPU_DISTILL_SKIP_SUBGROUPS)");
-    None
-}
-
-/// A device with default limits and these features on the same adapter.
-pub fn default_device(gpu: &Gpu, features: wgpu::Features) -> (wgpu::Device, wgpu::Queue) {
-    let name = gpu.device().adapter_info().name;
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
-    let adapter = found
-        .into_iter()
-        .find(|a| a.get_info().name == name)
-        .expect("it was there before");
-    let device = adapter.request_device(&wgpu::DeviceDescriptor {
-        required_features: features,
-        ..Default::default()
-    });
-    pollster::block_on(device).expect("default limits are had everywhere")
-}
 
 /// Which outputs are asked for. The others' buffers are there all the same, and may not be touched.
 #[derive(Clone, Copy, Debug)]

@@ -1,34 +1,41 @@
-//! The table of cases. Every engine runs all of it; a case's name is the name in a failure.
+//! The table of cases, how much of it is run, and its comparison with the reference. A case's name is the name in a failure.
+//!
+//! The CPU path runs all of it; each way of running it on a GPU runs [`for_drivers`]. Cases that a way has no door for, such as a
+//! gradient in place on slices, are counted in its report.
 
 // Each test binary compiles this module for itself and uses what it needs of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod compare;
+mod cover;
+mod depth;
 pub mod inputs;
 mod table;
 
+pub use cover::{choices, cover, pairs};
+pub use depth::{Depth, depth, is_full, is_long};
 pub use table::all;
 
-use inputs::{Kind, Random, Stored};
-use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// One of how many `WGPU_DISTILL_SHARE` asks for, of what drivers compile slowly.
-pub fn asked_share() -> Option<u32> {
-    let share = std::env::var("WGPU_DISTILL_SHARE").ok()?;
-    Some(share.parse().expect("WGPU_DISTILL_SHARE is a number"))
+use inputs::{Kind, Random, Stored};
+use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage, reference};
+
+/// The cases for a way whose driver compiles kernels: a cover of pairs, or the whole table where depth is full.
+pub fn for_drivers() -> Vec<Case> {
+    static CASES: OnceLock<Vec<Case>> = OnceLock::new();
+    let cases = || if is_full() { all() } else { cover() };
+    CASES.get_or_init(cases).clone()
 }
 
-/// A share of the table, by lot, another one for each `way` of running it: drivers take far longer to compile a case's kernels than to
-/// run them. A quarter, unless asked otherwise; `./check --long` takes all.
-pub fn share(way: &str) -> Vec<Case> {
-    let share = asked_share().unwrap_or(4);
-    let seed = way
-        .bytes()
-        .fold(1, |seed: u64, b| seed.wrapping_mul(257) + u64::from(b));
-    let mut lots = Random::new(seed);
-    let mut all = all();
-    all.retain(|_| lots.next().is_multiple_of(share));
-    all
+/// Says of a list of cases how much of the table it is.
+pub fn extent(cases: &[Case]) -> String {
+    let whole = all().len();
+    match cases.len() {
+        n if n == whole => format!("all {whole}"),
+        n => format!("cover of pairs: {n} of {whole} cases"),
+    }
 }
 
 /// One problem with everything that an engine needs to know.
@@ -125,6 +132,23 @@ impl Case {
             0xd15_7111,
         );
         [student, teacher]
+    }
+
+    /// What the reference makes of the case. Each case is computed once in a process.
+    pub fn reference(&self) -> Arc<reference::Distillation> {
+        type Computed = Arc<OnceLock<Arc<reference::Distillation>>>;
+        static KNOWN: Mutex<Option<HashMap<String, Computed>>> = Mutex::new(None);
+        let computed = {
+            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = known.get_or_insert_default();
+            known.entry(format!("{self:?}")).or_default().clone()
+        };
+        let compute = || {
+            let host = self.host();
+            let done = reference::distill(&self.config, self.progress, &host.batch());
+            Arc::new(done.unwrap_or_else(|e| panic!("{}: {e}", self.name)))
+        };
+        computed.get_or_init(compute).clone()
     }
 
     pub fn strides(&self) -> [usize; 3] {

@@ -1,9 +1,6 @@
 //! The shader variants under test.
 
-#[path = "../problems/mod.rs"]
-mod problems;
-
-use problems::problem;
+use crate::problems::problem;
 use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::{Access, Dialect, Kernel, MAX_VECTORS_PER_LANE, Variant, assemble};
 use wgpu_distill::{Config, Similarity, Storage};

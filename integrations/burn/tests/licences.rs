@@ -1,4 +1,4 @@
 //! What this crate links besides the core, held to the same list of licences.
 
-#[path = "../../../tests/licences.rs"]
+#[path = "../../../tests/values/licences.rs"]
 mod licences;

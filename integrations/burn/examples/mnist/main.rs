@@ -5,7 +5,7 @@
 //! What the crate changes in a Burn program is one line, and `networks.rs` has both: `Classifier` is trained with Burn's own
 //! cross-entropy, `Pupil` with `DistillationLoss`. `--plain` trains the students as classifiers.
 
-#[path = "../../../../examples/mnist/data.rs"]
+#[path = "../../../../examples/mnist/src/data.rs"]
 #[allow(dead_code, reason = "shared with the example of the kernels' crate")]
 mod data;
 mod digits;
@@ -13,7 +13,7 @@ mod learner;
 mod networks;
 mod notebook;
 mod options;
-#[path = "../../../../examples/mnist/plot.rs"]
+#[path = "../../../../examples/mnist/src/plot.rs"]
 mod plot;
 mod report;
 mod students;

@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use wgpu_distill::{Selection, Similarity};
+
+/// Trains a teacher on MNIST and lets small students learn from it in four ways: from the labels only, by plain
+/// distillation, by teacher annealing, and with wgpu-distill's own mix of the two.
+///
+/// The repository's 10,000 digits are used unless --data names a folder with other files.
+#[derive(Parser)]
+#[command(name = "mnist")]
+pub struct Options {
+    /// Folder with MNIST's four IDX files, gzipped or not [default: the repository's data/]
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"), hide_default_value = true)]
+    pub data: PathBuf,
+
+    /// What computes loss and gradient: auto (a hardware GPU if there is one), cpu, or a part of an adapter's name, such as llvmpipe
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub engine: String,
+
+    /// Students of each method, each with its own first weights and order of digits
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub seeds: u64,
+
+    /// Labelled digits the students learn from; the teacher has all of them
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub train_size: usize,
+
+    /// Rounds of a student over its digits
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub epochs: usize,
+
+    /// Rounds of the teacher over all training digits
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub teacher_epochs: usize,
+
+    /// Hidden units of a student; more than one layer as 64,32
+    #[arg(
+        long,
+        value_name = "UNITS",
+        value_delimiter = ',',
+        default_value = "64"
+    )]
+    pub student: Vec<usize>,
+
+    /// Hidden units of the teacher
+    #[arg(
+        long,
+        value_name = "UNITS",
+        value_delimiter = ',',
+        default_value = "512,256"
+    )]
+    pub teacher: Vec<usize>,
+
+    /// Warp the students' digits too, as the teacher's always are: every method gains by it, labels only the most: at the other defaults it is then ahead of all with a teacher
+    #[arg(long)]
+    pub warp: bool,
+
+    /// Digits of a training step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub batch: usize,
+
+    /// Temperature of both student and teacher in the three methods that have a teacher
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 4.0,
+        allow_negative_numbers = true
+    )]
+    pub temperature: f32,
+
+    /// How this method measures likeness (KDR): cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap
+    #[arg(long, value_name = "NAME", default_value_t = Similarity::default())]
+    pub similarity: Similarity,
+
+    /// How this method selects the label's share (TSSR): min, max, mean, product, tstr, kdr or fixed:W
+    #[arg(long, value_name = "NAME", default_value_t = Selection::default())]
+    pub selection: Selection,
+
+    /// The label's share in plain distillation, 0 to 1
+    #[arg(
+        long,
+        value_name = "W",
+        default_value_t = 0.5,
+        allow_negative_numbers = true
+    )]
+    pub fixed: f32,
+
+    /// Where the plot goes, as SVG [default: target/mnist.svg of the repository]
+    #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist.svg"), hide_default_value = true)]
+    pub plot: PathBuf,
+}
+
+impl Options {
+    /// Says what is wrong with the values that no training could start from.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [
+            ("--seeds", self.seeds as usize),
+            ("--train-size", self.train_size),
+            ("--epochs", self.epochs),
+            ("--teacher-epochs", self.teacher_epochs),
+            ("--batch", self.batch),
+        ];
+        for (option, count) in counts {
+            if count == 0 {
+                return Err(format!("{option} is 0, expected at least 1"));
+            }
+        }
+        for (option, units) in [("--student", &self.student), ("--teacher", &self.teacher)] {
+            if units.contains(&0) {
+                return Err(format!(
+                    "{option} has a layer of 0 units, expected at least 1"
+                ));
+            }
+        }
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(format!(
+                "--temperature is {}, expected a finite number above 0",
+                self.temperature
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.fixed) {
+            return Err(format!("--fixed is {}, expected 0 to 1", self.fixed));
+        }
+        check_writable(&self.plot)
+    }
+
+    /// Inputs, hidden units and outputs of a network with these hidden units.
+    pub fn sizes(hidden: &[usize]) -> Vec<usize> {
+        let (inputs, outputs) = (crate::data::PIXELS, crate::data::CLASSES);
+        [&[inputs], hidden, &[outputs]].concat()
+    }
+}
+
+/// Tries the plot's folder before minutes of training, not after.
+fn check_writable(plot: &Path) -> Result<(), String> {
+    let trouble = |e: std::io::Error| format!("--plot {}: {e}", plot.display());
+    if let Some(folder) = plot
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(folder).map_err(trouble)?;
+    }
+    let existed = plot.exists();
+    std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(plot)
+        .map_err(trouble)?;
+    if !existed {
+        std::fs::remove_file(plot).map_err(trouble)?;
+    }
+    Ok(())
+}

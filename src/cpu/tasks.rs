@@ -1,0 +1,84 @@
+//! The rows of a call, cut into tasks. The cut depends on the shape alone, so that results do not depend on the number of threads.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::pool;
+use crate::{GradientMut, RowResult};
+
+/// Elements of a task: enough to be worth a thread, few enough to share out evenly.
+const TASK_ELEMENTS: usize = 1 << 15;
+
+/// A range of rows with its part of the outputs.
+pub(super) struct Task<'a> {
+    pub rows: Range<usize>,
+    pub gradient: Option<GradientMut<'a>>,
+    /// One for each row, or none.
+    pub results: &'a mut [RowResult],
+}
+
+pub(super) fn rows_per_task(rows: usize, classes: usize) -> usize {
+    // At least 8 tasks if there are 8 rows of some length, so that a few long rows use all threads.
+    let by_size = (TASK_ELEMENTS / classes).max(1);
+    if rows.saturating_mul(classes) > TASK_ELEMENTS {
+        by_size.min(rows.div_ceil(8))
+    } else {
+        by_size
+    }
+}
+
+/// Cuts rows and outputs into tasks.
+pub(super) fn tasks<'a>(
+    rows: usize,
+    classes: usize,
+    mut gradient: Option<GradientMut<'a>>,
+    mut results: &'a mut [RowResult],
+) -> Vec<Task<'a>> {
+    let per_task = rows_per_task(rows, classes);
+    let mut tasks = Vec::with_capacity(rows.div_ceil(per_task));
+    let mut start = 0;
+    while start < rows {
+        let n = per_task.min(rows - start);
+        let mut own_gradient = None;
+        if let Some(all) = gradient.take() {
+            let (own, rest) = all.split_at_row(n);
+            own_gradient = Some(own);
+            gradient = Some(rest);
+        }
+        let (own_results, rest) = results.split_at_mut(n.min(results.len()));
+        results = rest;
+        tasks.push(Task {
+            rows: start..start + n,
+            gradient: own_gradient,
+            results: own_results,
+        });
+        start += n;
+    }
+    tasks
+}
+
+/// Does the tasks on up to `threads` threads and returns what each returns, in their order.
+pub(super) fn run<T: Send, R: Send>(
+    threads: usize,
+    tasks: Vec<T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    if threads <= 1 || tasks.len() <= 1 {
+        return tasks.into_iter().map(work).collect();
+    }
+    // Each is locked once.
+    let slots: Vec<_> = tasks
+        .into_iter()
+        .map(|t| Mutex::new((Some(t), None)))
+        .collect();
+    pool::share(threads, slots.len(), &|i: usize| {
+        let mut slot = slots[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let task = slot.0.take().expect("each task is taken once");
+        slot.1 = Some(work(task));
+    });
+    let result = |slot: Mutex<(Option<T>, Option<R>)>| {
+        let slot = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+        slot.1.expect("each task is done")
+    };
+    slots.into_iter().map(result).collect()
+}

@@ -1,0 +1,70 @@
+//! Blocking forms of the calls that wait. A browser cannot block, so it has no such module.
+
+use super::adapters::{AdapterDescription, adapters};
+use super::device::Gpu;
+use crate::{
+    Batch, Config, Decision, Distillation, Logits, Outputs, OutputsMut, Progress, Result, RowStats,
+    Summary,
+};
+
+/// Every adapter that wgpu finds, software ones included: [`adapters`](super::adapters()), blocking.
+pub fn adapters_blocking() -> Vec<AdapterDescription> {
+    pollster::block_on(adapters())
+}
+
+impl Gpu {
+    /// The whole method on slices. See [`Engine::run`](crate::Engine::run).
+    pub fn run(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        pollster::block_on(self.blocking().run_async(config, progress, batch, outputs))
+    }
+
+    /// The whole method on slices into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
+    pub fn run_into(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        let gpu = self.blocking();
+        pollster::block_on(gpu.run_into_async(config, progress, batch, outputs))
+    }
+
+    /// Softmax on slices. See [`Cpu::softmax`](crate::cpu::Cpu::softmax).
+    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
+        pollster::block_on(self.blocking().softmax_async(logits, rows, temperature))
+    }
+
+    /// Observe on slices. See [`Cpu::observe`](crate::cpu::Cpu::observe).
+    pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        pollster::block_on(self.blocking().observe_async(config, batch))
+    }
+
+    /// Decide on slices. See [`Cpu::decide`](crate::cpu::Cpu::decide).
+    pub fn decide(
+        &self,
+        config: &Config,
+        progress: Progress,
+        row_stats: &[RowStats],
+        classes: usize,
+    ) -> Result<Vec<Decision>> {
+        let gpu = self.blocking();
+        pollster::block_on(gpu.decide_async(config, progress, row_stats, classes))
+    }
+
+    /// Apply on slices. See [`Cpu::apply`](crate::cpu::Cpu::apply).
+    pub fn apply(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        pollster::block_on(self.blocking().apply_async(config, batch, decisions))
+    }
+}

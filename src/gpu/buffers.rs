@@ -1,0 +1,119 @@
+//! The caller's buffers: matrices, lists, batches and outputs.
+
+use crate::Storage;
+use crate::plan::{List, Lists, Matrix, Operand};
+
+/// A list in a buffer of the context's device.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuSlice<'a> {
+    /// The buffer, with usage `STORAGE`.
+    pub buffer: &'a wgpu::Buffer,
+    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`], of 16 for
+    /// [`GpuOutputs::row_results`] and of 256 for [`GpuOutputs::summary`].
+    pub offset: u64,
+}
+
+impl GpuSlice<'_> {
+    fn list(&self) -> List {
+        List {
+            offset: self.offset,
+            buffer_bytes: self.buffer.size(),
+        }
+    }
+}
+
+/// A matrix `[rows, classes]` in a buffer. Row `r` starts `r * row_stride` elements after `offset`.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuLogits<'a> {
+    /// The buffer, with usage `STORAGE`, of the context's device. wgpu reports a buffer that is destroyed, mapped or of another device
+    /// to the device's error handler. A buffer of another *instance* makes wgpu panic, or use another buffer in its place.
+    pub buffer: &'a wgpu::Buffer,
+    /// Bytes from the buffer's start to row 0, a multiple of the element's size. Multiples of 16 are fastest.
+    pub offset: u64,
+    /// The storage type of the elements.
+    pub storage: Storage,
+    /// Elements of a row.
+    pub classes: usize,
+    /// Elements from row to row, at least `classes`. Multiples of 4 are fastest.
+    pub row_stride: usize,
+}
+
+impl<'a> GpuLogits<'a> {
+    /// Rows without gaps from the start of a buffer.
+    pub fn new(buffer: &'a wgpu::Buffer, storage: Storage, classes: usize) -> Self {
+        Self {
+            buffer,
+            offset: 0,
+            storage,
+            classes,
+            row_stride: classes,
+        }
+    }
+
+    pub(super) fn matrix(&self) -> Matrix {
+        Matrix {
+            storage: self.storage,
+            row_stride: self.row_stride,
+            offset: self.offset,
+            buffer_bytes: self.buffer.size(),
+        }
+    }
+}
+
+/// A batch in buffers: logits of student and teacher, and one label per row.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuBatch<'a> {
+    /// Rows of the batch.
+    pub rows: usize,
+    /// `[rows, classes]`
+    pub student_logits: GpuLogits<'a>,
+    /// `[rows, classes]`
+    pub teacher_logits: GpuLogits<'a>,
+    /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is not refused here: loss and gradient of its row become NaN, and the
+    /// summary counts it.
+    pub labels: GpuSlice<'a>,
+}
+
+/// Buffers for results. An output that is `None` is not computed, or stays in the workspace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GpuOutputs<'a> {
+    /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256 bytes.
+    pub summary: Option<GpuSlice<'a>>,
+    /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16 bytes.
+    pub row_results: Option<GpuSlice<'a>>,
+    /// `[rows, classes]` with the student's number of classes. It may be the student's logits themselves (same buffer, offset, stride
+    /// and storage): the gradient then overwrites them, which [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) does not allow.
+    pub gradient: Option<GpuLogits<'a>>,
+}
+
+/// The caller's buffers of one call.
+#[derive(Clone, Copy)]
+pub(super) struct CallerBuffers<'a> {
+    pub batch: &'a GpuBatch<'a>,
+    pub outputs: &'a GpuOutputs<'a>,
+}
+
+impl<'a> CallerBuffers<'a> {
+    /// The buffer of an operand; `None` for operands of the workspace.
+    pub fn get(&self, operand: Operand) -> Option<&'a wgpu::Buffer> {
+        let (batch, outputs) = (self.batch, self.outputs);
+        match operand {
+            Operand::StudentLogits => Some(batch.student_logits.buffer),
+            Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
+            Operand::Labels => Some(batch.labels.buffer),
+            Operand::Gradient => outputs.gradient.map(|g| g.buffer),
+            Operand::RowResults => outputs.row_results.map(|r| r.buffer),
+            Operand::Summary => outputs.summary.map(|s| s.buffer),
+            _ => None,
+        }
+    }
+
+    /// Placement of the lists.
+    pub fn lists(&self) -> Lists {
+        Lists {
+            labels: self.batch.labels.list(),
+            row_results: self.outputs.row_results.as_ref().map(GpuSlice::list),
+            summary: self.outputs.summary.as_ref().map(GpuSlice::list),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Cuts a batch of slices into row ranges that the device's buffers hold, and plans them.
+
+use std::ops::Range;
+
+use super::memory::padded;
+use crate::plan::{Limits, Matrix, Plan, Problem};
+use crate::{Batch, Logits, OutputsMut, Result, Storage, Values};
+
+/// Row ranges of at most `most` bytes each: none of no rows, usually one. All but the last have the same length.
+pub(super) fn row_ranges(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
+    let length = usize::try_from(most / bytes_per_row.max(64) as u64).unwrap_or(usize::MAX);
+    let length = length.max(1);
+    let starts = (0..rows).step_by(length);
+    starts.map(|s| s..rows.min(s + length)).collect()
+}
+
+/// Bytes from row to row.
+pub(super) fn row_bytes(logits: &Logits<'_>) -> usize {
+    logits.row_stride * logits.values.storage().bytes()
+}
+
+/// The bytes of rows `range`.
+pub(super) fn rows_of<'a>(logits: &Logits<'a>, range: &Range<usize>) -> &'a [u8] {
+    if range.is_empty() {
+        return &[];
+    }
+    let bytes = logits.values.storage().bytes();
+    let start = range.start * logits.row_stride;
+    let end = (range.end - 1) * logits.row_stride + logits.classes;
+    &logits.values.as_bytes()[start * bytes..end * bytes]
+}
+
+/// The teacher's logits with only the classes that the student has too.
+pub(super) fn teacher_of<'a>(batch: &Batch<'a>) -> Logits<'a> {
+    let teacher = batch.teacher_logits;
+    Logits {
+        classes: teacher.classes.min(batch.classes()),
+        ..teacher
+    }
+}
+
+/// Rows `range` of a batch.
+pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
+    let cut = |logits: &Logits<'a>| {
+        let start = (range.start * logits.row_stride).min(logits.values.len());
+        let values = match logits.values {
+            Values::F32(v) => Values::F32(&v[start..]),
+            Values::F16(v) => Values::F16(&v[start..]),
+            Values::Bf16(v) => Values::Bf16(&v[start..]),
+        };
+        Logits { values, ..*logits }
+    };
+    Batch {
+        student_logits: cut(&batch.student_logits),
+        teacher_logits: cut(&batch.teacher_logits),
+        labels: &batch.labels[range.clone()],
+    }
+}
+
+/// Cuts off the outputs of the first `rows` rows.
+pub(super) fn split_outputs<'a>(
+    outputs: OutputsMut<'a>,
+    rows: usize,
+) -> (OutputsMut<'a>, OutputsMut<'a>) {
+    let (first_rows, rest_rows) = outputs.rows.map(|all| all.split_at_mut(rows)).unzip();
+    let (first, rest) = outputs.gradient.map(|all| all.split_at_row(rows)).unzip();
+    (
+        OutputsMut {
+            rows: first_rows,
+            gradient: first,
+        },
+        OutputsMut {
+            rows: rest_rows,
+            gradient: rest,
+        },
+    )
+}
+
+/// The problem of `rows` rows in buffers of their own; the gradient has no gaps between its rows.
+pub(super) fn problem(
+    rows: usize,
+    student: &Logits<'_>,
+    teacher: &Logits<'_>,
+    gradient: Option<Storage>,
+) -> Problem {
+    let matrix = |storage, row_stride, classes| {
+        let matrix = Matrix {
+            storage,
+            row_stride,
+            offset: 0,
+            buffer_bytes: 0,
+        };
+        let end = matrix.end(rows, classes);
+        Matrix {
+            buffer_bytes: padded(usize::try_from(end).unwrap_or(usize::MAX)),
+            ..matrix
+        }
+    };
+    let uploaded = |logits: &Logits<'_>| {
+        let storage = logits.values.storage();
+        let matrix = matrix(storage, logits.row_stride, logits.classes);
+        (matrix, logits.classes)
+    };
+    let classes = student.classes;
+    let gradient = gradient.map(|storage| matrix(storage, classes, classes));
+    Problem::new(rows, uploaded(student), uploaded(teacher), gradient)
+}
+
+/// The plans of row ranges.
+pub(super) struct RangePlans {
+    first: Plan,
+    last: Option<Plan>,
+}
+
+impl RangePlans {
+    /// One plan for all ranges of the same length.
+    pub fn new(ranges: &[Range<usize>], plan: impl Fn(usize) -> Result<Plan>) -> Result<Self> {
+        let first = ranges.first().map_or(0, |range| range.len());
+        let last = ranges.last().map_or(0, |range| range.len());
+        Ok(Self {
+            first: plan(first)?,
+            last: (last != first).then(|| plan(last)).transpose()?,
+        })
+    }
+
+    /// The plan of the range at `index` of `count`.
+    pub fn get(&self, index: usize, count: usize) -> &Plan {
+        match &self.last {
+            Some(last) if index + 1 == count => last,
+            _ => &self.first,
+        }
+    }
+}
+
+/// Bytes of the largest buffer for a row range.
+pub(super) fn upload_bytes(limits: &Limits) -> u64 {
+    limits.buffer_bytes.min(1 << 31) / 2
+}
+
+/// Bytes of a row range that one dispatch can bind whole.
+pub(super) fn bound_bytes(limits: &Limits) -> u64 {
+    one_buffer_each(limits).room() / 2
+}
+
+/// Limits under which every binding also fits in its own buffer, with the other results in one readback buffer.
+pub(super) fn one_buffer_each(limits: &Limits) -> Limits {
+    let buffer = limits.buffer_bytes.saturating_sub(64);
+    Limits {
+        binding_bytes: limits.binding_bytes.min(buffer),
+        ..*limits
+    }
+}

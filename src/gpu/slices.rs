@@ -1,0 +1,264 @@
+//! The whole method on slices: uploads, records, submits and reads back.
+
+use std::ops::Range;
+
+use super::buffers::{CallerBuffers, GpuLogits, GpuOutputs, GpuSlice};
+use super::device::Gpu;
+use super::memory::{Failures, PREPARING, output};
+use super::readback::Download;
+use super::row_ranges::{
+    RangePlans, one_buffer_each, part, problem, row_bytes, row_ranges, split_outputs, teacher_of,
+    upload_bytes,
+};
+use super::summaries::{SummaryAccumulator, check_counts};
+use super::upload::{UploadedBatch, bytes_of, upload_gradient};
+use crate::cpu::{zero_gradient, zeros};
+use crate::plan::{DispatchBuilder, Plan};
+use crate::{
+    Batch, Config, Distillation, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction,
+    Result, Scope, Storage, Summary, validate,
+};
+
+impl Gpu {
+    /// The whole method on slices, without blocking. See [`Engine::run`](crate::Engine::run).
+    pub async fn run_async(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: Outputs,
+    ) -> Result<Distillation> {
+        validate::batch(config, batch)?;
+        validate::new_gradient(config)?;
+        validate::progress(config.selection, progress)?;
+        let (count, classes) = (batch.rows(), batch.classes());
+        let elements = validate::elements(count, classes)?;
+        let work = RowRanges::new(self, config, batch, outputs.gradient)?;
+        let mut rows = zeros(if outputs.rows { count } else { 0 })?;
+        let gradient = outputs.gradient.map(|s| zero_gradient(s, elements));
+        let mut gradient = gradient.transpose()?;
+        let memory = OutputsMut {
+            rows: outputs.rows.then_some(&mut rows),
+            gradient: gradient.as_mut().map(|g| GradientMut::new(g, classes)),
+        };
+        let summary = self.run_ranges(work, progress, batch, memory).await?;
+        Ok(Distillation {
+            summary,
+            rows,
+            gradient,
+        })
+    }
+
+    /// The whole method on slices into memory of the caller, without blocking. See [`Engine::run_into`](crate::Engine::run_into).
+    pub async fn run_into_async(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        validate::batch(config, batch)?;
+        validate::progress(config.selection, progress)?;
+        validate::outputs(batch, &outputs)?;
+        let storage = outputs.gradient.as_ref().map(|g| g.values.storage());
+        let work = RowRanges::new(self, config, batch, storage)?;
+        self.run_ranges(work, progress, batch, outputs).await
+    }
+
+    async fn run_ranges(
+        &self,
+        work: Option<RowRanges>,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        let Some(mut work) = work else {
+            return Ok(Summary::default());
+        };
+        if let Some((config, plans)) = work.observing.take() {
+            let summary = OutputsMut::default();
+            let pass = self.pass(&work.ranges, &plans, &config, progress, batch, summary);
+            work.config.scope = Scope::Given(pass.await?.kdr.clamp(0.0, 1.0));
+        }
+        let (ranges, plans) = (&work.ranges, &work.plans);
+        self.pass(ranges, plans, &work.config, progress, batch, outputs)
+            .await
+    }
+
+    /// Runs every row range once and adds up their summaries.
+    async fn pass(
+        &self,
+        ranges: &[Range<usize>],
+        plans: &RangePlans,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        if let [_] = ranges {
+            let plan = plans.get(0, 1);
+            return self.run_range(plan, config, progress, batch, outputs).await;
+        }
+        let mut total = SummaryAccumulator::default();
+        let mut rest = outputs;
+        for (i, range) in ranges.iter().enumerate() {
+            let (own, others) = split_outputs(rest, range.len());
+            rest = others;
+            let part = part(batch, range);
+            let plan = plans.get(i, ranges.len());
+            let summary = self.run_range(plan, config, progress, &part, own).await?;
+            total.add(&summary);
+        }
+        Ok(total.summary())
+    }
+
+    async fn run_range(
+        &self,
+        plan: &Plan,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        mut outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        let failures = Failures::watch(&self.device);
+        let sent = self.send(plan, config, progress, batch, &mut outputs);
+        failures.check(PREPARING).await?;
+        let results = sent?.wait(self).await?;
+        let summary: Summary = bytemuck::pod_read_unaligned(results.part(0));
+        check_counts(&summary, batch.rows())?;
+        if let Some(rows) = outputs.rows {
+            bytemuck::cast_slice_mut(rows).copy_from_slice(results.part(1));
+        }
+        if let Some(mut gradient) = outputs.gradient {
+            let rows = results.part(2);
+            let row_bytes = batch.classes() * gradient.values.storage().bytes();
+            if gradient.row_stride == gradient.classes {
+                bytes_of(gradient.values).copy_from_slice(rows);
+            } else {
+                for (row, bytes) in rows.chunks_exact(row_bytes).enumerate() {
+                    bytes_of(gradient.row(row)).copy_from_slice(bytes);
+                }
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Uploads, records and submits; the download has the summary, the rows' results and the gradient.
+    fn send(
+        &self,
+        plan: &Plan,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: &mut OutputsMut<'_>,
+    ) -> Result<Download> {
+        let device = &self.device;
+        let (rows, classes) = (batch.rows(), batch.classes());
+        let mut encoder = device.create_command_encoder(&Default::default());
+        let uploaded = UploadedBatch::new(device, &mut encoder, batch)?;
+        let summary = output(device, "summary", size_of::<Summary>())?;
+        let row_bytes = outputs.rows.as_deref().map_or(0, size_of_val);
+        let row_results = match &outputs.rows {
+            Some(_) => Some(output(device, "row_results", row_bytes)?),
+            None => None,
+        };
+        let storage = outputs.gradient.as_ref().map(|g| g.values.storage());
+        let gradient_bytes = storage.map_or(0, |s| rows * classes * s.bytes());
+        let gradient = match &mut outputs.gradient {
+            Some(g) if config.grad_write == GradWrite::Accumulate => {
+                Some(upload_gradient(device, &mut encoder, g, rows)?)
+            }
+            Some(_) => Some(output(device, "gradient", gradient_bytes)?),
+            None => None,
+        };
+        let at = |buffer| GpuSlice { buffer, offset: 0 };
+        let targets = GpuOutputs {
+            summary: Some(at(&summary)),
+            row_results: row_results.as_ref().map(at),
+            gradient: gradient
+                .as_ref()
+                .zip(storage)
+                .map(|(buffer, storage)| GpuLogits::new(buffer, storage, classes)),
+        };
+        let buffers = CallerBuffers {
+            batch: &uploaded.batch(batch),
+            outputs: &targets,
+        };
+        #[cfg(any(test, debug_assertions))]
+        assert!(plan.is_for(config, &super::checks::problem(config, buffers)?));
+        let lists = buffers.lists();
+        let dispatches = DispatchBuilder::new(plan, config, progress, &lists).all();
+        self.record_plan(&mut encoder, plan, &dispatches, buffers, None)?;
+        let parts = [
+            (Some(&summary), size_of::<Summary>()),
+            (row_results.as_ref(), row_bytes),
+            (gradient.as_ref(), gradient_bytes),
+        ];
+        Download::submit(self, encoder, &parts)
+    }
+}
+
+/// A batch in row ranges, with the configuration of each: one that needs no other row range.
+struct RowRanges {
+    config: Config,
+    ranges: Vec<Range<usize>>,
+    plans: RangePlans,
+    /// For `Batch` scope over several ranges: the pass that finds the mean KDR.
+    observing: Option<(Config, RangePlans)>,
+}
+
+impl RowRanges {
+    /// Cuts and plans a batch before any of it is uploaded; `None` for a batch without rows.
+    ///
+    /// # Errors
+    /// Those of the plan: a row that no binding or no buffer holds.
+    fn new(
+        gpu: &Gpu,
+        config: &Config,
+        batch: &Batch<'_>,
+        gradient: Option<Storage>,
+    ) -> Result<Option<Self>> {
+        let (student, teacher) = (batch.student_logits, teacher_of(batch));
+        let widest = row_bytes(&student).max(row_bytes(&batch.teacher_logits));
+        let widest = widest.max(4 * batch.classes());
+        let ranges = row_ranges(batch.rows(), widest, upload_bytes(&gpu.limits));
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        let limits = one_buffer_each(&gpu.limits);
+        let plans = |config: &Config, gradient| {
+            RangePlans::new(&ranges, |rows| {
+                Plan::new(
+                    config,
+                    &problem(rows, &student, &teacher, gradient),
+                    &limits,
+                )
+            })
+        };
+        let mut config = *config;
+        let mut observing = None;
+        if ranges.len() > 1 {
+            if config.reduction == Reduction::Mean {
+                let (labels, ignored) = (batch.labels, config.ignore_index);
+                let valid = crate::batch::valid_rows(labels, batch.classes(), ignored);
+                config.reduction = Reduction::SumOver(valid.max(1) as f32);
+            }
+            if config.scope == Scope::Batch {
+                let own = Config {
+                    scope: Scope::Row,
+                    ..config
+                };
+                observing = Some((own, plans(&own, None)?));
+                // The first pass replaces the number.
+                config.scope = Scope::Given(0.0);
+            }
+        }
+        let plans = plans(&config, gradient)?;
+        Ok(Some(Self {
+            config,
+            ranges,
+            plans,
+            observing,
+        }))
+    }
+}

@@ -1,0 +1,112 @@
+//! Cuts a matrix into chunks of whole rows that one dispatch can bind.
+
+use std::ops::Range;
+
+use super::limits::Limits;
+use super::problem::{Matrix, PARTIAL_BYTES, Problem, ROW_RESULT_BYTES, ROW_STATS_BYTES};
+use crate::shader::Variant;
+use crate::{Error, Result};
+
+/// A run of whole rows that one dispatch can bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Chunk {
+    /// The rows.
+    pub rows: Range<usize>,
+    /// Workgroups of the kernels that own rows by lanes.
+    pub workgroups: u32,
+    /// Workgroups of `decide` and `valid_rows`, where an invocation owns a row.
+    pub row_workgroups: u32,
+}
+
+/// Most workgroups of a dispatch; each loops over further rows. Software adapters take long to start one.
+const MOST_WORKGROUPS: u32 = 4096;
+const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
+
+/// More chunks than any matrix that fits a device has, and few enough to list on the host.
+const MOST_CHUNKS: u64 = 1 << 16;
+
+/// The chunks of a problem, in the order of the rows.
+///
+/// # Errors
+/// [`Error::LimitExceeded`] for a row that no binding holds, and for too many chunks.
+pub(super) fn chunks(
+    problem: &Problem,
+    limits: &Limits,
+    variant: &Variant,
+    row_variant: &Variant,
+    segments: u32,
+    in_steps: bool,
+) -> Result<Vec<Chunk>> {
+    let rows = problem.rows;
+    let row_bytes = match in_steps {
+        false => ROW_RESULT_BYTES,
+        true => ROW_STATS_BYTES * u64::from(segments),
+    };
+    let per_chunk = rows_per_chunk(problem, limits, row_bytes)?;
+    // Each chunk is a dispatch and leaves at least one partial sum; those of all chunks are bound together.
+    let count = rows.div_ceil(per_chunk) as u64;
+    within("the number of chunks", count, MOST_CHUNKS)?;
+    check_partials(count * PARTIAL_BYTES, limits)?;
+    let partials_per_chunk = limits.largest_binding() / PARTIAL_BYTES / count.max(1);
+    let most = match limits.software {
+        true => MOST_SOFTWARE_WORKGROUPS,
+        false => MOST_WORKGROUPS,
+    };
+    let most = u64::from(limits.workgroups.min(most));
+    let most = most.min(partials_per_chunk).max(1);
+    let workgroups = |items: usize, variant: &Variant| {
+        let items_each = u64::from(variant.workgroup_size / variant.lanes);
+        // At most 4096.
+        (items as u64).div_ceil(items_each).min(most) as u32
+    };
+    let chunk = |start: usize| {
+        let rows = start..rows.min(start + per_chunk);
+        Chunk {
+            workgroups: workgroups(rows.len() * segments as usize, variant),
+            row_workgroups: workgroups(rows.len(), row_variant),
+            rows,
+        }
+    };
+    Ok((0..rows).step_by(per_chunk).map(chunk).collect())
+}
+
+/// Most rows of a chunk, so that every binding of it fits.
+fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<usize> {
+    let room = limits.room();
+    within("the size of one row's statistics in bytes", row_bytes, room)?;
+    let mut most = problem.rows.max(1) as u64;
+    for (
+        Matrix {
+            storage,
+            row_stride,
+            ..
+        },
+        classes,
+    ) in problem.matrices()
+    {
+        let bytes = storage.bytes() as u64;
+        let row = classes as u64 * bytes;
+        within("the size of one row of logits in bytes", row, room)?;
+        most = most.min(1 + (room - row) / (row_stride as u64 * bytes));
+    }
+    most = most.min(room / row_bytes);
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+/// Refuses partial sums that no binding holds.
+pub(super) fn check_partials(bytes: u64, limits: &Limits) -> Result<()> {
+    let what = "the size of the partial sums in bytes";
+    within(what, bytes, limits.largest_binding())
+}
+
+pub(super) fn within(what: &'static str, needed: u64, limit: u64) -> Result<()> {
+    match needed <= limit {
+        true => Ok(()),
+        false => Err(Error::LimitExceeded {
+            what,
+            needed,
+            limit,
+        }),
+    }
+}

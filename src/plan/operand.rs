@@ -1,0 +1,69 @@
+//! The buffers that kernels bind besides their parameters.
+
+/// A buffer that a kernel binds besides its parameters: one of the caller's, or one of the plan's workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// Caller: `[rows, classes]`.
+    StudentLogits,
+    /// Caller: `[rows, classes]`.
+    TeacherLogits,
+    /// Caller: `i32 [rows]`.
+    Labels,
+    /// Caller: `[rows, classes]`.
+    Gradient,
+    /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
+    RowResults,
+    /// Caller: one [`Summary`](crate::Summary).
+    Summary,
+    /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
+    RowStats,
+    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`.
+    SegmentStats,
+    /// Workspace: sums of the second sweep, `f32 [rows of a chunk, segments]`.
+    SimilaritySums,
+    /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
+    Decisions,
+    /// Workspace: partial summaries, one per workgroup.
+    Partials,
+    /// Workspace: the count that a mean divides by, `u32`. The kernels increment it, so it must be 0 before the first dispatch.
+    ValidRows,
+    /// Workspace: the summary of the statistics; `Batch` scope uses its mean KDR.
+    StatsSummary,
+    /// Workspace: bound in place of an output that is not needed.
+    Placeholder,
+}
+
+impl Operand {
+    /// The name it has in errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StudentLogits => "student_logits",
+            Self::TeacherLogits => "teacher_logits",
+            Self::Labels => "labels",
+            Self::Gradient => "gradient",
+            Self::RowResults => "row_results",
+            Self::Summary => "summary",
+            Self::RowStats => "row_stats",
+            Self::SegmentStats => "segment_stats",
+            Self::SimilaritySums => "similarity_sums",
+            Self::Decisions => "decisions",
+            Self::Partials => "partials",
+            Self::ValidRows => "valid_rows",
+            Self::StatsSummary => "stats_summary",
+            Self::Placeholder => "placeholder",
+        }
+    }
+}
+
+/// The bytes of a buffer that are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Window {
+    /// The buffer.
+    pub operand: Operand,
+    /// Bytes from its start: a multiple of the device's alignment.
+    pub offset: u64,
+    /// Bytes bound, at least 4.
+    pub bytes: u64,
+}

@@ -1,0 +1,303 @@
+//! Chooses kernels and their variants.
+
+use super::chunks::{Chunk, check_partials, chunks, within};
+use super::limits::{Limits, check_limits};
+use super::operand::Operand;
+use super::problem::{DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES};
+use super::tiling::{Tiling, check_workgroup};
+use crate::shader::{Access, Kernel, Variant};
+use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, validate};
+
+/// The layout of observe, decide and apply over workgroups and dispatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlanKind {
+    /// A few lanes own a row, several rows share a workgroup; one dispatch.
+    Packed,
+    /// A workgroup owns a row, reads it once and keeps it in registers; one dispatch.
+    Resident,
+    /// A workgroup owns a row, keeps its end and reads the rest twice, the second time in reverse; one dispatch.
+    Streaming,
+    /// Several workgroups own a row: statistics of its segments, merged, then decide and apply.
+    Split,
+    /// Observe, decide and apply in separate dispatches, all on the device.
+    TwoPhase,
+}
+
+impl PlanKind {
+    fn of(problem: &Problem, variant: &Variant, segments: u32, two_phase: bool) -> Self {
+        let lanes = variant.lanes;
+        // A gradient of 16-bit numbers may start within a word, which can add a vector.
+        let halves = problem.gradient.is_some_and(|g| g.storage.bytes() == 2);
+        let misaligned = halves && variant.access == Access::Element;
+        let vectors = (problem.classes as u64 + u64::from(misaligned)).div_ceil(4);
+        if segments > 1 {
+            Self::Split
+        } else if two_phase {
+            Self::TwoPhase
+        } else if lanes < variant.workgroup_size {
+            Self::Packed
+        } else if vectors <= u64::from(variant.vectors_per_lane) * u64::from(lanes) {
+            Self::Resident
+        } else {
+            Self::Streaming
+        }
+    }
+
+    /// Returns true if observe, decide and apply are separate dispatches.
+    fn in_steps(self) -> bool {
+        matches!(self, Self::Split | Self::TwoPhase)
+    }
+}
+
+/// The choices of a configuration that a plan depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Choices {
+    similarity: Similarity,
+    smoothing: bool,
+    accumulate: bool,
+    two_phase: bool,
+    counts_rows: bool,
+}
+
+impl Choices {
+    fn of(config: &Config) -> Self {
+        Self {
+            similarity: config.similarity,
+            smoothing: config.label_smoothing > 0.0,
+            accumulate: config.grad_write == GradWrite::Accumulate,
+            two_phase: config.scope == Scope::Batch,
+            counts_rows: config.reduction == Reduction::Mean,
+        }
+    }
+}
+
+/// The kernels, workgroups and chunks for a problem. Make one with [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan), print it with `{}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub(super) kind: PlanKind,
+    /// Of the kernels that own rows by lanes.
+    pub(super) variant: Variant,
+    /// Of `decide`, `valid_rows` and `summary`.
+    pub(super) row_variant: Variant,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) segments: u32,
+    /// Labels that each workgroup counts for itself; 0 where nothing is counted, or `valid_rows` counts.
+    pub(super) count_labels: u32,
+    /// True if `valid_rows` is dispatched first.
+    pub(super) counts_first: bool,
+    pub(super) problem: Problem,
+    choices: Choices,
+    pub(super) offset_alignment: u64,
+}
+
+/// Batches up to this size count their valid labels in every workgroup.
+const COUNT_INLINE: usize = 1024;
+
+/// Workgroup size of the kernels where an invocation owns a row.
+fn row_workgroup_size(limits: &Limits) -> u32 {
+    let size = if limits.software { 16 } else { 128 };
+    size.min(1 << limits.workgroup_invocations.ilog2())
+}
+
+impl Plan {
+    /// The plan for a problem on a device with these limits.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many.
+    pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
+        let tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
+        Self::with_tiling(config, problem, limits, &tiling)
+    }
+
+    /// The plan with a tiling chosen by the caller.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many;
+    /// [`Error::Unsupported`] if the device cannot run such workgroups.
+    pub fn with_tiling(
+        config: &Config,
+        problem: &Problem,
+        limits: &Limits,
+        tiling: &Tiling,
+    ) -> Result<Self> {
+        check_limits(limits)?;
+        for (matrix, classes) in problem.matrices() {
+            validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
+        }
+        let choices = Choices::of(config);
+        let in_place = problem.in_place && problem.gradient.is_some();
+        if in_place && choices.accumulate {
+            return Err(Error::Unsupported {
+                what: "`grad_write: Accumulate` with the gradient in place of the student's logits"
+                    .to_owned(),
+                why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
+            });
+        }
+        let variant = Variant {
+            student: problem.student.storage,
+            teacher: problem.teacher.storage,
+            gradient: problem.gradient.map(|g| g.storage),
+            access: problem.access(),
+            similarity: config.similarity,
+            smoothing: choices.smoothing,
+            accumulate: choices.accumulate && problem.gradient.is_some(),
+            shared_buffers: problem.shared_buffers,
+            in_place,
+            workgroup_size: tiling.workgroup_size,
+            lanes: tiling.lanes,
+            vectors_per_lane: tiling.vectors_per_lane,
+            subgroup_min: tiling.subgroup_min,
+        };
+        let row_variant = Variant {
+            workgroup_size: row_workgroup_size(limits),
+            lanes: 1,
+            vectors_per_lane: 1,
+            subgroup_min: None,
+            ..variant
+        };
+        check_workgroup(&variant, limits)?;
+        check_workgroup(&row_variant, limits)?;
+        let segments = tiling.segments.max(1);
+        let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
+        let in_steps = kind.in_steps();
+        let chunks = chunks(problem, limits, &variant, &row_variant, segments, in_steps)?;
+        let counts = choices.counts_rows && !in_steps;
+        let inline = counts && chunks.len() == 1 && problem.rows <= COUNT_INLINE;
+        let plan = Self {
+            kind,
+            variant,
+            row_variant,
+            count_labels: if inline { problem.rows as u32 } else { 0 },
+            counts_first: counts && !inline && !chunks.is_empty(),
+            chunks,
+            segments,
+            problem: *problem,
+            choices,
+            offset_alignment: limits.offset_alignment,
+        };
+        for (operand, bytes) in plan.workspace() {
+            let what = "the size of a workspace buffer in bytes";
+            within(what, bytes, limits.buffer_bytes)?;
+            if operand == Operand::Partials {
+                check_partials(bytes, limits)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The layout of observe, decide and apply.
+    pub fn kind(&self) -> PlanKind {
+        self.kind
+    }
+
+    /// The chunks, in the order of the rows.
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Segments of a row.
+    pub fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    /// Returns true if the plan was made for this problem and these choices.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn is_for(&self, config: &Config, problem: &Problem) -> bool {
+        self.problem == *problem && self.has_choices_of(config)
+    }
+
+    /// Returns true if the plan was made for these choices.
+    pub(super) fn has_choices_of(&self, config: &Config) -> bool {
+        self.choices == Choices::of(config)
+    }
+
+    /// The kernels in the order of their dispatches; those before the last `Summary` run once per chunk.
+    pub fn kernels(&self) -> Vec<Kernel> {
+        let mut list = Vec::new();
+        if self.counts_first {
+            list.push(Kernel::ValidRows);
+        }
+        if self.in_steps() {
+            list.push(Kernel::Observe);
+            if self.kind == PlanKind::Split {
+                list.extend(self.sweeps_segments().then_some(Kernel::SecondSweep));
+                list.push(Kernel::MergeRowStats);
+            }
+            list.extend([Kernel::Summary, Kernel::Decide]);
+            if self.variant.gradient.is_some() {
+                list.push(Kernel::Apply);
+            }
+        } else {
+            list.push(Kernel::Distill);
+        }
+        list.push(Kernel::Summary);
+        list
+    }
+
+    /// Returns true if observe, decide and apply are separate dispatches.
+    pub(super) fn in_steps(&self) -> bool {
+        self.kind.in_steps()
+    }
+
+    /// Returns true if the similarity needs a second sweep over the segments of rows.
+    pub(super) fn sweeps_segments(&self) -> bool {
+        self.kind == PlanKind::Split && self.variant.similarity.needs_second_sweep()
+    }
+
+    /// Vectors of four classes in a segment of a row.
+    pub(super) fn segment_vectors(&self) -> u32 {
+        if self.segments == 1 {
+            return u32::MAX;
+        }
+        (self.problem.classes / 4 + 2).div_ceil(self.segments as usize) as u32
+    }
+
+    /// The temporary buffers of the plan and the bytes of each, at most proportional to the rows.
+    pub fn workspace(&self) -> [(Operand, u64); 8] {
+        let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
+        let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
+        let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
+        // Decisions and segments of one chunk at a time are kept.
+        let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
+        let longest = longest.unwrap_or(0);
+        let segments = u64::from(self.segments) * longest;
+        let only = |needed: bool, bytes: u64| if needed { bytes.max(64) } else { 64 };
+        [
+            (Operand::Partials, only(true, PARTIAL_BYTES * most)),
+            (
+                Operand::RowStats,
+                only(self.in_steps(), ROW_STATS_BYTES * rows),
+            ),
+            (
+                Operand::Decisions,
+                only(self.in_steps(), DECISION_BYTES * longest),
+            ),
+            (
+                Operand::SegmentStats,
+                only(self.segments > 1, ROW_STATS_BYTES * segments),
+            ),
+            (
+                Operand::SimilaritySums,
+                only(self.sweeps_segments(), 4 * segments),
+            ),
+            (Operand::ValidRows, 64),
+            (Operand::StatsSummary, SUMMARY_BYTES),
+            (Operand::Placeholder, 64),
+        ]
+    }
+
+    /// Bytes of the temporary buffers together, at most proportional to the rows.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.workspace().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The variant in which the plan runs a kernel.
+    pub fn variant_of(&self, kernel: Kernel) -> Variant {
+        let variant = match kernel {
+            Kernel::Decide | Kernel::ValidRows | Kernel::Summary => &self.row_variant,
+            _ => &self.variant,
+        };
+        kernel.canonical(variant)
+    }
+}

@@ -1,0 +1,150 @@
+//! The problem that a plan is made for: shapes, storage types, and the buffers that hold matrices and lists.
+
+use crate::shader::Access;
+use crate::{Result, Storage, validate};
+
+/// Bytes of the structs that the device keeps per row, per workgroup or per batch.
+pub(crate) const ROW_STATS_BYTES: u64 = 64;
+pub(crate) const DECISION_BYTES: u64 = 64;
+pub(crate) const ROW_RESULT_BYTES: u64 = 16;
+pub(super) const PARTIAL_BYTES: u64 = 48;
+pub(crate) const SUMMARY_BYTES: u64 = 32;
+
+/// A matrix `[rows, classes]` in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// The storage type of the elements.
+    pub storage: Storage,
+    /// Elements from row to row.
+    pub row_stride: usize,
+    /// Bytes from the buffer's start to row 0.
+    pub offset: u64,
+    /// Bytes of the buffer.
+    pub buffer_bytes: u64,
+}
+
+impl Matrix {
+    /// Bytes from the buffer's start to the end of the last row; `u64::MAX` where that overflows.
+    pub fn end(&self, rows: usize, classes: usize) -> u64 {
+        if rows == 0 {
+            return self.offset;
+        }
+        let before = (rows as u64 - 1).saturating_mul(self.row_stride as u64);
+        let elements = before.saturating_add(classes as u64);
+        let bytes = elements.saturating_mul(self.storage.bytes() as u64);
+        self.offset.saturating_add(bytes)
+    }
+
+    /// Returns true if every row starts at a multiple of four elements and the last one may be read up to the next multiple.
+    fn takes_vec4(&self, rows: usize, classes: usize) -> bool {
+        let vector = 4 * self.storage.bytes() as u64;
+        self.row_stride.is_multiple_of(4)
+            && self.offset.is_multiple_of(vector)
+            && self.end(rows, classes.next_multiple_of(4)) <= self.buffer_bytes
+    }
+}
+
+/// Shapes, storage types and placement of the matrices that a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Problem {
+    /// Rows of the batch.
+    pub rows: usize,
+    /// Classes of the student.
+    pub classes: usize,
+    /// Classes of the teacher that the student has too.
+    pub teacher_classes: usize,
+    /// The student's logits.
+    pub student: Matrix,
+    /// The teacher's logits.
+    pub teacher: Matrix,
+    /// The gradient, if there is one.
+    pub gradient: Option<Matrix>,
+    /// True if an output lies beside an input in one buffer.
+    pub shared_buffers: bool,
+    /// True if the gradient overwrites the student's logits: the same matrix.
+    pub in_place: bool,
+}
+
+impl Problem {
+    /// A problem whose outputs lie in other buffers than its inputs. The teacher's classes that the student lacks are left out.
+    pub fn new(
+        rows: usize,
+        (student, classes): (Matrix, usize),
+        (teacher, teacher_classes): (Matrix, usize),
+        gradient: Option<Matrix>,
+    ) -> Self {
+        Self {
+            rows,
+            classes,
+            teacher_classes: teacher_classes.min(classes),
+            student,
+            teacher,
+            gradient,
+            shared_buffers: false,
+            in_place: false,
+        }
+    }
+
+    /// The matrices with the columns that are read: a teacher may have fewer than the student.
+    pub(super) fn matrices(&self) -> impl Iterator<Item = (Matrix, usize)> {
+        let list = [
+            Some((self.student, self.classes)),
+            Some((self.teacher, self.teacher_classes)),
+            self.gradient.map(|gradient| (gradient, self.classes)),
+        ];
+        list.into_iter().flatten()
+    }
+
+    /// The widest access that every matrix allows.
+    pub(super) fn access(&self) -> Access {
+        let takes_vec4 = |(m, classes): (Matrix, usize)| m.takes_vec4(self.rows, classes);
+        match self.matrices().all(takes_vec4) {
+            true => Access::Vec4,
+            false => Access::Element,
+        }
+    }
+}
+
+/// A list in one of the caller's buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct List {
+    /// Bytes from the buffer's start to the first item.
+    pub offset: u64,
+    /// Bytes of the buffer.
+    pub buffer_bytes: u64,
+}
+
+impl List {
+    /// From the start of a buffer.
+    pub fn new(buffer_bytes: u64) -> Self {
+        Self {
+            offset: 0,
+            buffer_bytes,
+        }
+    }
+
+    /// Checks that `bytes` bytes fit, and that they start at a multiple of `alignment`.
+    pub(super) fn check(&self, name: &'static str, bytes: u64, alignment: u64) -> Result<()> {
+        let end = self.offset.saturating_add(bytes);
+        validate::region(name, self.offset..end, alignment, self.buffer_bytes)
+    }
+}
+
+/// Placement of the caller's lists. The matrices are in the [`Problem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lists {
+    /// `i32 [rows]`, at a multiple of 4 bytes.
+    pub labels: List,
+    /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not needed.
+    pub row_results: Option<List>,
+    /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256; `None` if it is not needed.
+    pub summary: Option<List>,
+}
+
+const _: () = {
+    assert!(size_of::<crate::RowStats>() as u64 == ROW_STATS_BYTES);
+    assert!(size_of::<crate::Decision>() as u64 == DECISION_BYTES);
+    assert!(size_of::<crate::RowResult>() as u64 == ROW_RESULT_BYTES);
+    assert!(size_of::<crate::Summary>() as u64 == SUMMARY_BYTES);
+    assert!(PARTIAL_BYTES.is_multiple_of(16));
+};

@@ -1,0 +1,33 @@
+//! How much of the tests is run.
+
+use std::sync::OnceLock;
+
+/// Read from `WGPU_DISTILL_DEPTH`: `quick`, `full` or `long`. Without it `quick`.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum Depth {
+    /// A cover of pairs of the table on each way that compiles kernels, the same random inputs every time: minutes.
+    Quick,
+    /// All of the table on every way, and whole products of layouts: an hour and more on software drivers.
+    Full,
+    /// `Full`, with more random inputs, other ones each time, and more calls under load: several hours.
+    Long,
+}
+
+/// The depth that was asked for.
+pub fn depth() -> Depth {
+    static DEPTH: OnceLock<Depth> = OnceLock::new();
+    *DEPTH.get_or_init(|| match std::env::var("WGPU_DISTILL_DEPTH").as_deref() {
+        Err(_) | Ok("quick") => Depth::Quick,
+        Ok("full") => Depth::Full,
+        Ok("long") => Depth::Long,
+        Ok(other) => panic!("WGPU_DISTILL_DEPTH is `{other}`; use quick, full or long"),
+    })
+}
+
+pub fn is_full() -> bool {
+    depth() >= Depth::Full
+}
+
+pub fn is_long() -> bool {
+    depth() == Depth::Long
+}

@@ -1,0 +1,57 @@
+//! Names, kinds and the choice of adapters as a browser shows them.
+
+use wgpu_distill::gpu::{self, AdapterDescription};
+use wgpu_distill::{Engine, Error};
+
+/// Returns everything that is wrong. `is_fallback` is the browser's own word on its adapter.
+pub async fn check(is_fallback: bool) -> Vec<String> {
+    let adapters = gpu::adapters().await;
+    let [adapter] = adapters.as_slice() else {
+        return vec![format!("one adapter is expected, not {adapters:?}")];
+    };
+    let mut wrong = Vec::new();
+    if adapter.hardware == is_fallback {
+        wrong.push(format!(
+            "isFallbackAdapter is {is_fallback}, but this is listed: {adapter}"
+        ));
+    }
+    wrong.extend(names(adapter).await);
+    wrong.extend(auto(adapter, is_fallback).await);
+    wrong
+}
+
+async fn names(adapter: &AdapterDescription) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let name = &adapter.name;
+    if name.trim().is_empty() || name.trim() != name {
+        wrong.push(format!("an adapter is called {name:?}"));
+    }
+    for wanted in [name, &name.to_uppercase(), "webgpu", "browser"] {
+        match Engine::gpu_async(wanted).await {
+            Ok(engine) if engine.describe().starts_with(name) => {}
+            Ok(engine) => wrong.push(format!("{wanted:?} gives {:?}", engine.describe())),
+            Err(error) => wrong.push(format!("{wanted:?} is refused: {error}")),
+        }
+    }
+    for wanted in ["no adapter has this name", "", " "] {
+        match Engine::gpu_async(wanted).await {
+            Err(Error::NoAdapter { available, .. }) if available == *name => {}
+            Err(error) => wrong.push(format!("{wanted:?} is refused with: {error}")),
+            Ok(engine) => wrong.push(format!("{wanted:?} gives {:?}", engine.describe())),
+        }
+    }
+    wrong
+}
+
+/// `auto_async` takes hardware, and the CPU path rather than a fallback adapter.
+async fn auto(adapter: &AdapterDescription, is_fallback: bool) -> Option<String> {
+    let engine = Engine::auto_async().await;
+    let is_right = match &engine {
+        Engine::Cpu { reason, .. } => {
+            is_fallback && reason.contains(&adapter.name) && reason.contains("software")
+        }
+        _ => !is_fallback && engine.describe().starts_with(&adapter.name),
+    };
+    let about = engine.describe();
+    (!is_right).then(|| format!("isFallbackAdapter is {is_fallback}, and auto takes {about:?}"))
+}

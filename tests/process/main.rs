@@ -1,0 +1,29 @@
+//! Tests that measure or limit the memory of their process, start processes of their own, or take long.
+
+#[path = "../buffers/mod.rs"]
+mod buffers;
+#[path = "../cases/mod.rs"]
+mod cases;
+#[path = "../steps/mod.rs"]
+mod steps;
+
+mod fuzz;
+mod load;
+mod memory;
+mod out_of_memory;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use buffers::{adapter, report};
+
+/// Lets one test of this binary run at a time: each counts memory that another would allocate. Every test here begins with it.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The full name of a test of this binary, for a child process that runs nothing else.
+fn exact(module: &str, test: &str) -> String {
+    let (_, topic) = module.split_once("::").expect("a module of this binary");
+    format!("{topic}::{test}")
+}

@@ -1,0 +1,453 @@
+//! Memory that runs out, at whichever allocation it does: an error that says so, and the context works on.
+//!
+//! The system sets the bound (`ulimit -v`) on a process of its own. Only a software adapter lives within one: what a driver maps of a GPU counts as well.
+
+#![cfg(target_os = "linux")]
+
+use crate::{adapter, report};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use wgpu_distill::cpu::Cpu;
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use wgpu_distill::{
+    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, Storage, half, wgpu,
+};
+
+const CHILD: &str = "WGPU_DISTILL_LITTLE_MEMORY";
+const CLASSES: usize = 1000;
+/// Of the largest matrix.
+const ROWS: usize = 100_000;
+
+#[test]
+fn running_out_of_memory_is_an_error() {
+    let _turn = crate::turn();
+    if let Some(role) = std::env::var_os(CHILD) {
+        // What the driver takes at first differs from run to run. Too much for the bound is an error as well, and no fault of ours.
+        match pollster::block_on(Gpu::named("llvmpipe")) {
+            Ok(_) if role == "measure" => println!("\nKiB in use: {}", in_use_kib()),
+            Ok(gpu) => within_bounds(&gpu, role == "run, narrow too"),
+            Err(Error::NoDevice { reason, .. }) => println!("no device: {reason}"),
+            Err(other) => panic!("{other:?}"),
+        }
+        return;
+    }
+    let Some(gpu) = adapter::gpu() else { return };
+    if !gpu.device().adapter_info().name.contains("llvmpipe") {
+        println!(
+            "not run: {} does not live within a bound on addresses",
+            gpu.describe()
+        );
+        return;
+    }
+    let test = "running_out_of_memory_is_an_error";
+    // What the process takes before the first matrix, and room for some of them.
+    let in_use = measured(test);
+    let mut failed_at = Vec::new();
+    for room in (250..=700).step_by(50) {
+        // With more room the narrow calls show nothing new.
+        let role = if room <= 400 {
+            "run, narrow too"
+        } else {
+            "run"
+        };
+        let words = child(test, role, Some(in_use + room * 1024));
+        failed_at.extend(
+            words
+                .lines()
+                .filter(|l| l.contains("MiB a matrix") || l.contains("one class"))
+                .map(|l| format!("{room} MiB of room, {l}")),
+        );
+    }
+    println!("{}", failed_at.join("\n"));
+    report::ran(&format!(
+        "out of memory: {} bounds on the process",
+        failed_at.len()
+    ));
+    for buffer in [
+        "student_logits",
+        "teacher_logits",
+        "grad_student_logits",
+        "readback",
+        "row_results",
+        "row_stats",
+        "decisions",
+    ] {
+        let label = format!("'{buffer}'");
+        let it_failed = failed_at
+            .iter()
+            .any(|l| l.contains("no memory") && l.contains(&label));
+        assert!(
+            it_failed,
+            "there always was memory for {buffer}: the test does not show what happens without"
+        );
+    }
+    for (call, _) in NARROW_CALLS {
+        let it_failed = failed_at
+            .iter()
+            .any(|l| l.contains("no memory") && l.contains(&format!("{call} of one class")));
+        assert!(it_failed, "there always was memory for {call}");
+    }
+}
+
+/// What this test prints in a process of its own, whose addresses end at so many KiB. It fails if the process does.
+fn child(test: &str, role: &str, bound: Option<u64>) -> String {
+    let program = std::env::current_exe().expect("a test is a program");
+    let bound = bound.map_or("unlimited".to_owned(), |kib| kib.to_string());
+    let child = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -v \"$0\" && exec \"$1\" --exact \"$2\" --nocapture",
+        ])
+        .arg(&bound)
+        .arg(&program)
+        .arg(crate::exact(module_path!(), test))
+        .env(CHILD, role)
+        // How many arenas there are depends on how threads meet, and each takes 64 MiB of addresses or more.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("RAYON_NUM_THREADS", "2")
+        .output()
+        .expect("a shell");
+    let words = String::from_utf8_lossy(&child.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&child.stderr);
+    let status = child.status;
+    assert!(
+        status.success(),
+        "{role} within {bound} KiB: {status}\n{words}\n{errors}"
+    );
+    words
+}
+
+/// Addresses that the test has in use before it begins, in KiB.
+fn measured(test: &str) -> u64 {
+    let words = child(test, "measure", None);
+    let found = words
+        .lines()
+        .find_map(|l| l.strip_prefix("KiB in use: ")?.parse().ok());
+    found.unwrap_or_else(|| panic!("{words}"))
+}
+
+/// Results of the CPU path that the host has no memory for, of every call that returns some: logits of 16 bits and one class take less than what comes out.
+#[test]
+fn no_memory_on_the_host_is_an_error() {
+    let _turn = crate::turn();
+    let test = "no_memory_on_the_host_is_an_error";
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => {
+            // Room for what goes in, 320 MiB at most, and for no more than a third of what comes out.
+            let words = child(test, "run", Some(measured(test) + (420 << 10)));
+            println!("{words}");
+        }
+        Ok("measure") => println!("\nKiB in use: {}", in_use_kib()),
+        Ok(_) => results_without_memory(),
+    }
+}
+
+fn results_without_memory() {
+    let cpu = Cpu::new();
+    let progress = Progress::new(1, 2);
+    let [row, batch_scope] = [Scope::Row, Scope::Batch].map(|scope| Config {
+        scope,
+        ..Config::default()
+    });
+    let is_refused = |about: &str, result: Result<(), Error>| match result {
+        Err(Error::OutOfMemory(reason)) => println!("{about}: {reason}"),
+        other => panic!("{about}: {other:?}"),
+    };
+    // Three numbers of which the CPU path takes its next answer: a later call works.
+    let works = || {
+        let few = [0.5, 1.0, -2.0];
+        let batch = Batch::new(&few, &few, &[1], 3);
+        let done = cpu.run(&row, progress, &batch, Outputs::ALL);
+        assert!(done.is_ok(), "{done:?}");
+    };
+    works();
+    {
+        // 40 million rows of one class: 80 MB of logits, 160 MB of labels; 640 MB of results, 2.5 GB of statistics.
+        let rows = 40_000_000;
+        let values = vec![half::bf16::ZERO; rows];
+        let labels = vec![0; rows];
+        let logits = Logits::new(&values[..], 1);
+        let batch = Batch {
+            student_logits: logits,
+            teacher_logits: logits,
+            labels: &labels,
+        };
+        let only_rows = Outputs {
+            rows: true,
+            gradient: None,
+        };
+        let run = |config| cpu.run(config, progress, &batch, only_rows).map(drop);
+        is_refused("rows", run(&row));
+        let summary = cpu.run(&batch_scope, progress, &batch, Outputs::SUMMARY);
+        is_refused("statistics within a run", summary.map(drop));
+        is_refused("statistics", cpu.observe(&row, &batch).map(drop));
+        works();
+    }
+    {
+        // 160 million elements in 16 bits, twice as much in 32.
+        let (rows, classes) = (160, 1_000_000);
+        let values = vec![half::bf16::ZERO; rows * classes];
+        let labels = vec![0; rows];
+        let logits = Logits::new(&values[..], classes);
+        let batch = Batch {
+            student_logits: logits,
+            teacher_logits: logits,
+            labels: &labels,
+        };
+        let run = cpu.run(&row, progress, &batch, Outputs::ALL);
+        is_refused("gradient", run.map(drop));
+        is_refused("softmax", cpu.softmax(&logits, rows, 1.0).map(drop));
+        let decisions = vec![Decision::default(); rows];
+        let apply = cpu.apply(&row, &batch, &decisions);
+        is_refused("weighted_cross_entropy", apply.map(drop));
+        works();
+    }
+    {
+        let stats = vec![RowStats::default(); 4_500_000];
+        let select = cpu.decide(&row, progress, &stats, 3);
+        is_refused("select", select.map(drop));
+    }
+    works();
+}
+
+/// A batch larger than the device's buffers, whose pieces come back one by one: the host's memory ends between two of them.
+#[test]
+fn no_memory_for_further_pieces_is_an_error() {
+    let _turn = crate::turn();
+    let test = "no_memory_for_further_pieces_is_an_error";
+    let Some(gpu) = adapter::gpu() else { return };
+    let info = gpu.device().adapter_info();
+    if !info.name.contains("llvmpipe") {
+        println!("not run: {} does not live within a bound", gpu.describe());
+        return;
+    }
+    match std::env::var(CHILD).as_deref() {
+        Err(_) => {
+            let in_use = measured(test);
+            let outcomes: Vec<String> = [400, 1200]
+                .map(|room| child(test, "run", Some(in_use + (room << 10))))
+                .into();
+            assert!(outcomes[0].contains("no memory"), "{}", outcomes[0]);
+            assert!(outcomes[1].contains("done"), "{}", outcomes[1]);
+        }
+        Ok("measure") => println!("\nKiB in use: {}", in_use_kib()),
+        Ok(_) => pieces_without_memory(&gpu),
+    }
+}
+
+fn pieces_without_memory(gpu: &Gpu) {
+    // With the adapter of the same name: buffers of 16 MiB, so that the device takes little and the host's results most.
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+    let name = gpu.device().adapter_info().name;
+    let adapter = found.into_iter().find(|a| a.get_info().name == name);
+    let request = wgpu::DeviceDescriptor {
+        required_limits: wgpu::Limits {
+            max_buffer_size: 16 << 20,
+            ..wgpu::Limits::default()
+        },
+        ..Default::default()
+    };
+    let device = adapter
+        .expect("it was there before")
+        .request_device(&request);
+    let (device, queue) = pollster::block_on(device).expect("a device");
+    let small = Gpu::new(&device, &queue);
+    let (rows, classes) = (50_000, 1000);
+    let values = vec![half::bf16::ZERO; rows * classes];
+    let labels = vec![0; rows];
+    let logits = Logits::new(&values[..], classes);
+    let batch = Batch {
+        student_logits: logits,
+        teacher_logits: logits,
+        labels: &labels,
+    };
+    let run = |batch: &Batch<'_>| {
+        let progress = Progress::new(1, 2);
+        small.run(&Config::default(), progress, batch, Outputs::ALL)
+    };
+    match run(&batch) {
+        Ok(done) => {
+            assert_eq!(done.summary.valid_rows as usize, rows);
+            println!("done");
+        }
+        Err(Error::OutOfMemory(reason)) => println!("no memory: {reason}"),
+        Err(other) => panic!("{other:?}"),
+    }
+    let few = Batch {
+        labels: &labels[..8],
+        ..batch
+    };
+    let later = run(&few);
+    assert!(later.is_ok(), "{later:?}");
+}
+
+/// Addresses in use, in KiB.
+fn in_use_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmSize:"))
+        .expect("Linux");
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn within_bounds(gpu: &Gpu, narrow_too: bool) {
+    let heard = Arc::<Mutex<Vec<String>>>::default();
+    let sink = heard.clone();
+    gpu.device()
+        .on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            sink.lock().unwrap().push(error.to_string());
+        }));
+    // The host's copy is of the room too: both matrices are the same one.
+    let values: Vec<f32> = (0..ROWS * CLASSES / 4)
+        .map(|i| (i % 1013) as f32 / 64.0)
+        .collect();
+    let mut labels = vec![1; ROWS];
+    let progress = Progress::new(1, 2);
+    let small = || {
+        let few = &values[..8 * CLASSES];
+        gpu.run(
+            &Config::default(),
+            progress,
+            &Batch::new(few, few, &labels[..8], CLASSES),
+            Outputs::ALL,
+        )
+    };
+    let before = small().expect("there is room for this");
+    for share in [6, 4] {
+        let rows = ROWS / share;
+        let mib = (rows * CLASSES * 4) >> 20;
+        let matrix = &values[..rows * CLASSES];
+        let batch = Batch::new(matrix, matrix, &labels[..rows], CLASSES);
+        for scope in [Scope::Row, Scope::Batch] {
+            let config = Config {
+                scope,
+                ..Config::default()
+            };
+            match gpu.run(&config, progress, &batch, Outputs::ALL) {
+                Ok(done) => {
+                    assert_eq!(done.summary.valid_rows as usize, rows);
+                    println!("{mib} MiB a matrix, {scope:?}: done");
+                }
+                Err(Error::OutOfMemory(reason)) => {
+                    println!("{mib} MiB a matrix, {scope:?}: no memory: {reason}");
+                }
+                Err(other) => panic!("{mib} MiB: {other:?}"),
+            }
+            assert_eq!(
+                small().expect("there is room for this"),
+                before,
+                "after {mib} MiB"
+            );
+        }
+    }
+    // Many rows of one class: what belongs to rows is more than the matrices are.
+    labels.clear();
+    labels.resize(NARROW_ROWS, 0);
+    let narrow = &values[..NARROW_ROWS];
+    let batch = Batch::new(narrow, narrow, &labels, 1);
+    let calls = NARROW_CALLS.into_iter().filter(|_| narrow_too);
+    for (about, call) in calls {
+        match call(gpu, &batch) {
+            Ok(()) => println!("{about} of one class: done"),
+            Err(Error::OutOfMemory(reason)) => {
+                println!("{about} of one class: no memory: {reason}");
+            }
+            Err(other) => panic!("{about}: {other:?}"),
+        }
+    }
+    let heard = heard.lock().unwrap();
+    assert!(heard.is_empty(), "uncaptured errors: {heard:?}");
+}
+
+const NARROW_ROWS: usize = 8_000_000;
+
+/// What the test itself has no memory for it goes without.
+fn zeros<T: bytemuck::Zeroable>(n: usize) -> Vec<T> {
+    bytemuck::allocation::try_zeroed_vec(n).unwrap_or_default()
+}
+
+type Call = fn(&Gpu, &Batch<'_>) -> Result<(), Error>;
+
+const NARROW_CALLS: [(&str, Call); 7] = [
+    ("run", |gpu, batch| {
+        let config = Config::default();
+        let run = gpu.run(&config, Progress::new(1, 2), batch, Outputs::ALL);
+        run.map(drop)
+    }),
+    ("run_async", |gpu, batch| {
+        let config = Config::default();
+        let run = gpu.run_async(&config, Progress::new(1, 2), batch, Outputs::ALL);
+        pollster::block_on(run).map(drop)
+    }),
+    ("softmax", |gpu, batch| {
+        // Of the same numbers in rows of more classes: rows of one would go in many small pieces.
+        let logits = Logits {
+            classes: CLASSES,
+            row_stride: CLASSES,
+            ..batch.student_logits
+        };
+        gpu.softmax(&logits, NARROW_ROWS / CLASSES, 1.0).map(drop)
+    }),
+    ("row_stats", |gpu, batch| {
+        gpu.observe(&Config::default(), batch).map(drop)
+    }),
+    ("select", |gpu, batch| {
+        let stats: Vec<RowStats> = zeros(batch.rows() / 16);
+        let select = gpu.decide(&Config::default(), Progress::new(1, 2), &stats, 1);
+        select.map(drop)
+    }),
+    ("weighted_cross_entropy", |gpu, batch| {
+        let decisions: Vec<Decision> = zeros(batch.rows() / 8);
+        let labels = &batch.labels[..decisions.len()];
+        let batch = Batch { labels, ..*batch };
+        let apply = gpu.apply(&Config::default(), &batch, &decisions);
+        apply.map(drop)
+    }),
+    ("encode", encode_narrow),
+];
+
+/// `encode` on buffers of the caller's, for which there is memory, with a workspace of its own, for which there may be none.
+fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
+    let device = gpu.device();
+    let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("the caller's"),
+        size: 4 * batch.rows() as u64,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    if pollster::block_on(scope.pop()).is_some() {
+        return Ok(());
+    }
+    let logits = GpuLogits::new(&buffer, Storage::F32, 1);
+    let on_device = GpuBatch {
+        rows: batch.rows(),
+        student_logits: logits,
+        teacher_logits: logits,
+        labels: GpuSlice {
+            buffer: &buffer,
+            offset: 0,
+        },
+    };
+    let config = Config {
+        scope: Scope::Batch,
+        ..Config::default()
+    };
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let encoded = gpu.encode(
+        &mut encoder,
+        &config,
+        Progress::new(1, 2),
+        &on_device,
+        &GpuOutputs::default(),
+        None,
+    );
+    // As good as before, whatever came of it.
+    gpu.queue().submit([encoder.finish()]);
+    let waited = device.poll(wgpu::PollType::wait_indefinitely());
+    waited.expect("the device works");
+    encoded
+}

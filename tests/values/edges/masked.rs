@@ -1,0 +1,76 @@
+//! A masked class has probability exactly 0, not one that is too small to see: beside a probability of 1e-27 it would show.
+
+use wgpu_distill::{
+    Batch, Config, Engine, Outputs, Progress, Reduction, Scope, Selection, Similarity, Storage,
+    reference,
+};
+
+use super::engines;
+use crate::adapter;
+use crate::cases::inputs::{Random, Stored};
+
+const ROWS: usize = 5;
+
+/// Every third class is all but impossible to one of the two.
+const FAR_BELOW: f32 = -60.0;
+
+fn is_masked(i: usize) -> bool {
+    i % 3 == 1
+}
+
+/// A side's logits `[rows, classes]`, every third of them this.
+fn logits(classes: usize, third: f32, random: &mut Random) -> Vec<f32> {
+    let value = |i: usize| match is_masked(i % classes) {
+        true => third,
+        false => random.normal(),
+    };
+    (0..ROWS * classes).map(value).collect()
+}
+
+#[test]
+fn a_masked_class_has_probability_exactly_0() {
+    let plain = adapter::without_subgroups().map(Engine::Gpu);
+    let engines: Vec<Engine> = engines().into_iter().chain(plain).collect();
+    let mut random = Random::new(12);
+    // The longer rows are read a second time by every engine.
+    for classes in [6, 9001] {
+        for (student, teacher) in [
+            (FAR_BELOW, f32::NEG_INFINITY),
+            (f32::NEG_INFINITY, FAR_BELOW),
+        ] {
+            for (storage, scope, similarity) in [
+                (Storage::F32, Scope::Row, Similarity::Cosine),
+                (Storage::Bf16, Scope::Row, Similarity::Overlap),
+                (Storage::F16, Scope::Batch, Similarity::JensenShannon),
+            ] {
+                let sides = [student, teacher].map(|third| logits(classes, third, &mut random));
+                let [s, t] = sides.each_ref().map(|side| Stored::round(side, storage));
+                let labels: Vec<i32> = (0..ROWS).map(|row| 3 * (row as i32 % 2)).collect();
+                let batch = Batch::new(s.values(), t.values(), &labels, classes);
+                let config = Config {
+                    similarity,
+                    scope,
+                    selection: Selection::Fixed(0.5),
+                    reduction: Reduction::Sum,
+                    ..Config::default()
+                };
+                let progress = Progress::new(1, 2);
+                let want = reference::distill(&config, progress, &batch).expect("valid");
+                for engine in &engines {
+                    let got = engine.run(&config, progress, &batch, Outputs::GRADIENT);
+                    let got = got.expect("valid").into_grad_student_logits();
+                    let pairs = got.iter().zip(&want.grad_student_logits).enumerate();
+                    for (i, (g, w)) in pairs.filter(|(i, _)| is_masked(i % classes)) {
+                        // What is left is the other side's: its own digits, nothing of the size of one.
+                        assert!(*w != 0.0 && w.abs() < 1e-24);
+                        assert!(
+                            (f64::from(*g) - w).abs() <= 1e-4 * w.abs(),
+                            "{}: {student} {teacher} {storage:?}, {i} of {classes}: {g:e}, want {w:e}",
+                            engine.describe()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

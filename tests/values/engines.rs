@@ -1,0 +1,132 @@
+//! The table of cases against the f64 reference, on every engine.
+//!
+//! The GPU engines run on the adapter that `WGPU_DISTILL_ADAPTER` names (default: a software one, llvmpipe). A missing adapter
+//! fails, unless `WGPU_DISTILL_SKIP_GPU` is set.
+
+mod parts;
+
+use crate::buffers::Bench;
+use crate::cases::compare::{self, Outcome};
+use crate::{adapter, cases, report};
+use wgpu_distill::cpu::Cpu;
+use wgpu_distill::{Engine, Outputs, wgpu};
+
+/// Runs every case that an engine takes and reports all that fail.
+fn run_all(
+    engine: &str,
+    table: Vec<cases::Case>,
+    mut run: impl FnMut(&cases::Case) -> Option<Result<Outcome, String>>,
+) {
+    let mut failures = Vec::new();
+    let (mut passed, mut elsewhere) = (0, 0);
+    for case in &table {
+        match run(case).map(|got| got.and_then(|got| compare::check(case, &case.reference(), &got)))
+        {
+            None => elsewhere += 1,
+            Some(Ok(())) => passed += 1,
+            Some(Err(why)) => failures.push(format!("  {} ({}): {why}", case.name, case.why)),
+        }
+    }
+    report::ran(&format!(
+        "cases: {}, {passed} passed, {} failed, {elsewhere} not for this door: {engine}",
+        cases::extent(&table),
+        failures.len()
+    ));
+    assert!(passed > 50, "only {passed} cases passed");
+    assert!(
+        failures.is_empty(),
+        "{} cases failed on {engine}:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, String>> {
+    if !case.on_slices() {
+        return None;
+    }
+    let host = case.host();
+    let outputs = Outputs {
+        rows: true,
+        gradient: Some(case.storage[2]),
+    };
+    let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
+    Some(done.map_err(|e| e.to_string()).map(|done| Outcome {
+        summary: done.summary,
+        rows: done.rows.clone(),
+        gradient: done.into_grad_student_logits(),
+    }))
+}
+
+/// The CPU path by every instruction set.
+fn cpus() -> impl Iterator<Item = Engine> {
+    let cpus = Cpu::for_each_instruction_set().into_iter();
+    cpus.map(|cpu| Engine::Cpu {
+        cpu,
+        reason: String::new(),
+    })
+}
+
+#[test]
+fn cpu_with_every_instruction_set() {
+    for engine in cpus() {
+        run_all(&engine.describe(), cases::all(), |case| {
+            on_slices(&engine, case)
+        });
+    }
+}
+
+#[test]
+fn gpu_on_slices() {
+    // Internal buffers suit a browser.
+    let Some(gpu) = adapter::by_browser_rules() else {
+        return;
+    };
+    let engine = Engine::Gpu(gpu);
+    let about = format!("slices, {}", engine.describe());
+    run_all(&about, cases::for_drivers(), |case| {
+        on_slices(&engine, case)
+    });
+}
+
+fn on_buffers(bench: &Bench) {
+    run_all(&bench.describe(), cases::for_drivers(), |case| {
+        Some(bench.run(case))
+    });
+}
+
+/// On the device's own plans.
+#[test]
+fn gpu_on_buffers() {
+    if let Some(gpu) = adapter::gpu() {
+        on_buffers(&Bench::new(gpu));
+    }
+}
+
+#[test]
+fn gpu_on_buffers_without_subgroups() {
+    if let Some(gpu) = adapter::without_subgroups() {
+        on_buffers(&Bench::new(gpu));
+    }
+}
+
+/// As on hardware with WebGPU's default limits and no feature at all: larger workgroups, workgroup memory, many chunks.
+#[test]
+fn gpu_with_default_limits() {
+    if let Some(gpu) = adapter::with_default_limits(wgpu::Features::empty()) {
+        on_buffers(&Bench::with_hardware_plans(gpu));
+    }
+}
+
+/// The same with subgroup operations: rows of short classes within a subgroup, longer ones on as many as a workgroup has.
+/// A software adapter's own plans make a workgroup one subgroup, which hardware hardly ever sees.
+#[test]
+fn gpu_with_default_limits_and_subgroups() {
+    let what = "cases with default limits and subgroups";
+    if adapter::with_subgroups(what).is_none() {
+        return;
+    }
+    let gpu = adapter::with_default_limits(wgpu::Features::SUBGROUP).expect("an adapter");
+    assert!(gpu.limits().subgroup.is_some(), "{}", gpu.describe());
+    on_buffers(&Bench::with_hardware_plans(gpu));
+}

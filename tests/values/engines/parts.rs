@@ -1,0 +1,166 @@
+//! Some of the outputs without the others: what is asked for is what it is among all of them.
+
+use wgpu_distill::plan::Plan;
+use wgpu_distill::shader::{Access, Kernel, Variant};
+use wgpu_distill::{Engine, Outputs};
+
+use super::cpus;
+use crate::buffers::{self, Bench, Wanted};
+use crate::cases::compare::{self, Outcome};
+use crate::cases::{self, Case};
+use crate::report;
+
+const PARTS: [Wanted; 4] = [
+    Wanted {
+        rows: false,
+        gradient: false,
+        ..Wanted::ALL
+    },
+    Wanted {
+        gradient: false,
+        ..Wanted::ALL
+    },
+    Wanted {
+        rows: false,
+        ..Wanted::ALL
+    },
+    Wanted {
+        summary: false,
+        rows: false,
+        ..Wanted::ALL
+    },
+];
+
+/// What is wanted of an outcome; the rest empty.
+fn part(of: &Outcome, wanted: Wanted) -> Outcome {
+    Outcome {
+        summary: if wanted.summary {
+            of.summary
+        } else {
+            Default::default()
+        },
+        rows: if wanted.rows {
+            of.rows.clone()
+        } else {
+            Vec::new()
+        },
+        gradient: if wanted.gradient {
+            of.gradient.clone()
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+/// Runs every case in each part. `run` says besides the outcome how it went about it: where it did the same, bits must be the same.
+fn check<How: PartialEq>(
+    engine: &str,
+    table: Vec<Case>,
+    mut run: impl FnMut(&Case, Wanted) -> Result<(Outcome, How), String>,
+) {
+    let (mut same, mut close) = (0, 0);
+    for case in table {
+        // Five runs each: rows cut into pieces are among them, the longest are not.
+        let long = case.rows * case.classes > 70_000;
+        if long || engine.starts_with("slices") && !case.on_slices() {
+            continue;
+        }
+        let want = case.reference();
+        let about = |wanted| format!("{engine}, {} ({}), {wanted:?}", case.name, case.why);
+        let mut run =
+            |wanted| run(&case, wanted).unwrap_or_else(|e| panic!("{}: {e}", about(wanted)));
+        let (full, how) = run(Wanted::ALL);
+        for wanted in PARTS {
+            let (got, how_now) = run(wanted);
+            if how_now == how {
+                let same_bits = got.bits() == part(&full, wanted).bits();
+                assert!(same_bits, "{}: other bits", about(wanted));
+                same += 1;
+                continue;
+            }
+            // What was not asked for is taken from the full run.
+            let merged = Outcome {
+                summary: if wanted.summary {
+                    got.summary
+                } else {
+                    full.summary
+                },
+                rows: if wanted.rows {
+                    got.rows
+                } else {
+                    full.rows.clone()
+                },
+                gradient: if wanted.gradient {
+                    got.gradient
+                } else {
+                    full.gradient.clone()
+                },
+            };
+            if let Err(why) = compare::check(&case, &want, &merged) {
+                panic!("{}: {why}", about(wanted));
+            }
+            close += 1;
+        }
+    }
+    report::ran(&format!(
+        "parts of the outputs: {same} with the same bits, {close} within the tolerance: {engine}"
+    ));
+    assert!(same > 100, "{same}");
+}
+
+/// What of a plan the bits depend on. A gradient of 16-bit numbers may start within a word, and rows then begin in its middle.
+fn way(case: &Case, plan: &Plan) -> (Variant, bool) {
+    let halves =
+        plan.variant_of(Kernel::Distill).gradient.is_some() && case.storage[2].bytes() == 2;
+    let variant = Variant {
+        gradient: None,
+        accumulate: false,
+        shared_buffers: false,
+        ..plan.variant_of(Kernel::Distill)
+    };
+    (
+        variant,
+        halves && plan.variant_of(Kernel::Distill).access == Access::Element,
+    )
+}
+
+#[test]
+fn parts_on_buffers() {
+    let Some(gpu) = buffers::gpu() else { return };
+    // A driver's compiler may contract what it does not have to store in another way; these do not.
+    let exact = gpu.limits().software;
+    let bench = Bench::new(gpu);
+    let table = cases::for_drivers();
+    check(&bench.describe(), table, |case, wanted| {
+        let (got, plan) = bench.run_for(case, wanted)?;
+        let whole = wanted.gradient || exact;
+        Ok((got, (whole, way(case, &plan))))
+    });
+}
+
+fn on_slices(engine: &Engine, case: &Case, wanted: Wanted) -> Result<(Outcome, ()), String> {
+    let host = case.host();
+    let outputs = Outputs {
+        rows: wanted.rows,
+        gradient: wanted.gradient.then_some(case.storage[2]),
+    };
+    let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
+    let done = done.map_err(|e| e.to_string())?;
+    let got = Outcome {
+        summary: done.summary,
+        rows: done.rows.clone(),
+        gradient: done.into_grad_student_logits(),
+    };
+    // Slices always come with a summary.
+    Ok((part(&got, wanted), ()))
+}
+
+#[test]
+fn parts_on_slices() {
+    for engine in cpus() {
+        let about = format!("slices, {}", engine.describe());
+        check(&about, cases::all(), |case, wanted| {
+            on_slices(&engine, case, wanted)
+        });
+    }
+}

@@ -1,0 +1,446 @@
+//! The ends of what may be given: no rows, values at the ends of their ranges, and anything at all, which is answered or refused but never ends in a panic.
+
+use crate::steps::Steps;
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
+use wgpu_distill::gpu::GpuOutputs;
+use wgpu_distill::{
+    Batch, Config, Decision, Distillation, Engine, Error, GradWrite, Gradient, GradientMut, Logits,
+    Outputs, Progress, Reduction, RowStats, Scope, Selection, Similarity, Storage, Summary,
+    TeacherClasses, TemperatureScaling, reference, wgpu,
+};
+
+use super::buffers::{Bench, Right, at};
+use super::{HALFWAY, MOST_CLASSES, SIX, config_error, engines, limit, refused};
+
+/// Configurations that divide by the number of rows, or read all rows before the first.
+fn configs_that_count() -> Vec<Config> {
+    let reductions = [
+        Reduction::None,
+        Reduction::Sum,
+        Reduction::Mean,
+        Reduction::SumOver(3.0),
+    ];
+    let scopes = [Scope::Row, Scope::Batch, Scope::Given(0.5)];
+    let pairs = reductions
+        .into_iter()
+        .flat_map(|r| scopes.into_iter().map(move |s| (r, s)));
+    pairs
+        .map(|(reduction, scope)| Config {
+            reduction,
+            scope,
+            ..Config::default()
+        })
+        .collect()
+}
+
+#[test]
+fn no_rows_give_a_loss_of_0_and_nothing_else() {
+    for engine in engines() {
+        let name = engine.describe();
+        for config in configs_that_count() {
+            let none: [f32; 0] = [];
+            {
+                let batch = Batch::new(&none, &none, &[], 3);
+                for outputs in [Outputs::SUMMARY, Outputs::ALL] {
+                    let got = engine.run(&config, HALFWAY, &batch, outputs);
+                    let got = got.unwrap_or_else(|e| panic!("{name}, {config:?}: {e}"));
+                    assert_eq!(got.summary, Summary::default(), "{name}, {config:?}");
+                    assert!(got.rows.is_empty(), "{name}");
+                    assert_eq!(got.gradient.is_some(), outputs.gradient.is_some());
+                    assert!(got.into_grad_student_logits().is_empty(), "{name}");
+                }
+                let into = GradientMut::new(&mut [0.0f32; 0], 3).into();
+                let summary = engine.run_into(&config, HALFWAY, &batch, into);
+                assert_eq!(summary, Ok(Summary::default()), "{name}, {config:?}");
+                assert_eq!(engine.observe(&config, &batch), Ok(vec![]), "{name}");
+                let apply = engine.apply(&config, &batch, &[]);
+                assert_eq!(apply, Ok(vec![]), "{name}");
+            }
+            assert_eq!(
+                engine.decide(&config, HALFWAY, &[], 3),
+                Ok(vec![]),
+                "{name}"
+            );
+        }
+        for storage in Storage::ALL {
+            let outputs = Outputs {
+                rows: true,
+                gradient: Some(storage),
+            };
+            let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 6);
+            let got = engine.run(&Config::default(), HALFWAY, &batch, outputs);
+            let gradient = got.expect("no rows").gradient.expect("asked for");
+            assert_eq!(gradient.storage(), storage);
+        }
+        assert_eq!(
+            engine.softmax(&Logits::new(&[0.0f32; 0], 6), 0, 1.0),
+            Ok(vec![]),
+            "{name}"
+        );
+    }
+    let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 3);
+    let got = reference::distill(&Config::default(), HALFWAY, &batch).expect("no rows");
+    assert_eq!((got.summary.loss, got.summary.valid_rows), (0.0, 0));
+    assert!(got.rows.is_empty() && got.grad_student_logits.is_empty());
+}
+
+/// The summary is written even where no row is; the rest of its buffer is left alone.
+#[test]
+fn no_rows_on_buffers_give_a_summary() {
+    let Some(bench) = Bench::new(None) else {
+        return;
+    };
+    let right = Right::new(&bench);
+    let device = bench.gpu.device();
+    let usage =
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let summary = bench.buffer(48, usage);
+    let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let back = bench.buffer(48, read);
+    for config in configs_that_count() {
+        bench.gpu.queue().write_buffer(&summary, 0, &[0xa5; 48]);
+        let mut work = right.work();
+        work.config = config;
+        work.batch.rows = 0;
+        work.outputs.summary = Some(at(&summary, 0));
+        bench.encode(&work).expect("no rows");
+        let mut encoder = bench.encoder();
+        encoder.copy_buffer_to_buffer(&summary, 0, &back, 0, 48);
+        bench.gpu.queue().submit([encoder.finish()]);
+        back.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let bytes = back.slice(..).get_mapped_range().unwrap().to_vec();
+        back.unmap();
+        let got: Summary = bytemuck::pod_read_unaligned(&bytes[..32]);
+        assert_eq!(got, Summary::default(), "{config:?}");
+        assert_eq!(bytes[32..], [0xa5; 16], "{config:?}");
+    }
+    // Without an output there is nothing to see, but nothing to object to either.
+    let mut work = right.work();
+    work.batch.rows = 0;
+    work.outputs = GpuOutputs::default();
+    bench.encode(&work).expect("no rows and no outputs");
+    bench.is_silent("no rows");
+}
+
+/// The functions that take a list or a number of their own.
+#[test]
+fn bad_arguments_of_single_steps_are_refused() {
+    let config = Config::default();
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    let rows = |got| Error::RowCount {
+        name: "decisions",
+        rows: 2,
+        got,
+    };
+    let length = |got| match got {
+        0..6 => Error::SliceTooSmall {
+            name: "gradient",
+            needed: 6,
+            got,
+        },
+        _ => Error::SliceTooLarge {
+            name: "gradient",
+            rows: 2,
+            row_stride: 3,
+            limit: 6,
+            got,
+        },
+    };
+    for engine in engines() {
+        let name = engine.describe();
+        for n in [0, 1, 3] {
+            let decisions = vec![Decision::default(); n];
+            let apply = engine.apply(&config, &batch, &decisions);
+            refused(&name, apply, &rows(n));
+        }
+        for n in [0, 5, 7] {
+            let mut memory = vec![0.0; n];
+            let into = GradientMut::new(&mut memory, 3).into();
+            let run = engine.run_into(&config, HALFWAY, &batch, into);
+            refused(&name, run, &length(n));
+        }
+        let stats = [RowStats::default(); 2];
+        let select = |classes| engine.decide(&config, HALFWAY, &stats, classes);
+        refused(&name, select(0), &Error::ZeroClasses { name: "row_stats" });
+        let far = limit("the number of classes", u64::MAX, MOST_CLASSES);
+        refused(&name, select(usize::MAX), &far);
+    }
+}
+
+/// A call of `softmax`: elements, classes, rows, temperature, and the error.
+#[rustfmt::skip]
+fn bad_softmax() -> Vec<(usize, usize, usize, f32, Error)> {
+    let rows = |n: usize| limit("the number of rows", n as u64, i32::MAX as u64);
+    let short = |needed, got| Error::SliceTooSmall { name: "logits", needed, got };
+    vec![
+        (6, 3, 2, 0.0, config_error("temperature", "0")),
+        (6, 3, 2, f32::NAN, config_error("temperature", "NaN")),
+        (6, 3, 2, -1.0, config_error("temperature", "-1")),
+        (6, 0, 2, 1.0, Error::ZeroClasses { name: "logits" }),
+        (6, 3, 3, 1.0, short(9, 6)),
+        (6, 3, usize::MAX, 1.0, rows(usize::MAX)),
+        (6, 3, 1 << 31, 1.0, rows(1 << 31)),
+        (6, 1 << 28, i32::MAX as usize, 1.0, short((1 << 28) * i32::MAX as usize, 6)),
+    ]
+}
+
+#[test]
+fn bad_softmax_is_refused() {
+    for (elements, classes, rows, temperature, want) in bad_softmax() {
+        let logits = Logits::new(&SIX[..elements], classes);
+        let about = format!("{rows} rows of {classes} at {temperature}");
+        for engine in engines() {
+            let got = engine.softmax(&logits, rows, temperature);
+            refused(&about, got, &want);
+        }
+        refused(
+            &about,
+            reference::softmax(&logits, rows, temperature),
+            &want,
+        );
+    }
+}
+
+#[test]
+fn words_that_name_nothing_are_refused() {
+    for text in ["", "Cosine", "cosine ", "kl"] {
+        refused(
+            text,
+            text.parse::<Similarity>(),
+            &config_error("similarity", text),
+        );
+    }
+    for text in [
+        "",
+        "MAX",
+        "fixed",
+        "fixed:",
+        "fixed:1.5",
+        "fixed:-0",
+        "fixed:nan",
+        "fixed:inf",
+    ] {
+        if text == "fixed:-0" {
+            assert_eq!(text.parse(), Ok(Selection::Fixed(-0.0)), "a 0 all the same");
+            continue;
+        }
+        refused(
+            text,
+            text.parse::<Selection>(),
+            &config_error("selection", text),
+        );
+    }
+    for similarity in Similarity::ALL {
+        assert_eq!(similarity.to_string().parse(), Ok(similarity));
+    }
+    for selection in Selection::ALL {
+        assert_eq!(selection.to_string().parse(), Ok(selection));
+    }
+}
+
+/// Every number at an end of its range, all of them allowed.
+#[test]
+fn allowed_extremes_are_answered() {
+    let logits = [
+        f32::MAX,
+        f32::MIN,
+        f32::MIN_POSITIVE,
+        f32::from_bits(1),
+        f32::NEG_INFINITY,
+        f32::NAN,
+        0.0,
+        f32::INFINITY,
+        -0.0,
+    ];
+    let ends = [1e-30, 1.0, 1e30];
+    let batch = Batch::new(&logits, &logits, &[0, 2, 1], 3);
+    let progress = Progress::new(u64::MAX, u64::MAX);
+    for engine in engines() {
+        let (mut answered, mut refused) = (0, 0);
+        for student_temperature in ends {
+            for teacher_temperature in ends {
+                for (grad_loss, denominator) in [(1e30, 1e30), (1e-30, 1e-30), (-0.0, 1.0)] {
+                    let config = Config {
+                        student_temperature,
+                        teacher_temperature,
+                        grad_loss,
+                        reduction: Reduction::SumOver(denominator),
+                        temperature_scaling: TemperatureScaling::Squared,
+                        label_smoothing: 1.0 - f32::EPSILON / 2.0,
+                        ..Config::default()
+                    };
+                    let got = match engine.run(&config, progress, &batch, Outputs::ALL) {
+                        Ok(got) => got,
+                        // A product of two ends.
+                        Err(Error::InvalidConfig { field, .. }) if field.contains(" * ") => {
+                            refused += 1;
+                            continue;
+                        }
+                        Err(e) => panic!("{config:?}: {e}"),
+                    };
+                    answered += 1;
+                    assert_eq!(got.rows.len(), 3);
+                    // NaN and +inf are in the second and the third row.
+                    assert_eq!(got.summary.non_finite_rows, 2, "{config:?}");
+                }
+            }
+        }
+        assert_eq!((answered, refused), (13, 14), "{}", engine.describe());
+    }
+}
+
+/// Mostly something that is allowed everywhere, else any bits of an f32.
+fn number() -> impl Strategy<Value = f32> {
+    prop_oneof![1 => any::<u32>().prop_map(f32::from_bits), 6 => 0.01f32..1.0, 6 => Just(0.5)]
+}
+
+/// A size: mostly small, else at an end or anything.
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![20 => 1usize..5, 1 => Just(0), 1 => Just(usize::MAX), 1 => Just(1 << 28), 1 => any::<usize>()]
+}
+
+fn steps() -> impl Strategy<Value = u64> {
+    prop_oneof![12 => 0u64..4, 1 => any::<u64>()]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let numbers = [(); 6].map(|()| number());
+    (
+        numbers,
+        0usize..7,
+        0usize..3,
+        0usize..4,
+        0usize..5,
+        any::<[bool; 3]>(),
+    )
+        .prop_map(
+            |(
+                [ts, tt, share, kdr, smoothing, grad],
+                selection,
+                scope,
+                reduction,
+                similarity,
+                flags,
+            )| {
+                let mut selections = Selection::ALL;
+                selections[6] = Selection::Fixed(share);
+                let scopes = [Scope::Row, Scope::Batch, Scope::Given(kdr)];
+                let over = Reduction::SumOver(grad.abs());
+                let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, over];
+                let mut config = Config {
+                    student_temperature: ts,
+                    teacher_temperature: tt,
+                    selection: selections[selection],
+                    scope: scopes[scope],
+                    reduction: reductions[reduction],
+                    similarity: Similarity::ALL[similarity],
+                    label_smoothing: smoothing,
+                    grad_loss: grad,
+                    ..Config::default()
+                };
+                if flags[0] {
+                    config.temperature_scaling = TemperatureScaling::Squared;
+                }
+                if flags[1] {
+                    config.teacher_classes = TeacherClasses::CommonPrefix;
+                }
+                if flags[2] {
+                    config.grad_write = GradWrite::Accumulate;
+                }
+                config
+            },
+        )
+}
+
+type Side = (usize, usize, Vec<f32>);
+
+fn logits((classes, row_stride, values): &Side) -> Logits<'_> {
+    // Half of the strides are what they mostly are.
+    let close = row_stride.is_multiple_of(2);
+    Logits {
+        values: values.into(),
+        classes: *classes,
+        row_stride: if close { *classes } else { *row_stride },
+    }
+}
+
+/// What two engines must agree on whatever the numbers are, even those at whose ends they round apart: the counts, and what is said of each row.
+fn counts(done: &Distillation) -> (Summary, Vec<u32>, usize) {
+    let counts = Summary {
+        loss: 0.0,
+        kdr: 0.0,
+        tssr: 0.0,
+        ..done.summary
+    };
+    let flags = done.rows.iter().map(|row| row.flags).collect();
+    let gradient = done.gradient.as_ref().map_or(0, |g| match g {
+        Gradient::F32(v) => v.len(),
+        _ => usize::MAX,
+    });
+    (counts, flags, gradient)
+}
+
+/// 4,000 lists of arguments: the CPU path and the GPU refuse the same with the same words and answer the rest, and nobody panics. What failed once is in `tests/values/errors/regressions.txt` and comes first.
+#[test]
+fn anything_is_answered_or_refused_alike() {
+    let gpu = super::gpu().map(Engine::Gpu);
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/values/errors/regressions.txt"
+    );
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 4000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
+        // The same arguments every time: what fails once fails again.
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    });
+    let sides = [(); 2].map(|()| (size(), size(), prop::collection::vec(number(), 0..40)));
+    let labels = prop::collection::vec(prop_oneof![9 => 0i32..2, 1 => any::<i32>()], 0..4);
+    let progress = [steps(), steps()];
+    let (answered, refused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let arguments = (config(), sides, labels, progress);
+    let done = runner.run(&arguments, |(config, sides, labels, [step, total])| {
+        let [student, teacher] = &sides;
+        let batch = Batch {
+            student_logits: logits(student),
+            teacher_logits: logits(teacher),
+            labels: &labels,
+        };
+        let progress = Progress { step, total };
+        let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);
+        let cpu = run(&Engine::cpu());
+        let truth = reference::distill(&config, progress, &batch);
+        match &cpu {
+            Ok(_) => {
+                answered.set(answered.get() + 1);
+                prop_assert!(truth.is_ok());
+            }
+            Err(error) => {
+                refused.set(refused.get() + 1);
+                // The reference has answers for these two.
+                let answers = matches!(
+                    error,
+                    Error::LabelOutOfRange { .. } | Error::Unsupported { .. }
+                );
+                prop_assert!(answers || truth.is_err());
+            }
+        }
+        if let Some(gpu) = &gpu {
+            let theirs = run(gpu);
+            let [ours, theirs] = [&cpu, &theirs].map(|done| done.as_ref().map(counts));
+            prop_assert_eq!(ours, theirs);
+        }
+        Ok(())
+    });
+    if let Err(why) = done {
+        panic!("{why}");
+    }
+    let (answered, refused) = (answered.get(), refused.get());
+    assert!(
+        answered > 100 && refused > 100,
+        "{answered} answered, {refused} refused"
+    );
+}

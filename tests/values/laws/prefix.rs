@@ -1,0 +1,74 @@
+//! A teacher of another vocabulary: by its common prefix, classes that it lacks are masked and classes that it has beyond are not there.
+
+use wgpu_distill::{Batch, Engine, Logits, Outputs, TeacherClasses};
+
+use super::agree::outcomes;
+use super::drawn::{Drawn, drawn, on_every_engine};
+use crate::cases::compare::Outcome;
+use crate::cases::inputs::{Random, Stored, spread};
+
+/// A batch with a teacher `[rows, classes]` of its own in place of the drawn one.
+fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Result<Outcome, String> {
+    let [student, _] = drawn.stored();
+    let stride = classes + drawn.gaps[1];
+    let teacher = Stored::round(&spread(teacher, classes, stride, 0), drawn.storage[1]);
+    let mut config = drawn.config;
+    config.teacher_classes = TeacherClasses::CommonPrefix;
+    let batch = Batch {
+        student_logits: Logits::new(student.values(), drawn.classes)
+            .with_row_stride(drawn.classes + drawn.gaps[0]),
+        teacher_logits: Logits::new(teacher.values(), classes).with_row_stride(stride),
+        labels: &drawn.labels,
+    };
+    let outputs = Outputs {
+        rows: true,
+        gradient: Some(drawn.storage[2]),
+    };
+    let done = engine.run(&config, drawn.progress, &batch, outputs);
+    let done = done.map_err(|e| e.to_string())?;
+    Ok(Outcome {
+        summary: done.summary,
+        rows: done.rows.clone(),
+        gradient: done.into_grad_student_logits(),
+    })
+}
+
+#[test]
+fn classes_that_the_teacher_lacks_are_masked() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, drawn| {
+            let n = drawn.classes;
+            let common = 1 + drawn.seed as usize % n;
+            let rows = drawn.teacher.chunks(n);
+            let short: Vec<f32> = rows.flat_map(|row| row[..common].to_vec()).collect();
+            let mut masked = drawn.clone();
+            for row in masked.teacher.chunks_mut(n) {
+                row[common..].fill(f32::NEG_INFINITY);
+            }
+            let got = run(engine, &drawn, &short, common)?;
+            outcomes(&drawn, &got, &masked.run(engine)?)
+        },
+    );
+}
+
+/// Also where they are NaN or huge.
+#[test]
+fn classes_that_only_the_teacher_has_are_not_looked_at() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, drawn| {
+            let n = drawn.classes;
+            let mut random = Random::new(drawn.seed);
+            let more = 1 + random.next() as usize % 9;
+            let mut wide = Vec::new();
+            for row in drawn.teacher.chunks(n) {
+                wide.extend_from_slice(row);
+                let values = [f32::NAN, f32::INFINITY, 3e4, -1.0];
+                wide.extend((0..more).map(|_| values[random.next() as usize % 4]));
+            }
+            let got = run(engine, &drawn, &wide, n + more)?;
+            outcomes(&drawn, &got, &drawn.run(engine)?)
+        },
+    );
+}

@@ -1,0 +1,123 @@
+//! The similarity lies in [0, 1], both ends included and nothing beyond, above all where it is 1 but for rounding.
+
+use crate::steps::Steps;
+use proptest::strategy::Strategy;
+use wgpu_distill::{Engine, RowStats, Similarity};
+
+use super::agree::{self, close};
+use super::drawn::{Drawn, STEP, drawn, on_every_engine};
+
+/// Runs a batch; no KDR, of a row or their mean, may lie outside the unit, not by the last place.
+fn within_the_unit(engine: &Engine, drawn: &Drawn) -> Result<Vec<f32>, String> {
+    let got = drawn.run(engine)?;
+    let rows: Vec<f32> = got.rows.iter().map(|r| r.kdr).collect();
+    let all = rows.iter().chain([&got.summary.kdr, &got.summary.tssr]);
+    let outside = all.copied().find(|x| !(0.0..=1.0).contains(x));
+    match outside {
+        Some(x) => Err(format!("kdr or tssr {x:e}, {:e} above 1", x - 1.0)),
+        None => Ok(rows),
+    }
+}
+
+#[test]
+fn the_similarity_lies_between_0_and_1() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, drawn| within_the_unit(engine, &drawn).map(|_| ()),
+    );
+}
+
+/// Teacher and student change places. `ExpNegKl` is the one that need not mind.
+#[test]
+fn the_similarity_is_symmetric() {
+    let symmetric = |of| {
+        drawn(of, true).prop_filter("no symmetric one", |d| {
+            d.config.similarity != Similarity::ExpNegKl
+        })
+    };
+    on_every_engine(symmetric, |engine, mut drawn| {
+        drawn.config.teacher_temperature = drawn.config.student_temperature;
+        let mut other = drawn.clone();
+        std::mem::swap(&mut other.student, &mut other.teacher);
+        other.gaps.swap(0, 1);
+        other.storage.swap(0, 1);
+        let (got, want) = (other.run(engine)?, drawn.run(engine)?);
+        for (row, (g, w)) in got.rows.iter().zip(&want.rows).enumerate() {
+            let about = format!("kdr of row {row}");
+            close(&about, f64::from(g.kdr), f64::from(w.kdr), agree::UNIT)?;
+        }
+        Ok(())
+    });
+}
+
+fn stats(engine: &Engine, drawn: &Drawn) -> Result<Vec<RowStats>, String> {
+    let stored = drawn.stored();
+    let stats = engine.observe(&drawn.config, &drawn.batch(&stored));
+    stats.map_err(|e| e.to_string())
+}
+
+#[test]
+fn equal_rows_have_similarity_1() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, mut drawn| {
+            drawn.config.teacher_temperature = drawn.config.student_temperature;
+            drawn.student.clone_from(&drawn.teacher);
+            let ignored = drawn.config.ignore_index;
+            for (row, kdr) in within_the_unit(engine, &drawn)?.into_iter().enumerate() {
+                if drawn.labels[row] != ignored {
+                    close(&format!("kdr of row {row}"), f64::from(kdr), 1.0, 1e-6)?;
+                }
+            }
+            for (row, stats) in stats(engine, &drawn)?.iter().enumerate() {
+                let kl = stats.kl();
+                if drawn.labels[row] != ignored && !(0.0..=4e-6).contains(&kl) {
+                    return Err(format!("KL of row {row}: {kl:e}"));
+                }
+            }
+            Ok(())
+        },
+    );
+}
+
+/// One class of each row is a step off: near enough to 1 that rounding could carry a similarity beyond it, or a divergence below 0.
+#[test]
+fn nearly_equal_rows_have_no_similarity_above_1() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, mut drawn| {
+            drawn.config.teacher_temperature = drawn.config.student_temperature;
+            drawn.student.clone_from(&drawn.teacher);
+            let class = drawn.seed as usize % drawn.classes;
+            for row in drawn.student.chunks_mut(drawn.classes) {
+                row[class] -= STEP * drawn.unit;
+            }
+            within_the_unit(engine, &drawn)?;
+            let stats = stats(engine, &drawn)?;
+            match stats
+                .iter()
+                .find(|s| !(0.0..=1.0).contains(&s.kdr) || s.kl() < 0.0)
+            {
+                Some(s) => Err(format!("kdr {:e}, KL {:e}", s.kdr, s.kl())),
+                None => Ok(()),
+            }
+        },
+    );
+}
+
+/// Sums of equal rows, each rounded its own way, can give less than 0: the divergence that is handed out is not.
+#[test]
+fn a_divergence_below_0_is_rounding() {
+    let stats = RowStats {
+        student_sum: 3.0,
+        teacher_sum: 3.0,
+        difference: -1e-6,
+        ..RowStats::default()
+    };
+    assert_eq!(stats.kl(), 0.0);
+    let apart = RowStats {
+        difference: 0.75,
+        ..stats
+    };
+    assert_eq!(apart.kl(), 0.25);
+}

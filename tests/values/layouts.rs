@@ -1,0 +1,188 @@
+//! Every plan with every storage type, similarity and access on the GPU under test, against the f64 reference: layouts are chosen here,
+//! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_DEPTH=full` runs the whole product
+//! (2,244 cases, minutes of compiling).
+
+use crate::buffers::Bench;
+use crate::cases;
+use crate::cases::inputs::Kind;
+use crate::cases::{Case, compare};
+use crate::{adapter, report};
+use wgpu_distill::gpu::Gpu;
+use wgpu_distill::plan::{PlanKind, Tiling};
+use wgpu_distill::{GradWrite, Scope, Similarity, Storage};
+
+/// Student, teacher and gradient: each type everywhere, and all three at once.
+const STORAGE: [[Storage; 3]; 4] = [
+    [Storage::F32; 3],
+    [Storage::F16; 3],
+    [Storage::Bf16; 3],
+    [Storage::Bf16, Storage::F32, Storage::F16],
+];
+
+struct Way {
+    kind: PlanKind,
+    /// Lanes, size of a workgroup, block, segments.
+    layout: [u32; 4],
+    classes: usize,
+    scope: Scope,
+    /// The one of its kind that meets every similarity with every storage type.
+    thorough: bool,
+}
+
+/// Sizes for subgroups of 8; with those of 4 fewer lanes share one, and a workgroup has more of them. With 128 and 256 lanes there are more
+/// subgroups than a subgroup has lanes, so that a lane merges several. Rows end within a unit, and within a word of 16-bit numbers.
+fn ways() -> Vec<Way> {
+    use PlanKind::{Packed, Resident, Split, Streaming, TwoPhase};
+    let (row, batch) = (Scope::Row, Scope::Batch);
+    [
+        (Packed, [1, 16, 2, 1], 7, row, false),
+        (Packed, [4, 32, 3, 1], 45, row, true),
+        (Packed, [8, 32, 2, 1], 301, row, false),
+        (Resident, [8, 8, 2, 1], 63, row, true),
+        (Resident, [32, 32, 4, 1], 509, row, false),
+        (Resident, [128, 128, 2, 1], 1001, row, false),
+        (Streaming, [32, 32, 1, 1], 641, row, false),
+        (Streaming, [32, 32, 3, 1], 1201, row, true),
+        (Streaming, [256, 256, 1, 1], 2501, row, true),
+        (Split, [8, 8, 2, 3], 301, row, true),
+        (Split, [32, 32, 1, 5], 1201, row, false),
+        (Split, [32, 32, 2, 40], 301, row, false),
+        (Split, [128, 128, 1, 3], 1601, row, false),
+        (Split, [8, 8, 2, 3], 301, batch, false),
+        (TwoPhase, [4, 32, 2, 1], 45, batch, true),
+        (TwoPhase, [32, 32, 2, 1], 641, batch, false),
+        (TwoPhase, [256, 256, 2, 1], 1201, batch, false),
+    ]
+    .into_iter()
+    .map(|(kind, layout, classes, scope, thorough)| Way {
+        kind,
+        layout,
+        classes,
+        scope,
+        thorough,
+    })
+    .collect()
+}
+
+/// Elements between the rows, and what is in them.
+const INPUTS: [(usize, Kind); 3] = [(0, Kind::Normal), (0, Kind::MaskedBoth), (3, Kind::Broken)];
+
+/// A case of a way's shape. Without a gap rows are made a multiple of four long, for access by four.
+fn case_of(way: &Way, gap: usize, kind: Kind, storage: [Storage; 3]) -> Case {
+    let classes = way.classes.next_multiple_of(if gap == 0 { 4 } else { 1 });
+    let mut case = Case::of_shape(11, classes, kind, storage);
+    case.config.scope = way.scope;
+    case.gaps = [gap; 3];
+    case.ignores = cases::Ignores::EveryThird;
+    case.config.label_smoothing = if gap == 0 { 0.0 } else { 0.1 };
+    case
+}
+
+fn run_one(bench: &Bench, way: &Way, case: &Case) {
+    let about = format!(
+        "{:?} {:?} {:?} {:?} {:?}, {} classes + {}, in place: {}, {:?}",
+        way.kind,
+        way.layout,
+        case.config.similarity,
+        case.storage,
+        case.kind,
+        case.classes,
+        case.gaps[0],
+        case.in_place,
+        case.config.grad_write
+    );
+    let want = case.reference();
+    let got = bench.run(case).unwrap_or_else(|e| panic!("{about}: {e}"));
+    if let Err(why) = compare::check(case, &want, &got) {
+        panic!("{about}: {why}");
+    }
+}
+
+/// The gradient over the student's logits, and added to what is there: whatever a step reads must still be there when it does.
+fn shared_memory(way: &Way, turn: usize, long: bool) -> Vec<Case> {
+    let mut list = Vec::new();
+    for (i, storage) in Storage::ALL.into_iter().enumerate() {
+        for in_place in [true, false] {
+            // One of them a way, the next for the next.
+            if !long && !(turn + 2 * i + usize::from(in_place)).is_multiple_of(6) {
+                continue;
+            }
+            let (gap, kind) = [(0, Kind::Normal), (3, Kind::Broken)][(turn + i) % 2];
+            let mut case = case_of(way, gap, kind, [storage, Storage::F32, storage]);
+            case.config.similarity = [Similarity::JensenShannon, Similarity::Cosine][turn % 2];
+            case.in_place = in_place;
+            if !in_place {
+                case.config.grad_write = GradWrite::Accumulate;
+            }
+            list.push(case);
+        }
+    }
+    list
+}
+
+fn run_all(gpu: Gpu) {
+    let long = cases::is_full();
+    let subgroup = gpu.limits().subgroup;
+    let subgroup_min = subgroup.map(|(min, _)| min);
+    let mut count = 0;
+    for (n, mut way) in ways().into_iter().enumerate() {
+        let [lanes, small, vectors_per_lane, segments] = way.layout;
+        // A workgroup holds whole subgroups of any size; larger ones than above get longer rows, so that the plan stays of its kind.
+        let workgroup_size = subgroup.map_or(small, |(_, max)| small.max(max));
+        way.classes *= (workgroup_size / small) as usize;
+        // Lanes of a row are within a subgroup or a whole workgroup.
+        let lanes = match subgroup_min {
+            _ if lanes == small => workgroup_size,
+            Some(min) => lanes.min(min),
+            None => lanes,
+        };
+        let layout = Tiling {
+            lanes,
+            workgroup_size,
+            vectors_per_lane,
+            subgroup_min,
+            segments,
+        };
+        let bench = Bench::with_tiling(gpu.clone(), layout, way.kind);
+        for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
+            for (j, storage) in STORAGE.into_iter().enumerate() {
+                for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
+                    // Compiling takes far longer than running: unless all are asked for, one input for each similarity and storage
+                    // type, a third of those in each layout, in turn, and of the less thorough layouts fewer still.
+                    let turn = i + j + k;
+                    let own_turn = (i + 2 * j + n).is_multiple_of(3);
+                    let some = turn % 3 == 0 && own_turn && (way.thorough || turn % 4 == 0);
+                    if !long && !some {
+                        continue;
+                    }
+                    let mut case = case_of(&way, gap, kind, storage);
+                    case.config.similarity = similarity;
+                    run_one(&bench, &way, &case);
+                    count += 1;
+                }
+            }
+        }
+        for case in shared_memory(&way, n, long) {
+            run_one(&bench, &way, &case);
+            count += 1;
+        }
+    }
+    report::ran(&format!(
+        "layouts: {count} cases passed: {}",
+        gpu.describe()
+    ));
+}
+
+#[test]
+fn every_plan_with_subgroups() {
+    if let Some(gpu) = adapter::with_subgroups("layouts with subgroups") {
+        run_all(gpu);
+    }
+}
+
+#[test]
+fn every_plan_without_subgroups() {
+    if let Some(gpu) = adapter::without_subgroups() {
+        run_all(gpu);
+    }
+}

@@ -1,0 +1,34 @@
+//! Tests that run in one process and share the GPU contexts of [`adapter`].
+//!
+//! `cargo test --test values TOPIC::` runs one topic.
+
+#[path = "../buffers/mod.rs"]
+mod buffers;
+#[path = "../cases/mod.rs"]
+mod cases;
+#[path = "../problems/mod.rs"]
+mod problems;
+#[path = "../steps/mod.rs"]
+mod steps;
+#[path = "../variants/mod.rs"]
+mod variants;
+
+mod cover;
+mod edges;
+mod engines;
+mod errors;
+mod field_reports;
+mod house;
+mod kernels;
+mod laws;
+mod layouts;
+mod licences;
+mod own_device;
+mod plan;
+mod record;
+mod reference;
+mod refusals;
+mod shaders;
+mod vectors;
+
+use buffers::{adapter, report};

@@ -1,0 +1,340 @@
+//! The f64 reference against PyTorch's float64 autograd and against central differences of its own loss; then every engine against the same fixtures.
+//!
+//! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
+
+use crate::adapter::{self, gpu};
+use std::fmt::Arguments;
+
+use crate::steps::Steps;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use wgpu_distill::cpu::Cpu;
+use wgpu_distill::{
+    Batch, Config, Distillation, Engine, Gradient, Logits, Outputs, Progress, Reduction, Result,
+    RowResult, Scope, Selection, TeacherClasses, TemperatureScaling, reference,
+};
+
+mod slopes;
+
+/// How many cases the file has; a smaller number means that some were lost.
+const CASES: usize = 76;
+
+#[derive(Deserialize)]
+struct Fixtures {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    why: String,
+    rows: usize,
+    classes: usize,
+    teacher_classes_count: usize,
+    #[serde(deserialize_with = "f32s")]
+    student_logits: Vec<f32>, // [rows, classes]
+    #[serde(deserialize_with = "f32s")]
+    teacher_logits: Vec<f32>, // [rows, teacher_classes_count]
+    labels: Vec<i32>, // [rows]
+    #[serde(deserialize_with = "config")]
+    config: Config,
+    step: u64,
+    total: u64,
+    expected: Expected,
+    student_probabilities: Vec<f64>, // [rows, classes]
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    loss: f64,
+    kdr: f64,
+    tssr: f64,
+    valid_rows: u32,
+    row_loss: Vec<f64>, // [rows]
+    row_kdr: Vec<f64>,  // [rows]
+    row_tssr: Vec<f64>, // [rows]
+    grad: Vec<f64>,     // [rows, classes]
+}
+
+fn fixtures() -> Vec<Case> {
+    let text = include_str!("../fixtures/autograd_float64.json");
+    let Fixtures { cases } = serde_json::from_str(text).expect("the fixtures parse");
+    assert_eq!(cases.len(), CASES, "cases in the file");
+    for case in &cases {
+        let elements = case.rows * case.classes;
+        let lengths = [case.student_logits.len(), case.expected.grad.len()];
+        assert_eq!(lengths, [elements; 2], "{}: {}", case.name, case.why);
+        assert_eq!(case.labels.len(), case.rows, "{}", case.name);
+    }
+    cases
+}
+
+/// JSON has no infinity, so it is written as text.
+fn f32s<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+    let value = |number: &Value| match number.as_str() {
+        Some("-inf") => f32::NEG_INFINITY,
+        _ => number.as_f64().expect("a number") as f32,
+    };
+    Ok(Vec::deserialize(from)?.iter().map(value).collect())
+}
+
+fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
+    let json = Value::deserialize(from)?;
+    let text = |key: &str| json[key].as_str().expect(key);
+    let number = |key: &str| json[key].as_f64().expect(key) as f32;
+    let behind = |text: &str, tag: &str| -> f32 {
+        let number = text.strip_prefix(tag).expect(tag);
+        number.parse().expect("a number behind the tag")
+    };
+    Ok(Config {
+        student_temperature: number("student_temperature"),
+        teacher_temperature: number("teacher_temperature"),
+        temperature_scaling: match text("temperature_scaling") {
+            "none" => TemperatureScaling::None,
+            "squared" => TemperatureScaling::Squared,
+            other => panic!("temperature_scaling `{other}`"),
+        },
+        similarity: text("similarity").parse().expect("a similarity"),
+        selection: text("selection").parse().expect("a selection"),
+        scope: match text("scope") {
+            "row" => Scope::Row,
+            "batch" => Scope::Batch,
+            other => Scope::Given(behind(other, "given:")),
+        },
+        reduction: match text("reduction") {
+            "none" => Reduction::None,
+            "sum" => Reduction::Sum,
+            "mean" => Reduction::Mean,
+            other => Reduction::SumOver(behind(other, "sum-over:")),
+        },
+        label_smoothing: number("label_smoothing"),
+        ignore_index: number("ignore_index") as i32,
+        grad_loss: number("grad_loss"),
+        teacher_classes: match text("teacher_classes") {
+            "same" => TeacherClasses::SameAsStudent,
+            "common-prefix" => TeacherClasses::CommonPrefix,
+            other => panic!("teacher_classes `{other}`"),
+        },
+        ..Config::default()
+    })
+}
+
+impl Case {
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            student_logits: Logits::new(&self.student_logits, self.classes),
+            teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
+            labels: &self.labels,
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::new(self.step, self.total)
+    }
+
+    fn is_valid(&self, row: usize) -> bool {
+        let label = self.labels[row];
+        label != self.config.ignore_index && (0..self.classes as i32).contains(&label)
+    }
+
+    /// What multiplies `p - y`.
+    fn gradient_scale(&self) -> f64 {
+        let config = &self.config;
+        let denominator = match config.reduction {
+            Reduction::None | Reduction::Sum => 1.0,
+            Reduction::Mean => f64::from(self.expected.valid_rows.max(1)),
+            Reduction::SumOver(d) => f64::from(d),
+        };
+        (config.gradient_factor() / denominator).abs()
+    }
+}
+
+/// Loss, KDR and TSSR, the summary's first and then each row's; gradient; softmax of the student.
+type Lists = [Vec<f64>; 5];
+const NAMES: [&str; 5] = ["loss", "kdr", "tssr", "gradient", "softmax"];
+
+impl Case {
+    fn lists(&self) -> Lists {
+        let want = &self.expected;
+        let all = |first: f64, rows: &[f64]| [&[first], rows].concat();
+        [
+            all(want.loss, &want.row_loss),
+            all(want.kdr, &want.row_kdr),
+            all(want.tssr, &want.row_tssr),
+            want.grad.clone(),
+            self.student_probabilities.clone(),
+        ]
+    }
+
+    /// Fails unless every number is within a tolerance that may depend on its name, its row's largest magnitude and its value.
+    fn check(&self, about: &str, got: &Lists, tolerance: impl Fn(&str, f64, f64) -> f64) {
+        for ((name, got), want) in NAMES.iter().zip(got).zip(self.lists()) {
+            assert_eq!(got.len(), want.len(), "{about}: {name}");
+            let width = match *name {
+                "gradient" | "softmax" => self.classes,
+                _ => 1,
+            };
+            for (row, (got, want)) in got.chunks(width).zip(want.chunks(width)).enumerate() {
+                let largest = want.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+                for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                    let about = format_args!("{about}: {name} [{row}, {i}]");
+                    close(about, *got, *want, tolerance(name, largest, *want));
+                }
+            }
+        }
+    }
+
+    /// The tolerances for f32.
+    fn check_f32(&self, about: &str, got: &Distillation, softmax: &[f32]) {
+        let summary = &got.summary;
+        let counts = [summary.valid_rows, summary.ignored_rows];
+        let valid = self.expected.valid_rows;
+        assert_eq!(counts, [valid, self.rows as u32 - valid], "{about}");
+        assert_eq!(summary.non_finite_rows, 0, "{about}");
+        let all = |first: f32, of: fn(&RowResult) -> f32| {
+            let rows = got.rows.iter().map(of);
+            std::iter::once(first).chain(rows).map(f64::from).collect()
+        };
+        let gradient = got.clone().into_grad_student_logits();
+        let lists = [
+            all(summary.loss, |r| r.loss),
+            all(summary.kdr, |r| r.kdr),
+            all(summary.tssr, |r| r.tssr),
+            gradient.into_iter().map(f64::from).collect(),
+            softmax.iter().copied().map(f64::from).collect(),
+        ];
+        let scale = self.gradient_scale();
+        self.check(about, &lists, |name, largest, want| match name {
+            "loss" => (1e-5 * want.abs()).max(1e-6),
+            "kdr" | "tssr" => 2e-6,
+            "gradient" => 1e-5 * largest + 3e-7 * scale,
+            _ => 1e-5 * largest + 3e-7,
+        });
+    }
+}
+
+/// Fails with the name of the case and of the value. Equal values always pass.
+fn close(about: Arguments<'_>, got: f64, want: f64, tolerance: f64) {
+    let off = (got - want).abs();
+    let ok = got == want || off <= tolerance;
+    let numbers = format_args!("{got:e}, want {want:e}, off by {off:e}");
+    assert!(ok, "{about}: {numbers}, allowed {tolerance:e}");
+}
+
+fn to_1e10(want: f64) -> f64 {
+    1e-10 * want.abs().max(1.0)
+}
+
+#[test]
+fn reference_equals_autograd() {
+    for case in fixtures() {
+        let name = &case.name;
+        let temperature = case.config.student_temperature;
+        let batch = case.batch();
+        let got = reference::distill(&case.config, case.progress(), &batch);
+        let got = got.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let p = reference::softmax(&batch.student_logits, case.rows, temperature);
+        let p = p.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let summary = &got.summary;
+        let valid = reference::valid_rows(&case.labels, case.classes, case.config.ignore_index);
+        let counts = [valid, summary.valid_rows];
+        assert_eq!(counts, [case.expected.valid_rows; 2], "{name}");
+        let rows = || got.rows.iter();
+        let all = |first: f64, rows: Vec<f64>| [vec![first], rows].concat();
+        let lists = [
+            all(summary.loss, rows().map(|r| r.loss).collect()),
+            all(summary.kdr, rows().map(|r| r.kdr).collect()),
+            all(summary.tssr, rows().map(|r| r.tssr).collect()),
+            got.grad_student_logits.clone(),
+            p,
+        ];
+        case.check(name, &lists, |_, _, want| to_1e10(want));
+    }
+}
+
+/// `reference::select_tssr` alone, from autograd's KDR to autograd's TSSR.
+#[test]
+fn reference_select_tssr_equals_autograd() {
+    let mut selections = std::collections::HashSet::new();
+    for case in fixtures() {
+        let config = &case.config;
+        let tstr = case.step as f64 / case.total as f64;
+        for row in (0..case.rows).filter(|row| case.is_valid(*row)) {
+            let kdr = match config.scope {
+                Scope::Row => case.expected.row_kdr[row],
+                Scope::Batch => case.expected.kdr,
+                Scope::Given(kdr) => f64::from(kdr),
+            };
+            let got = reference::select_tssr(config.selection, tstr, kdr);
+            let about = format_args!("{}: row {row}", case.name);
+            let want = case.expected.row_tssr[row];
+            close(about, got, want, to_1e10(want));
+            selections.insert(std::mem::discriminant(&config.selection));
+        }
+    }
+    assert_eq!(selections.len(), Selection::ALL.len(), "every selection");
+}
+
+/// The CPU path by every instruction set.
+fn cpus() -> Vec<Engine> {
+    let reason = String::new();
+    let found = Cpu::for_each_instruction_set().into_iter();
+    let engine = |cpu| Engine::Cpu {
+        cpu,
+        reason: reason.clone(),
+    };
+    let all: Vec<_> = found.map(engine).collect();
+    assert!(!all.is_empty());
+    all
+}
+
+fn whole(engine: &Engine, case: &Case) -> Result<Distillation> {
+    engine.run(&case.config, case.progress(), &case.batch(), Outputs::ALL)
+}
+
+/// Observe, decide and apply one by one; they leave no summary, that of the whole is taken.
+fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
+    let (config, progress, batch) = (&case.config, case.progress(), case.batch());
+    let stats = engine.observe(config, &batch)?;
+    let decisions = engine.decide(config, progress, &stats, case.classes)?;
+    let gradient = engine.apply(config, &batch, &decisions)?;
+    Ok(Distillation {
+        rows: decisions.iter().map(|d| d.result).collect(),
+        gradient: Some(Gradient::F32(gradient)),
+        ..engine.run(config, progress, &batch, Outputs::SUMMARY)?
+    })
+}
+
+fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {
+    for case in fixtures() {
+        let about = format!("{}: {}", engine.describe(), case.name);
+        let logits = case.batch().student_logits;
+        let p = engine.softmax(&logits, case.rows, case.config.student_temperature);
+        let p = p.unwrap_or_else(|e| panic!("{about}: {e}"));
+        let got = way(engine, &case).unwrap_or_else(|e| panic!("{about}: {e}"));
+        case.check_f32(&about, &got, &p);
+    }
+}
+
+#[test]
+fn cpu_equals_autograd() {
+    for engine in cpus() {
+        engine_equals_autograd(&engine, whole);
+        engine_equals_autograd(&engine, steps);
+    }
+}
+
+#[test]
+fn gpu_equals_autograd() {
+    let Some(gpu) = gpu() else { return };
+    engine_equals_autograd(&Engine::Gpu(gpu.clone()), whole);
+    engine_equals_autograd(&Engine::Gpu(gpu), steps);
+}
+
+#[test]
+fn gpu_without_subgroups_equals_autograd() {
+    let Some(gpu) = adapter::without_subgroups() else {
+        return;
+    };
+    engine_equals_autograd(&Engine::Gpu(gpu), whole);
+}

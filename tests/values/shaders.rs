@@ -1,0 +1,261 @@
+//! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
+
+use std::collections::BTreeSet;
+
+use crate::report;
+use crate::variants::{BASE, texts};
+use naga::back;
+use naga::compact::{KeepUnused, compact};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
+use wgpu_distill::{Decision, RowResult, RowStats, Summary};
+
+fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, ModuleInfo) {
+    let about = || format!("{} {variant:?}", kernel.name());
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|e| panic!("{}: {}", about(), e.emit_to_string(text)));
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}: {}", about(), e.emit_to_string(text)));
+    (module, info)
+}
+
+#[test]
+fn every_variant_validates_and_translates() {
+    let texts = texts(Dialect::Naga);
+    for (kernel, variant, text) in &texts {
+        let about = format!("{} {variant:?}", kernel.name());
+        let (module, info) = parse(*kernel, variant, text);
+
+        let spirv = back::spv::Options {
+            lang_version: (1, 3),
+            ..Default::default()
+        };
+        back::spv::write_vec(&module, &info, &spirv, None)
+            .unwrap_or_else(|e| panic!("SPIR-V of {about}: {e}"));
+
+        let msl = back::msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        back::msl::write_string(&module, &info, &msl, &Default::default())
+            .unwrap_or_else(|e| panic!("MSL of {about}: {e}"));
+
+        let hlsl = back::hlsl::Options {
+            shader_model: back::hlsl::ShaderModel::V6_0,
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let mut out = String::new();
+        back::hlsl::Writer::new(&mut out, &hlsl, &Default::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("HLSL of {about}: {e}"));
+
+        // Desktop GLSL with subgroups needs extensions that naga emits; ES 3.1 has none.
+        let version = back::glsl::Version::Desktop(430);
+        let glsl = back::glsl::Options {
+            version,
+            ..Default::default()
+        };
+        let pipeline = back::glsl::PipelineOptions {
+            shader_stage: naga::ShaderStage::Compute,
+            entry_point: "main".to_owned(),
+            multiview: None,
+        };
+        if variant.subgroup_min.is_none() {
+            let mut out = String::new();
+            back::glsl::Writer::new(
+                &mut out,
+                &module,
+                &info,
+                &glsl,
+                &pipeline,
+                Default::default(),
+            )
+            .and_then(|mut writer| writer.write())
+            .unwrap_or_else(|e| panic!("GLSL of {about}: {e}"));
+        }
+    }
+    report::ran(&format!(
+        "texts: {} distinct shader texts: SPIR-V, MSL, HLSL; GLSL without subgroups",
+        texts.len()
+    ));
+    assert!(
+        texts.len() > 300,
+        "the list of variants has shrunk to {}",
+        texts.len()
+    );
+}
+
+#[test]
+fn bindings_are_what_the_kernels_declare() {
+    for (kernel, variant, text) in texts(Dialect::Naga) {
+        let (module, info) = parse(kernel, &variant, &text);
+        let used = info.get_entry_point(0);
+        let mut declared: Vec<(u32, String, BindingKind)> = Vec::new();
+        for (handle, global) in module.global_variables.iter() {
+            let Some(binding) = &global.binding else {
+                continue;
+            };
+            assert_eq!(binding.group, 0);
+            assert!(
+                !used[handle].is_empty(),
+                "{} {variant:?} declares {:?} and does not use it",
+                kernel.name(),
+                global.name
+            );
+            let kind = match global.space {
+                naga::AddressSpace::Uniform => BindingKind::Uniform,
+                naga::AddressSpace::Storage { access }
+                    if access.contains(naga::StorageAccess::STORE) =>
+                {
+                    BindingKind::ReadWrite
+                }
+                naga::AddressSpace::Storage { .. } => BindingKind::Read,
+                other => panic!("unexpected address space {other:?}"),
+            };
+            declared.push((
+                binding.binding,
+                global.name.clone().unwrap_or_default(),
+                kind,
+            ));
+        }
+        declared.sort_by_key(|d| d.0);
+        let stated: Vec<_> = kernel
+            .bindings(&variant)
+            .into_iter()
+            .map(|b| (b.index, b.name.to_owned(), b.kind))
+            .collect();
+        assert_eq!(declared, stated, "{} {variant:?}", kernel.name());
+        assert!(
+            stated
+                .iter()
+                .filter(|b| b.2 != BindingKind::Uniform)
+                .count()
+                <= 8,
+            "{}",
+            kernel.name()
+        );
+    }
+}
+
+fn span_of(module: &naga::Module, name: &str) -> Option<u32> {
+    let mut types = module.types.iter();
+    types.find_map(|(_, t)| match &t.inner {
+        naga::TypeInner::Struct { span, .. } if t.name.as_deref() == Some(name) => Some(*span),
+        _ => None,
+    })
+}
+
+fn members_of(module: &naga::Module, name: &str) -> Vec<(String, u32)> {
+    let mut types = module.types.iter();
+    let found = types.find_map(|(_, t)| match &t.inner {
+        naga::TypeInner::Struct { members, .. } if t.name.as_deref() == Some(name) => Some(members),
+        _ => None,
+    });
+    let members = found.unwrap_or_else(|| panic!("no struct {name}"));
+    members
+        .iter()
+        .map(|m| (m.name.clone().unwrap_or_default(), m.offset))
+        .collect()
+}
+
+macro_rules! offsets {
+    ($type:ty: $($field:ident),* $(,)?) => {
+        vec![$((stringify!($field).to_owned(), std::mem::offset_of!($type, $field) as u32)),*]
+    };
+}
+
+#[test]
+fn structs_have_the_layout_of_their_twins() {
+    let text = assemble(Kernel::Decide, &BASE, Dialect::Naga);
+    let (module, _) = parse(Kernel::Decide, &BASE, &text);
+    let shader = members_of(&module, "Params");
+    assert_eq!(
+        shader[..37],
+        offsets!(Params:
+            rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
+            grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
+            student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
+            loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
+            write_results, infinity_bits, nan_bits, segments, segment_vectors)[..]
+    );
+    assert_eq!(
+        members_of(&module, "RowResult"),
+        offsets!(RowResult: loss, kdr, tssr, flags)
+    );
+    assert_eq!(
+        members_of(&module, "RowStats"),
+        offsets!(RowStats:
+            student_max, student_sum, teacher_max, teacher_sum, difference, moment, cross, student_square, teacher_square,
+            student_offset, masked_mass, label_logit, kdr, label, flags, student_count)
+    );
+    let shader = members_of(&module, "Decision");
+    assert_eq!(
+        shader[..8],
+        offsets!(Decision:
+            result, student_max, teacher_max, student_scale, teacher_scale, label_share, uniform_share, label)
+            [..]
+    );
+    assert_eq!(
+        members_of(&module, "Summary"),
+        offsets!(Summary:
+            loss, kdr, tssr, valid_rows, ignored_rows, invalid_labels, non_finite_rows, reserved)
+    );
+    for (name, size) in [
+        ("Params", size_of::<Params>()),
+        ("RowResult", size_of::<RowResult>()),
+        ("RowStats", size_of::<RowStats>()),
+        ("Decision", size_of::<Decision>()),
+        ("Summary", size_of::<Summary>()),
+        ("PartialSummary", 48),
+    ] {
+        assert_eq!(span_of(&module, name), Some(size as u32), "{name}");
+    }
+}
+
+/// Each function of the shaders is called by some kernel in some variant.
+#[test]
+fn every_function_is_called() {
+    let names = |module: &naga::Module| -> BTreeSet<String> {
+        let functions = module.functions.iter();
+        functions.filter_map(|(_, f)| f.name.clone()).collect()
+    };
+    let mut declared = BTreeSet::new();
+    let mut called = BTreeSet::new();
+    for (kernel, variant, text) in texts(Dialect::Naga) {
+        let (mut module, _) = parse(kernel, &variant, &text);
+        declared.extend(names(&module));
+        compact(&mut module, KeepUnused::No);
+        called.extend(names(&module));
+    }
+    assert!(called.contains("kernel"));
+    let uncalled: Vec<_> = declared.difference(&called).collect();
+    assert!(uncalled.is_empty(), "never called: {uncalled:?}");
+}
+
+/// The plan refuses variants by this bound, so it must hold.
+#[test]
+fn workgroup_memory_stays_within_what_the_plan_counts() {
+    for (kernel, variant, text) in texts(Dialect::Naga) {
+        let (module, _) = parse(kernel, &variant, &text);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter
+            .update(module.to_ctx())
+            .expect("types have layouts");
+        let declared: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup)
+            .map(|(_, g)| layouter[g.ty].size)
+            .sum();
+        let counted = variant.workgroup_bytes();
+        assert!(
+            declared <= counted,
+            "{} {variant:?}: {declared} > {counted}",
+            kernel.name()
+        );
+    }
+}
