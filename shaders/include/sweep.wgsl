@@ -6,20 +6,19 @@ fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
 }
 
-// The terms of four classes.
-fn similarity_terms(p: vec4<f32>, q: vec4<f32>) -> vec4<f32> {
+// The sum of the terms of four classes.
+fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
     if (SIMILARITY == OVERLAP) {
-        return min(p, q);
+        return total(min(p, q));
     }
     let scale = 2.0 / max(p + q, vec4<f32>(1.2e-38));
-    return divergence_term(p, scale) + divergence_term(q, scale);
+    return total(divergence_term(p, scale) + divergence_term(q, scale));
 }
 
 // One lane's sum over vectors 0 .. vectors - 1 of the row's segment, in reverse: the end is the most recently read.
 fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> f32 {
-    var all = vec4<f32>();
-    var recent = vec4<f32>();
-    var recent_vectors = 0u;
+    var all = 0.0;
+    var recent = 0.0;
     let p_scale = 1.0 / sums.student_sum;
     let q_scale = 1.0 / sums.teacher_sum;
     for (var done = invocation.lane; done < vectors; done += LANES) {
@@ -30,13 +29,11 @@ fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> 
         let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
         let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
         let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
-        recent += similarity_terms(p, q);
-        recent_vectors += 1u;
-        if (recent_vectors >= VECTORS_PER_PARTIAL_SUM) {
+        recent += similarity_term(p, q);
+        if ((done / LANES) % VECTORS_PER_PARTIAL_SUM == VECTORS_PER_PARTIAL_SUM - 1u) {
             all += recent;
-            recent = vec4<f32>();
-            recent_vectors = 0u;
+            recent = 0.0;
         }
     }
-    return total(all + recent);
+    return all + recent;
 }

@@ -3,11 +3,11 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> f32 {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
     let start = row.vectors - TILE_VECTORS + invocation.lane;
-    var kept = vec4<f32>();
+    var kept = 0.0;
 #unroll
     if (start + $iu * LANES < row.vectors) {
-        kept += similarity_terms(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
+        kept += similarity_term(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
     }
 #end
-    return total(kept) + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
+    return kept + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
 }

@@ -22,7 +22,7 @@ pub struct Binding {
     pub index: u32,
     /// Its name in the shader.
     pub name: &'static str,
-    /// How it is bound.
+    /// The kind of buffer that is bound.
     pub kind: BindingKind,
 }
 

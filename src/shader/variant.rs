@@ -2,7 +2,7 @@
 
 use crate::{Similarity, Storage};
 
-/// How rows are read and written.
+/// The width of loads and stores of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Four elements at a time: every row of every matrix starts at a multiple of four elements.
@@ -20,7 +20,7 @@ pub struct Variant {
     pub teacher: Storage,
     /// Storage type of the gradient, if there is one.
     pub gradient: Option<Storage>,
-    /// How rows are read and written.
+    /// The width of loads and stores of rows.
     pub access: Access,
     /// The measure of KDR.
     pub similarity: Similarity,
