@@ -20,6 +20,7 @@ mod engines;
 mod errors;
 mod field_reports;
 mod house;
+mod imports;
 mod kernels;
 mod laws;
 mod layouts;
