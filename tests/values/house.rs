@@ -5,7 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use wgpu_distill::Storage;
+use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::Kernel;
+
+use crate::cases;
+use crate::problems::problem;
 
 /// Lines that a file may have.
 const MOST_LINES: usize = 500;
@@ -93,23 +97,81 @@ fn every_kernel_has_its_shader_its_contract_and_its_twin() {
     none(wrong);
 }
 
+/// Kernels that the plans of the table's cases dispatch.
+fn kernels_of_the_table() -> HashSet<Kernel> {
+    let mut found = HashSet::new();
+    for case in cases::all() {
+        let problem = problem(case.rows, case.classes, case.storage[0]);
+        let plan = Plan::new(&case.config, &problem, &Limits::DEFAULT).expect("a valid case");
+        found.extend(plan.kernels());
+    }
+    found
+}
+
+/// A kernel runs in cases of the table, or a test of `tests/values/kernels.rs` has its name.
 #[test]
 fn every_kernel_has_cases() {
-    let tests = files("tests");
-    let own = tests
-        .iter()
-        .filter(|name| name.ends_with(".rs") && !name.ends_with("house.rs"));
-    let text: String = own.map(|name| read(name)).collect();
-    let calls =
-        |name: &str| text.contains(&format!("{name}(")) || text.contains(&format!("\"{name}\""));
-    let without = Kernel::ALL
-        .into_iter()
-        .filter(|kernel| !calls(kernel.name()));
+    let run = kernels_of_the_table();
+    let text = read("tests/values/kernels.rs");
+    let tests: HashSet<&str> = text
+        .split("#[test]\nfn ")
+        .skip(1)
+        .filter_map(|rest| rest.split('(').next())
+        .flat_map(|name| name.split("_and_"))
+        .collect();
+    let has_cases = |k: &Kernel| run.contains(k) || tests.contains(k.name());
+    let without = Kernel::ALL.into_iter().filter(|kernel| !has_cases(kernel));
     none(
         without
-            .map(|kernel| format!("no test calls `{}`", kernel.name()))
+            .map(|kernel| format!("no case and no test runs `{}`", kernel.name()))
             .collect(),
     );
+}
+
+/// A test in a file that no binary includes would never run.
+#[test]
+fn every_file_of_tests_is_part_of_a_binary() {
+    let mut wrong = Vec::new();
+    let all = files("tests");
+    let mains: String = all
+        .iter()
+        .filter(|f| f.ends_with("/main.rs"))
+        .map(|f| read(f))
+        .collect();
+    for file in all.iter().filter(|f| f.ends_with(".rs")) {
+        let Some((folder, name)) = file.rsplit_once('/') else {
+            continue;
+        };
+        if folder == "tests" {
+            wrong.push(format!(
+                "{file} would be a binary of its own: move it to tests/values/ or tests/process/ and name it in main.rs"
+            ));
+            continue;
+        }
+        let shared = folder.strip_prefix("tests/").unwrap_or(folder);
+        let is_included = match name {
+            "main.rs" => true,
+            "mod.rs" => {
+                let path = format!("#[path = \"../{shared}/mod.rs\"]");
+                mains.contains(&path) || read("tests/buffers/mod.rs").contains(&path)
+            }
+            _ => {
+                let line = format!("mod {};", stem(name));
+                let parents = ["main.rs", "mod.rs"].map(|parent| format!("{folder}/{parent}"));
+                let parents = parents.into_iter().chain([format!("{folder}.rs")]);
+                let mut parents = parents.filter(|parent| all.contains(parent));
+                parents.any(|p| {
+                    read(&p)
+                        .lines()
+                        .any(|l| l.trim_start_matches("pub ") == line)
+                })
+            }
+        };
+        if !is_included {
+            wrong.push(format!("no module includes {file}"));
+        }
+    }
+    none(wrong);
 }
 
 #[test]
@@ -350,13 +412,13 @@ fn wgpu_stays_in_its_folder() {
 fn every_loop_of_the_shaders_ends() {
     const STEPS: [&str; 11] = [
         "i++",
-        "block++",
+        "tile++",
         "i += LANES",
-        "unit += LANES",
+        "vector += LANES",
         "done += LANES",
         "i += WORKGROUP_SIZE",
         "i += params.workgroups * WORKGROUP_SIZE",
-        "block += params.workgroups",
+        "group += params.workgroups",
         "i += width",
         "half /= 2u",
         "mask *= 2u",

@@ -1,8 +1,11 @@
 //! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
 
+use std::collections::BTreeSet;
+
 use crate::report;
 use crate::variants::{BASE, texts};
 use naga::back;
+use naga::compact::{KeepUnused, compact};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
 use wgpu_distill::{Decision, RowResult, RowStats, Summary};
@@ -171,13 +174,13 @@ fn structs_have_the_layout_of_their_twins() {
     let (module, _) = parse(Kernel::Decide, &BASE, &text);
     let shader = members_of(&module, "Params");
     assert_eq!(
-        shader[..37],
+        shader[..38],
         offsets!(Params:
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
             student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
             loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
-            write_results, infinity_bits, nan_bits, segments, segment_vectors)[..]
+            write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes)[..]
     );
     assert_eq!(
         members_of(&module, "RowResult"),
@@ -196,10 +199,11 @@ fn structs_have_the_layout_of_their_twins() {
             result, student_max, teacher_max, student_scale, teacher_scale, label_share, uniform_share, label)
             [..]
     );
+    let shader = members_of(&module, "Summary");
     assert_eq!(
-        members_of(&module, "Summary"),
-        offsets!(Summary:
-            loss, kdr, tssr, valid_rows, ignored_rows, invalid_labels, non_finite_rows, reserved)
+        shader[..7],
+        offsets!(Summary: loss, kdr, tssr, valid_rows, ignored_rows, invalid_labels, non_finite_rows)
+            [..]
     );
     for (name, size) in [
         ("Params", size_of::<Params>()),
@@ -211,6 +215,26 @@ fn structs_have_the_layout_of_their_twins() {
     ] {
         assert_eq!(span_of(&module, name), Some(size as u32), "{name}");
     }
+}
+
+/// Each function of the shaders is called by some kernel in some variant.
+#[test]
+fn every_function_is_called() {
+    let names = |module: &naga::Module| -> BTreeSet<String> {
+        let functions = module.functions.iter();
+        functions.filter_map(|(_, f)| f.name.clone()).collect()
+    };
+    let mut declared = BTreeSet::new();
+    let mut called = BTreeSet::new();
+    for (kernel, variant, text) in texts(Dialect::Naga) {
+        let (mut module, _) = parse(kernel, &variant, &text);
+        declared.extend(names(&module));
+        compact(&mut module, KeepUnused::No);
+        called.extend(names(&module));
+    }
+    assert!(called.contains("kernel"));
+    let uncalled: Vec<_> = declared.difference(&called).collect();
+    assert!(uncalled.is_empty(), "never called: {uncalled:?}");
 }
 
 /// The plan refuses variants by this bound, so it must hold.
