@@ -228,7 +228,7 @@ fn imports_and_rest(code: &str) -> (Vec<String>, String) {
     (imports, squeezed(rest.into_iter()))
 }
 
-/// What stands between the braces of `fn main`, squeezed.
+/// The body of `fn main`, squeezed.
 fn main_body(squeezed: &str) -> &str {
     let start = squeezed.find("fnmain(").expect("a fn main");
     let open = start + squeezed[start..].find('{').expect("its body");
@@ -287,7 +287,7 @@ fn wgpu_stays_in_its_folder() {
     none(wrong.map(|f| format!("{f} names a type of wgpu")).collect());
 }
 
-/// What `src/gpu/pipelines.rs` leaves out is the counter that ends loops; so every loop must end by itself. Each goes on by one of these
+/// `src/gpu/pipelines.rs` compiles kernels without the counter that ends loops, so every loop must end by itself. Each goes on by one of these
 /// steps, whose reasons stand there: a new one needs a reason first.
 #[test]
 fn every_loop_of_the_shaders_ends() {

@@ -75,7 +75,7 @@ fn no_file_names_a_place_of_somebodys_machine() {
     // In pieces, so that this file does not name them itself.
     let roots = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"]].map(|p| p.concat());
     let registry = ["registry", "/src"].concat();
-    // A folder of ours may have such a name; a path that starts there has nothing before it.
+    // A folder of the repository may have such a name; a path that starts there has nothing before it.
     let starts = |line: &str, place: &str| {
         line.match_indices(place).any(|(at, _)| {
             let before = line[..at].chars().next_back();
