@@ -76,7 +76,7 @@ fn steps(engine: &Engine) -> Vec<Step> {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let named = args.iter().position(|a| a == "--engine");
-    // `cargo test --benches` starts every bench without arguments of ours: nothing is asked for, then.
+    // `cargo test --benches` starts every bench without arguments: there is nothing to do then.
     let Some(name) = named.and_then(|i| args.get(i + 1)) else {
         return;
     };

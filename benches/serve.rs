@@ -75,7 +75,7 @@ fn main() {
         .iter()
         .position(|a| a == "--engine")
         .and_then(|i| args.get(i + 1));
-    // `cargo bench` and `cargo test --benches` start every bench without arguments of ours: nothing is asked for, then.
+    // `cargo bench` and `cargo test --benches` start every bench without arguments: there is nothing to do then.
     let Some(name) = named else { return };
     let engine = work::engine(name);
     let system = match &engine {

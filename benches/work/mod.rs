@@ -138,7 +138,7 @@ impl Runner {
         Self::with_tiling(engine, work, None)
     }
 
-    /// With a layout of the caller's on a GPU.
+    /// With a given tiling on a GPU.
     pub fn with_tiling(engine: &Engine, work: &Work, layout: Option<&Tiling>) -> Self {
         match engine {
             Engine::Gpu(gpu) => Self::Gpu(Box::new(GpuRunner::new(gpu, work, layout))),

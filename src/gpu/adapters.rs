@@ -7,14 +7,14 @@ use crate::{Error, Result};
 /// One adapter, as [`adapters`] lists it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterDescription {
-    /// Its name. Any part of it, in upper or lower case, selects the adapter in [`Engine::gpu`](crate::Engine::gpu).
+    /// The name, never empty. Any part of it, in upper or lower case, selects the adapter in [`Engine::gpu`](crate::Engine::gpu).
     ///
-    /// Never empty: browsers hide the name of the hardware, so every adapter there is called `browser WebGPU adapter`, followed by the
-    /// browser's description where it gives one.
+    /// Browsers hide the hardware's name: an adapter there is called `browser WebGPU adapter`, followed by the browser's description
+    /// if it gives one.
     pub name: String,
     /// Vulkan, Metal, DX12 or browser WebGPU.
     pub backend: wgpu::Backend,
-    /// The kind of device, as wgpu reports it. In a browser `Cpu` for a fallback adapter, `Other` for all else.
+    /// The kind of device, as wgpu reports it. In a browser `Cpu` for a fallback adapter, `Other` for any other.
     pub device_type: wgpu::DeviceType,
     /// The driver and its version, as it reports itself. Empty in a browser.
     pub driver: String,
@@ -85,7 +85,7 @@ pub(super) fn name(info: &wgpu::AdapterInfo) -> String {
 pub(super) fn is_hardware(info: &wgpu::AdapterInfo) -> bool {
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, VirtualGpu};
     match info.backend {
-        // wgpu's web backend knows two types: `Cpu` for a fallback adapter, `Other` for all else.
+        // wgpu's web backend reports `Cpu` for a fallback adapter and `Other` for any other.
         wgpu::Backend::BrowserWebGpu => info.device_type != Cpu,
         _ => matches!(info.device_type, DiscreteGpu | IntegratedGpu | VirtualGpu),
     }
@@ -107,7 +107,7 @@ pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(wgpu::Backends::all()).await
 }
 
-/// A browser gives one adapter. wgpu's list asks without a preference, which gives the integrated GPU where there are two.
+/// The one adapter that a browser gives. `enumerate_adapters` states no preference there and may get an integrated GPU beside a discrete one.
 #[cfg(target_arch = "wasm32")]
 pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions {

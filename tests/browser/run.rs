@@ -41,11 +41,11 @@ struct Job {
     dispatches: Vec<Value>,
 }
 
-/// Where results start in their buffers.
+/// The offset of results in their buffers.
 const ROWS_AT: usize = 32;
 const SUMMARY_AT: usize = 256;
 
-/// What is read back, in this order.
+/// The buffers that are read back, in this order.
 const READ: [Operand; 3] = [Operand::Summary, Operand::RowResults, Operand::Gradient];
 
 impl Job {
@@ -225,7 +225,7 @@ impl Job {
     fn written(&self, operand: Operand) -> Vec<Range<usize>> {
         let (case, m) = (&self.case, &self.gradient);
         let size = m.storage.bytes();
-        // Where the first row of so many bytes starts, and how far the next is.
+        // Offset of the first row in bytes, and the row stride.
         let (rows, first, bytes, stride) = match operand {
             Operand::Summary => (1, SUMMARY_AT, 32, 0),
             Operand::RowResults => (case.rows, ROWS_AT, 16, 16),
@@ -261,7 +261,7 @@ fn unpoisoned<T: bytemuck::Pod>(bytes: &[u8], wide: fn(T) -> f32) -> Result<Vec<
     }
 }
 
-/// What the page is asked to do, made when it asks.
+/// The page's jobs, made when it asks.
 struct Work {
     cases: Vec<Case>,
     /// Plain, and with subgroups where the browser has them.

@@ -115,7 +115,7 @@ fn serve(
     (&stream).write_all(&body)
 }
 
-/// What the page posts to `/result`. Fails if that takes longer than `patience`, or the browser ends before, or the page reports a failure.
+/// Returns what the page posts to `/result`. Fails if that takes longer than `patience`, if the browser ends before, or if the page reports a failure.
 pub fn visit(page: &'static str, answer: Arc<Answer>, patience: Duration) -> Value {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/", listener.local_addr().expect("bound"));

@@ -109,7 +109,7 @@ impl Bench {
         self.run_for(case, Wanted::ALL).map(|(outcome, _)| outcome)
     }
 
-    /// What is not wanted is empty in the outcome. The plan that was followed comes along.
+    /// Outputs that are not wanted are empty in the outcome. Returns the plan as well.
     pub fn run_for(&self, case: &Case, wanted: Wanted) -> Result<(Outcome, Plan), String> {
         let [student, teacher] = case.logits();
         let strides = case.strides();
@@ -271,7 +271,7 @@ impl Bench {
         Ok((outcome, plan))
     }
 
-    /// What is in the gradient's memory before: poison, and where it is accumulated onto, known values.
+    /// The gradient's memory before the call: poison, or known values if it is accumulated onto.
     fn initial_gradient(&self, case: &Case, stride: usize, offset: usize) -> Vec<u8> {
         use wgpu_distill::GradWrite::Accumulate;
         let value = |i| {

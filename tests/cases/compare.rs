@@ -7,7 +7,7 @@ use super::Case;
 use super::inputs::Kind;
 use super::tolerance::{Tolerance, close, gradient_weight, is_close};
 
-/// What an engine gave back: the gradient widened to f32, `[rows, classes]`.
+/// An engine's results, with the gradient widened to f32, `[rows, classes]`.
 pub struct Outcome {
     pub summary: Summary,
     pub rows: Vec<RowResult>,
@@ -41,7 +41,7 @@ fn tolerance_of(case: &Case) -> Tolerance {
     }
 }
 
-/// Whether one of two losses is infinite because a share of 0 takes no part in an infinite term, and rounding made one of the two
+/// True if one of two losses is infinite because a share of 0 takes no part in an infinite term, and rounding made one of the two
 /// shares 0. A row whose distributions have nothing in common has KDR 0 or 1e-7, as it comes.
 pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
     let [a, b] = shares;
@@ -152,7 +152,7 @@ fn check_summary(
     Ok(())
 }
 
-/// What is in the gradient's memory before it is accumulated onto.
+/// The gradient's memory before it is accumulated onto.
 pub fn before(index: usize) -> f32 {
     // The last is a subnormal of f16.
     [0.5, -0.25, 0.0, 1.0 / 131_072.0][index % 4]

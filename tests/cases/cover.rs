@@ -30,7 +30,7 @@ fn alignment(elements: [usize; 3]) -> &'static str {
     }
 }
 
-/// What a value is called without the numbers in it, as `Given(0.375)` is `Given`.
+/// The name of a value without its numbers: `Given(0.375)` is `Given`.
 fn variant(value: impl std::fmt::Debug) -> String {
     let text = format!("{value:?}");
     text.split(['(', ' ', '{'])

@@ -1,4 +1,4 @@
-//! How much of the tests is run.
+//! The depth of a test run.
 
 use std::sync::OnceLock;
 

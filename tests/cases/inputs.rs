@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use wgpu_distill::{Storage, Values, half};
 
-/// What the logits of a case are like.
+/// Kinds of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Normal, standard deviation 2, every 64th value times 20.

@@ -136,7 +136,7 @@ impl Case {
         [student, teacher]
     }
 
-    /// What the reference makes of the case. Each case is computed once in a process.
+    /// The reference's results. Each case is computed once in a process.
     pub fn reference(&self) -> Arc<reference::Distillation> {
         type Computed = Arc<OnceLock<Arc<reference::Distillation>>>;
         static KNOWN: Mutex<Option<HashMap<String, Computed>>> = Mutex::new(None);

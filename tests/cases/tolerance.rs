@@ -2,7 +2,7 @@
 
 use wgpu_distill::Config;
 
-/// What a result in f32 may be off. Every comparison takes its numbers from here and names its exceptions.
+/// Allowed differences of results in f32. Every comparison takes its numbers from here and names its exceptions.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     /// Of a loss, relative to it.
@@ -80,7 +80,7 @@ impl Tolerance {
     }
 }
 
-/// What multiplies `p - y` in the gradient of a batch.
+/// The factor of `p - y` in the gradient of a batch.
 pub fn gradient_weight(config: &Config, valid_rows: u32) -> f64 {
     config.gradient_factor().abs() / config.reduction.denominator(valid_rows)
 }

@@ -120,7 +120,7 @@ fn a_hundred_runs_give_the_same_bits() {
     }
 }
 
-/// What a fresh process prints for its parent.
+/// The line that a fresh process prints for its parent.
 const MARK: &str = "bits of all problems: ";
 
 #[test]
@@ -160,7 +160,7 @@ fn resident_kib() -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Buffers of ours for one shape, reused from call to call as a training loop does.
+/// A caller's buffers for one shape, reused from call to call as a training loop does.
 struct OnDevice {
     matrices: [wgpu::Buffer; 3],
     labels: wgpu::Buffer,

@@ -1,4 +1,4 @@
-//! What we allocate besides the caller's buffers, counted by the allocator of the device: in proportion to the rows, whatever the classes.
+//! Internal allocations, counted by the allocator of the device, are in proportion to the rows for any number of classes.
 
 use crate::{adapter, report};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};

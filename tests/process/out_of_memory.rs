@@ -23,7 +23,7 @@ const ROWS: usize = 100_000;
 fn running_out_of_memory_is_an_error() {
     let _turn = crate::turn();
     if let Some(role) = std::env::var_os(CHILD) {
-        // What the driver takes at first differs from run to run. Too much for the bound is an error as well, and no fault of ours.
+        // The driver's first allocations differ from run to run. If they exceed the bound, that is an error too, and no fault of the library.
         match pollster::block_on(Gpu::named("llvmpipe")) {
             Ok(_) if role == "measure" => println!("\nKiB in use: {}", in_use_kib()),
             Ok(gpu) => within_bounds(&gpu, role == "run, narrow too"),
@@ -41,7 +41,7 @@ fn running_out_of_memory_is_an_error() {
         return;
     }
     let test = "running_out_of_memory_is_an_error";
-    // What the process takes before the first matrix, and room for some of them.
+    // The memory of the process before the first matrix, and room for some matrices.
     let in_use = measured(test);
     let mut failed_at = Vec::new();
     for room in (250..=700).step_by(50) {
@@ -90,7 +90,7 @@ fn running_out_of_memory_is_an_error() {
     }
 }
 
-/// What this test prints in a process of its own, whose addresses end at so many KiB. It fails if the process does.
+/// Runs this test in a process of its own with a limit on its addresses in KiB, and returns what it prints. Fails if the process does.
 fn child(test: &str, role: &str, bound: Option<u64>) -> String {
     let program = std::env::current_exe().expect("a test is a program");
     let bound = bound.map_or("unlimited".to_owned(), |kib| kib.to_string());
@@ -103,7 +103,7 @@ fn child(test: &str, role: &str, bound: Option<u64>) -> String {
         .arg(&program)
         .arg(crate::exact(module_path!(), test))
         .env(CHILD, role)
-        // How many arenas there are depends on how threads meet, and each takes 64 MiB of addresses or more.
+        // The number of arenas depends on how threads meet, and each takes 64 MiB of addresses or more.
         .env("MALLOC_ARENA_MAX", "1")
         .env("RAYON_NUM_THREADS", "2")
         .output()
@@ -364,7 +364,7 @@ fn within_bounds(gpu: &Gpu, narrow_too: bool) {
 
 const NARROW_ROWS: usize = 8_000_000;
 
-/// What the test itself has no memory for it goes without.
+/// Skips a call if the test itself has no memory for its inputs.
 fn zeros<T: bytemuck::Zeroable>(n: usize) -> Vec<T> {
     bytemuck::allocation::try_zeroed_vec(n).unwrap_or_default()
 }
@@ -409,7 +409,7 @@ const NARROW_CALLS: [(&str, Call); 7] = [
     ("encode", encode_narrow),
 ];
 
-/// `encode` on buffers of the caller's, for which there is memory, with a workspace of its own, for which there may be none.
+/// `encode` on the caller's buffers, which have memory, with an internal workspace, which may have none.
 fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
     let device = gpu.device();
     let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

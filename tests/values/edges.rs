@@ -25,7 +25,7 @@ fn engines() -> Vec<Engine> {
     cpus.chain(buffers::gpu().map(Engine::Gpu)).collect()
 }
 
-/// What every engine makes of a case, checked against the reference.
+/// Checks a case on every engine against the reference.
 fn check(about: &str, case: &cases::Case, batch: &Batch<'_>) {
     let want = reference::distill(&case.config, case.progress, batch).expect("valid");
     for engine in engines() {
@@ -101,7 +101,7 @@ fn a_million_short_rows() {
     }
 }
 
-/// What has tripped somebody's softmax at some time.
+/// Values that have broken some softmax.
 const HARD: [f32; 14] = [
     f32::NAN,
     f32::INFINITY,

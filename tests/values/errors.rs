@@ -1,4 +1,4 @@
-//! What is refused: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
+//! Refusals: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
 
 use crate::steps::Steps;
 use wgpu_distill::{

@@ -1,4 +1,4 @@
-//! What users of other distillation losses reported, one test each, named after what they saw. The threads stand in the comments.
+//! Reports from users of other distillation losses: one test each, named after the symptom, with the thread in its comment.
 
 use crate::{buffers, cases};
 mod device;

@@ -1,5 +1,7 @@
 //! The rules of the house that no compiler checks: one stem, one door per floor; nothing unused, nothing that points nowhere.
 
+mod files;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +12,6 @@ use wgpu_distill::shader::Kernel;
 
 use crate::cases;
 use crate::problems::problem;
-
-/// Lines that a file may have.
-const MOST_LINES: usize = 500;
 
 /// Text that belongs to the repository: these folders and files, as far as they are there.
 const PLACES: [&str; 12] = [
@@ -128,52 +127,6 @@ fn every_kernel_has_cases() {
     );
 }
 
-/// A test in a file that no binary includes would never run.
-#[test]
-fn every_file_of_tests_is_part_of_a_binary() {
-    let mut wrong = Vec::new();
-    let all = files("tests");
-    let mains: String = all
-        .iter()
-        .filter(|f| f.ends_with("/main.rs"))
-        .map(|f| read(f))
-        .collect();
-    for file in all.iter().filter(|f| f.ends_with(".rs")) {
-        let Some((folder, name)) = file.rsplit_once('/') else {
-            continue;
-        };
-        if folder == "tests" {
-            wrong.push(format!(
-                "{file} would be a binary of its own: move it to tests/values/ or tests/process/ and name it in main.rs"
-            ));
-            continue;
-        }
-        let shared = folder.strip_prefix("tests/").unwrap_or(folder);
-        let is_included = match name {
-            "main.rs" => true,
-            "mod.rs" => {
-                let path = format!("#[path = \"../{shared}/mod.rs\"]");
-                mains.contains(&path) || read("tests/buffers/mod.rs").contains(&path)
-            }
-            _ => {
-                let line = format!("mod {};", stem(name));
-                let parents = ["main.rs", "mod.rs"].map(|parent| format!("{folder}/{parent}"));
-                let parents = parents.into_iter().chain([format!("{folder}.rs")]);
-                let mut parents = parents.filter(|parent| all.contains(parent));
-                parents.any(|p| {
-                    read(&p)
-                        .lines()
-                        .any(|l| l.trim_start_matches("pub ") == line)
-                })
-            }
-        };
-        if !is_included {
-            wrong.push(format!("no module includes {file}"));
-        }
-    }
-    none(wrong);
-}
-
 #[test]
 fn every_shader_is_a_kernel() {
     let names: Vec<_> = Kernel::ALL
@@ -275,7 +228,7 @@ fn imports_and_rest(code: &str) -> (Vec<String>, String) {
     (imports, squeezed(rest.into_iter()))
 }
 
-/// What stands between the braces of `fn main`, squeezed.
+/// The body of `fn main`, squeezed.
 fn main_body(squeezed: &str) -> &str {
     let start = squeezed.find("fnmain(").expect("a fn main");
     let open = start + squeezed[start..].find('{').expect("its body");
@@ -319,78 +272,6 @@ fn the_readme_shows_the_hello_example() {
     );
 }
 
-#[test]
-fn files_are_short() {
-    let rust = files("tests").into_iter().filter(|f| f.ends_with(".rs"));
-    let all = files("src").into_iter().chain(files("shaders")).chain(rust);
-    let counted = all.map(|f| (read(&f).lines().count(), f));
-    let long = counted.filter(|(lines, _)| *lines >= MOST_LINES);
-    none(
-        long.map(|(n, f)| format!("{f} has {n} lines, {MOST_LINES} are too many"))
-            .collect(),
-    );
-}
-
-/// A path of the machine that something was written on helps nobody else.
-#[test]
-fn no_file_names_a_place_of_somebodys_machine() {
-    // In pieces, so that this file does not name them itself.
-    let roots = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"]].map(|p| p.concat());
-    let registry = ["registry", "/src"].concat();
-    // A folder of ours may have such a name; a path that starts there has nothing before it.
-    let starts = |line: &str, place: &str| {
-        line.match_indices(place).any(|(at, _)| {
-            let before = line[..at].chars().next_back();
-            before.is_none_or(|c| !c.is_alphanumeric() && !"_-.".contains(c))
-        })
-    };
-    let mut wrong = Vec::new();
-    for (name, text) in texts() {
-        for (i, line) in text.lines().enumerate() {
-            if line.contains(&registry) || roots.iter().any(|place| starts(line, place)) {
-                wrong.push(format!("{name}:{}: {}", i + 1, line.trim()));
-            }
-        }
-    }
-    none(wrong);
-}
-
-/// Comments and pages point at files that are there: a file that moves takes its mentions along.
-#[test]
-fn files_that_are_mentioned_exist() {
-    let mut wrong = Vec::new();
-    for (name, text) in texts() {
-        if !name.ends_with(".rs") && !name.ends_with(".wgsl") && !name.ends_with(".md") {
-            continue;
-        }
-        let is_path = |c: char| c.is_alphanumeric() || "_-./<>*{}$".contains(c);
-        for (i, line) in text.lines().enumerate() {
-            for word in line.split(|c| !is_path(c)) {
-                let word = word.trim_end_matches('.');
-                let folder = word.split('/').next().unwrap_or_default();
-                let known = ["src", "shaders", "tests", "benches", "examples"].contains(&folder);
-                // `shaders/<name>.wgsl` and `shaders/include/name.wgsl` stand for many.
-                let one = word.contains('.')
-                    && stem(word) != "name"
-                    && !word.contains(['<', '*', '{', '$']);
-                // A member speaks of its own folders.
-                let member = match name.strip_prefix("integrations/") {
-                    Some(rest) => {
-                        format!("integrations/{}", rest.split('/').next().unwrap_or(rest))
-                    }
-                    None => String::new(),
-                };
-                let is_there =
-                    root().join(word).exists() || root().join(member).join(word).exists();
-                if known && one && !is_there {
-                    wrong.push(format!("{name}:{}: {word} is not there", i + 1));
-                }
-            }
-        }
-    }
-    none(wrong);
-}
-
 /// Only `src/gpu` knows wgpu; lib.rs hands it on by name.
 #[test]
 fn wgpu_stays_in_its_folder() {
@@ -406,7 +287,7 @@ fn wgpu_stays_in_its_folder() {
     none(wrong.map(|f| format!("{f} names a type of wgpu")).collect());
 }
 
-/// What `src/gpu/pipelines.rs` leaves out is the counter that ends loops; so every loop must end by itself. Each goes on by one of these
+/// `src/gpu/pipelines.rs` compiles kernels without the counter that ends loops, so every loop must end by itself. Each goes on by one of these
 /// steps, whose reasons stand there: a new one needs a reason first.
 #[test]
 fn every_loop_of_the_shaders_ends() {

@@ -58,7 +58,7 @@ fn the_temperature_is_the_unit_of_the_logits() {
         |of| drawn(of, true),
         |engine, mut drawn| {
             drawn.config.temperature_scaling = Default::default();
-            // What is divided may come below the normal f16.
+            // A quotient may come below the normal f16.
             if drawn.storage[2] == Storage::F16 {
                 drawn.storage[2] = Storage::F32;
             }
@@ -82,7 +82,7 @@ fn an_order_of_the_classes_changes_nothing_but_the_order() {
             let want = drawn.run(engine)?;
             let n = drawn.classes;
             let mut random = Random::new(drawn.seed);
-            // Where each class comes from.
+            // The class that each class comes from.
             let mut from: Vec<usize> = (0..n).collect();
             for i in (1..n).rev() {
                 from.swap(i, random.next() as usize % (i + 1));
@@ -196,7 +196,7 @@ fn rows_that_come_twice_keep_the_mean() {
     );
 }
 
-/// What gradient accumulation rests on: the parts of a batch, each over the whole's number of rows, are the whole.
+/// Gradient accumulation: the parts of a batch, each over the whole's number of rows, add up to the whole.
 #[test]
 fn parts_over_a_common_denominator_sum_to_the_whole() {
     on_every_engine(
@@ -288,7 +288,7 @@ fn a_storage_type_changes_nothing_but_rounding() {
     );
 }
 
-/// What lies between the rows is no part of them.
+/// Elements between the rows do not count.
 #[test]
 fn strides_change_nothing() {
     on_every_engine(

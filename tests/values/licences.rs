@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
 
-/// What is in `deny.toml`, by both names.
+/// The text of `deny.toml`.
 const DENY: &str = include_str!("../../deny.toml");
 
 /// The page of dependencies, which is the core crate's.
@@ -35,7 +35,7 @@ fn linked(package: &str, platforms: &[&str]) -> BTreeSet<Linked> {
     text.lines().filter_map(line).collect()
 }
 
-/// Whether an SPDX expression can be met by the list: one side of each OR, both of each AND. Older crates write `/` for OR.
+/// True if the list meets an SPDX expression: one side of each OR, both of each AND. Older crates write `/` for OR.
 fn is_met(expression: &str, allowed: &HashSet<&str>) -> bool {
     let expression = expression.replace('/', " OR ");
     let plain = expression.trim();

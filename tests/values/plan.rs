@@ -242,7 +242,7 @@ fn strides_and_offsets_count() {
     );
 }
 
-/// What decides between four elements at a time and one.
+/// The choice between access by four elements and by one.
 #[test]
 fn access_is_by_four_only_where_every_row_starts_at_one() {
     let case = |change: fn(&mut Problem)| {

@@ -17,7 +17,7 @@ use wgpu_distill::{
 
 mod slopes;
 
-/// How many cases the file has; a smaller number means that some were lost.
+/// The number of cases in the file. A smaller number means that some were lost.
 const CASES: usize = 76;
 
 #[derive(Deserialize)]
@@ -138,7 +138,7 @@ impl Case {
         label != self.config.ignore_index && (0..self.classes as i32).contains(&label)
     }
 
-    /// What multiplies `p - y`.
+    /// The factor of `p - y`.
     fn gradient_scale(&self) -> f64 {
         gradient_weight(&self.config, self.expected.valid_rows)
     }

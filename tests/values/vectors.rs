@@ -23,7 +23,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
     let rows = 2;
     let stride = classes + 3;
     let elements = head + (rows - 1) * stride + classes;
-    // What lies between the rows must not reach the result.
+    // Elements between the rows must not reach the result.
     let between = |i: usize| i < head || (i - head) % stride >= classes;
     let poisoned = |seed: f32| -> Vec<f32> {
         let all = wave(elements, seed).into_iter().enumerate();

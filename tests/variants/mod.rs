@@ -109,7 +109,7 @@ fn variants() -> Vec<Variant> {
     list
 }
 
-/// What plans choose for the shapes that people have, on devices of all kinds.
+/// The variants that plans choose for usual shapes, on devices of all kinds.
 fn planned() -> Vec<(Kernel, Variant)> {
     let classes = [10, 100, 300, 1000, 4096, 32_000, 50_257, 128_256];
     let subgroups = [

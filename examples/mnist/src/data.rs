@@ -23,7 +23,7 @@ pub struct Digits {
 }
 
 impl Digits {
-    /// How many there are.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
@@ -45,7 +45,7 @@ pub struct Mnist {
     pub test: Digits,
 }
 
-/// What is wrong with a file of the data set.
+/// A fault of a file of the data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("{}: no such folder", .0.display())]

@@ -102,7 +102,7 @@ impl Network {
     }
 }
 
-/// What a forward pass leaves behind: the outputs of every layer.
+/// The outputs of every layer after a forward pass.
 pub struct Activations {
     pub outputs: Vec<Array2<f32>>, // of each layer [capacity, outputs]
     rows: usize,

@@ -16,7 +16,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"), hide_default_value = true)]
     pub data: PathBuf,
 
-    /// What computes loss and gradient: auto (a hardware GPU if there is one), cpu, or a part of an adapter's name, such as llvmpipe
+    /// Engine for loss and gradient: auto (a hardware GPU if there is one), cpu, or a part of an adapter's name, such as llvmpipe
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub engine: String,
 
@@ -71,11 +71,11 @@ pub struct Options {
     )]
     pub temperature: f32,
 
-    /// How this method measures likeness (KDR): cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap
+    /// Similarity (KDR): cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap
     #[arg(long, value_name = "NAME", default_value_t = Similarity::default())]
     pub similarity: Similarity,
 
-    /// How this method selects the label's share (TSSR): min, max, mean, product, tstr, kdr or fixed:W
+    /// Selection of the label's share (TSSR): min, max, mean, product, tstr, kdr or fixed:W
     #[arg(long, value_name = "NAME", default_value_t = Selection::default())]
     pub selection: Selection,
 
@@ -88,7 +88,7 @@ pub struct Options {
     )]
     pub fixed: f32,
 
-    /// Where the plot goes, as SVG [default: target/mnist.svg of the repository]
+    /// File for the plot, as SVG [default: target/mnist.svg of the repository]
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist.svg"), hide_default_value = true)]
     pub plot: PathBuf,
 }

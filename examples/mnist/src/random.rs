@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// What random numbers are drawn for.
+/// Purposes of random numbers, each with a sequence of its own.
 #[derive(Clone, Copy)]
 pub enum Purpose {
     /// First weights of a network.

@@ -1,4 +1,4 @@
-//! What came out, as a table and in plain words.
+//! The results as a table and in plain words.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use crate::network::parameters;
 use crate::students::{Course, Method};
 
-/// What the report is about.
+/// The runs that a report covers.
 pub struct Report<'a> {
     pub methods: &'a [Method],
     /// `[seeds][methods]`
@@ -143,7 +143,7 @@ impl Report<'_> {
         Estimate::new(&values)
     }
 
-    /// How far `method` is ahead of `other`, seed by seed, in points of percent.
+    /// The lead of `method` over `other`, seed by seed, in points of percent.
     fn gain(&self, method: usize, other: usize) -> Estimate {
         let values: Vec<f64> = self
             .courses

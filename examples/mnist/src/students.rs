@@ -24,7 +24,7 @@ pub struct Method {
     pub config: Config,
 }
 
-/// What all students share.
+/// The data, the teacher and the settings that all students share.
 pub struct School<'a> {
     pub engine: &'a Engine,
     pub train: &'a Digits,
@@ -34,7 +34,7 @@ pub struct School<'a> {
     pub sizes: Vec<usize>,
     pub schedule: Schedule,
     pub methods: Vec<Method>,
-    /// How often accuracy is measured on the way.
+    /// Number of measurements of accuracy during training.
     pub points: u64,
 }
 
@@ -61,7 +61,7 @@ impl TestSet {
     }
 }
 
-/// Where a student stands after so many steps; KDR, TSTR and TSSR are means over the steps since the point before.
+/// A student's state after a number of steps; KDR, TSTR and TSSR are means over the steps since the point before.
 #[derive(Clone, Copy)]
 pub struct Point {
     pub step: u64,
@@ -213,7 +213,7 @@ impl School<'_> {
         Ok(())
     }
 
-    /// Whether accuracy is measured after this step: `points` times, evenly spread, and always after the last.
+    /// Returns true if accuracy is measured after this step: `points` times, evenly spread, and always after the last.
     fn is_point(&self, step: u64, total: u64) -> bool {
         step * self.points / total != (step + 1) * self.points / total
     }

@@ -9,7 +9,7 @@ use crate::learner::Learner;
 use crate::network::Network;
 use crate::random::{Purpose, Random};
 
-/// How long and how fast a network learns.
+/// Digits, epochs, batch size and learning rate of a training.
 pub struct Schedule {
     /// Digits to learn from: the first so many.
     pub digits: usize,
@@ -17,7 +17,7 @@ pub struct Schedule {
     pub epochs: usize,
     /// Digits of a step.
     pub batch: usize,
-    /// Whether a digit is warped anew every time.
+    /// True if a digit is warped anew every time.
     pub warp: bool,
     /// The learning rate of the first step; it falls in a straight line to 0.
     pub learning_rate: f32,

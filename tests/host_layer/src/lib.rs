@@ -53,7 +53,7 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
-/// Has panics reported. Runs when the module is loaded.
+/// Installs the report of panics. Runs when the module is loaded.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|info| {

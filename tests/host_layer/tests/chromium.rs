@@ -36,7 +36,7 @@ fn build() -> PathBuf {
         env!("CARGO_PKG_NAME"),
     ]);
     cargo.arg("--message-format=json-render-diagnostics");
-    // Flags for the machine at hand are none for WebAssembly.
+    // Flags such as `-C target-cpu=native` are for the host alone.
     cargo
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -87,12 +87,9 @@ fn the_host_layer_is_right_in_chromium() {
 
     let [cases, steps] = ["cases", "steps"].map(|name| visit::count(&result, name));
     let failures = visit::list(&result, "failures");
-    let extent = match whole_table {
-        true => "all",
-        false => "a cover of pairs of",
-    };
+    let extent = if whole_table { "all" } else { "a cover" };
     report::ran(&format!(
-        "chromium, host layer, {}: {extent} the cases for slices, {cases}, there and on the CPU path; {steps} in single steps",
+        "chromium, host layer, {}: {cases} cases ({extent} of those for slices) there and on the CPU path, {steps} in single steps",
         result["adapter"]
     ));
     assert!(

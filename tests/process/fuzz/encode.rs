@@ -9,7 +9,7 @@ use wgpu_distill::{Config, GradWrite, Scope, TeacherClasses, wgpu};
 use super::bytes::{self, Bytes};
 use crate::{adapter, buffers};
 
-/// What all inputs share: a context with the adapter's limits, one with default limits, one as in a browser, each with its buffers.
+/// A context and its buffers. All inputs share three: one with the adapter's limits, one with default limits, one with a browser's rules.
 struct World {
     gpu: Gpu,
     buffers: Vec<wgpu::Buffer>,

@@ -185,7 +185,7 @@ fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
 /// A run of rows of a kernel.
 type Runs = Vec<(Kernel, u64, u64)>;
 
-/// What is dispatched fits the buffers and the device, and every kernel meets every row once.
+/// Checks that dispatches fit the buffers and the device, and that every kernel meets every row once.
 fn dispatched(
     plan: &Plan,
     config: &Config,

@@ -1,4 +1,4 @@
-//! How far a result in f32 may be from the reference, from what f32 does to the numbers of this very row. Where the answer hangs on what f32 cannot
+//! Allowed differences of results in f32, from the rounding of each row's own numbers. Where the answer hangs on what f32 cannot
 //! hold, nothing is asked but that NaN is where NaN is.
 
 use crate::cases::Tolerance;
@@ -45,7 +45,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let times = f64::from(config.student_temperature).max(1.0) * classes as f64;
     let is_far = |d: f64| finite(d) && d.abs() * times > FAR;
 
-    // What KL and the soft cross-entropy err by: each distance by a few units in its last place, each probability likewise.
+    // The error of KL and of the soft cross-entropy: each distance and each probability errs by a few units in its last place.
     let (mut soft, mut error, mut lost) = (0.0, LOSS, false);
     for (ds, dt) in ds.iter().zip(&dt).filter(|(_, dt)| finite(**dt)) {
         let q = dt.exp() / zt;

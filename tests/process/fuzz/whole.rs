@@ -16,11 +16,11 @@ use crate::cases::tolerance::gradient_weight;
 
 const TOLERANCE: Tolerance = Tolerance::F32;
 
-/// What an element of a gradient may be off where nearly all of it cancels, of what multiplies `p - y`: a lane adds up to 64 exponentials to
+/// Allowed error of an element of the gradient where nearly all of it cancels, relative to the factor of `p - y`: a lane adds up to 64 exponentials to
 /// one of 1 before it is widened, each rounded by at most half of 1.2e-7.
 const ROUNDING: f64 = 4e-6;
 
-/// What surrounds a gradient, and is in it before: no result has these bits.
+/// The value around a gradient and in it before the call. No result has these bits.
 const CANARY: f32 = f32::from_bits(0xffed_cba9);
 const MARGIN: usize = 40;
 
@@ -234,7 +234,7 @@ fn gradient(
                     + least
                     + ulps * w.abs()
             });
-            // Where the type may end, infinity will do.
+            // Infinity is right where the type may end.
             let end = w.abs() + tolerance.unwrap_or(f64::INFINITY) >= 0.99 * most;
             if end && !g.is_nan() {
                 continue;

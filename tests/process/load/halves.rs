@@ -12,7 +12,7 @@ use crate::cases::is_long;
 
 const THREADS: usize = 8;
 
-/// Where the gradient goes.
+/// Destinations of the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Into {
     Fresh,

@@ -1,4 +1,4 @@
-//! What browsers refuse is refused with an error of ours, and buffers that suit a browser are taken.
+//! Buffers that a browser would refuse give an error of this crate; buffers that suit a browser are taken.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs};
 use wgpu_distill::{Config, Error, Progress, Result, Scope, Storage};

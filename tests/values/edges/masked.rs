@@ -61,7 +61,7 @@ fn a_masked_class_has_probability_exactly_0() {
                     let got = got.expect("valid").into_grad_student_logits();
                     let pairs = got.iter().zip(&want.grad_student_logits).enumerate();
                     for (i, (g, w)) in pairs.filter(|(i, _)| is_masked(i % classes)) {
-                        // What is left is the other side's: its own digits, nothing of the size of one.
+                        // The other side's digits remain, nothing of the size of 1.
                         assert!(*w != 0.0 && w.abs() < 1e-24);
                         assert!(
                             (f64::from(*g) - w).abs() <= 1e-4 * w.abs(),

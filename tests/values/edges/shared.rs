@@ -13,7 +13,7 @@ const ROWS: usize = 6;
 const CLASSES: usize = 7;
 const PROGRESS: Progress = Progress { step: 1, total: 3 };
 
-/// Where student and teacher lie, in elements: offset and stride of each.
+/// Offset and stride of student and teacher, in elements.
 const WAYS: [(&str, [usize; 2], [usize; 2]); 5] = [
     ("the same range", [3, 9], [3, 9]),
     ("one after the other", [0, 7], [42, 7]),

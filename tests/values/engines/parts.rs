@@ -31,7 +31,7 @@ const PARTS: [Wanted; 4] = [
     },
 ];
 
-/// What is wanted of an outcome; the rest empty.
+/// The wanted parts of an outcome. The others are empty.
 fn part(of: &Outcome, wanted: Wanted) -> Outcome {
     Outcome {
         summary: if wanted.summary {
@@ -78,7 +78,7 @@ fn check<How: PartialEq>(
                 same += 1;
                 continue;
             }
-            // What was not asked for is taken from the full run.
+            // The other outputs are taken from the full run.
             let merged = Outcome {
                 summary: if wanted.summary {
                     got.summary
@@ -108,7 +108,7 @@ fn check<How: PartialEq>(
     assert!(same > 100, "{same}");
 }
 
-/// What of a plan the bits depend on. A gradient of 16-bit numbers may start within a word, and rows then begin in its middle.
+/// The choices of a plan that bits depend on. A gradient of 16-bit numbers may start within a word, and rows then begin in its middle.
 fn way(case: &Case, plan: &Plan) -> (Variant, bool) {
     let halves =
         plan.variant_of(Kernel::Distill).gradient.is_some() && case.storage[2].bytes() == 2;

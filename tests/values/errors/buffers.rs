@@ -339,7 +339,7 @@ fn bad_values_are_refused_on_buffers() {
     bench.is_silent("progress");
 }
 
-/// What a browser would refuse is refused by `plan` already, as everything that `encode` refuses is. More rows than workgroups count for themselves, so that there is something to clear first.
+/// `plan` refuses what a browser would, as it refuses everything that `encode` does. There are more rows than workgroups count alone, so that a buffer must be cleared first.
 #[test]
 fn plans_know_what_a_browser_refuses() {
     let Some(mut bench) = Bench::new(None) else {

@@ -390,7 +390,7 @@ fn a_row_larger_than_a_buffer_is_refused() {
     }
 }
 
-/// What the kernels need of a device and it does not offer, or a workspace that no buffer of it can hold, is refused in words; the device's error handler stays silent.
+/// A device that lacks what kernels need, or whose buffers cannot hold a workspace, gives an error. The device's error handler stays silent.
 #[test]
 fn devices_that_are_too_small_are_refused() {
     let default = wgpu::Limits::default;

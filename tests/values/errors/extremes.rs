@@ -382,7 +382,7 @@ fn logits<'a>(side: &Side, values: &'a [f32]) -> Logits<'a> {
     Logits::new(values, side.0).with_row_stride(stride(side))
 }
 
-/// What two engines must agree on whatever the numbers are, even those at whose ends they round apart: the counts, and what is said of each row.
+/// Results that two engines agree on for any numbers, even where they round apart: the counts and each row's flags.
 fn counts(done: &Distillation) -> (Summary, Vec<u32>, usize) {
     let mut counts = done.summary;
     (counts.loss, counts.kdr, counts.tssr) = (0.0, 0.0, 0.0);

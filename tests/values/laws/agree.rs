@@ -17,7 +17,7 @@ fn loss_tolerance(drawn: &Drawn, want: f64, rows: f64) -> f64 {
     TOLERANCE.loss_of_sum(want, drawn.config.temperature_factor(), rows)
 }
 
-/// Whether rounding decides if a row's loss is infinite.
+/// True if rounding decides whether a row's loss is infinite.
 fn hangs_on_rounding(got: &RowResult, want: &RowResult) -> bool {
     let both = |f: fn(&RowResult) -> f32| [got, want].map(|r| f64::from(f(r)));
     at_the_step(both(|r| r.loss), both(|r| r.tssr), UNIT)

@@ -18,7 +18,7 @@ enum Way {
     Accumulated,
 }
 
-/// Where everything lies and what is compiled for it.
+/// A case's memory layout and the choices that kernels are compiled for.
 fn laid_out() -> impl Strategy<Value = Case> {
     let way = select(vec![Way::Beside, Way::InPlace, Way::Accumulated]);
     let offsets = [0usize..9, 0usize..9, 0usize..9];

@@ -153,7 +153,7 @@ impl Drawn {
         }
     }
 
-    /// What multiplies `p - y`.
+    /// The factor of `p - y`.
     pub fn weight(&self) -> f64 {
         let c = &self.config;
         let valid = self.labels.iter().filter(|l| **l != c.ignore_index).count();
@@ -222,7 +222,7 @@ fn shape() -> impl Strategy<Value = (usize, usize)> {
     ]
 }
 
-/// What kernels are compiled for.
+/// Choices that kernels are compiled for.
 #[derive(Clone, Copy)]
 pub enum Kernels {
     /// Any.
@@ -231,7 +231,7 @@ pub enum Kernels {
     Few,
 }
 
-/// What a kernel depends on: shape, gaps, storage, and of the configuration similarity, scope and smoothing.
+/// The choices that a kernel depends on: shape, gaps, storage, similarity, scope and smoothing.
 #[derive(Clone, Debug)]
 pub struct Made {
     pub shape: (usize, usize),

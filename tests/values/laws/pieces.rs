@@ -30,7 +30,7 @@ fn columns(of: &Drawn, start: usize, end: usize) -> Drawn {
     }
 }
 
-/// Where a row is cut: up to eight places, parts of one class among them.
+/// Cuts of a row: up to eight places, parts of one class among them.
 fn cuts(drawn: &Drawn) -> Vec<(usize, usize)> {
     let mut random = Random::new(drawn.seed);
     let wanted = 1 + random.next() as usize % 8;

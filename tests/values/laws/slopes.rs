@@ -6,7 +6,7 @@ use wgpu_distill::{Batch, Logits, reference};
 use super::agree::close;
 use super::drawn::{Drawn, Kernels, Masked, drawn, for_all};
 
-/// How far a logit is moved; logits are multiples of 1/8, so that this is exact in f32.
+/// The step of a logit. Logits are multiples of 1/8, so that it is exact in f32.
 const MOVE: f32 = 1.0 / 4096.0;
 
 fn batch(drawn: &Drawn) -> Batch<'_> {

@@ -37,7 +37,7 @@ fn dropped_futures_leave_the_context_working() {
     app.is_silent();
 }
 
-/// Whether it was still under way when it was dropped, after one poll.
+/// Polls a future once and drops it. Returns true if it was still under way.
 fn dropped_under_way<T>(future: impl Future<Output = T>) -> bool {
     let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
     polled.is_pending()

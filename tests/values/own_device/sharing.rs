@@ -1,4 +1,4 @@
-//! What is shared: an encoder, a workspace, a context between threads and futures; and what is not: two devices.
+//! Sharing of an encoder, a workspace and a context between threads and futures. Two devices share nothing.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;

@@ -206,7 +206,7 @@ fn odd_devices_have_plans() {
     );
 }
 
-/// Lanes and workgroups of the caller's: run as asked, or refused with both numbers.
+/// The caller's lanes and workgroup sizes are used as given, or refused with both numbers.
 #[test]
 fn chosen_lanes_are_taken_or_refused() {
     let with = |lanes, size, subgroup| -> Result<Plan> {

@@ -36,7 +36,7 @@ fn slope_config(n: usize) -> Config {
     }
 }
 
-/// How far a logit is moved. Logits are multiples of 1/256 below 16, so that this is exact in f32.
+/// The step of a logit. Logits are multiples of 1/256 below 16, so that it is exact in f32.
 const STEP: f32 = 1.0 / 16384.0;
 
 /// Numbers in about [-3.5, 3.5] times `scale`, bell-shaped, from their index alone.
