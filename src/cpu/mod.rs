@@ -90,7 +90,7 @@ impl Cpu {
         total
     }
 
-    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` close together.
+    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` without gaps.
     ///
     /// A row with NaN or `+inf`, or with nothing but `-inf`, gives NaN.
     pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
