@@ -1,8 +1,8 @@
-//! What goes in: logits in one of three storage types, and labels.
+//! Inputs of a call on slices: logits in one of three storage types, and labels.
 
 use half::{bf16, f16};
 
-/// How one number is stored. Arithmetic is always f32.
+/// The storage type of numbers. Arithmetic is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// IEEE 754 binary32.
@@ -48,7 +48,7 @@ pub enum Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// How they are stored.
+    /// The storage type.
     pub fn storage(self) -> Storage {
         match self {
             Self::F32(_) => Storage::F32,
@@ -57,7 +57,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// How many there are.
+    /// The number of elements.
     pub fn len(self) -> usize {
         match self {
             Self::F32(v) => v.len(),
@@ -66,7 +66,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// True if there is none.
+    /// True if there is no element.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -92,7 +92,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The bytes as they lie in memory.
+    /// The bytes in memory.
     pub fn as_bytes(self) -> &'a [u8] {
         match self {
             Self::F32(v) => bytemuck::cast_slice(v),
@@ -141,16 +141,16 @@ where
 /// A matrix `[rows, classes]` of logits in memory of the host. Row `r` starts at element `r * row_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a> {
-    /// The numbers; at least `(rows - 1) * row_stride + classes` of them.
+    /// The logits: from `(rows - 1) * row_stride + classes` to `rows * row_stride` of them. To use a part of a longer slice, pass that part.
     pub values: Values<'a>,
-    /// Numbers in a row.
+    /// Logits of a row.
     pub classes: usize,
     /// Distance from row to row in elements, at least `classes`.
     pub row_stride: usize,
 }
 
 impl<'a> Logits<'a> {
-    /// Rows of `classes` logits that lie close together.
+    /// Rows of `classes` logits without gaps.
     pub fn new(values: impl Into<Values<'a>>, classes: usize) -> Self {
         Self {
             values: values.into(),
@@ -165,7 +165,7 @@ impl<'a> Logits<'a> {
     }
 }
 
-/// One step's work on slices: logits of student and teacher, and one label a row. The number of rows is the number of labels.
+/// A batch on slices: logits of student and teacher, and one label for each row. It has as many rows as labels.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// `[rows, classes]`
@@ -177,7 +177,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Student and teacher with the same number of classes, rows close together.
+    /// Student and teacher with the same number of classes and without gaps: each has exactly `labels.len() * classes` logits.
     pub fn new(
         student_logits: impl Into<Values<'a>>,
         teacher_logits: impl Into<Values<'a>>,
@@ -207,7 +207,7 @@ pub(crate) fn is_class(label: i32, classes: usize) -> bool {
     usize::try_from(label).is_ok_and(|label| label < classes)
 }
 
-/// Rows that a mean divides by: those whose label is a class and not `ignore_index`.
+/// The number of rows whose label is a class and not `ignore_index`, by which a mean divides.
 pub(crate) fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
     let valid = |&&label: &&i32| label != ignore_index && is_class(label, classes);
     labels.iter().filter(valid).count() as u32

@@ -189,7 +189,7 @@ pub enum Reduction {
     /// The mean over the valid rows; 0 where no row is valid.
     #[default]
     Mean,
-    /// The sum divided by this number: 0, or between 1e-30 and 1e30, and so must be its quotients (see [`Config`]).
+    /// The sum divided by this number: 0, or between 1.2e-38 and 8.5e37 with quotients in range (see [`Config`]).
     ///
     /// It serves gradient accumulation, where the caller knows the number of labels in the whole batch. 0 says that no row has a
     /// label: loss and gradient are then 0. On slices a label contradicts it and is refused. On buffers a row with a label gets NaN
@@ -305,49 +305,14 @@ pub enum GradWrite {
     Accumulate,
 }
 
-/// Training time: `TSTR = step / total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Progress {
-    /// Steps done, at most `total`.
-    pub step: u64,
-    /// Steps of the whole training, at least 1. 0 only in [`Progress::NONE`].
-    pub total: u64,
-}
-
-impl Progress {
-    /// No training time, `0` of `0`. Accepted by selections that do not look at it: see [`Selection::needs_progress`].
-    pub const NONE: Self = Self { step: 0, total: 0 };
-
-    /// `step` of `total`. A call refuses a step beyond the total, and a total of 0.
-    pub fn new(step: u64, total: u64) -> Self {
-        Self { step, total }
-    }
-
-    /// `step` of `total`, where a step beyond the total counts as the last. A training of 0 steps is at its end: 1 of 1.
-    pub fn clamped(step: u64, total: u64) -> Self {
-        match total {
-            0 => Self::new(1, 1),
-            _ => Self::new(step.min(total), total),
-        }
-    }
-
-    /// The share of training time gone (TSTR), in `[0, 1]`; 0 for [`Progress::NONE`].
-    pub fn tstr(self) -> f32 {
-        if self == Self::NONE {
-            return 0.0;
-        }
-        (self.step as f64 / self.total as f64) as f32
-    }
-}
-
 /// The configuration of the distillation loss. The default is the method as published, at temperature 1.
 ///
 /// Later versions may add fields: write `Config { .., ..Config::default() }`.
 ///
-/// The kernels multiply by factors made of these fields. Each must be 0 or have a magnitude between 1e-30 and 1e30, and so must its
-/// quotient by the number in [`Reduction::SumOver`]; else the call is refused with the product's name:
-/// [`temperature_factor`](Self::temperature_factor) for the loss, [`gradient_factor`](Self::gradient_factor) for the gradient.
+/// The kernels multiply the loss by [`temperature_factor`](Self::temperature_factor) and the gradient by
+/// [`gradient_factor`](Self::gradient_factor). Each must be 0 or have a magnitude between 1e-30 and 1e30. Its quotient by the
+/// denominator of the reduction must be 0 or have a magnitude between 2.4e-38 and 1e30. Other values are refused with the name
+/// of the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
     /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.

@@ -15,6 +15,7 @@ pub mod gpu;
 mod outputs;
 mod params;
 pub mod plan;
+mod progress;
 pub mod reference;
 mod results;
 pub mod shader;
@@ -22,12 +23,12 @@ mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
-    TemperatureScaling,
+    Config, GradWrite, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
+pub use progress::Progress;
 pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};
 
 pub use bytemuck;

@@ -1,4 +1,4 @@
-//! One dispatch's parameters, the twin of `shaders/include/params.wgsl`.
+//! The parameters of a dispatch, twin of `shaders/include/params.wgsl`.
 
 use std::f64::consts::LOG2_E;
 
@@ -52,7 +52,7 @@ pub struct Params {
     pub reserved: [u32; 2],
 }
 
-/// Bits of the magnitude from which on a logit takes the checked path: a difference of two smaller ones, over the temperature, cannot overflow.
+/// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
 pub(crate) fn checked_from_bits(config: &Config) -> u32 {
     let smallest = config.student_temperature.min(config.teacher_temperature);
     (1e36 * smallest).min(1e18).to_bits()
@@ -67,7 +67,7 @@ pub(crate) fn label_classes(config: &Config, classes: usize) -> u32 {
 }
 
 impl Params {
-    /// What configuration and progress say; shape and offsets are still 0.
+    /// The parameters that follow from configuration and progress. Shape and offsets are 0.
     pub fn of(config: &Config, progress: Progress) -> Self {
         let (selection, fixed) = match config.selection {
             Selection::Max => (0, 0.0),

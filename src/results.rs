@@ -181,7 +181,7 @@ pub struct Summary {
     pub(crate) reserved: u32,
 }
 
-/// The gradient `[rows, classes]`, rows close together, in the storage type that was asked for.
+/// The gradient `[rows, classes]`, without gaps between rows, in the storage type that was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gradient {
     /// 32-bit floats.
@@ -202,7 +202,7 @@ impl Gradient {
         }
     }
 
-    /// The numbers as f32, copied unless they are.
+    /// The numbers as f32, copied unless they are f32 already.
     pub fn into_f32(self) -> Vec<f32> {
         match self {
             Self::F32(v) => v,

@@ -10,8 +10,11 @@ use crate::{
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
 
-/// Magnitudes that a factor may have. Losses of up to 1e8 nats times the largest fit f32.
-const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30; // 2^-100 to 2^100
+/// Magnitudes of factors, 2^-100 to 2^100. Losses of up to 1e8 nats times the largest fit f32.
+const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30;
+
+/// Magnitudes of their quotients by the denominator of a reduction, 2^-125 to 2^100: normal f32, also where a division errs by a few units.
+const QUOTIENTS: RangeInclusive<f64> = 2.350_988_701_644_575e-38..=1.267_650_600_228_229_4e30;
 
 fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
     if ok {
@@ -63,63 +66,65 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     factors(config)
 }
 
-/// The factors of loss and gradient, and what the division by a given denominator leaves of them: 0, or of a magnitude that every engine computes with.
-fn factors(config: &Config) -> Result<()> {
-    let (loss, gradient) = (config.temperature_factor(), config.gradient_factor());
-    let denominator = match config.reduction {
-        Reduction::SumOver(d) if d != 0.0 => f64::from(d),
-        _ => 1.0,
-    };
-    let squared = config.temperature_scaling == TemperatureScaling::Squared;
-    let names = match squared {
-        true => [
-            "student_temperature * teacher_temperature",
-            "grad_loss * teacher_temperature",
-            "student_temperature * teacher_temperature / denominator",
-            "grad_loss * teacher_temperature / denominator",
-        ],
-        false => [
-            "1",
-            "grad_loss / student_temperature",
-            "1 / denominator",
-            "grad_loss / student_temperature / denominator",
-        ],
-    };
-    let values = [loss, gradient, loss / denominator, gradient / denominator];
+fn in_range(names: [&'static str; 2], values: [f64; 2], range: &RangeInclusive<f64>) -> Result<()> {
     for (field, value) in names.into_iter().zip(values) {
-        if value != 0.0 && !FACTORS.contains(&value.abs()) {
+        if value != 0.0 && !range.contains(&value.abs()) {
             return Err(Error::InvalidConfig {
                 field,
                 value: format!("{value:e}"),
-                expected: "0 or a magnitude between 1e-30 and 1e30",
+                expected: match range == &FACTORS {
+                    true => "0 or a magnitude between 1e-30 and 1e30",
+                    false => "0 or a magnitude between 2.4e-38 and 1e30",
+                },
             });
         }
     }
     Ok(())
 }
 
-/// The factors over the number of rows, which a mean divides by at most.
+/// The factors of loss and gradient, and their quotients by a denominator that is given.
+fn factors(config: &Config) -> Result<()> {
+    let values = [config.temperature_factor(), config.gradient_factor()];
+    let squared = config.temperature_scaling == TemperatureScaling::Squared;
+    let (names, quotients) = match squared {
+        true => (
+            [
+                "student_temperature * teacher_temperature",
+                "grad_loss * teacher_temperature",
+            ],
+            [
+                "student_temperature * teacher_temperature / denominator",
+                "grad_loss * teacher_temperature / denominator",
+            ],
+        ),
+        false => (
+            ["1", "grad_loss / student_temperature"],
+            [
+                "1 / denominator",
+                "grad_loss / student_temperature / denominator",
+            ],
+        ),
+    };
+    in_range(names, values, &FACTORS)?;
+    match config.reduction {
+        Reduction::SumOver(d) if d != 0.0 => {
+            in_range(quotients, values.map(|v| v / f64::from(d)), &QUOTIENTS)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The factors over the number of rows, the largest denominator of a mean.
 pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
     if config.reduction != Reduction::Mean {
         return Ok(());
     }
-    for (field, factor) in [
-        ("the factor of the loss / rows", config.temperature_factor()),
-        (
-            "the factor of the gradient / rows",
-            config.gradient_factor(),
-        ),
-    ] {
-        let value = factor / rows.max(1) as f64;
-        if value != 0.0 && value.abs() < 2.0 * f64::from(f32::MIN_POSITIVE) {
-            return Err(Error::InvalidConfig {
-                field,
-                value: format!("{value:e}"),
-                expected: "0 or a magnitude above 2.4e-38; take `Reduction::Sum`, or larger factors",
-            });
-        }
-    }
-    Ok(())
+    let values = [config.temperature_factor(), config.gradient_factor()];
+    let names = [
+        "the factor of the loss / rows",
+        "the factor of the gradient / rows",
+    ];
+    in_range(names, values.map(|v| v / rows.max(1) as f64), &QUOTIENTS)
 }
 
 pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {

@@ -82,7 +82,7 @@ pub(super) fn apply<V: Vector>(
     }
 }
 
-/// The gradient of a block, all but the label's share.
+/// The gradient of a tile without the label's share.
 #[inline(always)]
 fn grad_tile<V: Vector>(s: &[f32], t: &[f32], d: &Decision, (ks, kt): (f32, f32), out: &mut [f32]) {
     for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
@@ -92,7 +92,7 @@ fn grad_tile<V: Vector>(s: &[f32], t: &[f32], d: &Decision, (ks, kt): (f32, f32)
     }
 }
 
-/// The same from exponentials relative to the maxima at their time.
+/// The same from kept exponentials, relative to `student_max` and `teacher_max`.
 #[inline(always)]
 fn grad_of_kept<V: Vector>(
     es: &[f32],

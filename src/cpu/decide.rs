@@ -2,7 +2,7 @@
 
 use crate::{Config, Decision, RowResult, RowStats, Selection, Similarity, flags};
 
-/// KDR of merged statistics, for similarities that need one sweep; those with two have summed it in `cross`.
+/// KDR of merged statistics. For similarities that need a second sweep its sum is in `cross`.
 pub(super) fn kdr(stats: &RowStats, similarity: Similarity) -> f32 {
     let f = f64::from;
     let kdr = match similarity {
@@ -93,7 +93,7 @@ impl Rule {
         decision
     }
 
-    /// The cross-entropy of the weighted target, where a share of 0 takes no part even in an infinite term.
+    /// The cross-entropy of the weighted target, where a share of 0 contributes 0 even if its term is infinite.
     fn loss(&self, stats: &RowStats, tssr: f64) -> f64 {
         let f = f64::from;
         let inverse_temperature = 1.0 / f(self.config.student_temperature);

@@ -1,4 +1,4 @@
-//! Sixteen f32 at a time: plain arrays and loops that the compiler turns into vector instructions of whatever the caller was compiled for.
+//! Sixteen f32 at a time, as arrays. The compiler turns the loops into vector instructions of the caller's instruction set.
 
 use super::vector::Vector;
 

@@ -89,9 +89,12 @@ impl Cpu {
         total
     }
 
-    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` close together.
+    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` without gaps.
     ///
     /// A row with NaN or `+inf`, or with nothing but `-inf`, gives NaN.
+    ///
+    /// # Errors
+    /// As for [`Engine::run`](crate::Engine::run).
     pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
         validate::temperature("temperature", temperature)?;
         validate::logits("logits", logits, rows)?;
@@ -136,6 +139,9 @@ impl Cpu {
     }
 
     /// Observe: each row's statistics, KDR included.
+    ///
+    /// # Errors
+    /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         self.observe_rows(config, batch)
@@ -156,6 +162,9 @@ impl Cpu {
     }
 
     /// Decide: each row's results and gradient coefficients from its statistics. `classes` are the student's.
+    ///
+    /// # Errors
+    /// As for [`Engine::run`](crate::Engine::run).
     pub fn decide(
         &self,
         config: &Config,
@@ -202,6 +211,9 @@ impl Cpu {
     }
 
     /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`].
+    ///
+    /// # Errors
+    /// As for [`Engine::run`](crate::Engine::run).
     pub fn apply(
         &self,
         config: &Config,
@@ -229,7 +241,7 @@ impl Cpu {
         Ok(out.into_f32())
     }
 
-    /// The whole method. See [`Engine::run`](crate::Engine::run).
+    /// The whole method. See [`Engine::run`](crate::Engine::run), also for the errors.
     pub fn run(
         &self,
         config: &Config,
@@ -252,7 +264,7 @@ impl Cpu {
         })
     }
 
-    /// The whole method into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
+    /// The whole method into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into), also for the errors.
     pub fn run_into(
         &self,
         config: &Config,

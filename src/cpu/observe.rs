@@ -12,7 +12,7 @@ use super::vector::Vector;
 use crate::params::checked_from_bits;
 use crate::{RowStats, Similarity, flags};
 
-/// What the checked path notes about the real (not the padding) values of a block.
+/// Flags of the values of a tile, without its padding, on the checked path.
 fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     values.iter().fold(0, |found, x| {
         found
@@ -24,7 +24,7 @@ fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     })
 }
 
-/// Observe: the statistics of one row, KDR included. With `keep` its exponentials stay for `apply`, if the row is not too long.
+/// Observe: the statistics of one row, KDR included. With `keep` the exponentials of a row that is not too long stay in `scratch` for `apply`.
 #[inline(always)]
 pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
     let classes = row.student.len();
@@ -67,7 +67,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             (&mut scratch.first, &mut scratch.second)
         };
-        // Far below a huge maximum of an earlier block usual values need care too: their distance to it may overflow.
+        // Below a huge maximum of an earlier tile, ordinary values need the checked path too: their distance to it may overflow.
         let checked = s_magnitude.max(t_magnitude) >= checked_from
             || s_max.max(t_max) >= f32::from_bits(checked_from);
         if checked {
@@ -150,7 +150,7 @@ fn second_sweep<V: Vector>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratc
     total
 }
 
-/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. Ratios to the mean keep the error of equal rows at rounding: log2(1) = 0.
+/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. Ratios to the mean make the divergence of equal rows exactly 0: log2(1) = 0.
 /// Subnormal probabilities are too small to matter and would break log2.
 #[inline(always)]
 fn divergence<V: Vector>(p: f32, q: f32) -> f32 {

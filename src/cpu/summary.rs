@@ -13,7 +13,7 @@ pub(super) struct SummaryAccumulator {
 }
 
 impl SummaryAccumulator {
-    /// Counts a row; true if its KDR and TSSR are to be averaged.
+    /// Counts a row; returns true if its KDR and TSSR belong to the means.
     ///
     /// It has branches on purpose: with sums of `u32::from(bool)` for all five counters, rustc 1.95 (LLVM 22) at opt-level 2 and 3
     /// left `averaged` at 0. The case table, run in release by `./check`, shows it.
@@ -59,7 +59,7 @@ impl SummaryAccumulator {
         s.non_finite_rows += o.non_finite_rows;
     }
 
-    /// KDR averaged over the rows that were counted as such.
+    /// The mean of KDR over the rows that `count` returned true for.
     pub fn mean_kdr(&self) -> f32 {
         (self.kdr / f64::from(self.averaged.max(1))) as f32
     }

@@ -1,4 +1,4 @@
-//! The sums of a row, block by block: elementwise arithmetic in f32 lanes, what a block adds up to in f64.
+//! The sums of a row, tile by tile: elementwise arithmetic in lanes of f32, the sums of a tile in f64.
 
 use std::f64::consts::{LN_2, LOG2_E};
 
@@ -25,11 +25,11 @@ pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) 
     }
 }
 
-/// Vectors whose exponentials are summed on their own before they meet the lane's sum: beside the 1 of a row's largest logit each of a long flat tail
-/// could be rounded away.
+/// Vectors of a partial sum of exponentials, which is then added to the lane's sum. Two-level summation bounds the rounding error:
+/// beside the 1 of the largest logit, each term of a long flat tail could be rounded away.
 const VECTORS_PER_PARTIAL_SUM: usize = 8;
 
-// What a similarity needs summed in the first sweep.
+// The sums that similarities need in the first sweep.
 const OTHER: u8 = 0;
 const COSINE: u8 = 1;
 const BHATTACHARYYA: u8 = 2;
@@ -69,7 +69,7 @@ impl Sums {
         flags: 0,
     };
 
-    /// Makes the sums relative to larger maxima (METHOD: the merge with an empty piece).
+    /// Makes the sums relative to larger maxima (docs/METHOD.md, section 3: the merge with an empty segment).
     pub fn rescale(&mut self, student_max: f32, teacher_max: f32, config: &Config) {
         if self.zs == 0.0 && self.zt == 0.0 {
             // Nothing is summed yet.
@@ -112,7 +112,7 @@ impl Sums {
         self.teacher_max = teacher_max;
     }
 
-    /// Adds a block of plain numbers. `SIMILARITY` is one of the constants above.
+    /// Adds a tile of plain numbers. `SIMILARITY` is one of the constants above.
     #[inline(always)]
     fn add<V: Vector, const SIMILARITY: u8>(
         &mut self,
@@ -166,7 +166,7 @@ impl Sums {
         }
     }
 
-    /// Adds a block with padding, infinities, NaN or huge values.
+    /// Adds a tile with padding, infinities, NaN or huge values.
     #[inline(always)]
     fn add_checked<V: Vector, const SIMILARITY: u8>(
         &mut self,
@@ -198,7 +198,7 @@ impl Sums {
                 partial_t[i] += et[i];
                 let mut ds = (s[i] - ms) * ks;
                 let mut dt = (t[i] - mt) * kt;
-                // -inf and NaN become finite here; what a NaN row sums to is thrown away later.
+                // -inf and NaN become finite here; the sums of a row with NaN are not used.
                 let hidden = s[i] == f32::NEG_INFINITY;
                 masked[i] += if hidden { et[i] } else { 0.0 };
                 let seen = if hidden { 0.0 } else { et[i] };
@@ -231,7 +231,7 @@ impl Sums {
         self.masked_mass += sum(masked);
     }
 
-    /// Adds a block's distances from the maximum, for label smoothing, and how many they are: a masked class has none.
+    /// Adds a tile's distances from the maximum, for label smoothing, and their number; masked classes have none.
     #[inline(always)]
     fn add_offsets(&mut self, s: &[f32], n: usize, config: &Config) {
         let ms = self.student_max;
@@ -258,7 +258,7 @@ impl Sums {
         self.offset_count += sum(count);
     }
 
-    /// Adds a block of `n` values and their padding, as the configuration wants it.
+    /// Adds a tile of `n` values and their padding, for the similarity of the configuration.
     #[inline(always)]
     pub fn add_any<V: Vector>(
         &mut self,

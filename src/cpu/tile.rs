@@ -1,15 +1,15 @@
-//! Blocks of a row: widened to f32, filled up to whole lanes, measured.
+//! Tiles of a row: widened to f32, padded to whole lanes, with their largest value and magnitude.
 
 use half::slice::HalfFloatSliceExt;
 
 use super::lanes::{LANES, Lanes};
 use crate::Values;
 
-/// Elements handled at a time: two blocks of f32 are 8 KiB.
+/// Elements that are handled at a time: two tiles of f32 are 8 KiB.
 pub(super) const TILE: usize = 1024;
 pub(super) type Tile = [f32; TILE];
 
-/// Room for a block of everything, kept from row to row: clearing it for each would cost as much as a short row.
+/// Memory for tiles. It is reused from row to row: clearing it would cost as much as a short row.
 pub(super) struct Scratch {
     pub student: Tile,
     pub teacher: Tile,
@@ -18,16 +18,16 @@ pub(super) struct Scratch {
     pub kept: Kept,
 }
 
-/// The exponentials of the row observed last, each block's relative to the maxima that the row had then: apply need not take them again.
+/// The exponentials of the row observed last, for `apply`. Those of a tile are relative to the row's maxima up to that tile.
 #[derive(Default)]
 pub(super) struct Kept {
     student: Vec<Tile>,
     teacher: Vec<Tile>,
-    /// Of student and teacher.
+    /// Maxima of student and teacher.
     maxima: Vec<(f32, f32)>,
 }
 
-/// Blocks of a row that are kept: both rows then stay in the first-level cache. Longer rows take their exponentials twice, which is
+/// Tiles of a row that are kept: student and teacher then stay in the first-level cache. Longer rows compute exponentials twice, which is
 /// faster than fetching them from the second level (13 against 22 ms at 1024 x 32000, AVX-512).
 const MOST_KEPT: usize = 4;
 
@@ -35,18 +35,18 @@ impl Kept {
     /// Makes room for a row, unless it is too long.
     pub fn begin(&mut self, classes: usize) -> bool {
         self.maxima.clear();
-        let blocks = classes.div_ceil(TILE);
-        if blocks > MOST_KEPT {
+        let tiles = classes.div_ceil(TILE);
+        if tiles > MOST_KEPT {
             return false;
         }
-        if self.student.len() < blocks {
-            self.student.resize(blocks, [0.0; TILE]);
-            self.teacher.resize(blocks, [0.0; TILE]);
+        if self.student.len() < tiles {
+            self.student.resize(tiles, [0.0; TILE]);
+            self.teacher.resize(tiles, [0.0; TILE]);
         }
         true
     }
 
-    /// Room for the exponentials of the next block, relative to these maxima.
+    /// Room for the exponentials of the next tile, relative to these maxima.
     #[inline(always)]
     pub fn next(&mut self, maxima: (f32, f32)) -> (&mut Tile, &mut Tile) {
         let at = self.maxima.len();
@@ -74,7 +74,7 @@ impl Scratch {
     }
 }
 
-/// Values `[start, start + n)` where they lie, if they are f32 and fill whole lanes.
+/// Values `[start, start + n)` in place, if they are f32 and fill whole lanes.
 #[inline(always)]
 fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]> {
     match values {
@@ -104,7 +104,7 @@ fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Tile) {
     }
 }
 
-/// A block in whole lanes, where it lies or copied.
+/// A tile in whole lanes, in place or copied.
 #[inline(always)]
 pub(super) fn tile<'a>(
     values: Values<'a>,
@@ -119,7 +119,7 @@ pub(super) fn tile<'a>(
     &scratch[..n.next_multiple_of(LANES)]
 }
 
-/// A block in whole lanes with its largest value and magnitude, neither of which sees the padding.
+/// A tile in whole lanes with its largest value and magnitude, both without the padding.
 #[inline(always)]
 pub(super) fn measured<'a>(
     values: Values<'a>,
@@ -138,31 +138,31 @@ pub(super) fn measured<'a>(
     let padded = n.next_multiple_of(LANES);
     match padding {
         Some(padding) if magnitude < checked_from => scratch[n..padded].fill(padding),
-        // The checked path knows how to treat `-inf`.
+        // The checked path handles padding of `-inf`.
         _ => magnitude = u32::MAX,
     }
     (&scratch[..padded], max, magnitude)
 }
 
 /// A finite number so far below all that take the fast path that its exponential is 0, and so near that its distance to them, over
-/// the temperature, cannot overflow. At absurd temperatures there is none, and blocks with padding take the checked path.
+/// the temperature, cannot overflow. At extreme temperatures there is none, and tiles with padding take the checked path.
 pub(super) fn padding(checked_from: u32, k: f32) -> Option<f32> {
     let bound = f32::from_bits(checked_from);
     (3.0 * bound * k > 200.0).then_some(-4.0 * bound)
 }
 
-/// A block's lanes, one after the other.
+/// The lanes of a tile.
 #[inline(always)]
-pub(super) fn chunks(block: &[f32]) -> std::slice::Iter<'_, Lanes> {
-    block.as_chunks().0.iter()
+pub(super) fn chunks(tile: &[f32]) -> std::slice::Iter<'_, Lanes> {
+    tile.as_chunks().0.iter()
 }
 
-/// The largest value and the largest magnitude (as bits) of a block.
+/// The largest value of a tile and the bits of its largest magnitude.
 #[inline(always)]
-fn extremes(block: &[f32]) -> (f32, u32) {
+fn extremes(tile: &[f32]) -> (f32, u32) {
     let mut max = [f32::MIN; LANES];
     let mut magnitude = [0u32; LANES];
-    for x in chunks(block) {
+    for x in chunks(tile) {
         for i in 0..LANES {
             max[i] = if x[i] > max[i] { x[i] } else { max[i] };
             let bits = x[i].to_bits() & 0x7fff_ffff;
@@ -175,7 +175,7 @@ fn extremes(block: &[f32]) -> (f32, u32) {
     }
     let mut max = max.into_iter().fold(f32::MIN, f32::max);
     let mut magnitude = magnitude.into_iter().fold(0, u32::max);
-    for x in block.as_chunks::<LANES>().1 {
+    for x in tile.as_chunks::<LANES>().1 {
         max = max.max(*x);
         magnitude = magnitude.max(x.to_bits() & 0x7fff_ffff);
     }

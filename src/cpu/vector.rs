@@ -1,5 +1,5 @@
-//! Sixteen f32 as vector registers. Compilers turn loops over arrays into vectors where little is kept from step to step; the sums of
-//! `observe` are many, and came out scalar in part. Here the instructions are named.
+//! Sixteen f32 as vector registers. The many sums of `observe` came out scalar in part where the compiler had to find vectors in
+//! loops over arrays, so the instructions are named here.
 
 use super::lanes::{LANES, Lanes};
 
@@ -7,7 +7,7 @@ use super::lanes::{LANES, Lanes};
 ///
 /// Every method is `inline(always)`: it becomes part of a function that `isa.rs` compiles for that instruction set, and runs only there.
 pub(super) trait Vector: Copy {
-    /// Whether `a * b + c` is one instruction.
+    /// True if `a * b + c` is one instruction.
     const FMA: bool;
     fn splat(x: f32) -> Self;
     fn load(from: &Lanes) -> Self;

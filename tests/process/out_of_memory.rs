@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
-    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, Storage, half, wgpu,
+    Batch, Config, Decision, Error, Logits, Outputs, Progress, RowStats, Scope, Storage, Values,
+    half, wgpu,
 };
 
 const CHILD: &str = "WGPU_DISTILL_LITTLE_MEMORY";
@@ -275,9 +276,11 @@ fn pieces_without_memory(gpu: &Gpu) {
         Err(Error::OutOfMemory(reason)) => println!("no memory: {reason}"),
         Err(other) => panic!("{other:?}"),
     }
+    let logits = Logits::new(&values[..8 * classes], classes);
     let few = Batch {
+        student_logits: logits,
+        teacher_logits: logits,
         labels: &labels[..8],
-        ..batch
     };
     let later = run(&few);
     assert!(later.is_ok(), "{later:?}");
@@ -402,7 +405,11 @@ const NARROW_CALLS: [(&str, Call); 7] = [
     ("weighted_cross_entropy", |gpu, batch| {
         let decisions: Vec<Decision> = zeros(batch.rows() / 8);
         let labels = &batch.labels[..decisions.len()];
-        let batch = Batch { labels, ..*batch };
+        let Values::F32(values) = batch.student_logits.values else {
+            panic!("the logits are f32");
+        };
+        let values = &values[..labels.len()];
+        let batch = Batch::new(values, values, labels, 1);
         let apply = gpu.apply(&Config::default(), &batch, &decisions);
         apply.map(drop)
     }),

@@ -329,10 +329,13 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let [read, results, summary] = app.finish(encoder, &parts).try_into().expect("three");
 
         let halves: Vec<f32> = produced.iter().map(|x| x * 0.5).collect();
+        let rows_of = |values: &'_ [f32], (start, stride): (usize, usize)| -> Vec<f32> {
+            values[start..][..(rows - 1) * stride + classes].to_vec()
+        };
+        let [s, t] = [rows_of(&halves, student), rows_of(&teacher_values, teacher)];
         let host = Batch {
-            student_logits: Logits::new(&halves[student.0..], classes).with_row_stride(student.1),
-            teacher_logits: Logits::new(&teacher_values[teacher.0..], classes)
-                .with_row_stride(teacher.1),
+            student_logits: Logits::new(&s, classes).with_row_stride(student.1),
+            teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");

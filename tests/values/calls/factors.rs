@@ -32,7 +32,7 @@ fn config([student, teacher, grad_loss, denominator]: Numbers, squared: bool) ->
 
 /// The last numbers inside, whether temperatures are squared, and the first outside with the product that is named.
 #[rustfmt::skip]
-const BORDERS: [(Numbers, bool, Numbers, &str); 13] = [
+const BORDERS: [(Numbers, bool, Numbers, &str); 14] = [
     ([1e15, 1e15, 1e-15, 1.0], true, [1.2e15, 1.2e15, 1e-15, 1.0], "student_temperature * teacher_temperature"),
     ([1e-15, 1e-15, 1.0, 1.0], true, [8e-16, 8e-16, 1.0, 1.0], "student_temperature * teacher_temperature"),
     ([1.0, 1.0, 1e30, 1.0], true, [1.0, 1.0, 1.4e30, 1.0], "grad_loss * teacher_temperature"),
@@ -40,8 +40,9 @@ const BORDERS: [(Numbers, bool, Numbers, &str); 13] = [
     ([1.0, 1.0, 1e30, 1.0], false, [1.0, 1.0, 1.4e30, 1.0], "grad_loss / student_temperature"),
     ([1e-10, 1.0, -1e20, 1.0], false, [1e-11, 1.0, -1e20, 1.0], "grad_loss / student_temperature"),
     ([1e10, 1.0, 1e-20, 1.0], false, [1e11, 1.0, 1e-20, 1.0], "grad_loss / student_temperature"),
-    ([1.0, 1.0, 0.0, 1e30], false, [1.0, 1.0, 0.0, 1.4e30], "1 / denominator"),
+    ([1.0, 1.0, 0.0, 4e37], false, [1.0, 1.0, 0.0, 5e37], "1 / denominator"),
     ([1.0, 1.0, 0.0, 1e-30], false, [1.0, 1.0, 0.0, 7e-31], "1 / denominator"),
+    ([1.0, 1.0, 1e-20, 4e17], false, [1.0, 1.0, 1e-20, 5e17], "grad_loss / student_temperature / denominator"),
     ([1.0, 1.0, 1e20, 1e-10], false, [1.0, 1.0, 1e20, 1e-11], "grad_loss / student_temperature / denominator"),
     ([1e5, 1e5, 0.0, 1e-20], true, [1e5, 1e5, 0.0, 1e-21], "student_temperature * teacher_temperature / denominator"),
     ([1.0, 1e10, 1e10, 1e-10], true, [1.0, 1e10, 1e10, 1e-11], "grad_loss * teacher_temperature / denominator"),

@@ -25,11 +25,11 @@ const WAYS: [(&str, [usize; 2], [usize; 2]); 5] = [
 /// Elements of the buffer.
 const ELEMENTS: usize = 112;
 
-fn slice(values: Values<'_>, from: usize) -> Values<'_> {
+fn slice(values: Values<'_>, range: std::ops::Range<usize>) -> Values<'_> {
     match values {
-        Values::F32(v) => Values::F32(&v[from..]),
-        Values::F16(v) => Values::F16(&v[from..]),
-        Values::Bf16(v) => Values::Bf16(&v[from..]),
+        Values::F32(v) => Values::F32(&v[range]),
+        Values::F16(v) => Values::F16(&v[range]),
+        Values::Bf16(v) => Values::Bf16(&v[range]),
     }
 }
 
@@ -66,7 +66,9 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
     for (about, student, teacher) in WAYS {
         let about = format!("{about}, {storage:?}, {scope:?}, {}", gpu.describe());
         let host = |[offset, stride]: [usize; 2]| {
-            Logits::new(slice(stored.values(), offset), CLASSES).with_row_stride(stride)
+            let elements = (labels.len() - 1) * stride + CLASSES;
+            let values = slice(stored.values(), offset..offset + elements);
+            Logits::new(values, CLASSES).with_row_stride(stride)
         };
         let batch = Batch {
             student_logits: host(student),
@@ -145,7 +147,7 @@ fn teacher_and_student_in_one_buffer() {
 fn a_student_that_is_its_own_teacher() {
     let stored = numbers(Storage::F32);
     let labels = [0, 6, -100, 3, 2, 2];
-    let values = slice(stored.values(), 3);
+    let values = slice(stored.values(), 3..3 + labels.len() * CLASSES);
     let batch = Batch::new(values, values, &labels, CLASSES);
     let mut case = Case::of_shape(ROWS, CLASSES, Kind::Identical, [Storage::F32; 3]);
     case.config.selection = wgpu_distill::Selection::Kdr;
