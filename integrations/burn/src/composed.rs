@@ -275,8 +275,6 @@ fn denominator(config: &Config, valid_rows: Tensor<1, Int>) -> Tensor<1> {
     match config.reduction {
         Reduction::None | Reduction::Sum | Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::Mean => valid_rows.clamp_min(1.0),
-        // No row is valid: there is nothing to divide.
-        Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::SumOver(denominator) => valid_rows.zeros_like() + denominator,
         other => unimplemented!("reduction {other:?} in tensor operations"),
     }
