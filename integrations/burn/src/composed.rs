@@ -261,7 +261,7 @@ fn total(column: Tensor<2>) -> Tensor<1> {
     sum + column.slice([even..rows, 0..1]).sum()
 }
 
-/// Labels below this number are classes. None is where the denominator says that no row has a valid label.
+/// Labels below this number are classes. A denominator of 0 says that no label is one.
 fn label_classes(config: &Config, classes: usize) -> i32 {
     match config.reduction {
         Reduction::SumOver(0.0) => 0,
@@ -275,8 +275,6 @@ fn denominator(config: &Config, valid_rows: Tensor<1, Int>) -> Tensor<1> {
     match config.reduction {
         Reduction::None | Reduction::Sum | Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::Mean => valid_rows.clamp_min(1.0),
-        // No row is valid: there is nothing to divide.
-        Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::SumOver(denominator) => valid_rows.zeros_like() + denominator,
         other => unimplemented!("reduction {other:?} in tensor operations"),
     }
