@@ -5,8 +5,8 @@
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::lanes::{exp2, mul_add};
 use super::row::Row;
+use super::scalar::{exp2, mul_add};
 use super::sums::exponents;
 use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;

@@ -1,15 +1,7 @@
 //! Sixteen f32 at a time, as arrays. The compiler turns the loops into vector instructions of the caller's instruction set.
 
-use super::vector::Vector;
-
 pub(super) const LANES: usize = 16;
 pub(super) type Lanes = [f32; LANES];
-
-/// `a * b + c`, fused where the instruction set has it (calling the library's `fmaf` instead would be slow).
-#[inline(always)]
-pub(super) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
-    if V::FMA { a.mul_add(b, c) } else { a * b + c }
-}
 
 /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
 pub(super) const ROUND: f32 = 12_582_912.0;
@@ -24,38 +16,6 @@ pub(super) const EXP2_COEFFICIENTS: [f32; 6] = [
     std::f32::consts::LN_2,
     1.0,
 ];
-
-/// 2^x for x <= 0, to about one unit in the last place; 0 below 2^-126 (and for `-inf`).
-#[inline(always)]
-pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
-    let x = if x > -127.0 { x } else { -127.0 };
-    let rounded = x + ROUND;
-    let f = x - (rounded - ROUND);
-    let mut p = EXP2_FIRST;
-    for c in EXP2_COEFFICIENTS {
-        p = mul_add::<V>(p, f, c);
-    }
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits());
-    p * f32::from_bits(n.wrapping_add(127) << 23)
-}
-
-/// log2(x) for normal x > 0, with an absolute error near 1 below 2e-7.
-#[inline(always)]
-pub(super) fn log2<V: Vector>(x: f32) -> f32 {
-    // Splits x into 2^k m with m in [sqrt(1/2), sqrt(2)), then log2 m = 2/ln 2 * atanh((m - 1) / (m + 1)).
-    const SQRT_HALF: u32 = 0x3f35_04f3;
-    let bits = x.to_bits().wrapping_sub(SQRT_HALF);
-    let k = (bits as i32) >> 23;
-    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
-    let z = (m - 1.0) / (m + 1.0);
-    let zz = z * z;
-    let scale = 2.0 * std::f32::consts::LOG2_E;
-    let mut p = scale / 9.0;
-    for c in [scale / 7.0, scale / 5.0, scale / 3.0, scale] {
-        p = mul_add::<V>(p, zz, c);
-    }
-    mul_add::<V>(p, z, k as f32)
-}
 
 /// The sum of all lanes, in f64 and in a fixed order.
 #[inline(always)]
@@ -72,35 +32,4 @@ pub(super) fn sum(a: Lanes) -> f64 {
         width /= 2;
     }
     wide[0]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::vector::Portable;
-    use super::*;
-
-    #[test]
-    fn exp2_is_within_two_units_of_f64() {
-        let mut worst = 0.0f64;
-        for i in 0..400_000 {
-            let x = -(i as f32) * 126.0 / 400_000.0;
-            let exact = f64::from(x).exp2();
-            worst = worst.max((f64::from(exp2::<Portable>(x)) - exact).abs() / exact);
-        }
-        assert!(worst < 2.4e-7, "{worst}");
-        assert_eq!(exp2::<Portable>(0.0), 1.0);
-        assert_eq!(exp2::<Portable>(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp2::<Portable>(-1e30), 0.0);
-    }
-
-    #[test]
-    fn log2_is_close_to_f64() {
-        for i in 1..400_000 {
-            let x = i as f32 / 200_000.0;
-            let error = (f64::from(log2::<Portable>(x)) - f64::from(x).log2()).abs();
-            let bound = 3e-7 * f64::from(x).log2().abs().max(0.5);
-            assert!(error < bound, "log2({x}) is off by {error}");
-        }
-        assert_eq!(log2::<Portable>(1.0), 0.0);
-    }
 }

@@ -9,6 +9,7 @@ mod lanes;
 mod observe;
 mod pool;
 mod row;
+mod scalar;
 mod summary;
 mod sums;
 mod tasks;

@@ -4,8 +4,9 @@
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use super::decide;
-use super::lanes::{LANES, log2, sum};
+use super::lanes::{LANES, sum};
 use super::row::Row;
+use super::scalar::log2;
 use super::sums::{Sums, exp_tile, exponents};
 use super::tile::{Scratch, TILE, chunks, measured, padding, tile};
 use super::vector::Vector;

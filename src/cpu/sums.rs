@@ -2,7 +2,8 @@
 
 use std::f64::consts::{LN_2, LOG2_E};
 
-use super::lanes::{LANES, exp2, mul_add, sum};
+use super::lanes::{LANES, sum};
+use super::scalar::{exp2, mul_add};
 use super::tile::{Tile, chunks};
 use super::vector::Vector;
 use crate::{Config, Similarity};

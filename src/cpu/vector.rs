@@ -1,7 +1,7 @@
 //! Sixteen f32 as vector registers. The many sums of `observe` came out scalar in part where the compiler had to find vectors in
 //! loops over arrays, so the instructions are named here.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 
 /// Sixteen f32 of one instruction set.
 ///
@@ -23,10 +23,9 @@ pub(super) trait Vector: Copy {
     /// `2^n` where the bits are those of `bias` plus the integer `n + 127`, shifted into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
-    /// 2^x for x <= 0: `lanes::exp2` in all lanes.
+    /// 2^x for x <= 0: `scalar::exp2` in all lanes.
     #[inline(always)]
     fn exp2(self) -> Self {
-        use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
         let round = Self::splat(ROUND);
         let x = self.max(Self::splat(-127.0));
         let rounded = x.add(round);
@@ -78,8 +77,11 @@ impl Vector for Portable {
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        let fma = |i: usize| super::lanes::mul_add::<Self>(self.0[i], b.0[i], c.0[i]);
-        Self(std::array::from_fn(fma))
+        let sum = |i: usize| match Self::FMA {
+            true => self.0[i].mul_add(b.0[i], c.0[i]),
+            false => self.0[i] * b.0[i] + c.0[i],
+        };
+        Self(std::array::from_fn(sum))
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {

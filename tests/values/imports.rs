@@ -19,13 +19,10 @@ fn modules(folder: &Path, above: &[String], found: &mut Texts) {
             .into_owned();
         if path.is_dir() {
             modules(&path, &[above, &[name]].concat(), found);
-        } else if path.extension().is_some_and(|e| e == "rs")
-            && !name.contains("test")
-            && name != "faults"
-        {
+        } else if path.extension().is_some_and(|e| e == "rs") && !name.contains("test") {
             let text = fs::read_to_string(&path).expect("UTF-8");
             let text = text
-                .split("#[cfg(test)]\nmod tests {")
+                .split("\nmod tests {")
                 .next()
                 .unwrap_or_default();
             let code = text
@@ -88,6 +85,14 @@ fn imports(code: &str, exported: bool) -> Vec<Vec<String>> {
     found
 }
 
+/// True if the code has an item of that name outside of functions and inner modules.
+fn defines(code: &str, name: &str) -> bool {
+    let items = code.lines().filter(|line| !line.starts_with(' '));
+    items
+        .flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_')))
+        .any(|word| word == name)
+}
+
 /// The module that has the item of a path, which `from` names. None for other crates.
 fn home(path: &[String], from: &Module, all: &Texts) -> Option<Module> {
     let mut at: Module = match path[0].as_str() {
@@ -106,12 +111,12 @@ fn home(path: &[String], from: &Module, all: &Texts) -> Option<Module> {
         } else if all.contains_key(&child) {
             at = child;
         } else {
-            // An item of the module, or one that it exports.
+            // An item that the module exports, or one of its own; else a name of a module within a file.
             let exports = imports(&all[&at], true);
             let export = exports.iter().find(|export| export.last() == Some(name));
             return match export.and_then(|export| home(export, &at, all)) {
                 Some(of_export) => Some(of_export),
-                None => Some(at),
+                None => defines(&all[&at], name).then_some(at),
             };
         }
     }
