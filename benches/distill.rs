@@ -1,6 +1,6 @@
 //! The whole method, logits to gradient, at the shapes that people train with.
 //!
-//! `cargo bench --bench distill` measures the CPU path and, if there is one, the GPU; `WGPU_DISTILL_ADAPTER=NAME` another adapter.
+//! `cargo bench --package wgpu-distill-benches --bench distill` measures the CPU path and, if there is one, the GPU; `WGPU_DISTILL_ADAPTER=NAME` another adapter.
 //! `WGPU_DISTILL_SHAPES=large` adds the shapes for hardware. Every answer is compared with the f64 reference first.
 //! GPU times are the device's own time stamps. At the end stands a table: median, GB/s by the byte model (both rows read once, the
 //! gradient written once, whatever the kernel really moves), the share of a plain copy's bandwidth on the same device in the same run, and the plan.

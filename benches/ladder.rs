@@ -1,6 +1,6 @@
 //! The `distill` kernel from naive to shipped, a step at a time, on one adapter: what each step was expected to gain and what it gained.
 //!
-//! `cargo bench --bench ladder -- --engine NAME`, a part of an adapter's name. Every answer is compared with the f64 reference first.
+//! `cargo bench --package wgpu-distill-benches --bench ladder -- --engine NAME`, a part of an adapter's name. Every answer is compared with the f64 reference first.
 //! Steps take turns, so that a busy machine slows all of them.
 
 mod work;

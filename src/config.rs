@@ -1,15 +1,16 @@
-//! What to compute: one plain struct with public fields, and the choices it names.
+//! The configuration: one struct with public fields, and its choices.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Error;
 
-/// How the likeness of teacher and student (KDR) is measured, per row, in `[0, 1]`, 1 for equal distributions.
+/// The measure of similarity of teacher and student (KDR): per row, in `[0, 1]`, 1 for equal distributions.
 ///
-/// `q` are the teacher's probabilities (STK), `p` the student's.
+/// `q` are the teacher's probabilities (STK), `p` the student's. Formulas and sources: docs/METHOD.md, section 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Similarity {
     /// `sum(p q) / sqrt(sum(p^2) sum(q^2))`, the cosine of the angle between the two.
     #[default]
@@ -34,7 +35,7 @@ impl Similarity {
         Self::Overlap,
     ];
 
-    /// True where KDR needs both rows' normalisers before it can be summed (a second look at the row).
+    /// True if KDR is a sum that needs the normalisers of both rows first, and so a second sweep over the row.
     pub fn needs_second_sweep(self) -> bool {
         matches!(self, Self::JensenShannon | Self::Overlap)
     }
@@ -61,20 +62,19 @@ impl FromStr for Similarity {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|s| s.name() == text)
-            .ok_or_else(|| Error::InvalidConfig {
-                field: "similarity",
-                value: text.to_owned(),
-                expected: "cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap",
-            })
+        let found = Self::ALL.into_iter().find(|s| s.name() == text);
+        found.ok_or_else(|| Error::InvalidConfig {
+            field: "similarity",
+            value: text.to_owned(),
+            expected: "cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap",
+        })
     }
 }
 
-/// How the share of the true label in the target (TSSR) is selected from the share of training time gone (TSTR) and the similarity (KDR).
+/// The rule that selects the share of the true label in the target (TSSR) from the share of training time gone (TSTR) and the similarity (KDR).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Selection {
     /// The larger of TSTR and KDR.
     Max,
@@ -105,6 +105,19 @@ impl Selection {
         Self::Fixed(0.5),
     ];
 
+    /// The name on command lines and in reports, for example `max`; `fixed` without its number.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Mean => "mean",
+            Self::Product => "product",
+            Self::Tstr => "tstr",
+            Self::Kdr => "kdr",
+            Self::Fixed(_) => "fixed",
+        }
+    }
+
     /// True if TSSR depends on training time (TSTR). If not, [`Progress::NONE`] is accepted.
     pub fn needs_progress(self) -> bool {
         match self {
@@ -117,13 +130,8 @@ impl Selection {
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Max => f.write_str("max"),
-            Self::Min => f.write_str("min"),
-            Self::Mean => f.write_str("mean"),
-            Self::Product => f.write_str("product"),
-            Self::Tstr => f.write_str("tstr"),
-            Self::Kdr => f.write_str("kdr"),
-            Self::Fixed(w) => write!(f, "fixed:{w}"),
+            Self::Fixed(w) => write!(f, "{}:{w}", self.name()),
+            _ => f.write_str(self.name()),
         }
     }
 }
@@ -132,49 +140,47 @@ impl FromStr for Selection {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::InvalidConfig {
+        let selection = match text.split_once(':') {
+            Some(("fixed", w)) => w
+                .parse()
+                .ok()
+                .filter(|w| (0.0..=1.0).contains(w))
+                .map(Self::Fixed),
+            Some(_) => None,
+            None => {
+                let named = |s: &Self| s.name() == text && !matches!(s, Self::Fixed(_));
+                Self::ALL.into_iter().find(named)
+            }
+        };
+        selection.ok_or_else(|| Error::InvalidConfig {
             field: "selection",
             value: text.to_owned(),
             expected: "max, min, mean, product, tstr, kdr or fixed:W with W in [0, 1]",
-        };
-        match text {
-            "max" => Ok(Self::Max),
-            "min" => Ok(Self::Min),
-            "mean" => Ok(Self::Mean),
-            "product" => Ok(Self::Product),
-            "tstr" => Ok(Self::Tstr),
-            "kdr" => Ok(Self::Kdr),
-            _ => {
-                let w = text.strip_prefix("fixed:").ok_or_else(unknown)?;
-                let w: f32 = w.parse().map_err(|_| unknown())?;
-                if (0.0..=1.0).contains(&w) {
-                    Ok(Self::Fixed(w))
-                } else {
-                    Err(unknown())
-                }
-            }
-        }
+        })
     }
 }
 
-/// Whose KDR selects a row's TSSR.
+/// The KDR that selects a row's TSSR.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Scope {
-    /// Each row its own.
+    /// Each row's own.
     #[default]
     Row,
-    /// The mean KDR of the batch's valid rows serves all rows. The rows are read twice; nothing is read back.
+    /// The mean KDR of the batch's valid and finite rows, for all rows. The rows are read twice; nothing is read back.
+    /// A part of a batch has another mean: for micro-batches see [`Reduction::SumOver`].
     Batch,
-    /// The caller supplies it, in `[0, 1]`: the last step's value, a moving average, one that was reduced over machines.
+    /// A KDR of the caller for all rows, in `[0, 1]`: the last step's, a moving average, or one that was reduced over machines.
     Given(f32),
 }
 
-/// How the losses of the rows become one number, and by what the gradient is divided.
+/// The reduction of the rows' losses to one number, which also divides the gradient.
 ///
-/// A row is *valid* if its label lies in `[0, classes)`.
+/// A row is *valid* if its label lies in `[0, classes)` and is not `ignore_index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Reduction {
     /// No reduction: each row's gradient is that of its own loss. The summary's loss is the sum.
     None,
@@ -183,13 +189,89 @@ pub enum Reduction {
     /// The mean over the valid rows; 0 where no row is valid.
     #[default]
     Mean,
-    /// The sum divided by this number, finite and above 0: for gradient accumulation, where the caller knows the number of items in the whole batch.
+    /// The sum divided by this number: 0, or between 1e-30 and 1e30, and so must be its quotients (see [`Config`]).
+    ///
+    /// It serves gradient accumulation, where the caller knows the number of labels in the whole batch. 0 says that no row has a
+    /// label: loss and gradient are then 0. On slices a label contradicts it and is refused. On buffers a row with a label gets NaN
+    /// in loss and gradient and counts in [`Summary::invalid_labels`](crate::Summary::invalid_labels).
+    ///
+    /// With [`Scope::Batch`] each micro-batch would use its own mean KDR. To get loss and gradient of the whole batch, take the KDR
+    /// of all micro-batches first, then pass it with [`Scope::Given`]:
+    ///
+    /// ```
+    /// use wgpu_distill::{
+    ///     Batch, Config, Engine, GradientMut, Outputs, Progress, Reduction, Scope,
+    /// };
+    ///
+    /// # fn main() -> wgpu_distill::Result<()> {
+    /// # let engine = Engine::cpu();
+    /// let classes = 3;
+    /// let student = [2.0, 0.5, -1.0, 0.1, 0.2, 0.3, 1.0, 1.5, -0.5, 0.0, 0.0, 4.0];
+    /// let teacher = [1.0, 1.5, -2.0, 0.3, 0.9, 0.1, 0.5, 2.5, -0.5, 3.0, 0.0, 1.0];
+    /// let labels = [0, -100, 1, 2];
+    /// let progress = Progress::new(9, 10);
+    ///
+    /// // Two rows each.
+    /// let micro_batches = || {
+    ///     let logits = student.chunks(2 * classes).zip(teacher.chunks(2 * classes));
+    ///     let labels = labels.chunks(2);
+    ///     logits.zip(labels).map(|((s, t), l)| Batch::new(s, t, l, classes))
+    /// };
+    ///
+    /// // First KDR: the mean over the valid and finite rows of all micro-batches.
+    /// let (mut kdr, mut averaged, mut valid) = (0.0, 0, 0);
+    /// for batch in micro_batches() {
+    ///     let summary = engine.run(&Config::default(), progress, &batch, Outputs::SUMMARY)?.summary;
+    ///     let rows = summary.valid_rows - summary.non_finite_rows;
+    ///     kdr += summary.kdr * rows as f32;
+    ///     averaged += rows;
+    ///     valid += summary.valid_rows;
+    /// }
+    /// let kdr = (kdr / averaged.max(1) as f32).clamp(0.0, 1.0);
+    ///
+    /// // Then loss and gradient.
+    /// let config = Config {
+    ///     scope: Scope::Given(kdr),
+    ///     reduction: Reduction::SumOver(valid as f32),
+    ///     ..Config::default()
+    /// };
+    /// let mut gradient = vec![0.0f32; student.len()];
+    /// let mut loss = 0.0;
+    /// for (batch, gradient) in micro_batches().zip(gradient.chunks_mut(2 * classes)) {
+    ///     let outputs = GradientMut::new(gradient, classes).into();
+    ///     loss += engine.run_into(&config, progress, &batch, outputs)?.loss;
+    /// }
+    ///
+    /// # let whole = Config { scope: Scope::Batch, ..Config::default() };
+    /// let batch = Batch::new(&student, &teacher, &labels, classes);
+    /// let whole = engine.run(&whole, progress, &batch, Outputs::GRADIENT)?;
+    /// assert!((loss - whole.summary.loss).abs() < 1e-6);
+    /// # for (g, w) in gradient.iter().zip(whole.into_grad_student_logits()) {
+    /// #     assert!((g - w).abs() < 1e-6);
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     SumOver(f32),
 }
 
-/// Whether loss and gradient are multiplied by the temperatures.
+impl Reduction {
+    /// The number that losses and gradients are divided by, for a batch with this number of valid rows.
+    pub fn denominator(self, valid_rows: u32) -> f64 {
+        match self {
+            Self::None | Self::Sum => 1.0,
+            Self::Mean => f64::from(valid_rows.max(1)),
+            // There is nothing to divide.
+            Self::SumOver(0.0) => 1.0,
+            Self::SumOver(d) => f64::from(d),
+        }
+    }
+}
+
+/// The factor of loss and gradient that makes up for the temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum TemperatureScaling {
     /// The loss as written.
     #[default]
@@ -198,25 +280,28 @@ pub enum TemperatureScaling {
     Squared,
 }
 
-/// What happens when teacher and student have different numbers of classes.
+/// The treatment of a teacher with another number of classes than the student.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum TeacherClasses {
-    /// It is refused, with an error that names both.
+    /// It is refused with an error that names both.
     #[default]
     SameAsStudent,
     /// The common prefix is used: teacher classes beyond the student's are left out, and classes that the teacher lacks get no probability from it (as if its logits were `-inf`).
     CommonPrefix,
 }
 
-/// What is done to the memory that receives the gradient.
+/// The effect on the memory that receives the gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum GradWrite {
-    /// It is overwritten.
+    /// The gradient replaces the memory's contents.
     #[default]
     Overwrite,
-    /// The gradient is added to what is there, in f32, and rounded once to the storage type. For memory that the caller passes: a call that returns a new gradient refuses it.
+    /// The gradient is added to the memory's contents in f32, and the sum is rounded once to the storage type. The contents must be
+    /// initialised. A call that returns a new gradient refuses it.
     Accumulate,
 }
 
@@ -256,28 +341,35 @@ impl Progress {
     }
 }
 
-/// The distillation loss, as one plain value. `Config::default()` is the method as published, at temperature 1.
+/// The configuration of the distillation loss. The default is the method as published, at temperature 1.
+///
+/// Later versions may add fields: write `Config { .., ..Config::default() }`.
+///
+/// The kernels multiply by factors made of these fields. Each must be 0 or have a magnitude between 1e-30 and 1e30, and so must its
+/// quotient by the number in [`Reduction::SumOver`]; else the call is refused with the product's name:
+/// [`temperature_factor`](Self::temperature_factor) for the loss, [`gradient_factor`](Self::gradient_factor) for the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// The student's logits are divided by it. Finite, above 0. Default 1.
+    /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.
     pub student_temperature: f32,
-    /// The teacher's logits are divided by it. Finite, above 0. Default 1.
+    /// Divides the teacher's logits. Between 1e-30 and 1e30. Default 1.
     pub teacher_temperature: f32,
     /// Default: `None`.
     pub temperature_scaling: TemperatureScaling,
-    /// How KDR is measured. Default: `Cosine`.
+    /// The measure of KDR. Default: `Cosine`.
     pub similarity: Similarity,
-    /// How TSSR is selected from TSTR and KDR. Default: `Min`.
+    /// The rule that selects TSSR from TSTR and KDR. Default: `Min`.
     pub selection: Selection,
-    /// Whose KDR selects a row's TSSR. Default: `Row`.
+    /// The KDR that selects a row's TSSR. Default: `Row`.
     pub scope: Scope,
     /// Default: `Mean`.
     pub reduction: Reduction,
     /// The true label's distribution EK is `(1 - e) onehot + e / classes`; `e` in `[0, 1)`. Default 0.
     pub label_smoothing: f32,
-    /// Rows with this label give loss 0 and gradient 0, are not counted, and their logits are never looked at. Default -100.
+    /// Rows with this label have loss 0 and gradient 0 and are not counted. Their logits are never read. Default -100.
     pub ignore_index: i32,
-    /// The gradient that arrives from above (for a mean or a sum): multiplies the gradient, not the loss. Also the place for the loss scale of mixed-precision training. Finite. Default 1.
+    /// The upstream gradient (for a mean or a sum): multiplies the gradient, not the loss. The loss scale of mixed-precision training
+    /// goes here too. 0, or of a magnitude that keeps the factors in range. Default 1.
     pub grad_loss: f32,
     /// Default: a teacher of another size is refused.
     pub teacher_classes: TeacherClasses,

@@ -1,17 +1,17 @@
-//! Everything that can go wrong, with the numbers inside.
+//! The error type.
 
-/// Why a call was refused or failed. Arguments are checked before anything runs on a device.
+/// The reason why a call was refused or failed, with the values that caused it. Arguments are checked before anything runs on a device.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A field of [`Config`](crate::Config) holds a value outside its range.
+    /// A field of [`Config`](crate::Config), or a product of fields, has a value outside its range.
     #[error("`{field}` is {value}, expected {expected}")]
     InvalidConfig {
         /// The field.
         field: &'static str,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// What it may hold.
+        /// The values that it may have.
         expected: &'static str,
     },
     /// `total` is 0, or `step` lies beyond it.
@@ -31,9 +31,9 @@ pub enum Error {
         selection: String,
     },
     /// Logits without classes.
-    #[error("`{name}` has 0 classes")]
+    #[error("`{name}` has 0 classes, expected at least 1")]
     ZeroClasses {
-        /// Which logits.
+        /// Name of the matrix.
         name: &'static str,
     },
     /// Teacher and student differ in their number of classes, and the common prefix was not asked for.
@@ -47,9 +47,9 @@ pub enum Error {
         teacher: usize,
     },
     /// A list that must have one entry per row has another length.
-    #[error("`{name}` has {got} entries, expected one for each of {rows} rows")]
+    #[error("`{name}` has {got} entries, expected {rows}, one for each row")]
     RowCount {
-        /// Which list.
+        /// Name of the list.
         name: &'static str,
         /// Rows of the batch.
         rows: usize,
@@ -59,7 +59,7 @@ pub enum Error {
     /// A row stride shorter than a row.
     #[error("`{name}` has a row stride of {row_stride}, shorter than its {classes} classes")]
     RowStrideTooSmall {
-        /// Which matrix.
+        /// Name of the matrix.
         name: &'static str,
         /// The stride, in elements.
         row_stride: usize,
@@ -67,9 +67,9 @@ pub enum Error {
         classes: usize,
     },
     /// A slice shorter than the shape asks for.
-    #[error("`{name}` has {got} elements, needs {needed}")]
+    #[error("`{name}` has {got} elements, it needs {needed}; check rows, classes and row stride")]
     SliceTooSmall {
-        /// Which slice.
+        /// Name of the slice.
         name: &'static str,
         /// Elements needed.
         needed: usize,
@@ -81,7 +81,7 @@ pub enum Error {
         "`{name}` has {got} elements, {rows} rows at a stride of {row_stride} have at most {limit}; check rows and classes, or pass only the part of the slice that holds them"
     )]
     SliceTooLarge {
-        /// Which slice.
+        /// Name of the slice.
         name: &'static str,
         /// Rows of the batch.
         rows: usize,
@@ -93,9 +93,9 @@ pub enum Error {
         got: usize,
     },
     /// A buffer that ends before the shape does.
-    #[error("buffer `{name}` has {got} bytes, needs {needed} (offset included)")]
+    #[error("buffer `{name}` has {got} bytes, it needs {needed} (offset included)")]
     BufferTooSmall {
-        /// Which buffer.
+        /// Name of the buffer.
         name: &'static str,
         /// Bytes needed, offset included.
         needed: u64,
@@ -105,17 +105,17 @@ pub enum Error {
     /// A buffer offset that is no multiple of the element's size.
     #[error("buffer `{name}` is bound at byte {offset}, which is no multiple of {alignment}")]
     BufferMisaligned {
-        /// Which buffer.
+        /// Name of the buffer.
         name: &'static str,
         /// The offset, in bytes.
         offset: u64,
-        /// What it must be a multiple of.
+        /// The number that it must be a multiple of.
         alignment: u64,
     },
     /// A buffer created without a usage that the kernels need.
-    #[error("buffer `{name}` was created without usage {needed} (it has {got})")]
+    #[error("buffer `{name}` has usage {got}, it needs {needed}; create it with both")]
     BufferUsage {
-        /// Which buffer.
+        /// Name of the buffer.
         name: &'static str,
         /// The missing usage.
         needed: String,
@@ -129,7 +129,7 @@ pub enum Error {
         first: &'static str,
         /// The other.
         second: &'static str,
-        /// What would be allowed.
+        /// The overlap that is allowed.
         why: &'static str,
     },
     /// A gradient of another width than the student's logits.
@@ -146,7 +146,9 @@ pub enum Error {
     )]
     PlanMismatch,
     /// A workspace made for a smaller plan.
-    #[error("the workspace is too small, this plan needs one of {needed} bytes made for it")]
+    #[error(
+        "the workspace is too small: the plan needs {needed} bytes; create one with `Workspace::new` for this plan"
+    )]
     WorkspaceTooSmall {
         /// Bytes needed.
         needed: u64,
@@ -171,12 +173,12 @@ pub enum Error {
         /// Its label.
         label: i32,
     },
-    /// Something larger than the device, or this crate's 32-bit indices, can address.
+    /// A quantity beyond a limit of the device or of this crate's 32-bit indices.
     #[error("{what} is {needed}, the limit is {limit}")]
     LimitExceeded {
-        /// What is too large, with its unit.
+        /// The quantity that is too large, with its unit.
         what: &'static str,
-        /// How large it is.
+        /// Its value.
         needed: u64,
         /// The limit.
         limit: u64,
@@ -192,25 +194,25 @@ pub enum Error {
         limit: u64,
     },
     /// An option that this way of calling does not offer.
-    #[error("{what} is not supported here: {why}")]
+    #[error("not supported here: `{what}` ({why})")]
     Unsupported {
         /// The option.
         what: String,
-        /// Why, and what to do instead.
+        /// The reason, and an alternative.
         why: &'static str,
     },
     /// No adapter runs on a GPU.
     #[error("no hardware GPU found; available: {available}")]
     NoHardwareGpu {
-        /// What there is.
+        /// The adapters that there are.
         available: String,
     },
     /// No adapter of that name.
-    #[error("no adapter is named like `{wanted}`; available: {available}")]
+    #[error("no adapter has `{wanted}` in its name; available: {available}")]
     NoAdapter {
-        /// What was asked for.
+        /// The name that was asked for.
         wanted: String,
-        /// What there is.
+        /// The adapters that there are.
         available: String,
     },
     /// The adapter gave no device.
@@ -218,7 +220,7 @@ pub enum Error {
     NoDevice {
         /// The adapter.
         adapter: String,
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
     /// The device was lost before or during the call. A new context is needed.
@@ -226,23 +228,25 @@ pub enum Error {
     /// Where a driver loses it while results are awaited, wgpu 30 panics; that is caught, unless panics abort the program.
     #[error("the GPU device was lost: {0}; create a new context")]
     DeviceLost(String),
-    /// The device had no memory for a buffer of ours, or the host none for the results. The context works on.
-    #[error("out of memory: {0}; give fewer rows at a time, or free memory")]
+    /// The device had no memory for an internal buffer, or the host none for the results. The context still works.
+    #[error("out of memory: {0}; pass fewer rows at a time, or free memory")]
     OutOfMemory(String),
-    /// The driver or wgpu refused something that passed our own checks. Please report it.
+    /// The driver or wgpu refused an operation that passed the checks of this crate. Please report it.
     #[error("the GPU refused {doing}: {reason}")]
     Gpu {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// What was said.
+        /// The message.
         reason: String,
     },
 }
 
 impl Error {
-    /// The host's memory ended before the results did.
+    /// The host has no memory for results of so many bytes.
     pub(crate) fn no_room(bytes: usize) -> Self {
-        Self::OutOfMemory(format!("the host has no {bytes} bytes for the results"))
+        Self::OutOfMemory(format!(
+            "the host has no {bytes} bytes left for the results"
+        ))
     }
 }
 

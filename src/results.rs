@@ -1,4 +1,4 @@
-//! What comes out. The `repr(C)` structs have the layout of their twins in `shaders/include/types.wgsl`.
+//! Results of a call. The `repr(C)` structs have the layout of their twins in `shaders/include/types.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
@@ -24,6 +24,7 @@ pub mod flags {
 /// One row's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
+#[non_exhaustive]
 pub struct RowResult {
     /// The weighted-target cross-entropy in nats, with temperature scaling, before reduction. 0 for ignored rows.
     pub loss: f32,
@@ -35,12 +36,30 @@ pub struct RowResult {
     pub flags: u32,
 }
 
-/// What one sweep over a student row and a teacher row leaves: enough for KDR, loss and gradient, and mergeable.
+impl RowResult {
+    /// True if the row's label is `ignore_index`.
+    pub fn is_ignored(&self) -> bool {
+        self.flags & flags::IGNORED != 0
+    }
+
+    /// True if the row's label is neither a class nor `ignore_index`.
+    pub fn has_invalid_label(&self) -> bool {
+        self.flags & flags::INVALID_LABEL != 0
+    }
+
+    /// True if the row is not ignored and has NaN or `+inf` among its logits, or nothing but `-inf`.
+    pub fn is_non_finite(&self) -> bool {
+        self.flags & flags::NON_FINITE != 0
+    }
+}
+
+/// Statistics of one row from one sweep over the logits of student and teacher: enough for KDR, loss and gradient, and mergeable (docs/METHOD.md, section 3).
 ///
-/// With `s`, `t` for logits divided by their temperatures and `ms`, `mt` for their maxima in the row.
-/// The maxima here are kept in the units of the logits, before the division.
+/// `s` and `t` are logits divided by their temperatures, `ms` and `mt` their maxima in the row.
+/// The maxima are stored as logits, before the division.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
+#[non_exhaustive]
 pub struct RowStats {
     /// Largest student logit (not divided by the temperature).
     pub student_max: f32,
@@ -76,7 +95,7 @@ pub struct RowStats {
     pub student_count: f32,
 }
 
-/// Metrics that fall out of the same sweep. They mean nothing for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
+/// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
 impl RowStats {
     /// True if the row's label is a class: such rows are counted by [`Reduction::Mean`](crate::Reduction::Mean).
     pub(crate) fn counts(&self) -> bool {
@@ -114,11 +133,12 @@ impl RowStats {
     }
 }
 
-/// What was decided for one row: its results, and the coefficients from which the gradient follows.
+/// The results of one row, and the coefficients of its gradient (docs/METHOD.md, section 6).
 ///
 /// `grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
+#[non_exhaustive]
 pub struct Decision {
     /// Loss, KDR, TSSR, flags.
     pub result: RowResult,
@@ -136,13 +156,13 @@ pub struct Decision {
     pub uniform_share: f32,
     /// The row's label.
     pub label: i32,
-    /// Always 0.
-    pub reserved: [u32; 5],
+    pub(crate) reserved: [u32; 5],
 }
 
 /// The batch's outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
+#[non_exhaustive]
 pub struct Summary {
     /// The reduced loss in nats. NaN if any row that counts is non-finite or any label is out of range.
     pub loss: f32,
@@ -150,7 +170,7 @@ pub struct Summary {
     pub kdr: f32,
     /// Mean TSSR over the same rows; 0 if there is none.
     pub tssr: f32,
-    /// Rows whose label is a class: what [`Reduction::Mean`](crate::Reduction::Mean) divides by.
+    /// Rows whose label is a class. [`Reduction::Mean`](crate::Reduction::Mean) divides by their number.
     pub valid_rows: u32,
     /// Rows whose label is `ignore_index`.
     pub ignored_rows: u32,
@@ -158,8 +178,7 @@ pub struct Summary {
     pub invalid_labels: u32,
     /// Rows with NaN or `+inf` among their logits, or nothing but `-inf`. Ignored rows are not looked at.
     pub non_finite_rows: u32,
-    /// Always 0.
-    pub reserved: u32,
+    pub(crate) reserved: u32,
 }
 
 /// The gradient `[rows, classes]`, rows close together, in the storage type that was asked for.
@@ -174,7 +193,7 @@ pub enum Gradient {
 }
 
 impl Gradient {
-    /// How it is stored.
+    /// The storage type.
     pub fn storage(&self) -> Storage {
         match self {
             Self::F32(_) => Storage::F32,
@@ -193,8 +212,9 @@ impl Gradient {
     }
 }
 
-/// What [`Engine::run`](crate::Engine::run) gives back.
-#[derive(Clone, Debug, PartialEq)]
+/// The outputs of [`Engine::run`](crate::Engine::run).
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Distillation {
     /// The batch's outcome.
     pub summary: Summary,

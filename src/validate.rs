@@ -1,4 +1,4 @@
-//! Refusals, before anything runs. Every engine comes through here.
+//! Checks of arguments, before anything runs. Every engine uses them.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -24,7 +24,7 @@ fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) ->
     })
 }
 
-/// `log2(e) / temperature` as the kernels use it must be a normal f32, so must the temperature.
+/// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
 pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
     let ok = (1e-30..=1e30).contains(&value);
     require(
@@ -137,7 +137,7 @@ pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Elements that `rows` rows of `classes` at `row_stride` reach over, or an overflow error.
+/// Elements from the first of a matrix to its last, or an overflow error.
 pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<usize> {
     if rows == 0 {
         return Ok(0);
@@ -152,7 +152,7 @@ pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<u
         })
 }
 
-/// The 32-bit indices of the kernels end here; so do the plans, for every engine alike.
+/// Classes, stride and rows within the 32-bit indices of the kernels, for every engine alike.
 pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usize) -> Result<()> {
     if classes == 0 {
         return Err(Error::ZeroClasses { name });
@@ -180,7 +180,7 @@ pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usi
     Ok(())
 }
 
-/// Bytes `region` of a buffer, which the kernels read or write.
+/// Bytes `region` of a buffer that the kernels read or write.
 pub(crate) fn region(
     name: &'static str,
     region: Range<u64>,
@@ -194,7 +194,7 @@ pub(crate) fn region(
             alignment,
         });
     }
-    // What is bound may end a few bytes behind.
+    // A binding may end a few bytes behind the region.
     if region.end > buffer_bytes.min(u64::MAX - 64) {
         return Err(Error::BufferTooSmall {
             name,
@@ -327,6 +327,13 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Slices for a call that returns a new gradient.
+pub(crate) fn new_run(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<()> {
+    self::batch(config, batch)?;
+    self::progress(config.selection, progress)?;
+    new_gradient(config)
+}
+
 /// Statistics to decide on. `classes` are the student's.
 pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> Result<()> {
     self::config(config)?;
@@ -338,5 +345,31 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
             Err(Error::ZeroDenominator { row, label })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_over_many_rows_keeps_its_factors_normal() {
+        let with = |grad_loss, reduction| Config {
+            grad_loss,
+            reduction,
+            ..Config::default()
+        };
+        let most = i32::MAX as usize;
+        // 2.1e9 rows divide 1e-28 to 4.7e-38, and 1e-29 to a subnormal number.
+        assert_eq!(mean(&with(1e-28, Reduction::Mean), most), Ok(()));
+        assert_eq!(mean(&with(0.0, Reduction::Mean), most), Ok(()));
+        assert_eq!(mean(&with(1e-29, Reduction::Sum), most), Ok(()));
+        assert_eq!(mean(&with(1e-29, Reduction::Mean), 1000), Ok(()));
+        let refused = mean(&with(1e-29, Reduction::Mean), most);
+        let field = "the factor of the gradient / rows";
+        assert!(
+            matches!(&refused, Err(Error::InvalidConfig { field: f, .. }) if *f == field),
+            "{refused:?}"
+        );
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 use decide::Rule;
 use isa::Isa;
 use row::{Row, values};
-use summary::{SummaryAccumulator, denominator};
+use summary::SummaryAccumulator;
 use tasks::{rows_per_task, tasks};
 use tile::Scratch;
 pub(crate) use zeros::{zero_gradient, zeros};
@@ -196,7 +196,7 @@ impl Cpu {
                 Scope::Batch => Some(total.mean_kdr()),
                 Scope::Given(kdr) => Some(kdr),
             },
-            gradient_weight: config.gradient_factor() / denominator(config.reduction, valid),
+            gradient_weight: config.gradient_factor() / config.reduction.denominator(valid),
             classes,
         }
     }
@@ -237,9 +237,7 @@ impl Cpu {
         batch: &Batch<'_>,
         outputs: Outputs,
     ) -> Result<Distillation> {
-        validate::batch(config, batch)?;
-        validate::progress(config.selection, progress)?;
-        validate::new_gradient(config)?;
+        validate::new_run(config, progress, batch)?;
         let elements = validate::elements(batch.rows(), batch.classes())?;
         let zeroed = |storage| zero_gradient(storage, elements);
         let mut gradient = outputs.gradient.map(zeroed).transpose()?;

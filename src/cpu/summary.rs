@@ -67,21 +67,10 @@ impl SummaryAccumulator {
     pub fn finish(self, reduction: Reduction) -> Summary {
         let mean = f64::from(self.averaged.max(1));
         Summary {
-            loss: (self.loss / denominator(reduction, self.summary.valid_rows)) as f32,
+            loss: (self.loss / reduction.denominator(self.summary.valid_rows)) as f32,
             kdr: (self.kdr / mean) as f32,
             tssr: (self.tssr / mean) as f32,
             ..self.summary
         }
-    }
-}
-
-/// The number that losses and gradients are divided by.
-pub(super) fn denominator(reduction: Reduction, valid_rows: u32) -> f64 {
-    match reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid_rows.max(1)),
-        // No row is valid: a label would have been refused.
-        Reduction::SumOver(0.0) => 1.0,
-        Reduction::SumOver(d) => f64::from(d),
     }
 }

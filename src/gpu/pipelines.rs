@@ -67,7 +67,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline
     };
     // SAFETY: only the counter that bounds loops is left out, and every loop of the kernels ends. Each increases an unsigned index by
     // at least 1 up to a bound well below 2^32, or halves a number down to 0, or doubles one up to a bound. The increment is a constant,
-    // the number of workgroups dispatched (at least 1), or the size of the invocation's subgroup (at least 1). `tests/house.rs` lists
+    // the number of workgroups dispatched (at least 1), or the size of the invocation's subgroup (at least 1). `tests/values/house.rs` lists
     // these loops. All other checks stay on.
     let module = unsafe {
         let mut checks = wgpu::ShaderRuntimeChecks::checked();

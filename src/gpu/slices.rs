@@ -28,9 +28,7 @@ impl Gpu {
         batch: &Batch<'_>,
         outputs: Outputs,
     ) -> Result<Distillation> {
-        validate::batch(config, batch)?;
-        validate::new_gradient(config)?;
-        validate::progress(config.selection, progress)?;
+        validate::new_run(config, progress, batch)?;
         let (count, classes) = (batch.rows(), batch.classes());
         let elements = validate::elements(count, classes)?;
         let work = RowRanges::new(self, config, batch, outputs.gradient)?;

@@ -63,7 +63,7 @@ impl Job {
         let gradient = match case.config.grad_write {
             _ if case.in_place => student.clone(),
             wgpu_distill::GradWrite::Accumulate => stored(&values, 2, case.classes),
-            wgpu_distill::GradWrite::Overwrite => {
+            _ => {
                 let bytes = stored(&values, 2, case.classes).len();
                 poison(bytes)
             }

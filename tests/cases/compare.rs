@@ -5,6 +5,7 @@ use wgpu_distill::{GradWrite, Reduction, RowResult, Storage, Summary, reference}
 
 use super::Case;
 use super::inputs::Kind;
+use super::tolerance::{Tolerance, close, gradient_weight, is_close};
 
 /// What an engine gave back: the gradient widened to f32, `[rows, classes]`.
 pub struct Outcome {
@@ -32,12 +33,12 @@ impl Outcome {
     }
 }
 
-/// Equal, both NaN, or the same infinity, or within `tolerance`.
-fn close(got: f64, want: f64, tolerance: f64) -> bool {
-    if want.is_nan() || got.is_nan() {
-        return want.is_nan() && got.is_nan();
+/// The tolerance of a case.
+fn tolerance_of(case: &Case) -> Tolerance {
+    match case.kind {
+        Kind::Peaked => Tolerance::PEAKED,
+        _ => Tolerance::F32,
     }
-    got == want || (got - want).abs() <= tolerance
 }
 
 /// Whether one of two losses is infinite because a share of 0 takes no part in an infinite term, and rounding made one of the two
@@ -53,20 +54,14 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
 /// Checks an outcome; the first difference is the error.
 pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
     let factor = case.config.temperature_factor();
-    let loss_tolerance = |want: f64| 1e-5 * want.abs() + 1e-6 * factor.max(1.0);
-    // Very peaked rows: a cosine near 0 or 1 from sums that differ by orders of magnitude.
-    let unit_tolerance = if case.kind == Kind::Peaked {
-        1e-5
-    } else {
-        2e-6
-    };
+    let tolerance = tolerance_of(case);
     if got.rows.len() != case.rows {
         return Err(format!("{} row results", got.rows.len()));
     }
     let mut summary = want.summary;
     for (row, (g, w)) in got.rows.iter().zip(&want.rows).enumerate() {
         let losses = [f64::from(g.loss), w.loss];
-        let at_the_step = at_the_step(losses, [f64::from(g.tssr), w.tssr], unit_tolerance);
+        let at_the_step = at_the_step(losses, [f64::from(g.tssr), w.tssr], tolerance.unit);
         if at_the_step && !summary.loss.is_nan() && !got.summary.loss.is_nan() {
             summary.loss = f64::from(got.summary.loss);
         }
@@ -79,14 +74,14 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
                 g.flags, w.flags
             ));
         }
-        for (name, g, w, tolerance) in [
-            ("loss", g.loss, w.loss, loss_tolerance(w.loss)),
-            ("kdr", g.kdr, w.kdr, unit_tolerance),
-            ("tssr", g.tssr, w.tssr, unit_tolerance),
+        for (name, g, w, allowed) in [
+            ("loss", g.loss, w.loss, tolerance.loss(w.loss, factor)),
+            ("kdr", g.kdr, w.kdr, tolerance.unit),
+            ("tssr", g.tssr, w.tssr, tolerance.unit),
         ] {
             let excused = at_the_step && name == "loss";
-            if !excused && !close(f64::from(g), w, tolerance) {
-                return Err(format!("{name} of row {row}: {g}, want {w}"));
+            if !excused {
+                close(&format!("{name} of row {row}"), f64::from(g), w, allowed)?;
             }
         }
     }
@@ -128,32 +123,17 @@ fn check_summary(
     w: &reference::Summary,
     g: &Summary,
 ) -> Result<(), String> {
+    let tolerance = tolerance_of(case);
+    let denominator = case.config.reduction.denominator(w.valid_rows);
     let magnitude: f64 = want.rows.iter().map(|r| r.loss.abs()).sum();
-    let divisor = if w.loss.is_finite() && w.loss != 0.0 {
-        magnitude / w.loss.abs()
-    } else {
-        1.0
-    };
-    let scale = case.config.temperature_factor().max(1.0);
-    // A sum of rows may be off by what each of them may be.
-    let rows = match case.config.reduction {
-        Reduction::Mean => 1.0,
-        _ => f64::from(w.valid_rows.max(1)),
-    };
-    let tolerance = 1e-5 * w.loss.abs() * divisor.max(1.0) + 1e-6 * scale * rows;
-    if !close(f64::from(g.loss), w.loss, tolerance) {
-        return Err(format!("summary loss: {}, want {}", g.loss, w.loss));
-    }
-    let unit = if case.kind == Kind::Peaked {
-        1e-5
-    } else {
-        2e-6
-    };
-    for (name, g, w) in [("kdr", g.kdr, w.kdr), ("tssr", g.tssr, w.tssr)] {
-        if !close(f64::from(g), w, unit) {
-            return Err(format!("summary {name}: {g}, want {w}"));
-        }
-    }
+    let (magnitude, rows) = (
+        magnitude / denominator,
+        f64::from(w.valid_rows.max(1)) / denominator,
+    );
+    let allowed = tolerance.loss_of_sum(magnitude, case.config.temperature_factor(), rows);
+    close("summary loss", f64::from(g.loss), w.loss, allowed)?;
+    close("summary kdr", f64::from(g.kdr), w.kdr, tolerance.unit)?;
+    close("summary tssr", f64::from(g.tssr), w.tssr, tolerance.unit)?;
     let got = [
         g.valid_rows,
         g.ignored_rows,
@@ -178,35 +158,24 @@ pub fn before(index: usize) -> f32 {
     [0.5, -0.25, 0.0, 1.0 / 131_072.0][index % 4]
 }
 
-fn denominator(case: &Case, valid_rows: u32) -> f64 {
-    match case.config.reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid_rows.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    }
-}
-
 fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
     let n = case.classes;
     if got.len() != case.rows * n {
         return Err(format!("{} gradient elements", got.len()));
     }
-    // The gradient is a difference of probabilities, each times w: an error of their rounding remains where they cancel.
-    let w = case.config.temperature_factor() * f64::from(case.config.grad_loss.abs())
-        / f64::from(case.config.student_temperature)
-        / denominator(case, want.summary.valid_rows);
+    let weight = gradient_weight(&case.config, want.summary.valid_rows);
     for row in 0..case.rows {
         let want = &want.grad_student_logits[row * n..(row + 1) * n];
         let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-        let tolerance = 1e-5 * largest + 3e-7 * w;
+        let tolerance = tolerance_of(case).gradient(largest, weight);
         for (i, (&g, &exact)) in got[row * n..(row + 1) * n].iter().zip(want).enumerate() {
             let index = row * n + i;
             let exact = match case.config.grad_write {
-                GradWrite::Overwrite => exact,
                 GradWrite::Accumulate => exact + f64::from(before(index)),
+                _ => exact,
             };
             let ok = match case.storage[2] {
-                Storage::F32 => close(f64::from(g), exact, tolerance + 1e-7 * exact.abs()),
+                Storage::F32 => is_close(f64::from(g), exact, tolerance + 1e-7 * exact.abs()),
                 storage => stored_close(g, exact, tolerance, storage),
             };
             if !ok {
@@ -240,7 +209,7 @@ fn stored_close(got: f32, exact: f64, tolerance: f64, storage: Storage) -> bool 
             )
         }
     };
-    ulps <= 1 || close(f64::from(got), f64::from(rounded), tolerance)
+    ulps <= 1 || is_close(f64::from(got), f64::from(rounded), tolerance)
 }
 
 /// The bits of a 16-bit float as an integer in the order of the numbers.

@@ -11,10 +11,12 @@ mod cover;
 mod depth;
 pub mod inputs;
 mod table;
+pub mod tolerance;
 
 pub use cover::{Pair, choices, cover, cover_of, pairs};
 pub use depth::{Depth, depth, is_full, is_long};
 pub use table::all;
+pub use tolerance::Tolerance;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -11,6 +11,7 @@ mod fuzz;
 mod load;
 mod memory;
 mod out_of_memory;
+mod waiting;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -84,8 +84,7 @@ fn gpu_on_slices() {
         return;
     };
     let engine = Engine::Gpu(gpu);
-    let about = format!("slices, {}", engine.describe());
-    run_all(&about, cases::for_drivers(), |case| {
+    run_all("slices", &engine.describe(), cases::for_drivers(), |case| {
         on_slices(&engine, case)
     });
 }

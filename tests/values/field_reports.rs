@@ -3,9 +3,10 @@
 use crate::{buffers, cases};
 mod device;
 
-use crate::cases::Case;
 use crate::cases::compare::{self, Outcome};
 use crate::cases::inputs::{Kind, Random, Stored};
+use crate::cases::tolerance::assert_close;
+use crate::cases::{Case, Tolerance};
 use crate::steps::Steps;
 use wgpu_distill::{
     Batch, Config, Engine, Error, Logits, Outputs, Progress, Reduction, Selection, Similarity,
@@ -54,8 +55,9 @@ fn check(config: Config, batch: &Batch<'_>) {
 }
 
 fn close(about: &str, got: f32, want: f32) {
-    let ok = (got - want).abs() <= 2e-5 * want.abs() + 2e-6;
-    assert!(ok, "{about}: {got}, want {want}");
+    let (got, want) = (f64::from(got), f64::from(want));
+    let tolerance = Tolerance::F32.of_two().loss_of_sum(want, 1.0, 1.0);
+    assert_close(about, got, want, tolerance);
 }
 
 /// Liger #441: the teacher ran long ago, its logits come from a file, in another type than the student's and with another stride.

@@ -1,14 +1,17 @@
 //! The rules of the house that no compiler checks: one stem, one door per floor; nothing unused, nothing that points nowhere.
 
+mod files;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use wgpu_distill::Storage;
+use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::Kernel;
 
-/// Lines that a file may have.
-const MOST_LINES: usize = 500;
+use crate::cases;
+use crate::problems::problem;
 
 /// Text that belongs to the repository: these folders and files, as far as they are there.
 const PLACES: [&str; 12] = [
@@ -93,21 +96,33 @@ fn every_kernel_has_its_shader_its_contract_and_its_twin() {
     none(wrong);
 }
 
+/// Kernels that the plans of the table's cases dispatch.
+fn kernels_of_the_table() -> HashSet<Kernel> {
+    let mut found = HashSet::new();
+    for case in cases::all() {
+        let problem = problem(case.rows, case.classes, case.storage[0]);
+        let plan = Plan::new(&case.config, &problem, &Limits::DEFAULT).expect("a valid case");
+        found.extend(plan.kernels());
+    }
+    found
+}
+
+/// A kernel runs in cases of the table, or a test of `tests/values/kernels.rs` has its name.
 #[test]
 fn every_kernel_has_cases() {
-    let tests = files("tests");
-    let own = tests
-        .iter()
-        .filter(|name| name.ends_with(".rs") && !name.ends_with("house.rs"));
-    let text: String = own.map(|name| read(name)).collect();
-    let calls =
-        |name: &str| text.contains(&format!("{name}(")) || text.contains(&format!("\"{name}\""));
-    let without = Kernel::ALL
-        .into_iter()
-        .filter(|kernel| !calls(kernel.name()));
+    let run = kernels_of_the_table();
+    let text = read("tests/values/kernels.rs");
+    let tests: HashSet<&str> = text
+        .split("#[test]\nfn ")
+        .skip(1)
+        .filter_map(|rest| rest.split('(').next())
+        .flat_map(|name| name.split("_and_"))
+        .collect();
+    let has_cases = |k: &Kernel| run.contains(k) || tests.contains(k.name());
+    let without = Kernel::ALL.into_iter().filter(|kernel| !has_cases(kernel));
     none(
         without
-            .map(|kernel| format!("no test calls `{}`", kernel.name()))
+            .map(|kernel| format!("no case and no test runs `{}`", kernel.name()))
             .collect(),
     );
 }
@@ -255,78 +270,6 @@ fn the_readme_shows_the_hello_example() {
         imports, hello_imports,
         "imports of README.md and examples/hello.rs"
     );
-}
-
-#[test]
-fn files_are_short() {
-    let rust = files("tests").into_iter().filter(|f| f.ends_with(".rs"));
-    let all = files("src").into_iter().chain(files("shaders")).chain(rust);
-    let counted = all.map(|f| (read(&f).lines().count(), f));
-    let long = counted.filter(|(lines, _)| *lines >= MOST_LINES);
-    none(
-        long.map(|(n, f)| format!("{f} has {n} lines, {MOST_LINES} are too many"))
-            .collect(),
-    );
-}
-
-/// A path of the machine that something was written on helps nobody else.
-#[test]
-fn no_file_names_a_place_of_somebodys_machine() {
-    // In pieces, so that this file does not name them itself.
-    let roots = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"]].map(|p| p.concat());
-    let registry = ["registry", "/src"].concat();
-    // A folder of ours may have such a name; a path that starts there has nothing before it.
-    let starts = |line: &str, place: &str| {
-        line.match_indices(place).any(|(at, _)| {
-            let before = line[..at].chars().next_back();
-            before.is_none_or(|c| !c.is_alphanumeric() && !"_-.".contains(c))
-        })
-    };
-    let mut wrong = Vec::new();
-    for (name, text) in texts() {
-        for (i, line) in text.lines().enumerate() {
-            if line.contains(&registry) || roots.iter().any(|place| starts(line, place)) {
-                wrong.push(format!("{name}:{}: {}", i + 1, line.trim()));
-            }
-        }
-    }
-    none(wrong);
-}
-
-/// Comments and pages point at files that are there: a file that moves takes its mentions along.
-#[test]
-fn files_that_are_mentioned_exist() {
-    let mut wrong = Vec::new();
-    for (name, text) in texts() {
-        if !name.ends_with(".rs") && !name.ends_with(".wgsl") && !name.ends_with(".md") {
-            continue;
-        }
-        let is_path = |c: char| c.is_alphanumeric() || "_-./<>*{}$".contains(c);
-        for (i, line) in text.lines().enumerate() {
-            for word in line.split(|c| !is_path(c)) {
-                let word = word.trim_end_matches('.');
-                let folder = word.split('/').next().unwrap_or_default();
-                let known = ["src", "shaders", "tests", "benches", "examples"].contains(&folder);
-                // `shaders/<name>.wgsl` and `shaders/include/name.wgsl` stand for many.
-                let one = word.contains('.')
-                    && stem(word) != "name"
-                    && !word.contains(['<', '*', '{', '$']);
-                // A member speaks of its own folders.
-                let member = match name.strip_prefix("integrations/") {
-                    Some(rest) => {
-                        format!("integrations/{}", rest.split('/').next().unwrap_or(rest))
-                    }
-                    None => String::new(),
-                };
-                let is_there =
-                    root().join(word).exists() || root().join(member).join(word).exists();
-                if known && one && !is_there {
-                    wrong.push(format!("{name}:{}: {word} is not there", i + 1));
-                }
-            }
-        }
-    }
-    none(wrong);
 }
 
 /// Only `src/gpu` knows wgpu; lib.rs hands it on by name.

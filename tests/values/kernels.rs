@@ -5,7 +5,9 @@
 use crate::{adapter, buffers, cases, report};
 mod plain_host;
 
+use crate::cases::Tolerance;
 use crate::cases::inputs::{self, Kind, Stored};
+use crate::cases::tolerance::assert_close;
 use crate::steps::Steps;
 use wgpu_distill::{
     Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference, wgpu,
@@ -32,14 +34,6 @@ fn table(engine: &Engine) -> Vec<cases::Case> {
 }
 
 const FLAGS: u32 = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
-
-fn assert_close(about: &str, got: f64, want: f64, tolerance: f64) {
-    let same = got == want || (got.is_nan() && want.is_nan());
-    assert!(
-        same || (got - want).abs() <= tolerance,
-        "{about}: {got}, want {want}"
-    );
-}
 
 #[test]
 fn softmax() {
@@ -75,7 +69,7 @@ fn softmax() {
                         assert_eq!(got.len(), want.len(), "{about}");
                         for (g, w) in got.iter().zip(&want) {
                             // The exponent is rounded in f32, so the relative error grows with it.
-                            let tolerance = 3e-7 * w.abs() * (10.0 + w.ln().abs()) + 1e-37;
+                            let tolerance = Tolerance::F32.probability(*w);
                             let tolerance = if *w > 0.0 { tolerance } else { 1e-37 };
                             assert_close(&about, f64::from(*g), *w, tolerance);
                         }
@@ -122,7 +116,7 @@ fn softmax_with_several_subgroups_a_row() {
         let got = plain_host::softmax(&gpu, lanes, &values, classes, 1.5);
         assert_eq!(got.len(), want.len());
         for (g, w) in got.iter().zip(&want) {
-            let tolerance = 3e-7 * w.abs() * (10.0 + w.max(1e-300).ln().abs()) + 1e-37;
+            let tolerance = Tolerance::F32.probability(*w);
             assert_close(&format!("{lanes} lanes"), f64::from(*g), *w, tolerance);
         }
     }
@@ -136,22 +130,20 @@ fn observe() {
             let host = case.host();
             let want = reference::observe(&case.config, &host.batch()).expect("valid");
             let got = engine.observe(&case.config, &host.batch()).expect("valid");
-            let peaked = if case.kind == Kind::Peaked {
-                1e-5
-            } else {
-                2e-6
+            let tolerance = match case.kind {
+                Kind::Peaked => Tolerance::PEAKED,
+                _ => Tolerance::F32,
             };
             for (row, (g, w)) in got.iter().zip(&want).enumerate() {
                 let about =
                     |what: &str| format!("{}: {} row {row} {what}", engine.describe(), case.name);
                 assert_eq!(g.flags & FLAGS, w.flags, "{}", about("flags"));
-                assert_close(&about("kdr"), f64::from(g.kdr), w.kdr, peaked);
+                assert_close(&about("kdr"), f64::from(g.kdr), w.kdr, tolerance.unit);
                 if w.flags & (flags::IGNORED | flags::NON_FINITE) != 0 {
                     continue;
                 }
                 let close = |what: &str, g: f64, w: f64| {
-                    // KL and entropy are sums of parts of the size of the logits' spread.
-                    assert_close(&about(what), g, w, 1e-5 * w.abs() + 4e-6);
+                    assert_close(&about(what), g, w, tolerance.statistic(w));
                 };
                 close("student_lse", g.student_lse(&case.config), w.student_lse);
                 close("teacher_lse", g.teacher_lse(&case.config), w.teacher_lse);
@@ -181,7 +173,7 @@ fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     }
 }
 
-/// The twin of what joins the pieces of a row, and of what their second sweep sums. The kernels run in `tests/values/layouts.rs`.
+/// The twins of `merge_row_stats` and `second_sweep`. The kernels run in `tests/values/layouts.rs`.
 #[test]
 fn merge_row_stats_and_second_sweep() {
     let (rows, classes) = (5, 300);
@@ -264,7 +256,7 @@ fn decide_and_apply() {
 
 /// An own controller passes each row's share of the truth through `kdr`.
 #[test]
-fn decide_with_shares_of_the_caller() {
+fn decide_with_an_own_controller() {
     let shares = [0.0, 0.2, 0.7, 1.0];
     let (student, teacher) = inputs::logits(Kind::Normal, 4, 20, 20, 9);
     let labels = [1, 5, 19, 0];
@@ -284,7 +276,12 @@ fn decide_with_shares_of_the_caller() {
         for (row, (d, share)) in decisions.iter().zip(shares).enumerate() {
             let loss = reference::row_loss(&config, &batch, row, f64::from(share));
             assert_eq!(d.result.tssr, share);
-            assert_close("loss", f64::from(d.result.loss), loss, 1e-5 * loss + 1e-6);
+            assert_close(
+                "loss",
+                f64::from(d.result.loss),
+                loss,
+                Tolerance::F32.loss(loss, 1.0),
+            );
         }
     }
 }

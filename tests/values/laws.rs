@@ -145,6 +145,7 @@ fn the_selected_share_lies_between_its_inputs() {
                     Scope::Row => r.kdr,
                     Scope::Batch => got.summary.kdr,
                     Scope::Given(kdr) => kdr,
+                    other => return Err(format!("{other:?}")),
                 };
                 let (low, high) = (tstr.min(kdr), tstr.max(kdr));
                 // The mean of the batch is rounded on its own for the summary.
@@ -160,6 +161,7 @@ fn the_selected_share_lies_between_its_inputs() {
                     Selection::Tstr => r.tssr == tstr,
                     Selection::Kdr => (r.tssr - kdr).abs() <= slack,
                     Selection::Fixed(w) => r.tssr == w,
+                    _ => false,
                 };
                 if !ok {
                     return Err(format!(

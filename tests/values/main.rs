@@ -13,6 +13,7 @@ mod steps;
 #[path = "../variants/mod.rs"]
 mod variants;
 
+mod calls;
 mod cover;
 mod edges;
 mod engines;

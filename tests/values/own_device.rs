@@ -2,6 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::adapter;
+use crate::cases::Tolerance;
+use crate::cases::tolerance::assert_close;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
     Batch, Config, Logits, Progress, Reduction, RowResult, Storage, Summary, reference, wgpu,
@@ -25,11 +28,10 @@ struct App {
 impl App {
     /// A device with these limits and no features on the adapter under test, unless the environment says to go without.
     fn new(limits: wgpu::Limits) -> Option<Self> {
-        if std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some() {
-            println!("skipped by WGPU_DISTILL_SKIP_GPU");
+        if adapter::is_skipped() {
             return None;
         }
-        let name = std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned());
+        let name = adapter::name();
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
         let is_it = |a: &wgpu::Adapter| {
@@ -181,9 +183,8 @@ fn labels(rows: usize, classes: usize) -> Vec<i32> {
     (0..rows).map(label).collect()
 }
 
-/// What an element of a gradient may be off where nearly all of it cancels, in units of the row's weight: p, STK and the label's share of a target near 1 are
-/// rounded about eight times between them, each time by at most half of 1.2e-7.
-const ROUNDING: f64 = 5e-7;
+const TOLERANCE: Tolerance = Tolerance::CANCELLING;
+const ROUNDING: f64 = TOLERANCE.gradient_rounding;
 
 /// Fails unless rows are within the tolerances for f32. `scale` is what the reference's gradient is multiplied by, `floor` what an element of it may be off where nearly all of it cancels.
 fn check_rows(
@@ -203,10 +204,10 @@ fn check_rows(
             &about("loss"),
             got.loss,
             want.loss,
-            (1e-5 * want.loss.abs()).max(1e-6),
+            TOLERANCE.loss(want.loss, 1.0),
         );
-        close(&about("kdr"), got.kdr, want.kdr, 2e-6);
-        close(&about("tssr"), got.tssr, want.tssr, 2e-6);
+        close(&about("kdr"), got.kdr, want.kdr, TOLERANCE.unit);
+        close(&about("tssr"), got.tssr, want.tssr, TOLERANCE.unit);
     }
     let all = gradient
         .chunks(classes)
@@ -215,7 +216,12 @@ fn check_rows(
         let largest = want.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
         for (got, want) in got.iter().zip(want) {
             let about = format!("{about}: gradient of row {i}");
-            close(&about, *got, want * scale, (1e-5 * largest + floor) * scale);
+            close(
+                &about,
+                *got,
+                want * scale,
+                (TOLERANCE.gradient_relative * largest + floor) * scale,
+            );
         }
     }
 }
@@ -225,20 +231,21 @@ fn check_summary(about: &str, want: &reference::Summary, got: &Summary) {
         &format!("{about}: loss"),
         got.loss,
         want.loss,
-        (1e-5 * want.loss.abs()).max(1e-6),
+        TOLERANCE.loss(want.loss, 1.0),
     );
-    close(&format!("{about}: kdr"), got.kdr, want.kdr, 2e-6);
-    close(&format!("{about}: tssr"), got.tssr, want.tssr, 2e-6);
+    close(&format!("{about}: kdr"), got.kdr, want.kdr, TOLERANCE.unit);
+    close(
+        &format!("{about}: tssr"),
+        got.tssr,
+        want.tssr,
+        TOLERANCE.unit,
+    );
     assert_eq!(got.valid_rows, want.valid_rows, "{about}");
     assert_eq!(got.ignored_rows, want.ignored_rows, "{about}");
 }
 
 fn close(about: &str, got: f32, want: f64, tolerance: f64) {
-    let off = (f64::from(got) - want).abs();
-    assert!(
-        off <= tolerance,
-        "{about}: {got}, want {want}, off by {off:e}, allowed {tolerance:e}"
-    );
+    assert_close(about, f64::from(got), want, tolerance);
 }
 
 /// The application's copies and dispatches stand before and after ours in one encoder, on matrices with offsets and strides, and each sees what the one before left.

@@ -3,7 +3,8 @@
 //! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
 
 use crate::adapter::{self, gpu};
-use std::fmt::Arguments;
+use crate::cases::Tolerance;
+use crate::cases::tolerance::{assert_close, gradient_weight};
 
 use crate::steps::Steps;
 use serde::{Deserialize, Deserializer};
@@ -139,13 +140,7 @@ impl Case {
 
     /// What multiplies `p - y`.
     fn gradient_scale(&self) -> f64 {
-        let config = &self.config;
-        let denominator = match config.reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean => f64::from(self.expected.valid_rows.max(1)),
-            Reduction::SumOver(d) => f64::from(d),
-        };
-        (config.gradient_factor() / denominator).abs()
+        gradient_weight(&self.config, self.expected.valid_rows)
     }
 }
 
@@ -177,8 +172,8 @@ impl Case {
             for (row, (got, want)) in got.chunks(width).zip(want.chunks(width)).enumerate() {
                 let largest = want.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
                 for (i, (got, want)) in got.iter().zip(want).enumerate() {
-                    let about = format_args!("{about}: {name} [{row}, {i}]");
-                    close(about, *got, *want, tolerance(name, largest, *want));
+                    let about = format!("{about}: {name} [{row}, {i}]");
+                    assert_close(&about, *got, *want, tolerance(name, largest, *want));
                 }
             }
         }
@@ -205,20 +200,12 @@ impl Case {
         ];
         let scale = self.gradient_scale();
         self.check(about, &lists, |name, largest, want| match name {
-            "loss" => (1e-5 * want.abs()).max(1e-6),
-            "kdr" | "tssr" => 2e-6,
-            "gradient" => 1e-5 * largest + 3e-7 * scale,
-            _ => 1e-5 * largest + 3e-7,
+            "loss" => Tolerance::F32.loss(want, 1.0),
+            "kdr" | "tssr" => Tolerance::F32.unit,
+            "gradient" => Tolerance::F32.gradient(largest, scale),
+            _ => Tolerance::F32.gradient(largest, 1.0),
         });
     }
-}
-
-/// Fails with the name of the case and of the value. Equal values always pass.
-fn close(about: Arguments<'_>, got: f64, want: f64, tolerance: f64) {
-    let off = (got - want).abs();
-    let ok = got == want || off <= tolerance;
-    let numbers = format_args!("{got:e}, want {want:e}, off by {off:e}");
-    assert!(ok, "{about}: {numbers}, allowed {tolerance:e}");
 }
 
 fn to_1e10(want: f64) -> f64 {
@@ -264,11 +251,12 @@ fn reference_select_tssr_equals_autograd() {
                 Scope::Row => case.expected.row_kdr[row],
                 Scope::Batch => case.expected.kdr,
                 Scope::Given(kdr) => f64::from(kdr),
+                other => panic!("{other:?}"),
             };
             let got = reference::select_tssr(config.selection, tstr, kdr);
-            let about = format_args!("{}: row {row}", case.name);
+            let about = format!("{}: row {row}", case.name);
             let want = case.expected.row_tssr[row];
-            close(about, got, want, to_1e10(want));
+            assert_close(&about, got, want, to_1e10(want));
             selections.insert(std::mem::discriminant(&config.selection));
         }
     }
@@ -298,11 +286,10 @@ fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
     let stats = engine.observe(config, &batch)?;
     let decisions = engine.decide(config, progress, &stats, case.classes)?;
     let gradient = engine.apply(config, &batch, &decisions)?;
-    Ok(Distillation {
-        rows: decisions.iter().map(|d| d.result).collect(),
-        gradient: Some(Gradient::F32(gradient)),
-        ..engine.run(config, progress, &batch, Outputs::SUMMARY)?
-    })
+    let mut whole = engine.run(config, progress, &batch, Outputs::SUMMARY)?;
+    whole.rows = decisions.iter().map(|d| d.result).collect();
+    whole.gradient = Some(Gradient::F32(gradient));
+    Ok(whole)
 }
 
 fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {

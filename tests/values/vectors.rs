@@ -1,7 +1,9 @@
 //! The CPU path's vectors and tails: rows of every length around a vector and a block, at odd addresses, between canaries, with every instruction set.
 //!
-//! Small enough for Miri, which checks each access of the `unsafe` code: `cargo +nightly miri test --test vectors`.
+//! Small enough for Miri, which checks each access of the `unsafe` code: `cargo +nightly miri test --test values vectors::`.
 
+use crate::cases::Tolerance;
+use crate::cases::tolerance::assert_close;
 use half::{bf16, f16};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Config, GradientMut, Logits, Progress, Similarity, Values, reference};
@@ -70,20 +72,12 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
         let got = cpu
             .run_into(&config, progress, &batch, target)
             .expect("valid");
-        assert!(
-            (f64::from(got.loss) - want.summary.loss).abs()
-                <= 1e-5 * want.summary.loss.abs() + 1e-6,
-            "{about}: {got:?}"
-        );
-        assert!(
-            (f64::from(got.kdr) - want.summary.kdr).abs() <= 2e-6,
-            "{about}: {got:?}"
-        );
+        let tolerance = Tolerance::F32;
+        let allowed = tolerance.loss(want.summary.loss, 1.0);
+        assert_close(&about, f64::from(got.loss), want.summary.loss, allowed);
+        assert_close(&about, f64::from(got.kdr), want.summary.kdr, tolerance.unit);
         for (got, want) in gradient[head..end].iter().zip(&want.grad_student_logits) {
-            assert!(
-                (f64::from(*got) - want).abs() <= 1e-6,
-                "{about}: {got}, want {want}"
-            );
+            assert_close(&about, f64::from(*got), *want, 1e-6);
         }
         let outside = gradient[..head].iter().chain(&gradient[end..]);
         assert!(

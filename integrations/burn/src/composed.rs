@@ -70,6 +70,7 @@ pub(crate) fn distill(
         Scope::Row => kdr.clone(),
         Scope::Batch => mean(kdr.clone()).expand([rows, 1]),
         Scope::Given(kdr) => Tensor::full([rows, 1], kdr, (&device, DType::F32)),
+        other => unimplemented!("scope {other:?} in tensor operations"),
     };
     let tssr = decide(config.selection, call.progress.tstr(), selecting);
 
@@ -224,6 +225,7 @@ fn similarity(similarity: Similarity, p: &Softmax, q: &Softmax) -> Tensor<2> {
             let less = a.clone().lower(b.clone());
             b.mask_where(less, a).sum_dim(1)
         }
+        other => unimplemented!("similarity {other} in tensor operations"),
     }
 }
 
@@ -237,6 +239,7 @@ fn decide(selection: Selection, tstr: f32, kdr: Tensor<2>) -> Tensor<2> {
         Selection::Tstr => kdr.zeros_like() + tstr,
         Selection::Kdr => kdr,
         Selection::Fixed(share) => kdr.zeros_like() + share,
+        other => unimplemented!("selection {other} in tensor operations"),
     }
 }
 
@@ -272,6 +275,9 @@ fn denominator(config: &Config, valid_rows: Tensor<1, Int>) -> Tensor<1> {
     match config.reduction {
         Reduction::None | Reduction::Sum | Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::Mean => valid_rows.clamp_min(1.0),
+        // No row is valid: there is nothing to divide.
+        Reduction::SumOver(0.0) => valid_rows.ones_like(),
         Reduction::SumOver(denominator) => valid_rows.zeros_like() + denominator,
+        other => unimplemented!("reduction {other:?} in tensor operations"),
     }
 }

@@ -76,8 +76,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-const TEMPERATURES: [f32; 12] = [
-    1.0, 1.0, 2.0, 0.5, 4.0, 0.07, 10.0, 1e3, 1e-3, 3.3, 1e-30, 1e30,
+const TEMPERATURES: [f32; 16] = [
+    1.0, 1.0, 2.0, 0.5, 4.0, 0.07, 10.0, 1e3, 1e-3, 3.3, 1e-30, 1e30, 1e15, 1e-15, 1.85e19, 1e-20,
 ];
 
 /// Mostly a configuration that is accepted.
@@ -90,7 +90,7 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
         Scope::Batch,
         Scope::Given(from.number(&[0.5, 0.0, 1.0])),
     ];
-    let over = Reduction::SumOver(from.number(&[3.0, 1.0, 1e-3, 1e6]));
+    let over = Reduction::SumOver(from.number(&[3.0, 1.0, 1e-3, 1e6, 0.0, 1e-30, 1e30, 1e15]));
     let reductions = [Reduction::Mean, Reduction::Sum, Reduction::None, over];
     let plain = from.byte();
     Config {
@@ -110,7 +110,7 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
         } else {
             from.of(&[0, -1, 1, i32::MIN])
         },
-        grad_loss: from.number(&[1.0, 1.0, 0.0, -2.0, 1024.0]),
+        grad_loss: from.number(&[1.0, 1.0, 0.0, -2.0, 1024.0, 1e30, -1e-30, f32::MAX]),
         teacher_classes: match plain & 12 {
             12 => TeacherClasses::CommonPrefix,
             _ => TeacherClasses::SameAsStudent,

@@ -92,7 +92,13 @@ fn side(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Side {
     let lead = from.below(20);
     let mut random = Random::new(from.u64());
     let stride = classes + gap;
-    let mut values = vec![f32::NAN; lead + rows * stride + from.below(3)];
+    // Now and then something is left over.
+    let surplus = if from.rarely(40) {
+        1 + from.below(3)
+    } else {
+        0
+    };
+    let mut values = vec![f32::NAN; lead + rows * stride + surplus];
     let storage = bytes::storage(from);
     for r in 0..rows {
         let at = lead + r * stride;
@@ -148,7 +154,7 @@ impl Problem {
         let teacher_classes = match config.teacher_classes {
             TeacherClasses::CommonPrefix => 1 + from.below(classes + 5),
             TeacherClasses::SameAsStudent if from.rarely(30) => 1 + from.below(classes + 5),
-            TeacherClasses::SameAsStudent => classes,
+            _ => classes,
         };
         let gradient = bytes::storage(from);
         let lead = from.below(20);

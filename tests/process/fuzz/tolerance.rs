@@ -1,6 +1,7 @@
 //! How far a result in f32 may be from the reference, from what f32 does to the numbers of this very row. Where the answer hangs on what f32 cannot
 //! hold, nothing is asked but that NaN is where NaN is.
 
+use crate::cases::Tolerance;
 use wgpu_distill::{Batch, Config, Scope, Selection, reference};
 
 /// Of one row. `None`: anything but NaN will do.
@@ -11,6 +12,9 @@ pub struct Allowed {
     pub tssr: Option<f64>,
 }
 
+/// KDR and TSSR: inputs here may be as peaked as can be.
+const UNIT: f64 = Tolerance::PEAKED.unit;
+const LOSS: f64 = Tolerance::F32.loss_absolute;
 /// Distances beyond it, before or after the temperature divides, may be clamped or overflow; see `observe_carefully` in the shaders.
 const FAR: f64 = 1e36;
 /// Probabilities below it count as 0.
@@ -42,7 +46,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let is_far = |d: f64| finite(d) && d.abs() * times > FAR;
 
     // What KL and the soft cross-entropy err by: each distance by a few units in its last place, each probability likewise.
-    let (mut soft, mut error, mut lost) = (0.0, 1e-6, false);
+    let (mut soft, mut error, mut lost) = (0.0, LOSS, false);
     for (ds, dt) in ds.iter().zip(&dt).filter(|(_, dt)| finite(**dt)) {
         let q = dt.exp() / zt;
         if !finite(*ds) {
@@ -74,8 +78,8 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     .max(0.0);
     let unit = match config.similarity {
         wgpu_distill::Similarity::ExpNegKl if lost => None,
-        wgpu_distill::Similarity::ExpNegKl => Some(1e-5 + (-kl).exp() * error.exp_m1().min(1.0)),
-        _ => Some(1e-5),
+        wgpu_distill::Similarity::ExpNegKl => Some(UNIT + (-kl).exp() * error.exp_m1().min(1.0)),
+        _ => Some(UNIT),
     };
     let hangs = !matches!(
         (config.selection, config.scope),
@@ -84,10 +88,6 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {
-        // Temperatures of 1e-30 squared: f32 has no number for the factor.
-        if factor < 1e-36 {
-            return None;
-        }
         // A share that is 0 or not, of a term that is infinite or beyond all numbers.
         let near_0 = |share_of: f64| share_of.abs() < 2.0 * share;
         let infinite = [hard, soft].iter().any(|x| !x.is_finite() || *x > FAR)
@@ -102,7 +102,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
             return None;
         }
         let apart = if infinite { 0.0 } else { (hard - soft).abs() };
-        Some(factor * (error + share * apart + 1e-6 * (hard.min(1e300) + 1.0)))
+        Some(factor * (error + share * apart + LOSS * (hard.min(1e300) + 1.0)))
     });
     Allowed {
         loss,
@@ -111,19 +111,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     }
 }
 
-/// What multiplies `p - y` in the gradient.
-pub fn weight(config: &Config, valid: u32) -> f64 {
-    use wgpu_distill::Reduction;
-    let denominator = match config.reduction {
-        Reduction::None | Reduction::Sum => 1.0,
-        Reduction::Mean => f64::from(valid.max(1)),
-        Reduction::SumOver(d) => f64::from(d),
-    };
-    let factor = config.temperature_factor() * f64::from(config.grad_loss.abs());
-    factor / f64::from(config.student_temperature) / denominator
-}
-
-/// Twice over: the reference's own numbers, for a message.
+/// The reference's own numbers, for a message.
 pub fn describe(want: &reference::RowResult, allowed: &Allowed) -> String {
     format!("want {want:?}, allowed {allowed:?}")
 }

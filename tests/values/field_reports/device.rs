@@ -71,7 +71,7 @@ fn inputs_stay_as_they_are() {
 }
 
 /// TRL #2255: `log_softmax` of a batch of long rows ran out of memory. What is allocated here knows the rows and not the classes
-/// (`tests/memory.rs` counts it).
+/// (`tests/process/memory.rs` counts it).
 #[test]
 fn long_rows_need_no_memory_of_their_own() {
     let bytes = |classes| {

@@ -3,24 +3,18 @@
 use wgpu_distill::{Reduction, RowResult, Storage, flags};
 
 use super::drawn::Drawn;
+use crate::cases::Tolerance;
 use crate::cases::compare::{Outcome, at_the_step};
+pub use crate::cases::tolerance::close;
 
-pub fn close(about: &str, got: f64, want: f64, tolerance: f64) -> Result<(), String> {
-    let same = got == want || (got.is_nan() && want.is_nan());
-    if same || (got - want).abs() <= tolerance {
-        return Ok(());
-    }
-    Err(format!(
-        "{about}: {got:e}, want {want:e}, allowed {tolerance:e}"
-    ))
-}
+/// Of two outcomes, each within the tolerance of the reference.
+pub const TOLERANCE: Tolerance = Tolerance::F32.of_two();
 
 /// KDR and TSSR.
-pub const UNIT: f64 = 4e-6;
+pub const UNIT: f64 = TOLERANCE.unit;
 
 fn loss_tolerance(drawn: &Drawn, want: f64, rows: f64) -> f64 {
-    let factor = drawn.config.temperature_factor().max(1.0);
-    2.0 * (1e-5 * want.abs() + 1e-6 * factor * rows)
+    TOLERANCE.loss_of_sum(want, drawn.config.temperature_factor(), rows)
 }
 
 /// Whether rounding decides if a row's loss is infinite.
@@ -99,7 +93,7 @@ pub fn gradients(drawn: &Drawn, got: &[f32], want: &[f32], weight: f64) -> Resul
     let n = drawn.classes;
     for (row, (g, w)) in got.chunks(n).zip(want.chunks(n)).enumerate() {
         let largest = w.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())));
-        let tolerance = 2.0 * (1e-5 * largest + 3e-7 * weight) + least;
+        let tolerance = TOLERANCE.gradient(largest, weight) + least;
         for (i, (g, w)) in g.iter().zip(w).enumerate() {
             let (g, w) = (f64::from(*g), f64::from(*w));
             let about = format!("gradient of row {row}, class {i}");

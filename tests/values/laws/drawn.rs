@@ -157,13 +157,7 @@ impl Drawn {
     pub fn weight(&self) -> f64 {
         let c = &self.config;
         let valid = self.labels.iter().filter(|l| **l != c.ignore_index).count();
-        let denominator = match c.reduction {
-            Reduction::None | Reduction::Sum => 1.0,
-            Reduction::Mean => valid.max(1) as f64,
-            Reduction::SumOver(d) => f64::from(d),
-        };
-        let factor = c.temperature_factor() * f64::from(c.grad_loss.abs());
-        factor / f64::from(c.student_temperature) / denominator
+        c.gradient_factor().abs() / c.reduction.denominator(valid as u32)
     }
 }
 

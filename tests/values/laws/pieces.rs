@@ -7,7 +7,7 @@ use wgpu_distill::gpu::Gpu;
 use wgpu_distill::plan::{PlanKind, Tiling};
 use wgpu_distill::{Config, Engine, RowStats, Similarity, Storage, reference};
 
-use super::agree::close;
+use super::agree::{TOLERANCE, close};
 use super::drawn::{Drawn, Kernels, Masked, drawn, for_all, on_every_engine};
 use crate::adapter;
 use crate::buffers::Bench;
@@ -150,7 +150,7 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
                 let merged = sums.reduce(|a, b| a.merge(b, config.similarity));
                 let m = merged.expect("there is a part");
                 let check = |what: &str, got: f64, want: f64| {
-                    let tolerance = 2.0 * (1e-5 * want.abs() + 4e-6);
+                    let tolerance = TOLERANCE.statistic(want);
                     close(&format!("{what} of row {row}"), got, want, tolerance)
                 };
                 check("student_lse", m.ms + m.zs.ln(), whole.student_lse(config))?;

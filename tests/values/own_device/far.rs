@@ -6,7 +6,7 @@ use wgpu_distill::{
     Batch, Config, Engine, Logits, Outputs, Progress, Scope, half, reference, wgpu,
 };
 
-use super::{App, ROUNDING, check_rows, check_summary, close, labels, noise};
+use super::{App, ROUNDING, TOLERANCE, check_rows, check_summary, close, labels, noise};
 
 const ROWS: usize = 10;
 const CLASSES: usize = 37;
@@ -103,7 +103,7 @@ fn rows_beyond_2_to_the_31_elements() {
         let wanted = reference::softmax(&near.teacher_logits, ROWS, 2.0).expect("valid");
         assert_eq!(p.len(), wanted.len());
         for (got, want) in p.iter().zip(wanted) {
-            close(&about, *got, want, 1e-5 * want + ROUNDING);
+            close(&about, *got, want, TOLERANCE.gradient(want, 1.0));
         }
     }
 }

@@ -7,7 +7,7 @@ use wgpu_distill::{
     Similarity, Storage, Summary, TeacherClasses, reference, wgpu,
 };
 
-use super::{App, ROUNDING, at, check_rows, check_summary, close, labels, noise};
+use super::{App, ROUNDING, TOLERANCE, at, check_rows, check_summary, close, labels, noise};
 
 /// 160 MB a matrix where a binding holds 128 MiB: two chunks of whole rows. Rows at both ends of both are compared with the reference.
 #[test]
@@ -97,8 +97,8 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         all.sum::<f64>() / valid as f64
     };
     let (loss, kdr) = (mean(|r| r.loss), mean(|r| r.kdr));
-    close("loss", summary.loss, loss, 1e-5 * loss);
-    close("kdr", summary.kdr, kdr, 2e-6);
+    close("loss", summary.loss, loss, TOLERANCE.loss(loss, 1.0));
+    close("kdr", summary.kdr, kdr, TOLERANCE.unit);
     app.is_silent();
 }
 
@@ -191,7 +191,7 @@ fn single_steps_are_cut_into_pieces() {
             &format!("probability {i}"),
             *got,
             want,
-            1e-5 * want + ROUNDING,
+            TOLERANCE.gradient(want, 1.0),
         );
     }
     app.is_silent();
@@ -221,7 +221,7 @@ fn single_steps_fit_the_smallest_bindings() {
         let wanted = reference::softmax(&batch.student_logits, rows, 1.0).expect("valid");
         assert_eq!(p.len(), wanted.len());
         for (got, want) in p.iter().zip(wanted) {
-            close(&about("softmax"), *got, want, 1e-5 * want + ROUNDING);
+            close(&about("softmax"), *got, want, TOLERANCE.gradient(want, 1.0));
         }
         let steps = || -> Result<_> {
             let stats = engine.observe(&config, &batch)?;

@@ -6,8 +6,8 @@ use std::task::Poll;
 
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::{
-    Batch, Config, Distillation, Error, Outputs, Progress,
-    Reduction, Result, RowResult, Scope, Selection, Similarity, Storage, reference, wgpu,
+    Batch, Config, Distillation, Error, Outputs, Progress, Reduction, Result, RowResult, Scope,
+    Selection, Similarity, Storage, reference, wgpu,
 };
 
 use super::{App, ROUNDING, at, check_rows, check_summary, labels, noise};

@@ -2,7 +2,7 @@
 
 use wgpu_distill::{Batch, Config, Progress, Reduction, Selection, TemperatureScaling, reference};
 
-use super::close;
+use crate::cases::tolerance::assert_close;
 
 const ONCE: TemperatureScaling = TemperatureScaling::None;
 const SQUARED: TemperatureScaling = TemperatureScaling::Squared;
@@ -72,8 +72,8 @@ fn check_slopes(about: &str, gradient: &[f64], slopes: &[f64]) {
     let largest = gradient.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
     assert!(largest > 1e-3, "{about}: no slope to speak of");
     for (i, (got, want)) in gradient.iter().zip(slopes).enumerate() {
-        let about = format_args!("{about}: element {i}");
-        close(about, *got, *want, 1e-6 * largest);
+        let about = format!("{about}: element {i}");
+        assert_close(&about, *got, *want, 1e-6 * largest);
     }
 }
 

@@ -8,9 +8,7 @@ use rayon::prelude::*;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Scope};
 
-mod cases;
-
-use cases::inputs::{self, Kind};
+use crate::cases::inputs::{self, Kind};
 
 /// Set in a child process: how it calls.
 const WAY: &str = "WGPU_DISTILL_TEST_WAY";
@@ -31,7 +29,7 @@ fn items(way: &str) {
         let _held = lock.lock().expect("no item panics");
         let batch = Batch::new(&student, &teacher, &labels, classes);
         let config = Config {
-            scope: if i % 4 == 0 { Scope::Row } else { Scope::Batch },
+            scope: [Scope::Row, Scope::Batch][i / 2 % 2],
             ..Config::default()
         };
         let done = engine.run(&config, Progress::new(1, 2), &batch, Outputs::ALL);
@@ -66,14 +64,16 @@ fn items(way: &str) {
 /// The caller's threads are those of rayon, which take other items whenever rayon lets them wait.
 #[test]
 fn calls_from_a_parallel_loop_may_hold_a_lock() {
+    let _turn = crate::turn();
     if let Ok(way) = std::env::var(WAY) {
         return items(&way);
     }
     let program = std::env::current_exe().expect("the test's own path");
+    let test = crate::exact(module_path!(), "calls_from_a_parallel_loop_may_hold_a_lock");
     for way in ["par_iter", "join", "scope", "pool"] {
         for run in 0..6 {
             let mut child = Command::new(&program)
-                .args(["--exact", "calls_from_a_parallel_loop_may_hold_a_lock"])
+                .args(["--exact", &test])
                 .env(WAY, way)
                 .env("RAYON_NUM_THREADS", "4")
                 .stdout(Stdio::null())
@@ -98,6 +98,7 @@ fn calls_from_a_parallel_loop_may_hold_a_lock() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
+    let _turn = crate::turn();
     for (rows, classes) in [(1, 7), (37, 1000), (3000, 33), (9, 20_000)] {
         let (student, teacher) = inputs::logits(Kind::Peaked, rows, classes, classes, 2);
         let labels: Vec<i32> = (0..rows).map(|r| (r % classes) as i32).collect();
@@ -124,6 +125,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn the_number_of_threads_is_said() {
+    let _turn = crate::turn();
     let says = |threads: usize| Cpu::new().with_threads(threads).describe();
     assert!(
         says(0).ends_with("1 thread)") && says(1).ends_with("1 thread)"),

@@ -1,0 +1,87 @@
+//! Micro-batches with `Scope::Batch`, by the way that `Reduction::SumOver` documents: equal to the whole batch.
+
+use wgpu_distill::{
+    Batch, Config, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction, Scope,
+};
+
+use super::engines;
+use crate::cases::inputs::{self, Kind};
+
+#[test]
+fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
+    let (rows, classes) = (50, 70);
+    let (student, mut teacher) = inputs::logits(Kind::Normal, rows, classes, classes, 33);
+    // Rows that are alike and rows that are not, so that the means of micro-batches differ.
+    teacher[..20 * classes].copy_from_slice(&student[..20 * classes]);
+    let label = |row: usize| {
+        if row % 7 == 2 {
+            -100
+        } else {
+            (row % classes) as i32
+        }
+    };
+    let labels: Vec<i32> = (0..rows).map(label).collect();
+    let progress = Progress::new(9, 10);
+    let config = Config {
+        scope: Scope::Batch,
+        ..Config::default()
+    };
+    let parts = [0..17, 17..18, 18..50];
+    let batch = |part: &std::ops::Range<usize>| {
+        let of = part.start * classes..part.end * classes;
+        let (student, teacher) = (&student[of.clone()], &teacher[of]);
+        Batch::new(student, teacher, &labels[part.clone()], classes)
+    };
+    for engine in engines() {
+        let whole = engine.run(&config, progress, &batch(&(0..rows)), Outputs::GRADIENT);
+        let whole = whole.expect("valid");
+        let row = Config {
+            scope: Scope::Row,
+            ..config
+        };
+        let (mut kdr, mut averaged) = (0.0, 0);
+        for part in &parts {
+            let done = engine.run(&row, progress, &batch(part), Outputs::SUMMARY);
+            let done = done.expect("valid").summary;
+            let counted = done.valid_rows - done.non_finite_rows;
+            kdr += f64::from(done.kdr) * f64::from(counted);
+            averaged += counted;
+        }
+        let kdr = (kdr / f64::from(averaged)) as f32;
+        assert!((kdr - whole.summary.kdr).abs() <= 1e-6);
+        let valid = whole.summary.valid_rows as f32;
+        let given = |kdr: f32| Config {
+            scope: Scope::Given(kdr.clamp(0.0, 1.0)),
+            reduction: Reduction::SumOver(valid),
+            grad_write: GradWrite::Accumulate,
+            ..config
+        };
+        let run = |config_of: &dyn Fn(f32) -> Config| {
+            let mut gradient = vec![0.0f32; rows * classes];
+            let mut loss = 0.0;
+            for part in &parts {
+                let of = part.start * classes..part.end * classes;
+                let own = &mut gradient[of];
+                let outputs = OutputsMut::from(GradientMut::new(own, classes));
+                let done = engine.run_into(&config_of(kdr), progress, &batch(part), outputs);
+                loss += done.expect("valid").loss;
+            }
+            (loss, gradient)
+        };
+        let (loss, gradient) = run(&given);
+        let want = whole.summary.loss;
+        assert!((loss - want).abs() <= 1e-5 * want, "{loss}, want {want}");
+        let whole_gradient = whole.into_grad_student_logits();
+        let apart = |gradient: &[f32]| {
+            let pairs = gradient.iter().zip(&whole_gradient);
+            pairs.map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
+        };
+        assert!(apart(&gradient) <= 1e-7, "{}", apart(&gradient));
+        // Each with a KDR of its own they differ: the two passes are needed.
+        let (_, own) = run(&|kdr| Config {
+            scope: Scope::Batch,
+            ..given(kdr)
+        });
+        assert!(apart(&own) > 1e-5, "{}", apart(&own));
+    }
+}
