@@ -330,8 +330,9 @@ fn encode_takes_its_turn_among_the_applications_work() {
 
         let halves: Vec<f32> = produced.iter().map(|x| x * 0.5).collect();
         let host = Batch {
-            student_logits: Logits::new(&halves[student.0..], classes).with_row_stride(student.1),
-            teacher_logits: Logits::new(&teacher_values[teacher.0..], classes)
+            student_logits: Logits::new(&halves[student.0..][..rows * student.1], classes)
+                .with_row_stride(student.1),
+            teacher_logits: Logits::new(&teacher_values[teacher.0..][..rows * teacher.1], classes)
                 .with_row_stride(teacher.1),
             labels: &labels,
         };
