@@ -1,36 +1,45 @@
-// apply: The gradient of the weighted-target cross-entropy from each row's decision.
+// apply: the gradient of the weighted-target cross-entropy, from each row's decision.
 //
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
-// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows]. LANES invocations own a row, or a segment of one.
-// Each logit is read once, each gradient element written once; nothing is summed.
+// s, t: logits over their temperatures; ms, mt: their maxima. This is scale * (p_i - y_i) / student_temperature of `distill`.
+// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows].
+// LANES invocations own a row, or a segment of one. Each logit is read once, each gradient element written once. f32, no sums.
+
+@group(0) @binding(0) var<uniform> params: Params;
+#if student_bound
+@group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
+#end
+@group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+#if gradient
+@group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
+#end
+@group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
 
 #import params
 #import types
 #import invocation
+#import row
 #import apply
+#import student
+#import teacher
 #import $STUDENT_ROWS THIS=student
 #import $TEACHER_ROWS THIS=teacher
 #import $GRAD_STORE
 #import main
 
-$STUDENT_BINDING
-$TEACHER_BINDING
-$GRAD_BINDING
-@group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
-
 fn kernel(workgroup: u32, invocation: Invocation) {
     let segments = params.rows * params.segments;
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < segments; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + invocation.row;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < segments; group += params.workgroups) {
+        let index = group * ROWS_PER_WORKGROUP + invocation.row;
         if (index < segments) {
             let row = index / params.segments;
             let segment = segment_at(row, index % params.segments, true);
             let decision = decisions[params.decision_offset + row];
             if (is_filled(decision.result.flags)) {
-                fill_units(segment, invocation, decision.result.flags);
+                fill_vectors(segment, invocation, decision.result.flags);
             } else {
-                apply_units(segment, segment.units, invocation, decision);
+                apply_vectors(segment, segment.vectors, invocation, decision);
             }
         }
     }

@@ -1,33 +1,35 @@
-// decide: From each row's statistics to TSSR, loss and the coefficients of its gradient.
+// decide: TSSR, loss and gradient coefficients of each row, from its statistics.
 //
 //   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft
 //   hard = ln zs - (s_label - ms), soft = ln zs + (A - B) / zt
 //
-// row_stats: [rows]; decisions: [rows]. One invocation owns a row and reads its statistics once.
-// `Batch` scope takes the mean KDR, and a mean's denominator the count of rows, from `stats_summary`, the summary of `row_stats`.
+// zs, zt: sums of e^(s - ms) and e^(t - mt); A, B: as in `observe`. The coefficients are those of `apply`.
+// row_stats, decisions, row_results: [rows]. `Batch` scope takes the mean KDR from `stats_summary`, the summary of `row_stats`; `Mean`
+// takes its number of rows from there. One invocation owns a row and reads its statistics once. f32.
 
-#import params
-#import types
-#import invocation
-#import decide
-#import partial
-#import store_none
-#import main
-
+@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(5) var<storage, read> row_stats: array<RowStats>;  // [rows]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> stats_summary: Summary;
 @group(0) @binding(8) var<storage, read_write> decisions: array<Decision>;  // [rows]
 @group(0) @binding(9) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
 
+#import params
+#import types
+#import invocation
+#import decide
+#import partial
+#import accumulator
+#import main
+
 fn kernel(workgroup: u32, invocation: Invocation) {
     var denominator = params.denominator;
     if (params.counts_rows != 0u) {
         denominator = f32(max(stats_summary.valid_rows, 1u));
     }
-    var tally: SummaryAccumulator;
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + invocation.row;
+    var accumulator: SummaryAccumulator;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
+        let index = group * ROWS_PER_WORKGROUP + invocation.row;
         if (index < params.rows) {
             let stats = row_stats[params.stats_offset + index];
             var kdr = bitcast<f32>(stats.kdr);
@@ -41,10 +43,10 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
-            tally_up(&tally, partial_of(decision.result, denominator));
+            add_row(&accumulator, partial_of(decision.result, denominator));
         }
     }
-    let sum = reduce_tallies(tally, invocation);
+    let sum = reduce_accumulators(accumulator, invocation);
     if (invocation.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

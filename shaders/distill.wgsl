@@ -1,41 +1,50 @@
-// distill: logits in, loss, KDR, TSSR and gradient out, in one dispatch. `Row` and `Given` scope.
+// distill: loss, KDR, TSSR and gradient from logits in one dispatch: observe, decide and apply. `Row` and `Given` scope.
 //
 //   p = softmax(student_logits / student_temperature), q = softmax(teacher_logits / teacher_temperature)
-//   kdr = similarity(p, q), tssr = selection(tstr, kdr), y = tssr * EK + (1 - tssr) * q
+//   kdr = similarity(p, q), tssr = selection(tstr, kdr), y = tssr * EK + (1 - tssr) * q, EK: the label, smoothed
 //   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature
 //
 // student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type; labels: [rows].
-// LANES invocations own a row. A row of up to 4 * VECTORS_PER_LANE * LANES classes is read once: its exponentials stay in registers. Of a longer one
-// that much stays, and the rest is read once more to apply (and once more for similarities with a second sweep), in reverse.
-// Each gradient element is written once. Sums are kept in f32 relative to the lane's maxima, merged in a fixed order.
+// LANES invocations own a row. The last 4 * VECTORS_PER_LANE * LANES classes of a row are read once: their exponentials stay in registers.
+// The classes before them are read once more to apply, in reverse, and once more for similarities with a second sweep.
+// Each gradient element is written once. Sums are f32, relative to the lane's maxima, merged in a fixed order.
+
+@group(0) @binding(0) var<uniform> params: Params;
+#if student_bound
+@group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
+#end
+@group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+#if gradient
+@group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
+#end
+@group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
+@group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
 
 #import params
 #import invocation
+#import row
 #import statistics
 #import decide
 #import partial
+#import accumulator
 #import apply
 #import apply_kept
+#import student
+#import teacher
 #import $STUDENT_ROWS THIS=student
 #import $TEACHER_ROWS THIS=teacher
 #import $GRAD_STORE
 #import count
 
-$STUDENT_BINDING
-$TEACHER_BINDING
-@group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
-$GRAD_BINDING
-@group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
-@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
-@group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
-
 fn kernel(workgroup: u32, invocation: Invocation) {
     let denominator = row_denominator(invocation);
-    var tally: SummaryAccumulator;
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < params.rows; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + invocation.row;
+    var accumulator: SummaryAccumulator;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
+        let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < params.rows;
-        // Lanes beyond the last row go along without work: barriers want all of them.
+        // Lanes beyond the last row take part without work: barriers need all of them.
         let at = min(index, params.rows - 1u);
         let label = labels[params.label_offset + at];
         let ignored = label == params.ignore_index;
@@ -44,7 +53,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
         let decision = decide(stats, kdr, denominator);
         if (exists && invocation.lane == 0u) {
-            tally_up(&tally, partial_of(decision.result, denominator));
+            add_row(&accumulator, partial_of(decision.result, denominator));
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
@@ -53,7 +62,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             apply_row(row_at(at, exists), invocation, decision);
         }
     }
-    let sum = reduce_tallies(tally, invocation);
+    let sum = reduce_accumulators(accumulator, invocation);
     if (invocation.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

@@ -1,31 +1,38 @@
-// observe: Each row's mergeable statistics and the similarity of its two distributions (KDR).
+// observe: mergeable statistics of each row, and the similarity of its two distributions (KDR).
 //
 //   s = student_logits / student_temperature, t = teacher_logits / teacher_temperature, ms = max s, mt = max t
-//   sum e^(s-ms), sum e^(t-mt), A = sum e^(t-mt) ((t-mt) - (s-ms)), B = sum e^(t-mt) (t-mt), and what the similarity needs
+//   zs = sum e^(s-ms), zt = sum e^(t-mt), A = sum e^(t-mt) ((t-mt) - (s-ms)), B = sum e^(t-mt) (t-mt), and the sums of the similarity
 //
-// student_logits, teacher_logits: [rows, classes]; labels: [rows]. LANES invocations own a row, or a segment of one: segments are merged by
-// `merge_row_stats`. Each logit is read once, twice for similarities with a second sweep. Sums are f32. No gradient: nothing is
-// differentiated through KDR.
+// No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels: [rows]; row_stats: [rows, segments].
+// LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments. Each logit is read once; a row of one segment is read
+// once more for similarities with a second sweep, but for the classes that stay in registers. Sums are f32, merged in a fixed order.
+
+@group(0) @binding(0) var<uniform> params: Params;
+#if student_bound
+@group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
+#end
+@group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+@group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, segments]
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
 
 #import params
 #import invocation
+#import row
 #import statistics
 #import partial
+#import accumulator
+#import student
+#import teacher
 #import $STUDENT_ROWS THIS=student
 #import $TEACHER_ROWS THIS=teacher
-#import store_none
-
-$STUDENT_BINDING
-$TEACHER_BINDING
-@group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
-@group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, segments]
-@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR alone is summed
+#import aligned
 
 fn kernel(workgroup: u32, invocation: Invocation) {
-    var tally: SummaryAccumulator;
+    var accumulator: SummaryAccumulator;
     let segments = params.rows * params.segments;
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < segments; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + invocation.row;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < segments; group += params.workgroups) {
+        let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < segments;
         let at = min(index, segments - 1u);
         let label = labels[params.label_offset + at / params.segments];
@@ -35,11 +42,11 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         if (exists && invocation.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
             if (params.segments == 1u) {
-                tally_up(&tally, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
+                add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
             }
         }
     }
-    let sum = reduce_tallies(tally, invocation);
+    let sum = reduce_accumulators(accumulator, invocation);
     if (invocation.index == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }

@@ -1,39 +1,45 @@
-// second_sweep: the second sweep over the segments of a row, for similarities that need the row's normalisers first.
+// second_sweep: each segment's part of the similarities that need the row's normalisers first.
 //
 //   jensen-shannon  sum p log2(2p/(p+q)) + q log2(2q/(p+q))      overlap  sum min(p, q)      over the classes of a segment
 //
-// student_logits, teacher_logits: [rows, classes]; segment_stats, swept: [rows, segments]. LANES invocations own a segment.
-// Each merges the statistics of all segments of its row for itself, which is less than a dispatch, then reads each logit once. f32.
+// student_logits, teacher_logits: [rows, classes]; segment_stats, similarity_sums: [rows, segments].
+// LANES invocations own a segment. They merge the statistics of all segments of their row themselves, which costs less than a dispatch,
+// then read each logit once. Sums are f32, in two levels.
+
+@group(0) @binding(0) var<uniform> params: Params;
+#if student_bound
+@group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
+#end
+@group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+@group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
+@group(0) @binding(8) var<storage, read_write> similarity_sums: array<f32>;  // [rows, segments]
 
 #import params
 #import types
 #import sums
 #import invocation
-#import similarity
+#import row
 #import sweep
 #import merge
-#import store_none
+#import student
+#import teacher
 #import $STUDENT_ROWS THIS=student
 #import $TEACHER_ROWS THIS=teacher
+#import aligned
 #import $REDUCE
-
-$STUDENT_BINDING
-$TEACHER_BINDING
-@group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
-@group(0) @binding(8) var<storage, read_write> similarity_sums: array<f32>;  // [rows, segments]
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     let segments = params.rows * params.segments;
-    for (var block = workgroup; block * ROWS_PER_WORKGROUP < segments; block += params.workgroups) {
-        let index = block * ROWS_PER_WORKGROUP + invocation.row;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < segments; group += params.workgroups) {
+        let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let at = min(index, segments - 1u);
         let row = at / params.segments;
         let sums = merge_segments(row, invocation);
         let ignored = (sums.flags & IGNORED) != 0u;
         let segment = segment_at(row, at % params.segments, index < segments && !ignored);
-        let sum = reduce_add(sweep_units(segment, segment.units, invocation, sums), invocation);
+        let similarity_sum = reduce_add(sweep_vectors(segment, segment.vectors, invocation, sums), invocation);
         if (index < segments && invocation.lane == 0u) {
-            similarity_sums[index] = sum;
+            similarity_sums[index] = similarity_sum;
         }
     }
 }

@@ -1,19 +1,19 @@
-// summary: the batch's loss, mean KDR, mean TSSR and counts from what the workgroups left.
+// summary: loss, mean KDR, mean TSSR and counts of the batch, from the partial summaries of workgroups.
 //
-//   loss = sum of what the partials hold, row losses over the denominator; kdr, tssr = means over the rows that are valid and finite
+//   loss = sum of the partials' losses, which are row losses over the denominator; kdr, tssr = means over the rows that are valid and finite
 //
-// partials: [partials]; summary: one. One workgroup; every invocation adds a fixed set of partials, then a tree. f32.
-// A row without a finite answer makes the loss NaN, a row of infinite loss makes it infinite: by counts, not by arithmetic.
+// partials: [partials]; summary: one. One workgroup owns the batch and reads each partial once: every invocation adds a fixed set of them,
+// then a tree. f32. Counts, not arithmetic, decide that the loss is NaN (a row without a finite answer) or infinite (a row of infinite loss).
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(6) var<storage, read> partials: array<PartialSummary>;  // [partials]
+@group(0) @binding(7) var<storage, read_write> summary: Summary;
 
 #import params
 #import types
 #import invocation
-#import store_none
 #import partial
 #import main
-
-@group(0) @binding(6) var<storage, read> partials: array<PartialSummary>;  // [partials]
-@group(0) @binding(7) var<storage, read_write> summary: Summary;
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
@@ -32,7 +32,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         loss = params.nan_bits;
     }
     let averaged = f32(max(all.averaged_rows, 1u));
-    // A quotient may be off by its last places: n rows of 1 have a mean of 1, not more.
+    // The quotient may be off by its last places: the mean of n rows of 1 must not exceed 1.
     summary = Summary(
         loss,
         min(all.kdr / averaged, 1.0),

@@ -1,16 +1,15 @@
-// valid_rows: how many labels are a class and not ignore_index; what a mean divides by.
+// valid_rows: the number of labels that are a class and not ignore_index; `Mean` divides by it.
 //
-// labels: [rows]; valid_rows: one u32, 0 before the first dispatch. One invocation owns a label at a time and reads it once.
-// Integers, so that atomics may add them in any order.
+// labels: [rows]; valid_rows: one u32, 0 before the first dispatch. Each label belongs to one invocation, which reads it once.
+// Integers: atomics may add them in any order.
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+@group(0) @binding(7) var<storage, read_write> valid_rows: atomic<u32>;
 
 #import params
-#import types
 #import invocation
-#import store_none
 #import main
-
-@group(0) @binding(3) var<storage, $LABELS_ACCESS> labels: array<i32>;  // [rows]
-@group(0) @binding(7) var<storage, read_write> valid_rows: atomic<u32>;
 
 var<workgroup> shared_count: atomic<u32>;
 

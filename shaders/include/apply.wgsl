@@ -1,20 +1,20 @@
 // Apply: grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share.
 // Each logit is loaded once, each gradient element stored once.
 
-// Rows without a gradient of their own get the same everywhere: 0 where they are ignored, else NaN. Their logits are not read.
+// Returns true if the row has one gradient for all classes: 0 if it is ignored, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
     return (flags & (IGNORED | NON_FINITE | INVALID_LABEL)) != 0u;
 }
 
-fn fill_units(row: Row, invocation: Invocation, flags: u32) {
+fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
     let fill = vec4<u32>(select(params.nan_bits, 0u, (flags & IGNORED) != 0u));
-    for (var unit = invocation.lane; unit < row.units; unit += LANES) {
-        store_grad(row.grad, (row.start + unit) * 4u - row.head, fill);
+    for (var vector = invocation.lane; vector < row.vectors; vector += LANES) {
+        store_grad(row.grad, (row.start + vector) * 4u - row.misalignment, fill);
     }
 }
 
-// The gradient of 4 classes from their exponentials, already scaled.
-fn apply_unit(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+// Stores the gradient of 4 classes, given their scaled exponentials.
+fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
     let share = select(
         vec4<f32>(decision.uniform_share),
         vec4<f32>(decision.uniform_share + decision.label_share),
@@ -23,24 +23,24 @@ fn apply_unit(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Deci
     store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
 }
 
-// Units 0 .. units - 1 of the row's segment, backwards: their end is what the sweep before read last.
-fn apply_units(row: Row, units: u32, invocation: Invocation, decision: Decision) {
-    let blocks = (units + TILE_VECTORS - 1u) / TILE_VECTORS;
-    for (var block = 1u; block <= blocks; block++) {
-        let start = units - block * TILE_VECTORS + invocation.lane;
-        // All loads of a block before its first store: no compiler may move a load across a store that could meet it.
+// Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse: the end is the most recently read.
+fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decision) {
+    let tiles = (vectors + TILE_VECTORS - 1u) / TILE_VECTORS;
+    for (var tile = 1u; tile <= tiles; tile++) {
+        let start = vectors - tile * TILE_VECTORS + invocation.lane;
+        // All loads of a tile precede its first store: a compiler must not move a load across a store to what may be the same buffer.
 #unroll
-        let unit_$i = start + $iu * LANES;
-        let first_$i = (row.start + min(unit_$i, units - 1u)) * 4u - row.head;
+        let vector_$i = start + $iu * LANES;
+        let first_$i = (row.start + min(vector_$i, vectors - 1u)) * 4u - row.misalignment;
         let s_$i = load_student(row.student, first_$i);
         let t_$i = load_teacher(row.teacher, first_$i);
 #end
 #unroll
-        if (unit_$i < units) {
+        if (vector_$i < vectors) {
             let es = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
             let et = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
-            let seen = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_unit(row, first_$i, es, select(vec4<f32>(), et, seen), decision);
+            let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
+            apply_vector(row, first_$i, es, select(vec4<f32>(), et, teacher_has), decision);
         }
 #end
     }

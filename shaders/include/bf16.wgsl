@@ -1,4 +1,4 @@
-// Two bfloat16 in a word, the lower half first: the upper halves of binary32.
+// Two bfloat16 in a word, the lower half first. A bfloat16 is the upper half of a binary32.
 
 fn unpack_bf16(word: u32) -> vec2<f32> {
     return bitcast<vec2<f32>>(vec2<u32>(word << 16u, word & 0xffff0000u));

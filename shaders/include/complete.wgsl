@@ -1,4 +1,4 @@
-// From sums to RowStats: of a segment as they are, of a whole row with its KDR.
+// RowStats from sums: `stats_from` of a segment, then `complete_stats` of a whole row, with its KDR.
 
 fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
     var stats: RowStats;
@@ -24,8 +24,8 @@ fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
     return stats;
 }
 
-// Of a whole row; `swept` is the second sweep's sum where there was one.
-fn complete_stats(stats: RowStats, sums: Sums, swept: f32) -> RowStats {
+// The statistics of a whole row; `similarity_sum` is the second sweep's, 0 without one.
+fn complete_stats(stats: RowStats, sums: Sums, similarity_sum: f32) -> RowStats {
     var y = stats;
     if ((stats.flags & IGNORED) != 0u) {
         return y;
@@ -34,8 +34,8 @@ fn complete_stats(stats: RowStats, sums: Sums, swept: f32) -> RowStats {
     if ((stats.flags & live) != live) {
         y.flags |= NON_FINITE;
     }
-    y.cross = select(sums.cross, swept, SECOND_SWEEP);
+    y.cross = select(sums.cross, similarity_sum, SECOND_SWEEP);
     let finite = (y.flags & NON_FINITE) == 0u;
-    y.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, swept)), finite);
+    y.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, similarity_sum)), finite);
     return y;
 }

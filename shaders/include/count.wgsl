@@ -1,4 +1,4 @@
-// By what losses and gradients are divided.
+// The denominator of losses and gradients.
 
 var<workgroup> shared_count: atomic<u32>;
 
@@ -6,8 +6,8 @@ fn is_valid(label: i32) -> bool {
     return label != params.ignore_index && label >= 0 && u32(label) < params.label_classes;
 }
 
-// The denominator of the reduction. Must be called in uniform control flow.
-// A small batch's labels are counted by every workgroup for itself, which saves a dispatch; integers, so the order is of no consequence.
+// Must be called in uniform control flow. Every workgroup counts the labels of a small batch itself, which saves a dispatch; integers, so
+// the order does not matter.
 fn row_denominator(invocation: Invocation) -> f32 {
     if (params.counts_rows == 0u) {
         return params.denominator;

@@ -1,8 +1,8 @@
-// Decide: from a row's statistics to TSSR, loss and the coefficients of its gradient.
+// Decide: TSSR, loss and gradient coefficients of a row from its statistics.
 
 #import log_sum
 
-// TSSR selection. `Fixed` needs neither of the two.
+// TSSR from TSTR and KDR.
 fn select_tssr(kdr: f32) -> f32 {
     switch params.selection {
         case 0u: { return max(params.tstr, kdr); }
@@ -15,12 +15,12 @@ fn select_tssr(kdr: f32) -> f32 {
     }
 }
 
-// A share of 0 takes no part, even in an infinite term.
+// share * term, and 0 if the share is 0: 0 * inf is NaN.
 fn weigh(share: f32, term: f32) -> f32 {
     return select(share * term, 0.0, share == 0.0);
 }
 
-// loss = tssr * hard + (1 - tssr) * soft, in nats; an infinite one is reported by `infinite`.
+// loss = tssr * hard + (1 - tssr) * soft, in nats; `value` counts if `infinite` is false.
 struct Loss {
     value: f32,
     infinite: bool,

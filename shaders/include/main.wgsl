@@ -1,4 +1,4 @@
-// The entry point of kernels whose lanes need not meet.
+// The entry point of kernels without reductions over lanes.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) index: u32) {

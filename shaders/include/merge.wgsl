@@ -1,4 +1,4 @@
-// A row's sums from the statistics of its segments.
+// The sums of a row from the statistics of its segments.
 
 fn sums_of(segment: RowStats) -> Sums {
     let log2e = 1.4426950408889634;
@@ -19,7 +19,7 @@ fn sums_of(segment: RowStats) -> Sums {
     );
 }
 
-// Every lane of the row gets them. Must be called in uniform control flow.
+// Returns the merged sums to every lane of the row. Must be called in uniform control flow.
 fn merge_segments(row: u32, invocation: Invocation) -> Sums {
     var sums = sums_identity();
     for (var i = invocation.lane; i < params.segments; i += LANES) {

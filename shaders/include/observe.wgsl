@@ -1,7 +1,7 @@
-// Observe: one lane's share of a row of student and teacher logits, in one online sweep, VECTORS_PER_LANE units of four classes at a time.
-// Each logit is loaded once. All loads of a block are under way before the first is used, and sums are rescaled once a block.
-// The exponentials of the last block stay in registers, relative to the lane's maxima at that time: variables of their own,
-// because an array that is indexed while the program runs would lie in memory.
+// Observe: one lane's sums over its part of a row, in one online sweep, VECTORS_PER_LANE vectors at a time.
+// Each logit is loaded once. All loads of a tile precede the first use, and sums are rescaled once per tile.
+// The exponentials of the last tile stay in registers, relative to the lane's maxima at that time. They are single variables
+// because compilers keep a dynamically indexed array in memory.
 
 #unroll
 var<private> kept_student_$i: vec4<f32>;
@@ -22,8 +22,8 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
     return magnitudes(v) < vec4<u32>(0x7f800000u);
 }
 
-// Adds 4 classes, given by their exponents (of 2) and exponentials, relative to the maxima of the sums.
-fn add_unit(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
+// Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums.
+fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
     (*sums).student_sum += total(es);
     (*sums).teacher_sum += total(et);
     (*sums).difference += dot(et, dt - ds);
@@ -42,9 +42,9 @@ fn add_unit(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f3
     }
 }
 
-// Padding, infinities, NaN and huge values: sorted out by their bits before any arithmetic sees them.
-fn observe_carefully(sums: ptr<function, Sums>, row: Row, unit: u32) {
-    let first = unit * 4u - row.head;
+// The checked path: adds 4 classes that may be padding, infinite, NaN or huge, told apart by their bits before any arithmetic.
+fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
+    let first = vector * 4u - row.misalignment;
     let s = load_student(row.student, first);
     let t = load_teacher(row.teacher, first);
     let inside = columns_of(first) < vec4<u32>(params.classes);
@@ -92,28 +92,25 @@ fn observe_carefully(sums: ptr<function, Sums>, row: Row, unit: u32) {
     }
 }
 
-// Units that a lane sums on their own before they meet its other sums.
-const TOGETHER_UNITS: u32 = 64u;
-
-// Units start, start + LANES, ... of the row's segment, those that exist; at least the last does.
-fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
+// Adds vectors start, start + LANES, ... of the row's segment, those that exist; at least the last does.
+fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     let lowest = vec4<f32>(LOWEST);
 #unroll
-    let unit_$i = start + $iu * LANES;
-    let first_$i = (row.start + min(unit_$i, row.units - 1u)) * 4u - row.head;
+    let vector_$i = start + $iu * LANES;
+    let first_$i = (row.start + min(vector_$i, row.vectors - 1u)) * 4u - row.misalignment;
     var s_$i = load_student(row.student, first_$i);
     var t_$i = load_teacher(row.teacher, first_$i);
 #end
-    // With a head the row's first unit starts before the row: its column wraps around, and is not below any number of classes.
-    let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.head;
-    let edge = start >= row.units || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
+    // A misaligned row's first vector starts before the row: its column wraps around, and is not below any number of classes.
+    let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
+    let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
     var bits = vec4<u32>();
     var has_teacher = true;
     if (edge) {
         has_teacher = false;
 #unroll
         {
-            let exists = vec4<bool>(unit_$i < row.units);
+            let exists = vec4<bool>(vector_$i < row.vectors);
             let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes));
             let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes));
             s_$i = select(vec4<f32>(), s_$i, s_in);
@@ -130,14 +127,14 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
     }
     let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
-    // Far below a huge maximum of an earlier block usual values need care too: their distance to it may overflow.
+    // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
     let far_below = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
-    let careful = magnitude >= params.checked_from_bits || far_below || !has_teacher || (SMOOTHING && edge);
-    if (careful) {
+    let checked = magnitude >= params.checked_from_bits || far_below || !has_teacher || (SMOOTHING && edge);
+    if (checked) {
         for (var i = 0u; i < VECTORS_PER_LANE; i++) {
-            let unit = start + i * LANES;
-            if (unit < row.units) {
-                observe_carefully(sums, row, row.start + unit);
+            let vector = start + i * LANES;
+            if (vector < row.vectors) {
+                observe_checked(sums, row, row.start + vector);
             }
         }
     } else {
@@ -156,11 +153,11 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     let teacher_max = (*sums).teacher_max;
     kept_student_max = student_max;
     kept_teacher_max = teacher_max;
-    if (careful) {
-        // What takes no part is known by its place and its bits: the lowest number of all may be a logit like any other.
+    if (checked) {
+        // Classes that take no part are told by column and bits: LOWEST may be a logit.
 #unroll
         {
-            let exists = vec4<bool>(unit_$i < row.units);
+            let exists = vec4<bool>(vector_$i < row.vectors);
             let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes)) & is_finite(s_$i);
             let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes)) & is_finite(t_$i);
             let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
@@ -172,7 +169,7 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
         return;
     }
     if (edge) {
-        // What takes no part moves so far below the maximum that its exponential is 0, and stays finite.
+        // Classes that take no part move so far below the maximum that their exponential is 0, and stay finite.
         let s_far = vec4<f32>(student_max - (200.0 / params.student_log2 + abs(student_max)));
         let t_far = vec4<f32>(teacher_max - (200.0 / params.teacher_log2 + abs(teacher_max)));
 #unroll
@@ -184,37 +181,37 @@ fn observe_block(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_student_$i = exp2((s_$i - student_max) * params.student_log2);
     kept_teacher_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
 #end
-    var block = sums_from(*sums);
+    var tile = sums_from(*sums);
 #unroll
-    add_unit(
-        &block,
+    add_vector(
+        &tile,
         (s_$i - student_max) * params.student_log2,
         (t_$i - teacher_max) * params.teacher_log2,
         kept_student_$i,
         kept_teacher_$i,
     );
 #end
-    *sums = add_sums(*sums, block);
+    *sums = add_sums(*sums, tile);
 }
 
-// A sum in two levels, and each block on its own before: beside the 1 of a row's largest logit each class of a long flat tail
+// Tiles are summed on their own, then in two levels: added one by one to the 1 of a row's largest logit, the classes of a long flat tail
 // would be rounded away.
 fn observe_row(row: Row, invocation: Invocation) -> Sums {
     var all = sums_identity();
     var recent = sums_identity();
-    var recent_units = 0u;
-    let blocks = (row.units + TILE_VECTORS - 1u) / TILE_VECTORS;
-    for (var block = 0u; block < blocks; block++) {
-        // Blocks end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
-        // such units wrap around, and are not below `row.units`.
-        let start = row.units - (blocks - block) * TILE_VECTORS + invocation.lane;
-        if (start + (VECTORS_PER_LANE - 1u) * LANES < row.units) {
-            observe_block(&recent, row, start);
-            recent_units += VECTORS_PER_LANE;
-            if (recent_units >= TOGETHER_UNITS) {
+    var recent_vectors = 0u;
+    let tiles = (row.vectors + TILE_VECTORS - 1u) / TILE_VECTORS;
+    for (var tile = 0u; tile < tiles; tile++) {
+        // Tiles end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
+        // such vectors wrap around, and are not below `row.vectors`.
+        let start = row.vectors - (tiles - tile) * TILE_VECTORS + invocation.lane;
+        if (start + (VECTORS_PER_LANE - 1u) * LANES < row.vectors) {
+            observe_tile(&recent, row, start);
+            recent_vectors += VECTORS_PER_LANE;
+            if (recent_vectors >= VECTORS_PER_PARTIAL_SUM) {
                 all = add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
                 recent = sums_from(recent);
-                recent_units = 0u;
+                recent_vectors = 0u;
             }
         }
     }

@@ -1,9 +1,9 @@
-// One dispatch's parameters. Its twin is src/params.rs; a test compares the layouts.
+// The parameters of a dispatch. Shared with src/params.rs; a test compares the layouts.
 
 struct Params {
     rows: u32,              // in this chunk
     classes: u32,           // the student's
-    teacher_classes: u32,   // that the student has too
+    teacher_classes: u32,   // at most `classes`
     workgroups: u32,        // dispatched; the stride of the loop over rows
 
     student_offset: u32,    // offsets: elements from the start of the binding to the chunk's row 0
@@ -19,7 +19,7 @@ struct Params {
     stats_offset: u32,
     decision_offset: u32,
     partial_offset: u32,
-    partials: u32,          // to add up, in `summary`
+    partials: u32,          // number of partials, in `summary`
 
     student_log2: f32,      // log2(e) / student_temperature
     teacher_log2: f32,      // log2(e) / teacher_temperature
@@ -39,14 +39,14 @@ struct Params {
     counts_rows: u32,       // 1: the denominator is the number of valid rows
     count_labels: u32,      // labels that each workgroup counts for itself; 0: read the count from `valid_rows`
     ignore_index: i32,
-    checked_from_bits: u32,      // magnitudes from here on take the careful path
+    checked_from_bits: u32, // bits of the magnitude from which logits take the checked path
 
     write_results: u32,
-    infinity_bits: u32,     // passed in, so that no compiler folds them
+    infinity_bits: u32,     // parameters, so that no compiler folds them
     nan_bits: u32,
-    segments: u32,           // of a row
+    segments: u32,          // of a row
 
-    segment_vectors: u32,       // of 4 classes, in a segment
+    segment_vectors: u32,   // vectors of a segment
     label_classes: u32,     // labels below this number are classes: `classes`, or 0 if the denominator says that no row has one
     reserved_0: u32,
     reserved_1: u32,
@@ -55,18 +55,3 @@ struct Params {
 const SCOPE_ROW: u32 = 0u;
 const SCOPE_BATCH: u32 = 1u;
 const SCOPE_GIVEN: u32 = 2u;
-
-@group(0) @binding(0) var<uniform> params: Params;
-
-// Last column of each matrix that may be read.
-fn student_last() -> u32 {
-    return params.classes - 1u;
-}
-
-fn teacher_last() -> u32 {
-    return params.teacher_classes - 1u;
-}
-
-fn infinity() -> f32 {
-    return bitcast<f32>(params.infinity_bits);
-}

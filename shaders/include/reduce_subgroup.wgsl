@@ -1,5 +1,5 @@
-// How the lanes of a row meet: subgroup operations, then workgroup memory where a row has several subgroups.
-// Works for every subgroup size: rows of up to SUBGROUP_MIN lanes lie within one subgroup, longer ones own whole workgroups.
+// Reductions over the lanes of a row: subgroup operations, then workgroup memory if a row has several subgroups.
+// Works for every subgroup size: the lanes of a row lie within one subgroup if they are at most SUBGROUP_MIN, else they are a workgroup.
 
 const WITHIN_SUBGROUP: bool = LANES <= SUBGROUP_MIN;
 
@@ -8,12 +8,12 @@ var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE / SUBGROUP_MIN>;
 var<private> subgroup_of_lane: u32;
 var<private> subgroups: u32;
 var<private> leads_subgroup: bool;
-// Among the invocations that the subgroup really has, and how many these are.
+// Among the active invocations of the subgroup, and their number.
 var<private> rank: u32;
 var<private> width: u32;
 
-// Rows follow the subgroups as the device formed them, not the invocation's index: WGSL promises no relation between the two.
-fn place_of_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Invocation {
+// Rows follow the device's subgroups, not the invocation's index: WGSL promises no relation between the two.
+fn invocation_in_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Invocation {
     subgroup_of_lane = id;
     subgroups = count;
     leads_subgroup = invocation == 0u;
@@ -58,7 +58,7 @@ fn lanes_or(x: u32) -> u32 {
     return y;
 }
 
-// The merged sums of a subgroup: first the maxima, then one rescaling a lane, then plain sums.
+// The merged sums of a subgroup: first the maxima, then one rescaling per lane, then plain sums.
 fn lanes_merge(x: Sums) -> Sums {
     var y = rescale_sums(x, lanes_max(x.student_max), lanes_max(x.teacher_max));
     y.student_sum = lanes_add(y.student_sum);
@@ -81,7 +81,7 @@ fn lanes_merge(x: Sums) -> Sums {
     return y;
 }
 
-// Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
+// Returns the merged sums of all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
     if (LANES == 1u) {
         return x;
@@ -94,17 +94,17 @@ fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
         shared_sums[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    // Every subgroup merges what all have left, each of its lanes a part.
+    // Every subgroup merges the sums of all subgroups, each of its lanes a part of them.
     var part = sums_identity();
     for (var i = rank; i < subgroups; i += width) {
         part = combine_sums(part, shared_sums[i]);
     }
-    // Without it a fast lane could overwrite what a slow one still reads.
+    // A fast lane must not overwrite what a slow one still reads.
     workgroupBarrier();
     return lanes_merge(part);
 }
 
-// Every lane of a row gets the sum of all. Must be called in uniform control flow.
+// Returns the sum over all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
@@ -125,7 +125,7 @@ fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     return lanes_add(part);
 }
 
-// Every lane of a row gets the largest of all. Must be called in uniform control flow.
+// Returns the maximum over all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_max(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
@@ -155,5 +155,5 @@ fn main(
     @builtin(subgroup_size) size: u32,
     @builtin(subgroup_invocation_id) invocation: u32,
 ) {
-    kernel(workgroup.x, place_of_subgroup(index, id, count, size, invocation));
+    kernel(workgroup.x, invocation_in_subgroup(index, id, count, size, invocation));
 }

@@ -1,13 +1,9 @@
-// How the lanes of a row meet: a tree in workgroup memory, for any device.
+// Reductions over the lanes of a row: a tree in workgroup memory, for any device.
 
 var<workgroup> shared_sums: array<Sums, WORKGROUP_SIZE>;
 var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE>;
 
-fn place_of(index: u32) -> Invocation {
-    return Invocation(index / LANES, index % LANES, index);
-}
-
-// Every lane of a row gets the merged sums of all. Must be called in uniform control flow.
+// Returns the merged sums of all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
     if (LANES == 1u) {
         return x;
@@ -21,12 +17,12 @@ fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
         workgroupBarrier();
     }
     let merged = shared_sums[invocation.index - invocation.lane];
-    // Without it a fast lane could overwrite what a slow one still reads.
+    // A fast lane must not overwrite what a slow one still reads.
     workgroupBarrier();
     return merged;
 }
 
-// Every lane of a row gets the sum of all. Must be called in uniform control flow.
+// Returns the sum over all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
@@ -44,7 +40,7 @@ fn reduce_add(x: f32, invocation: Invocation) -> f32 {
     return sum;
 }
 
-// Every lane of a row gets the largest of all. Must be called in uniform control flow.
+// Returns the maximum over all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_max(x: f32, invocation: Invocation) -> f32 {
     if (LANES == 1u) {
         return x;
@@ -64,5 +60,5 @@ fn reduce_max(x: f32, invocation: Invocation) -> f32 {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-    kernel(workgroup.x, place_of(index));
+    kernel(workgroup.x, Invocation(index / LANES, index % LANES, index));
 }

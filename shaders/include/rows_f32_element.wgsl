@@ -1,6 +1,6 @@
-// THIS: rows of f32 that start anywhere, loaded one at a time.
+// THIS logits: rows of f32 that start anywhere, loaded one element at a time.
 
-// Elements first .. first + 3 of the row that starts at element `base`. Beyond the row, something finite or not: the caller masks it.
+// Elements first .. first + 3 of the row that starts at element `base`. Elements beyond the row are arbitrary: the caller masks them.
 fn load_THIS(base: u32, first: u32) -> vec4<f32> {
     return vec4<f32>(
         load_THIS_at(base, first),

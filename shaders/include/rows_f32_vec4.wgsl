@@ -1,6 +1,7 @@
-// THIS: rows of f32 that start at multiples of 16 bytes, loaded 16 bytes at a time.
+// THIS logits: rows of f32 that start at multiples of 16 bytes, loaded 16 bytes at a time.
 
-// Elements first .. first + 3 of the row that starts at element `base`; `first` is a multiple of 4.
+// Elements first .. first + 3 of the row that starts at element `base`; `first` is a multiple of 4. Elements beyond the row are arbitrary:
+// the caller masks them.
 fn load_THIS(base: u32, first: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(THIS_word((base + first) >> 2u));
 }

@@ -1,8 +1,8 @@
-// THIS: rows of 16-bit numbers that start anywhere, loaded one at a time.
+// THIS logits: rows of 16-bit numbers that start anywhere, loaded one element at a time.
 
 #import HALF
 
-// Elements first .. first + 3 of the row that starts at element `base`. Beyond the row, something finite or not: the caller masks it.
+// Elements first .. first + 3 of the row that starts at element `base`. Elements beyond the row are arbitrary: the caller masks them.
 fn load_THIS(base: u32, first: u32) -> vec4<f32> {
     return vec4<f32>(
         load_THIS_at(base, first),

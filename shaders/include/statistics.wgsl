@@ -1,4 +1,4 @@
-// RowStats of one row, or of a segment of one: sums of all its lanes, label, flags, and for a whole row its KDR. Every lane gets them.
+// RowStats of a row, or of a segment of one: sums over its lanes, label, flags, and for a whole row its KDR.
 
 #import types
 #import sums
@@ -9,11 +9,11 @@
 #import sweep_kept
 #import $REDUCE
 
-// Must be called in uniform control flow; `row.units` is 0 where the row is ignored or does not exist.
+// Returns them to every lane. Must be called in uniform control flow; `row.vectors` is 0 if the row is ignored or does not exist.
 fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
     let is_class = label >= 0 && u32(label) < params.label_classes;
     var label_logit = 0u;
-    // Before the reduction: after it, a fast lane may already write a gradient over the student's logits.
+    // Before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
     }
@@ -26,13 +26,13 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> 
     if (ignored) {
         sums.flags = IGNORED;
     }
-    var swept = 0.0;
+    var similarity_sum = 0.0;
     if (SECOND_SWEEP && params.segments == 1u) {
-        swept = reduce_add(second_sweep(row, invocation, sums), invocation);
+        similarity_sum = reduce_add(second_sweep(row, invocation, sums), invocation);
     }
     let stats = stats_from(sums, label, label_logit);
     if (params.segments > 1u) {
         return stats;
     }
-    return complete_stats(stats, sums, swept);
+    return complete_stats(stats, sums, similarity_sum);
 }

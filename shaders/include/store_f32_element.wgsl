@@ -1,13 +1,9 @@
-// The gradient as rows of f32 that start anywhere.
+// Gradient rows of f32 that start anywhere, stored one element at a time.
 
 #import accumulate
+#import aligned
 
-// How many columns of the row before it share a word with a row's first: none.
-fn grad_head(base: u32) -> u32 {
-    return 0u;
-}
-
-// Columns first .. first + 3, those that exist, given as bits.
+// Stores columns first .. first + 3, those that exist, given as bits.
 fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     for (var i = 0u; i < 4u; i++) {
         let column = first + i;

@@ -1,13 +1,9 @@
-// The gradient as rows of f32 that start at multiples of 16 bytes.
+// Gradient rows of f32 that start at multiples of 16 bytes, stored 16 bytes at a time.
 
 #import accumulate
+#import aligned
 
-// How many columns of the row before it share a word with a row's first: none.
-fn grad_head(base: u32) -> u32 {
-    return 0u;
-}
-
-// Columns first .. first + 3, those that exist, given as bits.
+// Stores columns first .. first + 3, those that exist, given as bits.
 fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     let at = (base + first) >> 2u;
     var bits = value;
@@ -18,7 +14,7 @@ fn store_grad(base: u32, first: u32, value: vec4<u32>) {
         grad_student_logits[at] = bits;
         return;
     }
-    // The columns beyond are padding of the caller's: written one by one up to the row's end.
+    // The columns beyond the row's end are the caller's padding and stay as they are.
     grad_student_logits[at].x = bits.x;
     if (first + 1u < params.classes) {
         grad_student_logits[at].y = bits.y;

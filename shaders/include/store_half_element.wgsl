@@ -1,16 +1,15 @@
-// The gradient as rows of 16-bit numbers that start anywhere. A row's first and last column may share a word with a
-// neighbour's, which another workgroup writes: such halves are set with atomics, each row only its own, so the result is the same in any order.
+// Gradient rows of 16-bit numbers that start anywhere, stored one word at a time. A row's first and last column may share a word with
+// another row, which another workgroup writes: atomics set each row's own half, so the result is the same in any order.
 
 #import accumulate
-
 #import HALF
 
-// How many columns of the row before it share a word with a row's first.
-fn grad_head(base: u32) -> u32 {
+// Columns of the previous row that share a word with the first column of the row that starts at element `base`.
+fn grad_misalignment(base: u32) -> u32 {
     return base & 1u;
 }
 
-// Columns first .. first + 3, those that exist, given as bits of f32; base + first is even.
+// Stores columns first .. first + 3, those that exist, given as bits of f32; base + first is even.
 fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     store_pair(base, first, value.xy);
     store_pair(base, first + 2u, value.zw);

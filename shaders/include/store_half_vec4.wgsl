@@ -1,15 +1,10 @@
-// The gradient as rows of 16-bit numbers that start at multiples of 8 bytes.
+// Gradient rows of 16-bit numbers that start at multiples of 8 bytes, stored 8 bytes at a time.
 
 #import accumulate
-
+#import aligned
 #import HALF
 
-// How many columns of the row before it share a word with a row's first: none.
-fn grad_head(base: u32) -> u32 {
-    return 0u;
-}
-
-// Columns first .. first + 3, those that exist, given as bits of f32.
+// Stores columns first .. first + 3, those that exist, given as bits of f32.
 fn store_grad(base: u32, first: u32, value: vec4<u32>) {
     let at = (base + first) >> 2u;
     var bits = value;
@@ -23,7 +18,7 @@ fn store_grad(base: u32, first: u32, value: vec4<u32>) {
         grad_student_logits[at] = vec2<u32>(low, high);
         return;
     }
-    // The columns beyond are padding of the caller's, and no other row's: kept as they were.
+    // The columns beyond the row's end are the caller's padding, of no other row, and stay as they are.
     let columns = params.classes - first;
     let old = grad_student_logits[at];
     if (columns == 1u) {

@@ -1,6 +1,6 @@
-// The mergeable statistics of a part of a row: a monoid. METHOD: s, t are logits over their temperatures;
-// the maxima stay in the logits' own units, so that a common offset costs no digit whatever the temperature.
-// Distances from the maxima are in units of log2(e) until `in_nats`, as the exponents are.
+// The mergeable statistics of a part of a row: a monoid. s, t: logits over their temperatures; ms, mt: their maxima.
+// The maxima are kept undivided by the temperature: a common offset then costs no precision.
+// Distances from the maxima are in units of ln 2, as the exponents of `exp2` are, until `in_nats`.
 
 struct Sums {
     student_max: f32,
@@ -38,8 +38,8 @@ fn sums_from(x: Sums) -> Sums {
 
 // The same sums relative to other maxima, at least as large.
 fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
-    // Clamped: from the identity the distance overflows, and 0 * inf is no number. Below -1e4 every factor is 0 anyway,
-    // and a student that far below is only reached with a distance that must stay exact, hence the wider bound.
+    // Clamped: the distance from the identity overflows, and 0 * inf is NaN. Every factor below -1e4 is 0. The student's bound is wider
+    // because `difference` and `student_offset` need its exact distance.
     let ds = max((x.student_max - student_max) * params.student_log2, -1e37);
     let dt = max((x.teacher_max - teacher_max) * params.teacher_log2, -1e4);
     let fs = exp2(ds);
@@ -64,7 +64,7 @@ fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     return y;
 }
 
-// Of sums that are relative to the same maxima.
+// Adds sums relative to the same maxima.
 fn add_sums(x: Sums, y: Sums) -> Sums {
     return Sums(
         x.student_max,
@@ -83,7 +83,7 @@ fn add_sums(x: Sums, y: Sums) -> Sums {
     );
 }
 
-// The merge of the monoid.
+// The merge of the monoid: sums relative to any maxima.
 fn combine_sums(x: Sums, y: Sums) -> Sums {
     let student_max = max(x.student_max, y.student_max);
     let teacher_max = max(x.teacher_max, y.teacher_max);
@@ -93,7 +93,7 @@ fn combine_sums(x: Sums, y: Sums) -> Sums {
     );
 }
 
-// What the statistics are handed out in.
+// Distances in nats, as RowStats has them.
 fn in_nats(x: Sums) -> Sums {
     let ln2 = 0.6931471805599453;
     var y = x;

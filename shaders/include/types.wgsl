@@ -1,4 +1,4 @@
-// What crosses a kernel's border. The twins of these structs are in src/results.rs and src/params.rs; a test compares the layouts.
+// Structs shared with the host, which has them in src/results.rs; a test compares the layouts.
 
 const IGNORED: u32 = 1u;
 const INVALID_LABEL: u32 = 2u;
@@ -7,7 +7,7 @@ const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 
-// One row's outcome. Floats travel as bits where they may be NaN or infinite: a compiler may assume that arithmetic is finite.
+// The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
     loss: u32,
     kdr: u32,
@@ -50,7 +50,7 @@ struct Decision {
     reserved_4: u32,
 }
 
-// What one workgroup's rows add up to. Rows without a finite loss are counted, not added.
+// The summary of one workgroup's rows. Rows without a finite loss are counted, not added.
 struct PartialSummary {
     loss: f32,
     kdr: f32,

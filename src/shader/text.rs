@@ -1,19 +1,33 @@
 //! The text of a kernel.
 //!
-//! A kernel's file from `shaders/` is expanded by three rules and no others: `#import name KEY=value ...` pastes
-//! `shaders/include/name.wgsl`, each text once, with the keys replaced in it; `$KEY` is replaced by the variant's value;
-//! the lines from `#unroll` to `#end` are repeated for `$i` from 0 to `block` - 1.
-//! In front stands a prelude of `const`s that make the variant.
+//! A prelude of `const` and `alias` declarations states the variant. The kernel's file from `shaders/` follows, expanded by four rules:
+//! - `#import name KEY=value ...` inserts `shaders/include/name.wgsl`, each such line once, with every occurrence of a KEY replaced, also
+//!   within a word: `load_THIS` becomes `load_student`. WGSL has neither imports nor generic functions.
+//! - `$KEY` is replaced by the variant's value: the access mode of inputs, which WGSL cannot name, and the includes that a variant chooses.
+//! - The lines from `#if condition` to `#end` stand in the variants with that condition. WGSL cannot leave a declaration out.
+//! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1: compilers keep an array in memory.
+//!
+//! `#if` and `#unroll` do not nest.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 
-use super::{Access, Dialect, Kernel, Variant};
+use super::kernel::Kernel;
+use super::variant::{Access, Variant};
 use crate::{Similarity, Storage};
+
+/// The compiler that the text is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// naga, which knows subgroups without being told and rejects `enable subgroups;`.
+    #[default]
+    Naga,
+    /// WGSL as specified (Tint in Chromium).
+    Standard,
+}
 
 macro_rules! includes {
     ($($name:literal),* $(,)?) => {
-        /// The texts that `#import` finds.
+        /// The texts of `#import`.
         const INCLUDES: &[(&str, &str)] = &[
             $(($name, include_str!(concat!("../../shaders/include/", $name, ".wgsl")))),*
         ];
@@ -22,6 +36,8 @@ macro_rules! includes {
 
 includes!(
     "accumulate",
+    "accumulator",
+    "aligned",
     "apply",
     "apply_kept",
     "bf16",
@@ -29,15 +45,16 @@ includes!(
     "count",
     "decide",
     "f16",
+    "invocation",
     "log_sum",
     "main",
     "merge",
     "observe",
     "params",
     "partial",
-    "invocation",
     "reduce_subgroup",
     "reduce_workgroup",
+    "row",
     "rows_f32_element",
     "rows_f32_vec4",
     "rows_half_element",
@@ -49,28 +66,30 @@ includes!(
     "store_half_element",
     "store_half_vec4",
     "store_none",
+    "student",
     "sums",
     "sweep",
     "sweep_kept",
+    "teacher",
     "types",
 );
 
-impl Kernel {
-    fn source(self) -> &'static str {
-        match self {
-            Self::Softmax => include_str!("../../shaders/softmax.wgsl"),
-            Self::Observe => include_str!("../../shaders/observe.wgsl"),
-            Self::SecondSweep => include_str!("../../shaders/second_sweep.wgsl"),
-            Self::MergeRowStats => include_str!("../../shaders/merge_row_stats.wgsl"),
-            Self::Decide => include_str!("../../shaders/decide.wgsl"),
-            Self::Apply => include_str!("../../shaders/apply.wgsl"),
-            Self::Distill => include_str!("../../shaders/distill.wgsl"),
-            Self::ValidRows => include_str!("../../shaders/valid_rows.wgsl"),
-            Self::Summary => include_str!("../../shaders/summary.wgsl"),
-        }
+/// The file of a kernel.
+pub(super) fn source(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Softmax => include_str!("../../shaders/softmax.wgsl"),
+        Kernel::Observe => include_str!("../../shaders/observe.wgsl"),
+        Kernel::SecondSweep => include_str!("../../shaders/second_sweep.wgsl"),
+        Kernel::MergeRowStats => include_str!("../../shaders/merge_row_stats.wgsl"),
+        Kernel::Decide => include_str!("../../shaders/decide.wgsl"),
+        Kernel::Apply => include_str!("../../shaders/apply.wgsl"),
+        Kernel::Distill => include_str!("../../shaders/distill.wgsl"),
+        Kernel::ValidRows => include_str!("../../shaders/valid_rows.wgsl"),
+        Kernel::Summary => include_str!("../../shaders/summary.wgsl"),
     }
 }
 
+/// The type in which a matrix is bound.
 fn word(storage: Storage, access: Access) -> &'static str {
     match (storage, access) {
         (Storage::F32, Access::Vec4) => "vec4<u32>",
@@ -92,16 +111,8 @@ fn include_of(stem: &str, storage: Storage, access: Access) -> String {
     }
 }
 
-/// The declaration of logits `[rows, stride]`, and the function by which their words are read.
-fn logits_binding(index: u32, this: &str, access: &str, word: &str) -> String {
-    format!(
-        "@group(0) @binding({index}) var<storage, {access}> {this}_logits: array<{word}>;  // [rows, {this}_stride]
-fn {this}_word(at: u32) -> {word} {{ return {this}_logits[at]; }}"
-    )
-}
-
 impl Variant {
-    /// Rows of 16-bit numbers that start anywhere share words with each other.
+    /// True if two rows of the gradient may share a word: rows of 16-bit numbers that start anywhere.
     fn grad_is_atomic(&self) -> bool {
         let half = matches!(self.gradient, Some(Storage::F16 | Storage::Bf16));
         half && self.access == Access::Element
@@ -109,144 +120,158 @@ impl Variant {
 
     fn prelude(&self) -> String {
         let mut text = String::new();
-        let mut constant = |name: &str, kind: &str, value: String| {
-            writeln!(text, "const {name}: {kind} = {value};").expect("writing to a string");
+        let mut line = |line: String| {
+            text.push_str(&line);
+            text.push('\n');
         };
-        constant("WORKGROUP_SIZE", "u32", format!("{}u", self.workgroup_size));
-        constant("LANES", "u32", format!("{}u", self.lanes));
-        constant(
-            "VECTORS_PER_LANE",
-            "u32",
-            format!("{}u", self.vectors_per_lane),
-        );
+        line(format!(
+            "const WORKGROUP_SIZE: u32 = {}u;",
+            self.workgroup_size
+        ));
+        line(format!("const LANES: u32 = {}u;", self.lanes));
+        line(format!(
+            "const VECTORS_PER_LANE: u32 = {}u;",
+            self.vectors_per_lane
+        ));
         if let Some(min) = self.subgroup_min {
-            constant("SUBGROUP_MIN", "u32", format!("{min}u"));
+            line(format!("const SUBGROUP_MIN: u32 = {min}u;"));
         }
-        constant("WRITE_GRAD", "bool", self.gradient.is_some().to_string());
-        constant("ACCUMULATE", "bool", self.accumulate.to_string());
-        constant("SMOOTHING", "bool", self.smoothing.to_string());
-        constant("IN_PLACE", "bool", self.in_place.to_string());
+        line(format!(
+            "const WRITE_GRAD: bool = {};",
+            self.gradient.is_some()
+        ));
+        line(format!("const ACCUMULATE: bool = {};", self.accumulate));
+        line(format!("const SMOOTHING: bool = {};", self.smoothing));
+        line(format!("const IN_PLACE: bool = {};", self.in_place));
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             let name = similarity.name().to_uppercase().replace('-', "_");
-            constant(&name, "u32", format!("{i}u"));
+            line(format!("const {name}: u32 = {i}u;"));
+            if similarity == self.similarity {
+                line(format!("const SIMILARITY: u32 = {i}u;"));
+            }
         }
-        let at = Similarity::ALL.iter().position(|s| *s == self.similarity);
-        let at = at.expect("ALL holds every similarity");
-        constant("SIMILARITY", "u32", format!("{at}u"));
+        line(format!(
+            "alias StudentWord = {};",
+            word(self.student, self.access)
+        ));
+        line(format!(
+            "alias TeacherWord = {};",
+            word(self.teacher, self.access)
+        ));
+        if let Some(storage) = self.gradient {
+            let word = match self.grad_is_atomic() {
+                true => "atomic<u32>",
+                false => word(storage, self.access),
+            };
+            line(format!("alias GradWord = {word};"));
+        }
         text
     }
 
-    fn value(&self, key: &str) -> Option<String> {
-        let input = if self.shared_buffers {
-            "read_write"
-        } else {
-            "read"
-        };
-        Some(match key {
-            "LABELS_ACCESS" => input.to_owned(),
-            "STUDENT_BINDING" if self.in_place => {
-                let word = word(self.student, self.access);
-                let at = match self.grad_is_atomic() {
-                    true => "atomicLoad(&grad_student_logits[at])",
-                    false => "grad_student_logits[at]",
-                };
-                format!("fn student_word(at: u32) -> {word} {{ return {at}; }}  // in place")
-            }
-            "STUDENT_BINDING" => {
-                logits_binding(1, "student", input, word(self.student, self.access))
-            }
-            "TEACHER_BINDING" => {
-                logits_binding(2, "teacher", input, word(self.teacher, self.access))
-            }
+    /// The value of a `$KEY`.
+    fn value(&self, key: &str) -> String {
+        match key {
+            "INPUT_ACCESS" => match self.shared_buffers {
+                true => "read_write".to_owned(),
+                false => "read".to_owned(),
+            },
             "STUDENT_ROWS" => include_of("rows", self.student, self.access),
             "TEACHER_ROWS" => include_of("rows", self.teacher, self.access),
             "GRAD_STORE" => match self.gradient {
                 Some(storage) => include_of("store", storage, self.access),
                 None => "store_none".to_owned(),
             },
-            "GRAD_BINDING" => match self.gradient {
-                Some(storage) => {
-                    let word = match self.grad_is_atomic() {
-                        true => "atomic<u32>",
-                        false => word(storage, self.access),
-                    };
-                    format!(
-                        "@group(0) @binding(4) var<storage, read_write> grad_student_logits: array<{word}>;  // [rows, grad_stride]"
-                    )
-                }
-                None => String::new(),
-            },
             "REDUCE" => match self.subgroup_min {
                 Some(_) => "reduce_subgroup".to_owned(),
                 None => "reduce_workgroup".to_owned(),
             },
-            _ => return None,
-        })
+            other => panic!("no shader key `{other}`"),
+        }
+    }
+
+    /// True if the lines under `#if condition` are part of the text.
+    fn holds(&self, condition: &str) -> bool {
+        match condition {
+            "gradient" => self.gradient.is_some(),
+            "student_bound" => !self.in_place,
+            "in_place_words" => self.in_place && !self.grad_is_atomic(),
+            "in_place_atomics" => self.in_place && self.grad_is_atomic(),
+            other => panic!("no shader condition `{other}`"),
+        }
     }
 }
 
-/// Replaces whole words; `keys` are few and texts short.
-fn replace_words(text: &str, keys: &[(&str, &str)]) -> String {
-    let mut out = text.to_owned();
-    for (key, value) in keys {
-        out = out.replace(key, value);
-    }
-    out
+/// The lines of a text that a variant has.
+pub(super) fn lines_of_variant<'a>(
+    variant: &Variant,
+    text: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    let mut condition = None;
+    text.lines().filter(move |line| {
+        if let Some(name) = line.strip_prefix("#if ") {
+            condition = Some(variant.holds(name));
+            return false;
+        }
+        if *line == "#end" && condition.is_some() {
+            condition = None;
+            return false;
+        }
+        condition.unwrap_or(true)
+    })
 }
 
-fn substitute(variant: &Variant, line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let tail = &rest[at + 1..];
-        let is_key = |c: char| !(c.is_ascii_uppercase() || c == '_');
-        let end = tail.find(is_key).unwrap_or(tail.len());
-        let key = &tail[..end];
-        let value = variant.value(key);
-        out.push_str(&value.unwrap_or_else(|| panic!("no shader key `{key}`")));
+/// The text with each `$KEY` replaced by its value.
+pub(super) fn substitute(variant: &Variant, text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, tail)) = rest.split_once('$') {
+        out.push_str(before);
+        let is_key = |c: char| c.is_ascii_uppercase() || c == '_';
+        let end = tail.find(|c| !is_key(c)).unwrap_or(tail.len());
+        out.push_str(&variant.value(&tail[..end]));
         rest = &tail[end..];
     }
     out + rest
 }
 
-/// The text with every passage from `#unroll` to `#end` repeated.
-fn unroll(variant: &Variant, text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, tail)) = rest.split_once("#unroll\n") {
-        let (body, after) = tail.split_once("#end\n").expect("#unroll has its #end");
-        out.push_str(before);
-        for i in 0..variant.vectors_per_lane {
-            out.push_str(&body.replace("$i", &i.to_string()));
-        }
-        rest = after;
-    }
-    out + rest
-}
-
+/// Appends a text and its imports. `done` has the imports that are already part of `out`.
 fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut String) {
-    for line in unroll(variant, text).lines() {
-        let line = substitute(variant, line);
-        let Some(import) = line.strip_prefix("#import ") else {
-            out.push_str(&line);
+    let mut lines = lines_of_variant(variant, text);
+    while let Some(line) = lines.next() {
+        if line == "#unroll" {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "#end").collect();
+            for i in 0..variant.vectors_per_lane {
+                for line in &body {
+                    out.push_str(&line.replace("$i", &i.to_string()));
+                    out.push('\n');
+                }
+            }
+        } else if let Some(import) = line.strip_prefix("#import ") {
+            let import = substitute(variant, import);
+            // The same include with other keys is another text.
+            if done.insert(import.clone()) {
+                expand(variant, &include(&import), done, out);
+            }
+        } else {
+            out.push_str(&substitute(variant, line));
             out.push('\n');
-            continue;
-        };
-        // The same include with other keys is another text.
-        if !done.insert(import.to_owned()) {
-            continue;
         }
-        let mut words = import.split_whitespace();
-        let name = words.next().unwrap_or_default();
-        let found = INCLUDES.iter().find(|(n, _)| *n == name);
-        let (_, body) = found.unwrap_or_else(|| panic!("no include `{name}`"));
-        let keys: Vec<(&str, &str)> = words.filter_map(|w| w.split_once('=')).collect();
-        expand(variant, &replace_words(body, &keys), done, out);
     }
 }
 
-/// The complete WGSL of a kernel. Its entry point is `main`, its bindings are [`Kernel::bindings`], in group 0.
+/// The text of `name KEY=value ...`.
+fn include(import: &str) -> String {
+    let mut words = import.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let found = INCLUDES.iter().find(|(n, _)| *n == name);
+    let (_, text) = found.unwrap_or_else(|| panic!("no include `{name}`"));
+    let keys = words.filter_map(|word| word.split_once('='));
+    keys.fold((*text).to_owned(), |text, (key, value)| {
+        text.replace(key, value)
+    })
+}
+
+/// The complete WGSL of a kernel. Its entry point is `main`; its bindings, all in group 0, are [`Kernel::bindings`].
 pub fn assemble(kernel: Kernel, variant: &Variant, dialect: Dialect) -> String {
     let variant = kernel.canonical(variant);
     let mut out = String::new();
@@ -255,6 +280,6 @@ pub fn assemble(kernel: Kernel, variant: &Variant, dialect: Dialect) -> String {
     }
     out.push_str(&variant.prelude());
     out.push('\n');
-    expand(&variant, kernel.source(), &mut HashSet::new(), &mut out);
+    expand(&variant, source(kernel), &mut HashSet::new(), &mut out);
     out
 }

@@ -16,6 +16,8 @@ pub enum Kind {
     Identical,
     /// All logits of a row equal.
     Flat,
+    /// As `Flat`, of the first two thirds of the classes in the student and of the last two thirds in the teacher; 90 below elsewhere.
+    FlatHalves,
     /// All the mass in one class, the same for both: 0 and -inf.
     OneHot,
     /// The same third of the classes masked (-inf) in both.
@@ -101,6 +103,14 @@ pub fn logits(
             Kind::Flat => {
                 s.fill(row as f32 - 3.0);
                 t.fill(2.5);
+            }
+            Kind::FlatHalves => {
+                for (i, x) in s.iter_mut().enumerate() {
+                    *x = if i < 2 * classes / 3 { 1.5 } else { -88.5 };
+                }
+                for (i, x) in t.iter_mut().enumerate() {
+                    *x = if i < classes / 3 { -88.5 } else { 1.5 };
+                }
             }
             Kind::OneHot => {
                 s.fill(f32::NEG_INFINITY);

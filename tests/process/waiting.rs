@@ -1,5 +1,6 @@
 //! Threads: a call on the CPU path runs none of its caller's work while it waits, and its results do not depend on the number of threads.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -8,10 +9,13 @@ use rayon::prelude::*;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Scope};
 
-use crate::cases::inputs::{self, Kind};
+use crate::{cases, exact, turn};
+use cases::inputs::{self, Kind};
 
 /// Set in a child process: how it calls.
 const WAY: &str = "WGPU_DISTILL_TEST_WAY";
+/// The last line of a child process.
+const DONE: &str = "all items are done";
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Items of a parallel loop of the caller. Every second one holds a lock while it calls.
@@ -64,19 +68,24 @@ fn items(way: &str) {
 /// The caller's threads are those of rayon, which take other items whenever rayon lets them wait.
 #[test]
 fn calls_from_a_parallel_loop_may_hold_a_lock() {
-    let _turn = crate::turn();
     if let Ok(way) = std::env::var(WAY) {
-        return items(&way);
+        items(&way);
+        println!("{DONE}");
+        return;
     }
+    let _turn = turn();
     let program = std::env::current_exe().expect("the test's own path");
-    let test = crate::exact(module_path!(), "calls_from_a_parallel_loop_may_hold_a_lock");
     for way in ["par_iter", "join", "scope", "pool"] {
         for run in 0..6 {
             let mut child = Command::new(&program)
-                .args(["--exact", &test])
+                .args(["--nocapture", "--exact"])
+                .arg(exact(
+                    module_path!(),
+                    "calls_from_a_parallel_loop_may_hold_a_lock",
+                ))
                 .env(WAY, way)
                 .env("RAYON_NUM_THREADS", "4")
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .spawn()
                 .expect("the test starts itself");
             let start = Instant::now();
@@ -92,13 +101,17 @@ fn calls_from_a_parallel_loop_may_hold_a_lock() {
                 std::thread::sleep(Duration::from_millis(5));
             };
             assert!(status.success(), "{way}, run {run}: {status}");
+            let mut said = String::new();
+            let stdout = child.stdout.as_mut().expect("it is piped");
+            stdout.read_to_string(&mut said).expect("UTF-8");
+            assert!(said.contains(DONE), "{way}, run {run}: no item ran: {said}");
         }
     }
 }
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let _turn = crate::turn();
+    let _turn = turn();
     for (rows, classes) in [(1, 7), (37, 1000), (3000, 33), (9, 20_000)] {
         let (student, teacher) = inputs::logits(Kind::Peaked, rows, classes, classes, 2);
         let labels: Vec<i32> = (0..rows).map(|r| (r % classes) as i32).collect();
@@ -125,7 +138,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn the_number_of_threads_is_said() {
-    let _turn = crate::turn();
+    let _turn = turn();
     let says = |threads: usize| Cpu::new().with_threads(threads).describe();
     assert!(
         says(0).ends_with("1 thread)") && says(1).ends_with("1 thread)"),

@@ -1,6 +1,7 @@
 //! Edges that the table of cases does not reach: a million rows, a single class, every mixture of hard values, inputs that share a buffer.
 
 mod browser;
+mod long_rows;
 mod masked;
 mod shared;
 

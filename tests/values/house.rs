@@ -293,13 +293,13 @@ fn wgpu_stays_in_its_folder() {
 fn every_loop_of_the_shaders_ends() {
     const STEPS: [&str; 11] = [
         "i++",
-        "block++",
+        "tile++",
         "i += LANES",
-        "unit += LANES",
+        "vector += LANES",
         "done += LANES",
         "i += WORKGROUP_SIZE",
         "i += params.workgroups * WORKGROUP_SIZE",
-        "block += params.workgroups",
+        "group += params.workgroups",
         "i += width",
         "half /= 2u",
         "mask *= 2u",

@@ -1,8 +1,11 @@
 //! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
 
+use std::collections::BTreeSet;
+
 use crate::report;
 use crate::variants::{BASE, texts};
 use naga::back;
+use naga::compact::{KeepUnused, compact};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
 use wgpu_distill::{Decision, RowResult, RowStats, Summary};
@@ -212,6 +215,26 @@ fn structs_have_the_layout_of_their_twins() {
     ] {
         assert_eq!(span_of(&module, name), Some(size as u32), "{name}");
     }
+}
+
+/// Each function of the shaders is called by some kernel in some variant.
+#[test]
+fn every_function_is_called() {
+    let names = |module: &naga::Module| -> BTreeSet<String> {
+        let functions = module.functions.iter();
+        functions.filter_map(|(_, f)| f.name.clone()).collect()
+    };
+    let mut declared = BTreeSet::new();
+    let mut called = BTreeSet::new();
+    for (kernel, variant, text) in texts(Dialect::Naga) {
+        let (mut module, _) = parse(kernel, &variant, &text);
+        declared.extend(names(&module));
+        compact(&mut module, KeepUnused::No);
+        called.extend(names(&module));
+    }
+    assert!(called.contains("kernel"));
+    let uncalled: Vec<_> = declared.difference(&called).collect();
+    assert!(uncalled.is_empty(), "never called: {uncalled:?}");
 }
 
 /// The plan refuses variants by this bound, so it must hold.

@@ -1,10 +1,12 @@
 //! Names, kinds and the choice of adapters as a browser shows them.
 
+use wasm_bindgen::prelude::wasm_bindgen;
 use wgpu_distill::gpu::{self, AdapterDescription};
 use wgpu_distill::{Engine, Error};
 
-/// Returns everything that is wrong. `is_fallback` is the browser's own word on its adapter.
-pub async fn check(is_fallback: bool) -> Vec<String> {
+/// Returns everything that is wrong. `is_fallback` and `description` are the browser's own words on its adapter.
+#[wasm_bindgen]
+pub async fn check_adapters(is_fallback: bool, description: &str) -> Vec<String> {
     let adapters = gpu::adapters().await;
     let [adapter] = adapters.as_slice() else {
         return vec![format!("one adapter is expected, not {adapters:?}")];
@@ -14,6 +16,9 @@ pub async fn check(is_fallback: bool) -> Vec<String> {
         wrong.push(format!(
             "isFallbackAdapter is {is_fallback}, but this is listed: {adapter}"
         ));
+    }
+    if !adapter.name.ends_with(description) {
+        wrong.push(format!("{description:?} is not in the name of {adapter}"));
     }
     wrong.extend(names(adapter).await);
     wrong.extend(auto(adapter, is_fallback).await);

@@ -10,13 +10,14 @@ mod cases;
 
 mod adapters;
 mod lost;
+mod steps;
 
 use std::cell::RefCell;
 
 use cases::Case;
 use cases::compare::{self, Outcome};
 use wasm_bindgen::prelude::wasm_bindgen;
-use wgpu_distill::{Engine, Outputs};
+use wgpu_distill::{Engine, Outputs, Scope, Storage};
 
 #[wasm_bindgen]
 extern "C" {
@@ -29,6 +30,16 @@ thread_local! {
     static CURRENT: RefCell<String> = RefCell::default();
 }
 
+/// Cases that run in single steps.
+const STEPS: usize = 3;
+
+/// True for a case whose results are finite numbers in f32, with a KDR that rows share.
+fn has_steps(case: &Case) -> bool {
+    case.kind == cases::inputs::Kind::Normal
+        && case.storage[2] == Storage::F32
+        && case.config.scope == Scope::Batch
+}
+
 /// Results of [`run`].
 #[wasm_bindgen(getter_with_clone)]
 pub struct Report {
@@ -36,23 +47,28 @@ pub struct Report {
     pub adapter: String,
     /// Cases that ran on both engines.
     pub cases: usize,
+    /// Cases that ran in single steps.
+    pub steps: usize,
     /// One line for each result that is wrong.
     pub failures: Vec<String>,
 }
 
-/// Runs cases on both engines and compares them with the f64 reference: the whole table, or a cover of its pairs of choices.
-///
-/// `is_fallback` is the browser's own word on its adapter.
-#[wasm_bindgen]
-pub async fn run(whole_table: bool, is_fallback: bool) -> Report {
+/// Has panics reported. Runs when the module is loaded.
+#[wasm_bindgen(start)]
+fn start() {
     std::panic::set_hook(Box::new(|info| {
         CURRENT.with_borrow(|case| panicked(&format!("{case}: {info}")));
     }));
-    CURRENT.set("adapters".to_owned());
+}
+
+/// Runs cases on both engines and compares them with the f64 reference: the whole table, or a cover of its pairs of choices.
+#[wasm_bindgen]
+pub async fn run(whole_table: bool) -> Report {
     let mut report = Report {
         adapter: String::new(),
         cases: 0,
-        failures: adapters::check(is_fallback).await,
+        steps: 0,
+        failures: Vec::new(),
     };
     let gpu = match Engine::gpu_async("WebGPU").await {
         Ok(gpu) => gpu,
@@ -70,6 +86,16 @@ pub async fn run(whole_table: bool, is_fallback: bool) -> Report {
     }
     CURRENT.set("a lost device".to_owned());
     report.failures.extend(lost::check(&table[0]).await);
+    if let Engine::Gpu(gpu) = &gpu {
+        for case in table.iter().filter(|case| has_steps(case)).take(STEPS) {
+            let about = format!("{} in single steps", case.name);
+            CURRENT.set(about.clone());
+            if let Err(why) = steps::check(gpu, case).await {
+                report.failures.push(format!("{about}: {why}"));
+            }
+            report.steps += 1;
+        }
+    }
     for case in table {
         for engine in [&gpu, &Engine::cpu()] {
             let about = format!("{} on {}", case.name, engine.describe());

@@ -85,16 +85,14 @@ fn the_host_layer_is_right_in_chromium() {
     let patience = Duration::from_secs(if whole_table { 3600 } else { 600 });
     let result = visit::visit(include_str!("../page.html"), Arc::new(answer), patience);
 
-    let (cases, failures) = (
-        visit::count(&result, "cases"),
-        visit::list(&result, "failures"),
-    );
+    let [cases, steps] = ["cases", "steps"].map(|name| visit::count(&result, name));
+    let failures = visit::list(&result, "failures");
     let extent = match whole_table {
         true => "all",
         false => "a cover of pairs of",
     };
     report::ran(&format!(
-        "host layer in chromium, {}: {extent} cases for slices, {cases}, there and on the CPU path",
+        "chromium, host layer, {}: {extent} the cases for slices, {cases}, there and on the CPU path; {steps} in single steps",
         result["adapter"]
     ));
     assert!(
@@ -104,4 +102,5 @@ fn the_host_layer_is_right_in_chromium() {
         failures.join("\n")
     );
     assert!(cases >= 35, "only {cases} cases ran");
+    assert!(steps >= 3, "only {steps} cases ran in single steps");
 }

@@ -1,6 +1,5 @@
 //! Factors of loss and gradient at the ends of their range: answered as the reference answers them on one side, refused by name on the other.
 
-use crate::steps::Steps;
 use wgpu_distill::{
     Batch, Config, Decision, Error, Outputs, OutputsMut, Progress, Reduction, Storage,
     TemperatureScaling, reference,
@@ -10,6 +9,7 @@ use super::{SIX, engines};
 use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, compare};
+use crate::steps::Steps;
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 

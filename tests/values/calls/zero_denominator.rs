@@ -1,6 +1,5 @@
 //! `Reduction::SumOver(0)`: the denominator of a batch without any label.
 
-use crate::steps::Steps;
 use wgpu_distill::{
     Batch, Config, Decision, Error, Outputs, OutputsMut, Progress, Reduction, Scope, Storage,
     reference,
@@ -10,6 +9,7 @@ use super::{SIX, engines};
 use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
 use crate::cases::{Case, Ignores, compare};
+use crate::steps::Steps;
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 

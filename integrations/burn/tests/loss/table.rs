@@ -107,8 +107,6 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         row.flags = want.rows[i].flags;
         row
     });
-    let mut summary = Summary::default();
-    (summary.kdr, summary.tssr) = (floats(out.kdr)[0], floats(out.tssr)[0]);
     let count = |t: Tensor<1, Int>| t.into_scalar::<i64>() as u32;
     let loss = floats(out.loss);
     assert_eq!(
@@ -119,7 +117,9 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
             1
         }
     );
+    let mut summary = Summary::default();
     summary.loss = loss.iter().sum();
+    (summary.kdr, summary.tssr) = (floats(out.kdr)[0], floats(out.tssr)[0]);
     summary.valid_rows = count(out.valid_rows);
     summary.ignored_rows = count(out.ignored_rows);
     summary.invalid_labels = count(out.invalid_labels);

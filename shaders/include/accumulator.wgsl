@@ -1,0 +1,66 @@
+// The summary of the rows that one invocation owns. Two-level summation bounds the rounding error: ROWS_PER_PARTIAL_SUM rows are summed
+// before they are added to the total.
+
+struct SummaryAccumulator {
+    total: PartialSummary,
+    rows: u32,
+    // Of the rows that `total` does not have yet.
+    loss: f32,
+    kdr: f32,
+    tssr: f32,
+}
+
+const ROWS_PER_PARTIAL_SUM: u32 = 64u;
+
+fn add_partial_sums(accumulator: ptr<function, SummaryAccumulator>) {
+    (*accumulator).total.loss += (*accumulator).loss;
+    (*accumulator).total.kdr += (*accumulator).kdr;
+    (*accumulator).total.tssr += (*accumulator).tssr;
+    (*accumulator).loss = 0.0;
+    (*accumulator).kdr = 0.0;
+    (*accumulator).tssr = 0.0;
+}
+
+fn add_row(accumulator: ptr<function, SummaryAccumulator>, row: PartialSummary) {
+    var counts = row;
+    counts.loss = 0.0;
+    counts.kdr = 0.0;
+    counts.tssr = 0.0;
+    (*accumulator).total = add_partials((*accumulator).total, counts);
+    (*accumulator).loss += row.loss;
+    (*accumulator).kdr += row.kdr;
+    (*accumulator).tssr += row.tssr;
+    (*accumulator).rows += 1u;
+    if ((*accumulator).rows % ROWS_PER_PARTIAL_SUM == 0u) {
+        add_partial_sums(accumulator);
+    }
+}
+
+// The summary of one row. Its loss is divided first: the sum of large losses must not overflow if their mean does not.
+fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
+    let ignored = (result.flags & IGNORED) != 0u;
+    let invalid = (result.flags & INVALID_LABEL) != 0u;
+    let non_finite = (result.flags & NON_FINITE) != 0u;
+    let averaged = !ignored && !invalid && !non_finite;
+    let infinite = averaged && result.loss == params.infinity_bits;
+    let zero = vec3<f32>();
+    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
+    let v = select(zero, values, averaged);
+    return PartialSummary(
+        v.x / denominator, v.y, v.z,
+        u32(averaged),
+        u32(!ignored && !invalid),
+        u32(ignored),
+        u32(invalid),
+        u32(non_finite),
+        u32(infinite),
+        0u, 0u, 0u,
+    );
+}
+
+// Must be called in uniform control flow, by all invocations; lane 0 of each row brings its rows.
+fn reduce_accumulators(accumulator: SummaryAccumulator, invocation: Invocation) -> PartialSummary {
+    var complete = accumulator;
+    add_partial_sums(&complete);
+    return reduce_partials(complete.total, invocation);
+}

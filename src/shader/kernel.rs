@@ -1,0 +1,123 @@
+//! The kernels, and the choices that each of them depends on.
+
+use super::variant::{Access, Variant};
+use crate::{Similarity, Storage};
+
+/// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Temperature softmax.
+    Softmax,
+    /// Observe: statistics and similarity (KDR) of each row.
+    Observe,
+    /// Observe rows in segments: the second sweep of the similarities that need one.
+    SecondSweep,
+    /// Observe rows in segments: statistics and KDR of each row from those of its segments.
+    MergeRowStats,
+    /// Decide: TSSR, loss and gradient coefficients of each row.
+    Decide,
+    /// Apply: the gradient of the weighted-target cross-entropy.
+    Apply,
+    /// Observe, decide and apply in one dispatch.
+    Distill,
+    /// The number of rows that a mean divides by.
+    ValidRows,
+    /// Loss, mean KDR, mean TSSR and counts of the batch.
+    Summary,
+}
+
+impl Kernel {
+    /// Every kernel.
+    pub const ALL: [Self; 9] = [
+        Self::Softmax,
+        Self::Observe,
+        Self::SecondSweep,
+        Self::MergeRowStats,
+        Self::Decide,
+        Self::Apply,
+        Self::Distill,
+        Self::ValidRows,
+        Self::Summary,
+    ];
+
+    /// Its name in snake case, the stem of its file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Softmax => "softmax",
+            Self::Observe => "observe",
+            Self::SecondSweep => "second_sweep",
+            Self::MergeRowStats => "merge_row_stats",
+            Self::Decide => "decide",
+            Self::Apply => "apply",
+            Self::Distill => "distill",
+            Self::ValidRows => "valid_rows",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// The variant with every choice that does not change this kernel set to a default, so that equal texts share a pipeline.
+    pub fn canonical(self, variant: &Variant) -> Variant {
+        let plain = Variant {
+            student: Storage::F32,
+            teacher: Storage::F32,
+            gradient: None,
+            access: Access::Element,
+            similarity: Similarity::Cosine,
+            smoothing: false,
+            accumulate: false,
+            shared_buffers: false,
+            in_place: false,
+            workgroup_size: variant.workgroup_size,
+            lanes: variant.lanes,
+            vectors_per_lane: 1,
+            subgroup_min: None,
+        };
+        let v = *variant;
+        match self {
+            Self::Softmax => Variant {
+                teacher: Storage::F32,
+                in_place: false,
+                similarity: Similarity::Cosine,
+                smoothing: false,
+                accumulate: false,
+                vectors_per_lane: 1,
+                ..v
+            },
+            Self::Observe => Variant {
+                gradient: None,
+                in_place: false,
+                accumulate: false,
+                ..v
+            },
+            Self::SecondSweep => Variant {
+                gradient: None,
+                in_place: false,
+                accumulate: false,
+                vectors_per_lane: 1,
+                ..v
+            },
+            Self::MergeRowStats => Variant {
+                similarity: v.similarity,
+                smoothing: v.smoothing,
+                subgroup_min: v.subgroup_min,
+                ..plain
+            },
+            Self::Decide => Variant {
+                smoothing: v.smoothing,
+                ..plain
+            },
+            Self::Apply => Variant {
+                similarity: Similarity::Cosine,
+                smoothing: false,
+                subgroup_min: None,
+                ..v
+            },
+            Self::Distill => v,
+            Self::ValidRows => Variant {
+                shared_buffers: v.shared_buffers,
+                ..plain
+            },
+            Self::Summary => plain,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Choices that are fixed when a kernel's pipeline is made.
+
+use crate::{Similarity, Storage};
+
+/// The width of loads and stores of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Four elements at a time: every row of every matrix starts at a multiple of four elements.
+    Vec4,
+    /// One at a time: rows start anywhere.
+    Element,
+}
+
+/// The choices that are fixed when a kernel's pipeline is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// Storage type of the student's logits.
+    pub student: Storage,
+    /// Storage type of the teacher's logits.
+    pub teacher: Storage,
+    /// Storage type of the gradient, if there is one.
+    pub gradient: Option<Storage>,
+    /// The width of loads and stores of rows.
+    pub access: Access,
+    /// The measure of KDR.
+    pub similarity: Similarity,
+    /// True if the label is smoothed.
+    pub smoothing: bool,
+    /// True if the gradient is added to the contents of its buffer.
+    pub accumulate: bool,
+    /// True if inputs are bound `read_write`: needed if an output lies in the same buffer.
+    pub shared_buffers: bool,
+    /// True if the gradient takes the place of the student's logits, which are then read by its binding: a compiler may assume that two
+    /// bindings do not overlap.
+    pub in_place: bool,
+    /// Invocations of a workgroup, a power of two.
+    pub workgroup_size: u32,
+    /// Invocations that own a row, a power of two up to `workgroup_size`.
+    pub lanes: u32,
+    /// Vectors of four classes that an invocation handles at a time, from 1 to [`MAX_VECTORS_PER_LANE`]. Those of a row's last tile stay in
+    /// its registers.
+    pub vectors_per_lane: u32,
+    /// The device's smallest subgroup, to use subgroup operations; `workgroup_size` must be a multiple of its largest one.
+    pub subgroup_min: Option<u32>,
+}
+
+/// The largest [`Variant::vectors_per_lane`].
+pub const MAX_VECTORS_PER_LANE: u32 = 16;
+
+impl Variant {
+    /// Bytes of workgroup memory that a kernel of this variant declares, at most.
+    pub fn workgroup_bytes(&self) -> u32 {
+        const SUMS: u32 = 13 * 4;
+        const PARTIAL: u32 = 12 * 4;
+        let reduced = match self.subgroup_min {
+            Some(min) => (self.workgroup_size / min).max(1),
+            None => self.workgroup_size,
+        };
+        let rows = self.workgroup_size / self.lanes;
+        let reduced = reduced.saturating_mul(SUMS + 4);
+        reduced
+            .saturating_add(rows.saturating_mul(PARTIAL))
+            .saturating_add(16)
+    }
+}

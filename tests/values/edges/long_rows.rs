@@ -1,0 +1,91 @@
+//! KDR of rows as long as a vocabulary: within 2e-6 whatever the temperatures, a common offset and the storage type.
+
+use wgpu_distill::{
+    Batch, Config, Engine, Outputs, Progress, Reduction, Similarity, Storage, reference,
+};
+
+use crate::adapter;
+use crate::cases::inputs::{self, Kind, Stored};
+
+/// The error of KDR that the documents promise.
+const PROMISE: f64 = 2e-6;
+
+/// Rows and classes; a lane of a software adapter has thousands of vectors to add.
+const SHAPES: [(usize, usize); 3] = [(5, 32_000), (2, 128_256), (1, 262_144)];
+
+/// Student and teacher temperatures. With (7.3, 1) distributions differ class by class, with (0.7, 50) the teacher is nearly flat.
+const TEMPERATURES: [(f32, f32); 3] = [(7.3, 1.0), (7.3, 7.3), (0.7, 50.0)];
+
+/// Logits of every storage type at an offset, and logits whose terms are all equal: a plain sum of these rounds in one direction.
+fn inputs() -> Vec<(Kind, Storage)> {
+    vec![
+        (Kind::Offset(1000.0), Storage::Bf16),
+        (Kind::Offset(-300.0), Storage::F16),
+        (Kind::Offset(0.0), Storage::F32),
+        (Kind::Identical, Storage::F32),
+        (Kind::Flat, Storage::F32),
+        (Kind::FlatHalves, Storage::F32),
+    ]
+}
+
+/// The largest error of KDR; panics if it exceeds the promise.
+fn largest_error(similarity: Similarity, engines: &[Engine]) -> f64 {
+    let mut worst = 0.0f64;
+    for (kind, storage) in inputs() {
+        for (rows, classes) in SHAPES {
+            let (student, teacher) = inputs::logits(kind, rows, classes, classes, 9);
+            let student = Stored::round(&student, storage);
+            let teacher = Stored::round(&teacher, storage);
+            let labels = vec![1; rows];
+            let batch = Batch::new(student.values(), teacher.values(), &labels, classes);
+            for (student_temperature, teacher_temperature) in TEMPERATURES {
+                let config = Config {
+                    similarity,
+                    student_temperature,
+                    teacher_temperature,
+                    reduction: Reduction::Sum,
+                    ..Config::default()
+                };
+                let progress = Progress::new(1, 2);
+                let want = reference::observe(&config, &batch).expect("valid");
+                let outputs = Outputs {
+                    rows: true,
+                    gradient: None,
+                };
+                for engine in engines {
+                    let got = engine
+                        .run(&config, progress, &batch, outputs)
+                        .expect("valid");
+                    assert_eq!(got.rows.len(), rows);
+                    for (g, w) in got.rows.iter().zip(&want) {
+                        let error = (f64::from(g.kdr) - w.kdr).abs();
+                        worst = worst.max(error);
+                        assert!(
+                            error <= PROMISE,
+                            "{} {storage:?} {kind:?} {rows} x {classes} at {student_temperature} and {teacher_temperature}, {}: {}, want {}",
+                            similarity.name(),
+                            engine.describe(),
+                            g.kdr,
+                            w.kdr,
+                        );
+                    }
+                }
+            }
+        }
+    }
+    worst
+}
+
+#[test]
+fn kdr_of_long_rows() {
+    let gpus = [adapter::gpu(), adapter::without_subgroups()];
+    let gpus = gpus.into_iter().flatten().map(Engine::Gpu);
+    let engines: Vec<Engine> = [Engine::cpu()].into_iter().chain(gpus).collect();
+    for similarity in Similarity::ALL {
+        let worst = largest_error(similarity, &engines);
+        println!(
+            "KDR of long rows, {}: off by {worst:.1e} at most",
+            similarity.name()
+        );
+    }
+}
