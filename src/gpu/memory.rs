@@ -84,9 +84,7 @@ impl Upload {
         let mapped = staging.slice(..).get_mapped_range_mut();
         // The memory was there, so the device must be lost.
         let mut view = mapped.map_err(|e| {
-            Error::DeviceLost(format!(
-                "the staging buffer of `{label}` is not mapped: {e}"
-            ))
+            Error::DeviceLost(format!("the buffer for `{label}` was not usable: {e}"))
         })?;
         write(&mut |offset, bytes| {
             let end = offset + bytes.len();

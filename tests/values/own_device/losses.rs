@@ -94,15 +94,15 @@ fn a_destroyed_device_gives_an_error() {
             let rows = work.labels.len();
             e.softmax(&work.batch().student_logits, rows, 1.0).map(drop)
         }),
-        ("row_stats", |e| {
+        ("observe", |e| {
             e.observe(&Config::default(), &Work::new().batch())
                 .map(drop)
         }),
-        ("select", |e| {
+        ("decide", |e| {
             e.decide(&Config::default(), HALFWAY, &[RowStats::default(); 3], 4)
                 .map(drop)
         }),
-        ("weighted_cross_entropy", |e| {
+        ("apply", |e| {
             let work = Work::new();
             let decisions = vec![Decision::default(); work.labels.len()];
             e.apply(&Config::default(), &work.batch(), &decisions)

@@ -100,7 +100,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         floats(out.row_kdr),
         floats(out.row_tssr),
     );
-    // The loss has no output for the flags of rows; the counts are compared instead.
+    // Rows' flags are not given out; what they mean shows in the counts.
     let rows = (0..case.rows).map(|i| {
         let mut row = RowResult::default();
         (row.loss, row.kdr, row.tssr) = (losses[i], kdr[i], tssr[i]);
