@@ -21,10 +21,7 @@ fn modules(folder: &Path, above: &[String], found: &mut Texts) {
             modules(&path, &[above, &[name]].concat(), found);
         } else if path.extension().is_some_and(|e| e == "rs") && !name.contains("test") {
             let text = fs::read_to_string(&path).expect("UTF-8");
-            let text = text
-                .split("\nmod tests {")
-                .next()
-                .unwrap_or_default();
+            let text = text.split("\nmod tests {").next().unwrap_or_default();
             let code = text
                 .lines()
                 .filter(|line| !line.trim_start().starts_with("//"));

@@ -334,10 +334,8 @@ fn encode_takes_its_turn_among_the_applications_work() {
         };
         let [s, t] = [rows_of(&halves, student), rows_of(&teacher_values, teacher)];
         let host = Batch {
-            student_logits: Logits::new(&halves[student.0..][..rows * student.1], classes)
-                .with_row_stride(student.1),
-            teacher_logits: Logits::new(&teacher_values[teacher.0..][..rows * teacher.1], classes)
-                .with_row_stride(teacher.1),
+            student_logits: Logits::new(&s, classes).with_row_stride(student.1),
+            teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
