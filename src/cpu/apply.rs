@@ -12,7 +12,7 @@ use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;
 use crate::{Decision, GradWrite, ValuesMut, flags};
 
-/// Apply: one row of the gradient. With `kept` it is the row that was just observed.
+/// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
 pub(super) fn apply<V: Vector>(
     row: &Row<'_>,
@@ -92,7 +92,7 @@ fn grad_tile<V: Vector>(s: &[f32], t: &[f32], d: &Decision, (ks, kt): (f32, f32)
     }
 }
 
-/// The same from kept exponentials, relative to `student_max` and `teacher_max`.
+/// The gradient of a tile from kept exponentials, relative to `student_max` and `teacher_max`.
 #[inline(always)]
 fn grad_of_kept<V: Vector>(
     es: &[f32],

@@ -2,7 +2,7 @@
 
 use crate::{Config, Decision, RowResult, RowStats, Selection, Similarity, flags};
 
-/// KDR of merged statistics. For similarities that need a second sweep its sum is in `cross`.
+/// KDR of merged statistics. For similarities that need a second sweep, `cross` holds the sum of that sweep.
 pub(super) fn kdr(stats: &RowStats, similarity: Similarity) -> f32 {
     let f = f64::from;
     let kdr = match similarity {
@@ -37,14 +37,14 @@ pub(super) fn select_tssr(selection: Selection, tstr: f32, kdr: f32) -> f32 {
     }
 }
 
-/// The values by which all rows of a batch are decided.
+/// The values that `decide` uses for all rows of a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Rule {
     pub config: Config,
     pub tstr: f32,
-    /// The KDR that serves all rows, or each row's own.
+    /// The KDR for all rows; `None` for each row's own.
     pub shared_kdr: Option<f32>,
-    /// The factor of `p - y` in the gradient, over the denominator of the reduction.
+    /// The factor of `p - y` in the gradient, divided by the denominator of the reduction.
     pub gradient_weight: f64,
     pub classes: usize,
 }
@@ -93,7 +93,7 @@ impl Rule {
         decision
     }
 
-    /// The cross-entropy of the weighted target, where a share of 0 contributes 0 even if its term is infinite.
+    /// The cross-entropy of the weighted target, in which a share of 0 contributes 0 even if its term is infinite.
     fn loss(&self, stats: &RowStats, tssr: f64) -> f64 {
         let f = f64::from;
         let inverse_temperature = 1.0 / f(self.config.student_temperature);

@@ -20,12 +20,12 @@ pub(crate) enum Isa {
 }
 
 impl Isa {
-    /// The widest one at hand.
+    /// The widest instruction set of this processor.
     pub fn detect() -> Self {
         Self::available().pop().unwrap_or(Self::Baseline)
     }
 
-    /// All that this processor has, narrowest first.
+    /// The instruction sets of this processor, narrowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut, reason = "other architectures have only the baseline")]
         let mut found = vec![Self::Baseline];
@@ -56,7 +56,7 @@ impl Isa {
     pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
             Self::Baseline => observe::<Portable>(row, keep, scratch),
-            // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
+            // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
             // SAFETY: as above.
@@ -77,7 +77,7 @@ impl Isa {
             Self::Baseline => {
                 apply::<Portable>(row, decision, gradient, kept, scratch);
             }
-            // SAFETY: only `available` makes these values, after asking the processor for every feature named below.
+            // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { apply_avx2(row, decision, gradient, kept, scratch) },
             // SAFETY: as above.

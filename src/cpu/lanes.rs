@@ -6,7 +6,8 @@ pub(super) type Lanes = [f32; LANES];
 /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
-/// (2^f - 1) / f on [-1/2, 1/2], fitted to minimise the relative error of 2^f (2e-9 before rounding), and the 1; highest power first.
+/// Coefficients of 2^f on [-1/2, 1/2], highest power first: those of a polynomial for (2^f - 1) / f, then the constant 1 of 2^f.
+/// The fit minimises the relative error of 2^f (2e-9 before rounding).
 pub(super) const EXP2_FIRST: f32 = 0.000_153_533_6;
 pub(super) const EXP2_COEFFICIENTS: [f32; 6] = [
     0.001_339_887_5,

@@ -1,6 +1,6 @@
 //! The CPU path: the method in f32, with vector instructions chosen at run time.
 //!
-//! It serves every machine without a GPU.
+//! It needs no GPU.
 
 mod apply;
 mod decide;
@@ -31,13 +31,13 @@ pub(crate) use zeros::{zero_gradient, zeros};
 
 /// The CPU engine.
 ///
-/// A call runs on the calling thread and on threads of a pool of this crate, which all calls share. The pool starts a thread when a
-/// call first needs it, and keeps it. A call of little work (up to 32,768 logits of the student) runs on the calling thread alone.
-/// While the calling thread waits for others it runs nothing else, so that a call may hold locks, and may be made from any thread pool.
+/// A call runs on the calling thread and on a thread pool of this crate. All calls share the pool. It starts a thread when a call
+/// first needs it, and keeps it. A small call (up to 32,768 student logits) runs on the calling thread alone. While the calling
+/// thread waits for the others it runs no other work, so the caller may hold locks and may call from any thread pool.
 ///
-/// A call uses one thread for each core, or as many as the environment variable `RAYON_NUM_THREADS` says when the first engine
+/// A call uses one thread per core, or the number in the environment variable `RAYON_NUM_THREADS` at the time when the first engine
 /// is made. [`with_threads`](Self::with_threads) sets the number for one engine. Results do not depend on it.
-/// In WebAssembly all runs on the calling thread.
+/// In WebAssembly everything runs on the calling thread.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     isa: Isa,
@@ -57,7 +57,7 @@ impl Cpu {
         }
     }
 
-    /// The same with another number of threads for a call, the calling one among them. 0 counts as 1.
+    /// Sets the number of threads of a call, including the calling thread. 0 counts as 1.
     pub fn with_threads(self, threads: usize) -> Self {
         let threads = threads.max(1);
         Self { threads, ..self }
@@ -70,7 +70,7 @@ impl Cpu {
         available.map(Self::with_isa).collect()
     }
 
-    /// The instruction set and the number of threads, in words.
+    /// The instruction set and the number of threads, as text.
     pub fn describe(&self) -> String {
         let threads = self.threads;
         let s = if threads == 1 { "" } else { "s" };
@@ -92,7 +92,7 @@ impl Cpu {
 
     /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` without gaps.
     ///
-    /// A row with NaN or `+inf`, or with nothing but `-inf`, gives NaN.
+    /// A row with NaN or `+inf`, or with only `-inf`, gives NaN.
     ///
     /// # Errors
     /// As for [`Engine::run`](crate::Engine::run).
@@ -118,7 +118,7 @@ impl Cpu {
                     label: 0,
                     config: &config,
                 };
-                // Softmax is the gradient of a row that has only a student: coefficient 1 / z, all others 0.
+                // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
                 let stats = self.isa.observe(&r, true, &mut scratch);
                 let decision = Decision {
                     result: RowResult {
@@ -184,7 +184,7 @@ impl Cpu {
         Ok(decisions)
     }
 
-    /// The rule by which rows are decided, for `Scope::Batch` with the mean KDR of these statistics.
+    /// The rule of `decide`. For `Scope::Batch` it has the mean KDR of these statistics.
     fn rule(
         &self,
         config: &Config,
@@ -242,7 +242,7 @@ impl Cpu {
         Ok(out.into_f32())
     }
 
-    /// The whole method. See [`Engine::run`](crate::Engine::run), also for the errors.
+    /// Computes the whole method. See [`Engine::run`](crate::Engine::run) for details and errors.
     pub fn run(
         &self,
         config: &Config,
@@ -265,7 +265,7 @@ impl Cpu {
         })
     }
 
-    /// The whole method into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into), also for the errors.
+    /// Computes the whole method into the caller's memory. See [`Engine::run_into`](crate::Engine::run_into) for details and errors.
     pub fn run_into(
         &self,
         config: &Config,

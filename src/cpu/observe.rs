@@ -1,6 +1,6 @@
 //! Observe: the statistics of one row, in tiles that stay in the first-level cache.
 //!
-//! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the row.
+//! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the length of the row.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use super::decide;
@@ -25,7 +25,8 @@ fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     })
 }
 
-/// Observe: the statistics of one row, KDR included. With `keep` the exponentials of a row that is not too long stay in `scratch` for `apply`.
+/// Observe: the statistics of one row, KDR included. With `keep`, the exponentials of a row of
+/// at most `MOST_KEPT` tiles stay in `scratch` for `apply`.
 #[inline(always)]
 pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
     let classes = row.student.len();
@@ -68,7 +69,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             (&mut scratch.first, &mut scratch.second)
         };
-        // Below a huge maximum of an earlier tile, ordinary values need the checked path too: their distance to it may overflow.
+        // After an earlier tile with a huge maximum, ordinary values need the checked path too: their distance to it may overflow.
         let checked = s_magnitude.max(t_magnitude) >= checked_from
             || s_max.max(t_max) >= f32::from_bits(checked_from);
         if checked {
@@ -111,7 +112,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     stats
 }
 
-/// The sum that `JensenShannon` (in bits, twice the divergence) or `Overlap` needs, once the normalisers are known.
+/// The sum of the second sweep for `JensenShannon` (twice the divergence, in bits) or `Overlap`. It needs the normalisers.
 #[inline(always)]
 fn second_sweep<V: Vector>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) -> f64 {
     let classes = row.student.len();
@@ -151,8 +152,8 @@ fn second_sweep<V: Vector>(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratc
     total
 }
 
-/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. Ratios to the mean make the divergence of equal rows exactly 0: log2(1) = 0.
-/// Subnormal probabilities are too small to matter and would break log2.
+/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. With ratios to the mean, the divergence of equal rows is exactly 0: log2(1) = 0.
+/// Subnormal probabilities are left out: they are too small to matter, and this log2 needs normal numbers.
 #[inline(always)]
 fn divergence<V: Vector>(p: f32, q: f32) -> f32 {
     let tiny = f32::MIN_POSITIVE;

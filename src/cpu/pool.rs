@@ -1,7 +1,7 @@
 //! Threads that share the tasks of a call.
 //!
-//! The calling thread and threads of a pool take the tasks of a call one at a time. The calling thread takes tasks of its own call
-//! only, and then sleeps until the others are done: it may hold locks that other work of the program waits for.
+//! The calling thread and the threads of a pool take the tasks of a call one at a time. The calling thread takes only tasks of its own
+//! call, and then sleeps until the others are done. It must run no other work, because it may hold locks that such work waits for.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-/// Threads of a call unless the caller sets their number: `RAYON_NUM_THREADS` if it is above 0, else one for each core.
+/// The default number of threads of a call: `RAYON_NUM_THREADS` if it is above 0, else one per core.
 pub(super) fn default_threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| {
@@ -20,8 +20,8 @@ pub(super) fn default_threads() -> usize {
     })
 }
 
-/// Calls `work` once for each of `0..tasks` on up to `threads` threads, the calling one among them, and returns when all calls have.
-/// A panic of `work` goes on here.
+/// Calls `work` once for each of `0..tasks` on up to `threads` threads, including the calling one. Returns after all calls
+/// have returned. Resumes a panic of `work` on the calling thread.
 pub(super) fn share<F: Fn(usize) + Sync>(threads: usize, tasks: usize, work: &F) {
     let helpers = threads.min(tasks).saturating_sub(1);
     if helpers == 0 || cfg!(target_arch = "wasm32") {
@@ -51,7 +51,7 @@ struct Job {
     /// [`call`] for that type.
     call: unsafe fn(*const (), usize),
     tasks: usize,
-    /// The first task that nobody has taken.
+    /// The first task that no thread has taken.
     next: AtomicUsize,
     done: Mutex<Done>,
     all_done: Condvar,
@@ -77,12 +77,12 @@ unsafe fn call<F: Fn(usize) + Sync>(work: *const (), task: usize) {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No panic leaves one of these half changed.
+    // A panic cannot leave the contents of these mutexes half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Job {
-    /// Takes and does tasks until all are taken.
+    /// Takes and runs tasks until all are taken.
     fn help(&self) {
         let (mut tasks, mut panic) = (0, None);
         loop {
@@ -121,14 +121,14 @@ impl Job {
     }
 }
 
-/// Threads that sleep until there is a job. They are started as calls ask for them and end with the process.
+/// Threads that sleep until there is a job. The pool starts them as calls need them. They end with the process.
 struct Pool {
     state: Mutex<State>,
     wake: Condvar,
 }
 
 struct State {
-    /// One entry for each helper that a job still lacks.
+    /// One entry for each helper that a job still needs.
     jobs: VecDeque<Arc<Job>>,
     threads: usize,
 }
@@ -147,7 +147,7 @@ impl Pool {
         while state.threads < helpers {
             let thread = thread::Builder::new().name("wgpu-distill".to_owned());
             if thread.spawn(|| self.work()).is_err() {
-                // The system has no more threads: those there are do the work, at least the calling one.
+                // The system cannot start more threads. The existing ones, at least the calling thread, do the work.
                 break;
             }
             state.threads += 1;
@@ -167,7 +167,7 @@ impl Pool {
             .retain(|other| !Arc::ptr_eq(job, other));
     }
 
-    /// The life of a thread.
+    /// The main loop of a pool thread.
     fn work(&self) {
         loop {
             let mut state = lock(&self.state);
@@ -236,7 +236,7 @@ mod tests {
         let message = panic.downcast_ref::<String>().expect("a message");
         assert!(message.contains("the task that panics"), "{message}");
         assert_eq!(done.into_inner(), 100);
-        // The pool works on.
+        // The pool still works.
         share(4, 3, &|_| {});
     }
 }

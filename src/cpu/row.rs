@@ -6,7 +6,7 @@ use crate::{Batch, Config, Logits, Values};
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub student: Values<'a>,
-    /// It may have fewer classes than the student.
+    /// May have fewer classes than the student.
     pub teacher: Values<'a>,
     pub label: i32,
     pub config: &'a Config,

@@ -1,15 +1,15 @@
-//! Functions of one f32, in the instruction set of a vector type: the compiler turns loops over them into vector instructions.
+//! Functions of one f32. The compiler turns loops over them into vector instructions. A vector type states the instruction set.
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
 use super::vector::Vector;
 
-/// `a * b + c`, fused where the instruction set has it (calling the library's `fmaf` instead would be slow).
+/// `a * b + c`, fused if the instruction set has such an instruction (a call of the library's `fmaf` would be slow).
 #[inline(always)]
 pub(super) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
     if V::FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// 2^x for x <= 0, to about one unit in the last place; 0 below 2^-126 (and for `-inf`).
+/// 2^x for x <= 0, with an error of about one unit in the last place. Results below 2^-126 are 0, as is the result for `-inf`.
 #[inline(always)]
 pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     let x = if x > -127.0 { x } else { -127.0 };
@@ -23,7 +23,7 @@ pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     p * f32::from_bits(n.wrapping_add(127) << 23)
 }
 
-/// log2(x) for normal x > 0, with an absolute error near 1 below 2e-7.
+/// log2(x) for normal x > 0. Near 1 the absolute error is below 2e-7.
 #[inline(always)]
 pub(super) fn log2<V: Vector>(x: f32) -> f32 {
     // Splits x into 2^k m with m in [sqrt(1/2), sqrt(2)), then log2 m = 2/ln 2 * atanh((m - 1) / (m + 1)).

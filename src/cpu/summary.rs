@@ -2,7 +2,7 @@
 
 use crate::{Reduction, RowResult, Summary, flags};
 
-/// Sums over rows, from which the summary follows.
+/// Sums over rows that give the summary.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SummaryAccumulator {
     loss: f64,
@@ -15,7 +15,7 @@ pub(super) struct SummaryAccumulator {
 impl SummaryAccumulator {
     /// Counts a row; returns true if its KDR and TSSR belong to the means.
     ///
-    /// It has branches on purpose: with sums of `u32::from(bool)` for all five counters, rustc 1.95 (LLVM 22) at opt-level 2 and 3
+    /// The branches are deliberate: with sums of `u32::from(bool)` for all five counters, rustc 1.95 (LLVM 22) at opt-level 2 and 3
     /// left `averaged` at 0. The case table, run in release by `./check`, shows it.
     pub fn count(&mut self, flags: u32) -> bool {
         let s = &mut self.summary;
@@ -59,7 +59,7 @@ impl SummaryAccumulator {
         s.non_finite_rows += o.non_finite_rows;
     }
 
-    /// The mean of KDR over the rows that `count` returned true for.
+    /// The mean KDR of the rows for which `count` returned true.
     pub fn mean_kdr(&self) -> f32 {
         (self.kdr / f64::from(self.averaged.max(1))) as f32
     }

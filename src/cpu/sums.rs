@@ -8,7 +8,7 @@ use super::tile::{Tile, chunks};
 use super::vector::Vector;
 use crate::{Config, Similarity};
 
-/// log2(e) over the temperatures, of student and teacher.
+/// log2(e) divided by the temperatures of student and teacher.
 #[inline(always)]
 pub(super) fn exponents(config: &Config) -> (f32, f32) {
     let of = |temperature: f32| (LOG2_E / f64::from(temperature)) as f32;
@@ -18,7 +18,7 @@ pub(super) fn exponents(config: &Config) -> (f32, f32) {
     )
 }
 
-/// `2^((x - max) k)` of every value. A loop over slices, which compilers turn into vectors more surely than arrays of lanes.
+/// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.
 #[inline(always)]
 pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
     for (o, x) in out.iter_mut().zip(x) {
@@ -26,8 +26,8 @@ pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) 
     }
 }
 
-/// Vectors of a partial sum of exponentials, which is then added to the lane's sum. Two-level summation bounds the rounding error:
-/// beside the 1 of the largest logit, each term of a long flat tail could be rounded away.
+/// Vectors per partial sum of exponentials. Each partial sum is then added to the lane's sum. Two-level summation bounds the rounding
+/// error: in one sum with the 1 of the largest logit, each term of a long flat tail could be rounded away.
 const VECTORS_PER_PARTIAL_SUM: usize = 8;
 
 // The sums that similarities need in the first sweep.
@@ -87,7 +87,7 @@ impl Sums {
             return;
         }
         let (fs, ft) = (ds.exp(), dt.exp());
-        // Where the factor is 0 nothing remains, whatever the size of the shift.
+        // A factor of 0 gives 0, even if the shift is infinite.
         let shift = |sum: f64, count: f64, by: f64| {
             if ft == 0.0 {
                 0.0
@@ -232,7 +232,7 @@ impl Sums {
         self.masked_mass += sum(masked);
     }
 
-    /// Adds a tile's distances from the maximum, for label smoothing, and their number; masked classes have none.
+    /// Adds a tile's distances from the maximum and their number, for label smoothing. Masked classes are left out.
     #[inline(always)]
     fn add_offsets(&mut self, s: &[f32], n: usize, config: &Config) {
         let ms = self.student_max;

@@ -1,4 +1,4 @@
-//! The rows of a call, cut into tasks. The cut depends on the shape alone, so that results do not depend on the number of threads.
+//! The rows of a call, cut into tasks. The tasks depend on the shape alone, so that results do not depend on the number of threads.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -6,19 +6,19 @@ use std::sync::{Mutex, PoisonError};
 use super::pool;
 use crate::{GradientMut, RowResult};
 
-/// Elements of a task: enough to be worth a thread, few enough to share out evenly.
+/// Elements per task: enough to be worth a thread, few enough to balance the load.
 const TASK_ELEMENTS: usize = 1 << 15;
 
 /// A range of rows with its part of the outputs.
 pub(super) struct Task<'a> {
     pub rows: Range<usize>,
     pub gradient: Option<GradientMut<'a>>,
-    /// One for each row, or none.
+    /// One entry for each row, or empty.
     pub results: &'a mut [RowResult],
 }
 
 pub(super) fn rows_per_task(rows: usize, classes: usize) -> usize {
-    // At least 8 tasks if there are 8 rows of some length, so that a few long rows use all threads.
+    // At most an eighth of the rows, rounded up, so that a few long rows use several threads.
     let by_size = (TASK_ELEMENTS / classes).max(1);
     if rows.saturating_mul(classes) > TASK_ELEMENTS {
         by_size.min(rows.div_ceil(8))
@@ -57,7 +57,7 @@ pub(super) fn tasks<'a>(
     tasks
 }
 
-/// Does the tasks on up to `threads` threads and returns what each returns, in their order.
+/// Runs the tasks on up to `threads` threads. Returns their results in the order of the tasks.
 pub(super) fn run<T: Send, R: Send>(
     threads: usize,
     tasks: Vec<T>,
@@ -66,7 +66,7 @@ pub(super) fn run<T: Send, R: Send>(
     if threads <= 1 || tasks.len() <= 1 {
         return tasks.into_iter().map(work).collect();
     }
-    // Each is locked once.
+    // Each slot is locked once.
     let slots: Vec<_> = tasks
         .into_iter()
         .map(|t| Mutex::new((Some(t), None)))

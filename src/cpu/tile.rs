@@ -5,11 +5,11 @@ use half::slice::HalfFloatSliceExt;
 use super::lanes::{LANES, Lanes};
 use crate::Values;
 
-/// Elements that are handled at a time: two tiles of f32 are 8 KiB.
+/// Elements handled at a time. Two tiles of f32 take 8 KiB.
 pub(super) const TILE: usize = 1024;
 pub(super) type Tile = [f32; TILE];
 
-/// Memory for tiles. It is reused from row to row: clearing it would cost as much as a short row.
+/// Memory for tiles, reused from row to row. Clearing it would cost as much as a short row.
 pub(super) struct Scratch {
     pub student: Tile,
     pub teacher: Tile,
@@ -18,7 +18,7 @@ pub(super) struct Scratch {
     pub kept: Kept,
 }
 
-/// The exponentials of the row observed last, for `apply`. Those of a tile are relative to the row's maxima up to that tile.
+/// The exponentials of the last observed row, for `apply`. Those of a tile are relative to the row's maxima up to that tile.
 #[derive(Default)]
 pub(super) struct Kept {
     student: Vec<Tile>,
@@ -27,12 +27,12 @@ pub(super) struct Kept {
     maxima: Vec<(f32, f32)>,
 }
 
-/// Tiles of a row that are kept: student and teacher then stay in the first-level cache. Longer rows compute exponentials twice, which is
-/// faster than fetching them from the second level (13 against 22 ms at 1024 x 32000, AVX-512).
+/// Most tiles of a row whose exponentials are kept: those of student and teacher stay in the first-level cache. Longer rows compute
+/// exponentials twice, which is faster than a load from the second-level cache (13 against 22 ms at 1024 x 32000, AVX-512).
 const MOST_KEPT: usize = 4;
 
 impl Kept {
-    /// Makes room for a row, unless it is too long.
+    /// Makes room for a row. Returns false if the row is too long.
     pub fn begin(&mut self, classes: usize) -> bool {
         self.maxima.clear();
         let tiles = classes.div_ceil(TILE);
@@ -74,7 +74,7 @@ impl Scratch {
     }
 }
 
-/// Values `[start, start + n)` in place, if they are f32 and fill whole lanes.
+/// Values `[start, start + n)` without a copy, if they are f32 and fill whole lanes.
 #[inline(always)]
 fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]> {
     match values {
@@ -83,7 +83,7 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
     }
 }
 
-/// Values `[start, start + n)` as f32, and `-inf` up to a multiple of `LANES` and where the teacher lacks classes.
+/// Values `[start, start + n)` as f32, padded with `-inf` up to a multiple of `LANES` and for classes that the teacher lacks.
 #[inline(always)]
 fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Tile) {
     let have = n.min(values.len().saturating_sub(start));
@@ -104,7 +104,7 @@ fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Tile) {
     }
 }
 
-/// A tile in whole lanes, in place or copied.
+/// A tile in whole lanes, without a copy if possible.
 #[inline(always)]
 pub(super) fn tile<'a>(
     values: Values<'a>,
@@ -144,8 +144,8 @@ pub(super) fn measured<'a>(
     (&scratch[..padded], max, magnitude)
 }
 
-/// A finite number so far below all that take the fast path that its exponential is 0, and so near that its distance to them, over
-/// the temperature, cannot overflow. At extreme temperatures there is none, and tiles with padding take the checked path.
+/// A finite padding value for the fast path. Its exponential is 0, and its distance to any value of the fast path, over the
+/// temperature, cannot overflow. `None` at extreme temperatures: tiles with padding then take the checked path.
 pub(super) fn padding(checked_from: u32, k: f32) -> Option<f32> {
     let bound = f32::from_bits(checked_from);
     (3.0 * bound * k > 200.0).then_some(-4.0 * bound)

@@ -1,5 +1,5 @@
-//! Sixteen f32 as vector registers. The many sums of `observe` came out scalar in part where the compiler had to find vectors in
-//! loops over arrays, so the instructions are named here.
+//! Sixteen f32 as vector registers, by explicit instructions. From loops over arrays, compilers left some of the many sums of
+//! `observe` scalar.
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 
@@ -20,7 +20,7 @@ pub(super) trait Vector: Copy {
     /// The larger, for numbers.
     fn max(self, b: Self) -> Self;
     fn sqrt(self) -> Self;
-    /// `2^n` where the bits are those of `bias` plus the integer `n + 127`, shifted into the exponent.
+    /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
     /// 2^x for x <= 0: `scalar::exp2` in all lanes.
@@ -109,8 +109,8 @@ pub(super) struct Avx512(std::arch::x86_64::__m512);
 #[derive(Clone, Copy)]
 pub(super) struct Avx2([std::arch::x86_64::__m256; 2]);
 
-// SAFETY of all blocks below: the instruction sets are those that `isa.rs` asked the processor for before it enters a function with these
-// types; loads and stores are of whole arrays behind references.
+// SAFETY of all blocks below: `isa.rs` checks that the processor has these instruction sets before it enters a function with these
+// types. Loads and stores access whole arrays behind references.
 #[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::undocumented_unsafe_blocks,
