@@ -1,4 +1,4 @@
-//! GPU and CPU path behind one type.
+//! One type for the GPU and the CPU path.
 
 use crate::cpu::Cpu;
 #[cfg(feature = "gpu")]
@@ -12,14 +12,14 @@ use crate::{Batch, Config, Distillation, Outputs, OutputsMut, Progress, Result, 
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Engine {
-    /// A GPU, or a software adapter that was named.
+    /// A hardware GPU, or a software adapter that the caller named.
     #[cfg(feature = "gpu")]
     Gpu(Gpu),
     /// The CPU path.
     Cpu {
         /// The engine.
         cpu: Cpu,
-        /// The reason why it was chosen; empty if the caller asked for it.
+        /// The reason for the choice; empty if the caller requested the CPU path.
         reason: String,
     },
 }
@@ -33,8 +33,8 @@ impl Engine {
         }
     }
 
-    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters,
-    /// a browser's fallback adapter among them, are only used if named.
+    /// Selects the best hardware GPU, else the CPU path. [`describe`](Self::describe) gives the choice and its reason.
+    /// Software adapters, including a browser's fallback adapter, are used only if named.
     #[cfg(feature = "gpu")]
     pub async fn auto_async() -> Self {
         match Gpu::hardware().await {
@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// The first adapter, hardware before software, whose name contains `name` in any case. In a browser `"WebGPU"` names the
-    /// adapter that the browser gives.
+    /// Selects the first adapter, hardware before software, whose name contains `name` in upper or lower case. In a browser
+    /// `"WebGPU"` selects the browser's adapter.
     ///
     /// # Errors
     /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the available names if none matches or `name` is blank.
@@ -70,7 +70,7 @@ impl Engine {
         Ok(Self::Gpu(Gpu::named(name).await?))
     }
 
-    /// The engine's name, abilities and, for a CPU path that was not asked for, the reason.
+    /// The engine's name and abilities. For a CPU path that the caller did not request, also the reason.
     pub fn describe(&self) -> String {
         match self {
             #[cfg(feature = "gpu")]
@@ -120,7 +120,8 @@ impl Engine {
 /// Blocking calls. A browser cannot block, so it has only the `_async` forms.
 #[cfg(not(target_arch = "wasm32"))]
 impl Engine {
-    /// The best hardware GPU, else the CPU path; [`describe`](Self::describe) tells which one and why. Software adapters are only used if named.
+    /// Selects the best hardware GPU, else the CPU path. [`describe`](Self::describe) gives the choice and its reason.
+    /// Software adapters are used only if named.
     #[cfg(feature = "gpu")]
     pub fn auto() -> Self {
         pollster::block_on(Self::auto_async())
@@ -132,7 +133,7 @@ impl Engine {
         Self::without_gpu()
     }
 
-    /// The first adapter, software ones included, whose name contains `name` in any case.
+    /// Selects the first adapter, hardware before software, whose name contains `name` in upper or lower case.
     ///
     /// # Errors
     /// [`Error::NoAdapter`](crate::Error::NoAdapter) with the available names if none matches or `name` is blank.
@@ -141,10 +142,10 @@ impl Engine {
         pollster::block_on(Self::gpu_async(name))
     }
 
-    /// The whole method: loss, KDR and TSSR, and the `outputs` asked for.
+    /// Computes the whole method: loss, KDR, TSSR and the requested `outputs`.
     ///
     /// # Errors
-    /// Every bad argument, named with its values, before anything runs; then errors of the device.
+    /// Arguments are checked before anything runs. The error names the bad argument and its values. Errors of the device can follow.
     pub fn run(
         &self,
         config: &Config,
@@ -159,14 +160,14 @@ impl Engine {
         }
     }
 
-    /// The whole method, with the outputs written to memory of the caller.
+    /// Computes the whole method and writes the outputs to the caller's memory.
     ///
     /// Reusing that memory from step to step saves its allocation, which on the CPU can cost as much as the arithmetic.
-    /// With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added in f32 to the numbers there, and each sum is rounded
-    /// once. Elements between the rows of the gradient are not touched.
+    /// With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added in f32 to the memory's contents, and each sum is rounded
+    /// once. Elements between the rows of the gradient do not change.
     ///
     /// # Errors
-    /// As for [`run`](Self::run), and for memory of another shape than the batch. The memory is unchanged if an argument is refused.
+    /// As for [`run`](Self::run), and for memory whose shape differs from the batch. The memory is unchanged if an argument is refused.
     /// After an error of the device it may hold the results of some rows.
     pub fn run_into(
         &self,
@@ -187,7 +188,7 @@ impl Engine {
 mod tests {
     use super::*;
 
-    /// Without the feature `gpu`, `auto` gives the CPU path and says why.
+    /// Without the feature `gpu`, `auto` selects the CPU path and gives the reason.
     #[test]
     fn auto_is_the_cpu_path() {
         let engine = Engine::auto();

@@ -22,7 +22,7 @@ pub struct AdapterDescription {
     ///
     /// In a browser every adapter but a fallback adapter counts as hardware.
     pub hardware: bool,
-    /// Smallest and largest subgroup, where subgroup operations may be used.
+    /// Smallest and largest subgroup; `None` if subgroup operations may not be used.
     pub subgroup: Option<(u32, u32)>,
     /// Bytes of the largest matrix chunk that one dispatch can bind.
     pub max_binding_bytes: u64,
@@ -70,7 +70,7 @@ impl fmt::Display for AdapterDescription {
     }
 }
 
-/// The adapter's name, or words in its place where wgpu gives none.
+/// The adapter's name, or a description if wgpu gives none.
 pub(super) fn name(info: &wgpu::AdapterInfo) -> String {
     let reported = info.name.trim();
     match (info.backend, reported) {
@@ -107,7 +107,8 @@ pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(wgpu::Backends::all()).await
 }
 
-/// The one adapter that a browser gives. `enumerate_adapters` states no preference there and may get an integrated GPU beside a discrete one.
+/// The one adapter that a browser gives. `enumerate_adapters` states no power preference in a browser, and may get an integrated GPU
+/// although there is a discrete one.
 #[cfg(target_arch = "wasm32")]
 pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let options = wgpu::RequestAdapterOptions {
@@ -118,7 +119,7 @@ pub(super) async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     adapter.into_iter().collect()
 }
 
-/// Every adapter that wgpu finds, software ones included. In a browser the one that the browser chooses, or none.
+/// Every adapter that wgpu finds, including software adapters. In a browser: the one that the browser chooses, or none.
 pub async fn adapters() -> Vec<AdapterDescription> {
     let found = all(&instance()).await;
     found.iter().map(AdapterDescription::of).collect()
@@ -138,7 +139,7 @@ pub(super) async fn named(instance: &wgpu::Instance, wanted: &str) -> Result<wgp
     }
 }
 
-/// The index of the first adapter whose name contains `wanted`. An empty `wanted` names none.
+/// The index of the first adapter whose name contains `wanted`. `None` if `wanted` is empty.
 fn position(infos: &[wgpu::AdapterInfo], wanted: &str) -> Option<usize> {
     let wanted = wanted.trim().to_lowercase();
     let mut names = infos.iter().map(|info| name(info).to_lowercase());
@@ -169,7 +170,8 @@ pub(super) fn rank(info: &wgpu::AdapterInfo) -> u32 {
     }
 }
 
-/// The first adapter that opens, else the error of the first, which is the best. `None` without any adapter.
+/// The device of the first adapter that opens. If none opens, the error of the first adapter, which is the best one. `None` without
+/// adapters.
 pub(super) async fn first_that_opens<A, T>(
     found: &[A],
     open: impl AsyncFn(&A) -> Result<T>,
@@ -214,7 +216,7 @@ mod tests {
             (Vulkan, Cpu, false),
             (Vulkan, Other, false),
         ] {
-            // Names decide nothing.
+            // The name does not matter.
             for name in ["", "SwiftShader"] {
                 let info = info(name, backend, device_type);
                 assert_eq!(is_hardware(&info), hardware, "{backend:?} {device_type:?}");

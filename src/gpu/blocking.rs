@@ -1,4 +1,4 @@
-//! Blocking forms of the calls that wait. A browser cannot block, so it has no such module.
+//! Blocking forms of the asynchronous calls. A browser cannot block, so it lacks this module.
 
 use super::adapters::{AdapterDescription, adapters};
 use super::device::Gpu;
@@ -7,13 +7,13 @@ use crate::{
     Summary,
 };
 
-/// Every adapter that wgpu finds, software ones included: [`adapters`](super::adapters()), blocking.
+/// Every adapter that wgpu finds, including software adapters. The blocking form of [`adapters`](super::adapters()).
 pub fn adapters_blocking() -> Vec<AdapterDescription> {
     pollster::block_on(adapters())
 }
 
 impl Gpu {
-    /// The whole method on slices. See [`Engine::run`](crate::Engine::run).
+    /// Computes the whole method on slices. See [`Engine::run`](crate::Engine::run).
     pub fn run(
         &self,
         config: &Config,
@@ -24,7 +24,7 @@ impl Gpu {
         pollster::block_on(self.blocking().run_async(config, progress, batch, outputs))
     }
 
-    /// The whole method on slices into memory of the caller. See [`Engine::run_into`](crate::Engine::run_into).
+    /// Computes the whole method on slices into the caller's memory. See [`Engine::run_into`](crate::Engine::run_into).
     pub fn run_into(
         &self,
         config: &Config,

@@ -26,7 +26,7 @@ impl GpuSlice<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct GpuLogits<'a> {
     /// The buffer, with usage `STORAGE`, of the context's device. wgpu reports a buffer that is destroyed, mapped or of another device
-    /// to the device's error handler. A buffer of another *instance* makes wgpu panic, or use another buffer in its place.
+    /// to the device's error handler. A buffer of another *instance* makes wgpu panic, or use a different buffer.
     pub buffer: &'a wgpu::Buffer,
     /// Bytes from the buffer's start to row 0, a multiple of the element's size. Multiples of 16 are fastest.
     pub offset: u64,
@@ -39,7 +39,7 @@ pub struct GpuLogits<'a> {
 }
 
 impl<'a> GpuLogits<'a> {
-    /// Rows without gaps from the start of a buffer.
+    /// A matrix without gaps between rows, at the start of a buffer.
     pub fn new(buffer: &'a wgpu::Buffer, storage: Storage, classes: usize) -> Self {
         Self {
             buffer,
@@ -69,8 +69,8 @@ pub struct GpuBatch<'a> {
     pub student_logits: GpuLogits<'a>,
     /// `[rows, classes]`
     pub teacher_logits: GpuLogits<'a>,
-    /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is not refused here: loss and gradient of its row become NaN, and the
-    /// summary counts it.
+    /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
+    /// the summary counts it.
     pub labels: GpuSlice<'a>,
 }
 
@@ -81,8 +81,8 @@ pub struct GpuOutputs<'a> {
     pub summary: Option<GpuSlice<'a>>,
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16 bytes.
     pub row_results: Option<GpuSlice<'a>>,
-    /// `[rows, classes]` with the student's number of classes. It may be the student's logits themselves (same buffer, offset, stride
-    /// and storage): the gradient then overwrites them, which [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) does not allow.
+    /// `[rows, classes]` with the student's number of classes. It may be the student's logits (same buffer, offset, stride and
+    /// storage). The gradient then overwrites them. [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) does not allow that.
     pub gradient: Option<GpuLogits<'a>>,
 }
 

@@ -1,4 +1,4 @@
-//! Checks of the caller's buffers.
+//! Checks of caller buffers.
 
 use super::buffers::{CallerBuffers, GpuLogits, GpuSlice};
 use crate::plan::{Dispatch, Operand, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
@@ -118,7 +118,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     })
 }
 
-/// Refuses dispatches in which two bindings overlap and one of them is written, as browsers do.
+/// Refuses dispatches in which two bindings overlap and one of them is written, as browsers refuse them.
 pub(super) fn overlaps(dispatches: &[Dispatch], buffers: CallerBuffers<'_>) -> Result<()> {
     match dispatches.iter().find_map(|d| overlap(d, buffers)) {
         None => Ok(()),

@@ -7,14 +7,15 @@ use super::pipelines::Pipelines;
 use crate::plan::Limits;
 use crate::{Error, Result};
 
-/// The GPU engine: a device with the kernels compiled for it. Clones are cheap and share the kernels. Any number of threads may use one at once.
+/// The GPU engine: a device with the kernels compiled for it. Clones are cheap and share the kernels. Any number of threads may use an
+/// engine at the same time.
 #[derive(Clone, Debug)]
 pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Arc<Pipelines>,
     pub(super) limits: Limits,
-    /// True if bindings that browsers refuse are refused.
+    /// True if the engine refuses bindings that browsers refuse.
     pub(super) browser_rules: bool,
     description: Arc<str>,
     /// True if the caller's thread may block, so that no thread is needed to drive the device.
@@ -23,10 +24,11 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// The best hardware adapter that gives a device: discrete before integrated before virtual.
+    /// Opens a device on the best hardware adapter that gives one: discrete before integrated before virtual.
     ///
     /// # Errors
-    /// [`Error::NoHardwareGpu`] if there is none; software adapters do not count. [`Error::NoDevice`] with the best adapter's reason if none gives a device.
+    /// [`Error::NoHardwareGpu`] if there is no hardware adapter. [`Error::NoDevice`] with the best adapter's reason if no adapter gives a
+    /// device.
     pub async fn hardware() -> Result<Self> {
         let instance = adapters::instance();
         let mut found = adapters::all(&instance).await;
@@ -47,7 +49,7 @@ impl Gpu {
         })
     }
 
-    /// The first adapter, hardware before software, whose [name](AdapterDescription::name) contains `name` in upper or lower case.
+    /// Opens a device on the first adapter, hardware before software, whose [name](AdapterDescription::name) contains `name` in upper or lower case.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] with the names of all adapters, also for an empty `name`; [`Error::NoDevice`].
@@ -82,7 +84,7 @@ impl Gpu {
 
     /// A context on an existing device and queue. The device's callbacks stay as they are.
     ///
-    /// Any device will do: default limits, no features. With [`wgpu::Features::SUBGROUP`] enabled on it the kernels are faster.
+    /// A device with default limits and no features suffices. The kernels are faster if [`wgpu::Features::SUBGROUP`] is enabled.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
         let info = device.adapter_info();
         let description = format!("{} ({:?})", adapters::name(&info), info.backend);
@@ -113,7 +115,7 @@ impl Gpu {
         }
     }
 
-    /// The same device without its subgroup operations. Kernels are compiled anew.
+    /// A context on the same device that uses no subgroup operations. It compiles its own kernels.
     pub fn without_subgroups(&self) -> Self {
         let limits = Limits {
             subgroup: None,
@@ -127,9 +129,9 @@ impl Gpu {
         }
     }
 
-    /// The same device under the rules that browsers enforce: two bindings of a dispatch may not overlap if one of them is written, and
-    /// bindings start at multiples of 256 bytes. Outputs that start less than 256 bytes behind other data in the same buffer are refused as
-    /// [`Error::BufferOverlap`]. Useful to develop natively for a browser.
+    /// A context on the same device under the rules that browsers enforce. Two bindings of a dispatch may not overlap if one of them is
+    /// written, and bindings start at multiples of 256 bytes. An output that starts less than 256 bytes after other data in the same
+    /// buffer is therefore refused with [`Error::BufferOverlap`]. Use it to develop for browsers on a native device.
     pub fn with_browser_rules(&self) -> Self {
         let limits = Limits {
             offset_alignment: self.limits.offset_alignment.max(256),
@@ -186,7 +188,7 @@ fn limits_of(device: &wgpu::Device) -> Limits {
     }
 }
 
-/// Registers for logits. NVIDIA and AMD have large register files. Others get half: a spilled register costs more than a second read.
+/// Registers for logits. NVIDIA and AMD have large register files. Others get half, because a spilled register costs more than a second read.
 fn registers(vendor: u32) -> u32 {
     const NVIDIA: u32 = 0x10de;
     const AMD: u32 = 0x1002;

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
-    /// The device has no memory for the buffer of this name, after so many of that name were made.
+    /// The device has no memory for the buffer of this name, after the given number of buffers of that name were made.
     NoMemory(&'static str, usize),
     /// The compilation of a kernel fails.
     NoPipeline,
@@ -13,7 +13,7 @@ pub(super) enum Fault {
     WaitPanics,
     /// The wait returns an error.
     WaitErrs,
-    /// The system has no thread.
+    /// The system cannot start a thread.
     NoThread,
     /// Submitted work is never done, as on Metal when a command buffer fails.
     WorkIsLost,
@@ -40,7 +40,7 @@ pub(super) fn buffers_of<T>(work: impl FnOnce() -> T) -> (T, Vec<&'static str>) 
     (done, MADE.take())
 }
 
-/// Returns true if this fault happens now. Each happens once.
+/// Returns true if this fault happens now. Each fault happens once.
 pub(super) fn strikes(fault: Fault) -> bool {
     let now = NEXT.get() == Some(fault);
     if now {
@@ -63,7 +63,7 @@ pub(super) fn no_memory_for(label: &'static str) -> bool {
     if strikes(Fault::NoMemory(label, 0)) {
         assert!(
             WATCHED.get() > 0,
-            "the device's error handler would hear of `{label}`"
+            "the device's error handler would receive the error of `{label}`"
         );
         LACKED.set(Some(format!("'{label}', for a test")));
         return true;
@@ -76,7 +76,7 @@ pub(super) fn no_memory_for(label: &'static str) -> bool {
     false
 }
 
-/// An invalid buffer of the right size, as wgpu returns it without memory. Its validation error is dropped.
+/// An invalid buffer of the right size, as wgpu returns it if there is no memory. Its validation error is dropped.
 pub(super) fn unusable(
     device: &wgpu::Device,
     make: impl FnOnce(wgpu::BufferUsages) -> wgpu::Buffer,

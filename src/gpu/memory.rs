@@ -4,10 +4,10 @@
 use super::faults;
 use crate::{Error, Result};
 
-/// Buffer sizes are multiples of it, so that the last row can be read in whole 16-byte words.
+/// Buffer sizes are multiples of this, so that the last row can be read in whole 16-byte words.
 pub(super) const PADDING: u64 = 16;
 
-/// The name in errors for everything before the submission.
+/// The name in errors for all work before the submission.
 pub(super) const PREPARING: &str = "the preparation of a run";
 
 /// The size of a buffer for `bytes` bytes.
@@ -47,7 +47,7 @@ pub(super) fn output(
     with_memory(device, || buffer(device, label, padded(bytes), usage))
 }
 
-/// A buffer that has its contents once the copy is recorded.
+/// A buffer whose contents are copied from a staging buffer by a recorded command.
 pub(super) struct Upload {
     pub buffer: wgpu::Buffer,
     staging: wgpu::Buffer,
@@ -66,8 +66,8 @@ impl Upload {
 
     /// A buffer of `size` bytes that `write` fills part by part, each at its offset.
     ///
-    /// The contents go through a staging buffer made here: if wgpu makes one (`mapped_at_creation`, `write_buffer`) and has no memory
-    /// for it, it gives up the whole device.
+    /// The contents go through a staging buffer that is created here. If wgpu creates one (`mapped_at_creation`, `write_buffer`) and has
+    /// no memory for it, the whole device is lost.
     pub fn filled(
         device: &wgpu::Device,
         label: &'static str,
@@ -82,7 +82,7 @@ impl Upload {
             (to, from)
         })?;
         let mapped = staging.slice(..).get_mapped_range_mut();
-        // The memory was there, so the device must be lost.
+        // The allocation succeeded, so the device must be lost.
         let mut view = mapped.map_err(|e| {
             Error::DeviceLost(format!("the buffer for `{label}` was not usable: {e}"))
         })?;
@@ -117,7 +117,7 @@ pub(super) fn upload(
 /// Converts wgpu's error.
 fn named(doing: &'static str, error: wgpu::Error) -> Error {
     match error {
-        // Its source names the buffer.
+        // The source names the buffer.
         wgpu::Error::OutOfMemory { source } => Error::OutOfMemory(source.to_string()),
         other => Error::Gpu {
             doing,
@@ -126,10 +126,10 @@ fn named(doing: &'static str, error: wgpu::Error) -> Error {
     }
 }
 
-/// Creates objects on the device; returns [`Error::OutOfMemory`] if it has no memory. Other errors, such as of the caller's buffers, still reach the
-/// device's error handler.
+/// Creates objects on the device; returns [`Error::OutOfMemory`] if it has no memory. Other errors, such as those of caller buffers, still
+/// reach the device's error handler.
 ///
-/// A browser answers after the call, to the [`Failures`] around it, or else to the device's error handler.
+/// A browser reports errors after the call: to the enclosing [`Failures`], or else to the device's error handler.
 pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) -> Result<T> {
     if cfg!(target_arch = "wasm32") {
         return Ok(make());
@@ -139,14 +139,15 @@ pub(super) fn with_memory<T>(device: &wgpu::Device, make: impl FnOnce() -> T) ->
     let made = faults::watched(make);
     #[cfg(not(test))]
     let made = make();
-    // Ready at once on native targets.
+    // On native targets the result is ready at once.
     let heard = pollster::block_on(scope.pop()).map(|e| named(PREPARING, e));
     #[cfg(test)]
     let heard = heard.or_else(|| faults::lacked().map(Error::OutOfMemory));
     heard.map_or(Ok(made), Err)
 }
 
-/// Creates an internal object; returns wgpu's error instead of raising it on the device. In a browser as [`with_memory`].
+/// Creates an internal object; returns wgpu's error instead of raising it on the device. A browser reports errors as for
+/// [`with_memory`].
 pub(super) fn with_errors<T>(
     device: &wgpu::Device,
     doing: &'static str,
@@ -178,7 +179,7 @@ impl Failures {
         }
     }
 
-    /// Ends the watch now. The answer comes later in a browser.
+    /// Stops collecting now. In a browser the result comes later.
     pub fn check(self, doing: &'static str) -> impl Future<Output = Result<()>> {
         let answers: Vec<_> = self.scopes.into_iter().rev().map(|s| s.pop()).collect();
         async move {

@@ -1,4 +1,4 @@
-//! The GPU engine: the only part that knows wgpu.
+//! The GPU engine: the only module that uses wgpu.
 
 mod adapters;
 #[cfg(not(target_arch = "wasm32"))]

@@ -25,7 +25,7 @@ impl Pipelines {
     /// The pipeline of a variant, compiled on first use.
     ///
     /// # Errors
-    /// wgpu's errors; the next call tries again. A browser reports them later, to the device's error handler.
+    /// wgpu's errors. The next call compiles again. A browser reports them later, to the device's error handler.
     pub fn get(
         &self,
         device: &wgpu::Device,
@@ -37,7 +37,7 @@ impl Pipelines {
             return Ok(made.clone());
         }
         // The lock is not held: wgpu may run a callback of the application that calls this crate.
-        // Threads that need the same pipeline at once each compile it; the first one finished is kept.
+        // Threads that need the same pipeline at once each compile it. The first finished pipeline is kept.
         let made = with_errors(device, "the compilation of a kernel", || {
             #[cfg(test)]
             if faults::strikes(Fault::NoPipeline) {

@@ -12,7 +12,7 @@ use super::faults::{self, Fault};
 use super::memory::{PADDING, buffer, padded, with_memory};
 use crate::{Error, Result};
 
-/// Copies of results in one buffer, submitted and not yet read.
+/// Copies of results in one buffer. The copies are submitted and not yet read.
 pub(super) struct Download {
     staging: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
@@ -117,11 +117,11 @@ impl Ending {
     }
 }
 
-/// Drives the device until the callbacks of a submission ran. A browser does it itself.
+/// Drives the device until the callbacks of a submission have run. A browser does it itself.
 #[cfg(target_arch = "wasm32")]
 fn drive(_gpu: &Gpu, _submission: wgpu::SubmissionIndex, _ending: Ending) {}
 
-/// Drives the device until the callbacks of a submission ran: native devices progress only while polled.
+/// Drives the device until the callbacks of a submission have run. Native devices progress only while polled.
 #[cfg(not(target_arch = "wasm32"))]
 fn drive(gpu: &Gpu, submission: wgpu::SubmissionIndex, ending: Ending) {
     #[cfg(test)]
@@ -157,7 +157,7 @@ fn wait_for(
     // The closure changes no state of this crate.
     let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait));
     let reason = match waited {
-        // The map callback ran, or runs on another thread that polls.
+        // The map callback has run, or runs on another thread that polls.
         Ok(Ok(_)) => return,
         Ok(Err(error)) => error.to_string(),
         Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
@@ -175,7 +175,7 @@ fn elsewhere(work: impl FnOnce() + Send + 'static) {
     let builder = std::thread::Builder::new().name("wgpu-distill".to_owned());
     #[cfg(test)]
     let builder = match faults::strikes(Fault::NoThread) {
-        // A stack larger than any memory.
+        // A stack larger than any memory, so that the spawn fails.
         true => builder.stack_size(1 << 62),
         false => builder,
     };

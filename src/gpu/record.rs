@@ -13,7 +13,7 @@ use crate::shader::{Kernel, Params};
 use crate::{Config, Error, Progress, Result, validate};
 
 impl Gpu {
-    /// The plan that [`encode`](Self::encode) would record; to print, or to size a [`Workspace`].
+    /// Returns the plan that [`encode`](Self::encode) would record, to print it or to size a [`Workspace`].
     ///
     /// # Errors
     /// Those of `encode`.
@@ -27,7 +27,7 @@ impl Gpu {
         self.plan_with_tiling(config, batch, outputs, &tiling)
     }
 
-    /// The plan with a tiling chosen by the caller, for [`encode_plan`](Self::encode_plan).
+    /// Returns the plan with a tiling chosen by the caller, for [`encode_plan`](Self::encode_plan).
     ///
     /// # Errors
     /// Those of `encode`, and [`Error::Unsupported`] if the device cannot run such workgroups.
@@ -68,15 +68,15 @@ impl Gpu {
         }
     }
 
-    /// Records the whole method into `encoder`: nothing is submitted, waited for or read back.
+    /// Records the whole method into `encoder`. Does not submit, wait or read back.
     ///
-    /// Allocates a uniform buffer, and a [`Workspace`] if none is given; nothing of the size rows x classes. The first call of a
-    /// variant compiles its kernels; [`prepare`](Self::prepare) does it earlier.
+    /// Allocates a uniform buffer, and a [`Workspace`] if none is given. No allocation has the size rows x classes. The first call of a
+    /// variant compiles its kernels. [`prepare`](Self::prepare) compiles them earlier.
     ///
     /// # Errors
-    /// Everything that can be checked without reading the buffers, and [`Error::OutOfMemory`] if the device has no memory for what is
-    /// allocated (in a browser, which answers later, the device's error handler hears of that instead). The encoder stays as it was.
-    /// Labels cannot be checked: see [`GpuBatch::labels`].
+    /// Those of all checks that need no contents of buffers. [`Error::OutOfMemory`] if the device has no memory for the allocations; a
+    /// browser reports that later, to the device's error handler. After an error the encoder is unchanged. Labels are not checked: see
+    /// [`GpuBatch::labels`].
     pub fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -158,14 +158,14 @@ impl Gpu {
         self.record(encoder, dispatches, &buffer_of)
     }
 
-    /// Records dispatches as one compute pass. On an error the encoder stays as it was: all resources are made before the first command.
+    /// Records dispatches as one compute pass. After an error the encoder is unchanged, because all resources are made before the first command.
     pub(super) fn record<'b>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         dispatches: &[Dispatch],
         buffer_of: &dyn Fn(Operand) -> &'b wgpu::Buffer,
     ) -> Result<()> {
-        // One new buffer for the parameters of all dispatches: those of an earlier call may not have run yet.
+        // One new buffer holds the parameters of all dispatches. The buffer of an earlier call may still be in use.
         let alignment = self.device.limits().min_uniform_buffer_offset_alignment;
         let size = size_of::<Params>();
         let step = size.next_multiple_of(alignment as usize);

@@ -6,7 +6,7 @@ use super::memory::padded;
 use crate::plan::{Limits, Matrix, Plan, Problem};
 use crate::{Batch, Logits, OutputsMut, Result, Storage, Values};
 
-/// Row ranges of at most `most` bytes each: none of no rows, usually one. All but the last have the same length.
+/// Row ranges of at most `most` bytes each, usually one; empty if there are no rows. All but the last have the same length.
 pub(super) fn row_ranges(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
     let length = usize::try_from(most / bytes_per_row.max(64) as u64).unwrap_or(usize::MAX);
     let length = length.max(1);
@@ -57,7 +57,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
     }
 }
 
-/// Cuts off the outputs of the first `rows` rows.
+/// Splits off the outputs of the first `rows` rows.
 pub(super) fn split_outputs<'a>(
     outputs: OutputsMut<'a>,
     rows: usize,
@@ -76,7 +76,7 @@ pub(super) fn split_outputs<'a>(
     )
 }
 
-/// The problem of `rows` rows in buffers of their own; the gradient has no gaps between its rows.
+/// The problem of `rows` rows, each matrix in a separate buffer. The gradient has no gaps between its rows.
 pub(super) fn problem(
     rows: usize,
     student: &Logits<'_>,
@@ -142,7 +142,7 @@ pub(super) fn bound_bytes(limits: &Limits) -> u64 {
     one_buffer_each(limits).room() / 2
 }
 
-/// Limits under which every binding also fits in its own buffer, with the other results in one readback buffer.
+/// Limits with smaller bindings: each also fits in a separate buffer, and in one readback buffer with the other results.
 pub(super) fn one_buffer_each(limits: &Limits) -> Limits {
     let buffer = limits.buffer_bytes.saturating_sub(64);
     Limits {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Gpu {
-    /// The whole method on slices, without blocking. See [`Engine::run`](crate::Engine::run).
+    /// Computes the whole method on slices, without blocking. See [`Engine::run`](crate::Engine::run).
     pub async fn run_async(
         &self,
         config: &Config,
@@ -47,7 +47,7 @@ impl Gpu {
         })
     }
 
-    /// The whole method on slices into memory of the caller, without blocking. See [`Engine::run_into`](crate::Engine::run_into).
+    /// Computes the whole method on slices into the caller's memory, without blocking. See [`Engine::run_into`](crate::Engine::run_into).
     pub async fn run_into_async(
         &self,
         config: &Config,
@@ -196,7 +196,7 @@ impl Gpu {
     }
 }
 
-/// A batch in row ranges, with the configuration of each: one that needs no other row range.
+/// A batch in row ranges, with a configuration under which the ranges are independent.
 struct RowRanges {
     config: Config,
     ranges: Vec<Range<usize>>,
@@ -247,7 +247,7 @@ impl RowRanges {
                     ..config
                 };
                 observing = Some((own, plans(&own, None)?));
-                // The first pass replaces the number.
+                // The first pass replaces this KDR.
                 config.scope = Scope::Given(0.0);
             }
         }

@@ -34,7 +34,7 @@ struct Step<'a> {
 enum Input<'a> {
     /// Logits `[rows, classes]`.
     Matrix(Logits<'a>),
-    /// Items of so many bytes, one per row.
+    /// Items of the given number of bytes, one per row.
     List(&'a [u8], usize),
     /// The same bytes for all rows.
     Shared(&'a [u8]),
@@ -83,7 +83,7 @@ impl<'a> Step<'a> {
 
     /// A plan for `rows` rows in which the step is one dispatch.
     fn plan(&self, gpu: &Gpu, rows: usize) -> Result<Plan> {
-        // `decide` reads no logits: one column stands for them.
+        // `decide` reads no logits. One column stands for them.
         let column = Logits::new(&[0.0f32; 0], 1);
         let student = self.matrix(Operand::StudentLogits).unwrap_or(&column);
         let teacher = self.matrix(Operand::TeacherLogits).unwrap_or(student);

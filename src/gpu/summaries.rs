@@ -13,7 +13,7 @@ pub(super) struct SummaryAccumulator {
 }
 
 impl SummaryAccumulator {
-    /// The summary of a row range without labels out of range, which calls on slices refuse.
+    /// Adds the summary of a row range. It counts no labels out of range, because calls on slices refuse them.
     pub fn add(&mut self, range: &Summary) {
         let averaged = range.valid_rows - range.non_finite_rows;
         self.loss += f64::from(range.loss);
@@ -37,7 +37,7 @@ impl SummaryAccumulator {
     }
 }
 
-/// The valid rows and the mean KDR of row statistics, which `decide` reads.
+/// The number of valid rows and the mean KDR of row statistics, for `decide`.
 pub(super) fn stats_summary(row_stats: &[RowStats]) -> Summary {
     let mut total = SummaryAccumulator::default();
     for stats in row_stats {
@@ -50,7 +50,7 @@ pub(super) fn stats_summary(row_stats: &[RowStats]) -> Summary {
     total.summary()
 }
 
-/// Refuses a summary that does not count every row. If a command buffer fails on Metal, wgpu reports no error and the results were never written.
+/// Refuses a summary that does not count every row. If a command buffer fails on Metal, wgpu reports no error, and the results are never written.
 pub(super) fn check_counts(summary: &Summary, rows: usize) -> Result<()> {
     let counts = [
         summary.valid_rows,

@@ -17,7 +17,7 @@ const CLASSES: usize = 5;
 /// Longer than any call here takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A separate device, with the errors that its handler heard.
+/// A separate device, with the errors that its handler received.
 struct Bench {
     gpu: Gpu,
     heard: Arc<Mutex<Vec<String>>>,
@@ -209,7 +209,8 @@ fn no_thread_is_no_reason_to_panic() {
     bench.is_silent("threads");
 }
 
-/// Each buffer of each call in turn has no memory: an error names it, neither the device's handler nor an error scope hears of it, and the next call gives the same results.
+/// Each buffer of each call in turn has no memory. An error names the buffer, and the next call gives the same results.
+/// Neither the device's handler nor an error scope receives the error.
 #[test]
 fn no_memory_for_any_buffer_is_an_error() {
     let Some(bench) = Bench::new() else { return };
@@ -235,7 +236,7 @@ fn no_memory_for_any_buffer_is_an_error() {
         }
         all.extend(made);
     }
-    // A buffer that is not made in `memory::buffer` would be missing here.
+    // A buffer that is not created by `memory::buffer` would be missing here.
     for name in [
         "student_logits",
         "teacher_logits",
@@ -258,7 +259,7 @@ fn no_memory_for_any_buffer_is_an_error() {
     }
 }
 
-/// A failed compilation is an error of the call, and the next call compiles again. The device's error handler does not hear of it.
+/// A failed compilation is an error of the call, and the next call compiles again. The device's error handler does not receive it.
 #[test]
 fn kernels_that_cannot_be_compiled_are_tried_again() {
     let Some(bench) = Bench::new() else { return };
@@ -277,7 +278,7 @@ fn kernels_that_cannot_be_compiled_are_tried_again() {
     }
 }
 
-/// Work that the device drops silently is an error: the results were never written.
+/// Work that the device drops silently is an error, because the results are never written.
 #[test]
 fn work_that_was_not_done_is_noticed() {
     let Some(bench) = Bench::new() else { return };

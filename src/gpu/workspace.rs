@@ -3,15 +3,16 @@
 use super::memory::buffer;
 use crate::plan::{Operand, Plan};
 
-/// Temporary buffers for [`Gpu::encode`](super::Gpu::encode). One serves any number of calls, also in the same encoder, because they run one after the other.
+/// Temporary buffers for [`Gpu::encode`](super::Gpu::encode). A workspace can serve any number of calls, even in
+/// the same encoder, because they run one after the other.
 #[derive(Debug)]
 pub struct Workspace {
     buffers: [(Operand, wgpu::Buffer); 8],
 }
 
 impl Workspace {
-    /// Creates buffers for a plan, [`Plan::workspace_bytes`] bytes together. If the device has no memory, its error handler hears of it;
-    /// [`Gpu::encode`](super::Gpu::encode) without a workspace returns an error instead.
+    /// Creates buffers for a plan, [`Plan::workspace_bytes`] bytes together. If the device has no memory, its error handler receives the
+    /// error. [`Gpu::encode`](super::Gpu::encode) without a workspace returns the error instead.
     pub fn new(device: &wgpu::Device, plan: &Plan) -> Self {
         let make = |(operand, size): (Operand, u64)| {
             let usage = wgpu::BufferUsages::STORAGE
