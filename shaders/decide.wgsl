@@ -4,15 +4,15 @@
 //   hard = ln zs - (s_label - ms), soft = ln zs + (A - B) / zt
 //
 // zs, zt: sums of e^(s - ms) and e^(t - mt); A, B: as in `observe`. The coefficients are those of `apply`.
-// row_stats, decisions, row_results: [rows]. `Batch` scope takes the mean KDR from `stats_summary`, the summary of `row_stats`; `Mean`
-// takes its number of rows from there. One invocation owns a row and reads its statistics once. f32.
+// row_stats, decisions, row_results: [rows]. `stats_summary` is the summary of `row_stats`: `Batch` scope takes the
+// mean KDR from it, and `Mean` the number of rows. One invocation owns a row and reads its statistics once. f32.
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(5) var<storage, read> row_stats: array<RowStats>;  // [rows]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> stats_summary: Summary;
 @group(0) @binding(8) var<storage, read_write> decisions: array<Decision>;  // [rows]
-@group(0) @binding(9) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
+@group(0) @binding(9) var<storage, read_write> row_results: array<RowResult>;  // [rows], if requested
 
 #import params
 #import types

@@ -18,7 +18,7 @@
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
-@group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if asked for
+@group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if requested
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
 
@@ -44,7 +44,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < params.rows;
-        // Lanes beyond the last row take part without work: barriers need all of them.
+        // Lanes beyond the last row do no work but take part, because barriers need all invocations.
         let at = min(index, params.rows - 1u);
         let label = labels[params.label_offset + at];
         let ignored = label == params.ignore_index;

@@ -3,8 +3,8 @@
 //   jensen-shannon  sum p log2(2p/(p+q)) + q log2(2q/(p+q))      overlap  sum min(p, q)      over the classes of a segment
 //
 // student_logits, teacher_logits: [rows, classes]; segment_stats, similarity_sums: [rows, segments].
-// LANES invocations own a segment. They merge the statistics of all segments of their row themselves, which costs less than a dispatch,
-// then read each logit once. Sums are f32, in two levels.
+// LANES invocations own a segment. They first merge the statistics of all segments of their row, which costs less than a dispatch.
+// Then they read each logit once. Sums are f32, in two levels.
 
 @group(0) @binding(0) var<uniform> params: Params;
 #if student_bound

@@ -4,7 +4,7 @@
 //
 // student_logits: the logits [rows, classes]; grad_student_logits: the probabilities [rows, classes]. No gradient.
 // LANES invocations own a row. Each logit is read twice (online maximum and sum, then the quotient), each probability written once.
-// Sums are f32, four a lane. A logit of -inf gives exactly 0; a row with NaN or +inf, or with nothing but -inf, gives NaN.
+// Sums are f32, four a lane. A logit of -inf gives exactly 0; a row with NaN or +inf, or with only -inf, gives NaN.
 
 @group(0) @binding(0) var<uniform> params: Params;
 #if student_bound

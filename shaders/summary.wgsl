@@ -1,9 +1,9 @@
 // summary: loss, mean KDR, mean TSSR and counts of the batch, from the partial summaries of workgroups.
 //
-//   loss = sum of the partials' losses, which are row losses over the denominator; kdr, tssr = means over the rows that are valid and finite
+//   loss = sum of the partials' losses (row losses over the denominator); kdr, tssr = means over the rows that are valid and finite
 //
 // partials: [partials]; summary: one. One workgroup owns the batch and reads each partial once: every invocation adds a fixed set of them,
-// then a tree. f32. Counts, not arithmetic, decide that the loss is NaN (a row without a finite answer) or infinite (a row of infinite loss).
+// then a tree adds the sums. f32. Counts decide that the loss is NaN (a row without a finite result) or infinite (a row of infinite loss).
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(6) var<storage, read> partials: array<PartialSummary>;  // [partials]
@@ -32,7 +32,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         loss = params.nan_bits;
     }
     let averaged = f32(max(all.averaged_rows, 1u));
-    // The quotient may be off by its last places: the mean of n rows of 1 must not exceed 1.
+    // Clamped: the quotient may be off in its last places, but the mean of n rows of 1 must not exceed 1.
     summary = Summary(
         loss,
         min(all.kdr / averaged, 1.0),

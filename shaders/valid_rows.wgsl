@@ -1,6 +1,6 @@
 // valid_rows: the number of labels that are a class and not ignore_index; `Mean` divides by it.
 //
-// labels: [rows]; valid_rows: one u32, 0 before the first dispatch. Each label belongs to one invocation, which reads it once.
+// labels: [rows]; valid_rows: one u32, 0 before the first dispatch. One invocation owns each label and reads it once.
 // Integers: atomics may add them in any order.
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -4,7 +4,7 @@
 struct SummaryAccumulator {
     total: PartialSummary,
     rows: u32,
-    // Of the rows that `total` does not have yet.
+    // Sums over the rows that `total` does not include yet.
     loss: f32,
     kdr: f32,
     tssr: f32,
@@ -36,7 +36,7 @@ fn add_row(accumulator: ptr<function, SummaryAccumulator>, row: PartialSummary) 
     }
 }
 
-// The summary of one row. Its loss is divided first: the sum of large losses must not overflow if their mean does not.
+// The summary of one row. Its loss is divided before the sum, so that large losses do not overflow if their mean does not.
 fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     let ignored = (result.flags & IGNORED) != 0u;
     let invalid = (result.flags & INVALID_LABEL) != 0u;
@@ -58,7 +58,7 @@ fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     );
 }
 
-// Must be called in uniform control flow, by all invocations; lane 0 of each row brings its rows.
+// Must be called in uniform control flow, by all invocations. Only the accumulator of lane 0 of each row is used.
 fn reduce_accumulators(accumulator: SummaryAccumulator, invocation: Invocation) -> PartialSummary {
     var complete = accumulator;
     add_partial_sums(&complete);

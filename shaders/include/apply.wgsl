@@ -23,12 +23,12 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
     store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
 }
 
-// Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse: the end is the most recently read.
+// Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
 fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decision) {
     let tiles = (vectors + TILE_VECTORS - 1u) / TILE_VECTORS;
     for (var tile = 1u; tile <= tiles; tile++) {
         let start = vectors - tile * TILE_VECTORS + invocation.lane;
-        // All loads of a tile precede its first store: a compiler must not move a load across a store to what may be the same buffer.
+        // All loads of a tile precede its first store, because a compiler must not move a load across a store if both buffers may be the same.
 #unroll
         let vector_$i = start + $iu * LANES;
         let first_$i = (row.start + min(vector_$i, vectors - 1u)) * 4u - row.misalignment;

@@ -6,8 +6,8 @@ fn is_valid(label: i32) -> bool {
     return label != params.ignore_index && label >= 0 && u32(label) < params.label_classes;
 }
 
-// Must be called in uniform control flow. Every workgroup counts the labels of a small batch itself, which saves a dispatch; integers, so
-// the order does not matter.
+// Must be called in uniform control flow. Every workgroup counts the labels of a small batch itself, which saves a dispatch. Counts are
+// integers, so the order does not matter.
 fn row_denominator(invocation: Invocation) -> f32 {
     if (params.counts_rows == 0u) {
         return params.denominator;

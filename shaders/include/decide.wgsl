@@ -20,7 +20,7 @@ fn weigh(share: f32, term: f32) -> f32 {
     return select(share * term, 0.0, share == 0.0);
 }
 
-// loss = tssr * hard + (1 - tssr) * soft, in nats; `value` counts if `infinite` is false.
+// loss = tssr * hard + (1 - tssr) * soft, in nats; `value` is valid only if `infinite` is false.
 struct Loss {
     value: f32,
     infinite: bool,

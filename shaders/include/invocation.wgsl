@@ -1,4 +1,4 @@
-// The place of an invocation. LANES invocations own a row, or a segment of one; ROWS_PER_WORKGROUP rows share a workgroup.
+// The position of an invocation in its workgroup. LANES invocations own a row, or a segment of one; ROWS_PER_WORKGROUP rows share a workgroup.
 
 struct Invocation {
     row: u32,    // of the workgroup's rows

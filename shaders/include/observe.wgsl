@@ -42,7 +42,7 @@ fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<
     }
 }
 
-// The checked path: adds 4 classes that may be padding, infinite, NaN or huge, told apart by their bits before any arithmetic.
+// The checked path: adds 4 classes that may be padding, infinite, NaN or huge. Their bits are tested before any arithmetic.
 fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let first = vector * 4u - row.misalignment;
     let s = load_student(row.student, first);
@@ -92,7 +92,7 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     }
 }
 
-// Adds vectors start, start + LANES, ... of the row's segment, those that exist; at least the last does.
+// Adds those of the vectors start, start + LANES, ... that exist in the row's segment. At least the last of them exists.
 fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     let lowest = vec4<f32>(LOWEST);
 #unroll
@@ -101,7 +101,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     var s_$i = load_student(row.student, first_$i);
     var t_$i = load_teacher(row.teacher, first_$i);
 #end
-    // A misaligned row's first vector starts before the row: its column wraps around, and is not below any number of classes.
+    // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
     let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
     var bits = vec4<u32>();
@@ -154,7 +154,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_student_max = student_max;
     kept_teacher_max = teacher_max;
     if (checked) {
-        // Classes that take no part are told by column and bits: LOWEST may be a logit.
+        // Masked classes and padding are recognised by bits and column, because LOWEST may be a logit.
 #unroll
         {
             let exists = vec4<bool>(vector_$i < row.vectors);
@@ -169,7 +169,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         return;
     }
     if (edge) {
-        // Classes that take no part move so far below the maximum that their exponential is 0, and stay finite.
+        // Masked classes and padding get a finite value so far below the maximum that their exponential is 0.
         let s_far = vec4<f32>(student_max - (200.0 / params.student_log2 + abs(student_max)));
         let t_far = vec4<f32>(teacher_max - (200.0 / params.teacher_log2 + abs(teacher_max)));
 #unroll
@@ -194,15 +194,15 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     *sums = add_sums(*sums, tile);
 }
 
-// Tiles are summed on their own, then in two levels: added one by one to the 1 of a row's largest logit, the classes of a long flat tail
-// would be rounded away.
+// Each tile is summed separately, and the sums of tiles are added in two levels. Added one by one to the 1 of a row's largest logit, the
+// classes of a long flat tail would be rounded away.
 fn observe_row(row: Row, invocation: Invocation) -> Sums {
     var all = sums_identity();
     var recent = sums_identity();
     var recent_vectors = 0u;
     let tiles = (row.vectors + TILE_VECTORS - 1u) / TILE_VECTORS;
     for (var tile = 0u; tile < tiles; tile++) {
-        // Tiles end where the row ends, so that the last one, which is kept, is full. The first may start before the row:
+        // The last tile ends at the row's end, so that the kept tile is full. The first may start before the row:
         // such vectors wrap around, and are not below `row.vectors`.
         let start = row.vectors - (tiles - tile) * TILE_VECTORS + invocation.lane;
         if (start + (VECTORS_PER_LANE - 1u) * LANES < row.vectors) {

@@ -1,4 +1,4 @@
-// The parameters of a dispatch. Shared with src/params.rs; a test compares the layouts.
+// The parameters of a dispatch. Shared with the host (src/params.rs). A test compares the layouts.
 
 struct Params {
     rows: u32,              // in this chunk
@@ -37,7 +37,7 @@ struct Params {
     scope: u32,
 
     counts_rows: u32,       // 1: the denominator is the number of valid rows
-    count_labels: u32,      // labels that each workgroup counts for itself; 0: read the count from `valid_rows`
+    count_labels: u32,      // labels that each workgroup counts itself; 0: read the count from `valid_rows`
     ignore_index: i32,
     checked_from_bits: u32, // bits of the magnitude from which logits take the checked path
 
@@ -47,7 +47,7 @@ struct Params {
     segments: u32,          // of a row
 
     segment_vectors: u32,   // vectors of a segment
-    label_classes: u32,     // labels below this number are classes: `classes`, or 0 if the denominator says that no row has one
+    label_classes: u32,     // labels below this number are classes: `classes`, or 0 if the denominator is 0
     reserved_0: u32,
     reserved_1: u32,
 }

@@ -17,7 +17,7 @@ fn add_partials(x: PartialSummary, y: PartialSummary) -> PartialSummary {
     );
 }
 
-// Must be called in uniform control flow, by all invocations; lane 0 of each row brings its partial.
+// Must be called in uniform control flow, by all invocations. Only the partial summary of lane 0 of each row is used.
 fn reduce_partials(partial: PartialSummary, invocation: Invocation) -> PartialSummary {
     if (invocation.lane == 0u) {
         shared_partials[invocation.row] = partial;

@@ -8,11 +8,11 @@ var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE / SUBGROUP_MIN>;
 var<private> subgroup_of_lane: u32;
 var<private> subgroups: u32;
 var<private> leads_subgroup: bool;
-// Among the active invocations of the subgroup, and their number.
+// Rank among the active invocations of the subgroup, and their number.
 var<private> rank: u32;
 var<private> width: u32;
 
-// Rows follow the device's subgroups, not the invocation's index: WGSL promises no relation between the two.
+// Rows are assigned by subgroup, not by the invocation's index, because WGSL guarantees no relation between the two.
 fn invocation_in_subgroup(index: u32, id: u32, count: u32, size: u32, invocation: u32) -> Invocation {
     subgroup_of_lane = id;
     subgroups = count;
@@ -94,7 +94,7 @@ fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
         shared_sums[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    // Every subgroup merges the sums of all subgroups, each of its lanes a part of them.
+    // Every subgroup merges the sums of all subgroups. Each of its lanes merges a part of them.
     var part = sums_identity();
     for (var i = rank; i < subgroups; i += width) {
         part = combine_sums(part, shared_sums[i]);

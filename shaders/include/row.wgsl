@@ -15,7 +15,7 @@ const TILE_VECTORS: u32 = VECTORS_PER_LANE * LANES;
 // Two-level summation bounds the rounding error: a lane sums about this many vectors before it adds their sum to the total.
 const VECTORS_PER_PARTIAL_SUM: u32 = 64u;
 
-// Segment `segment` of row `row`; without vectors unless `wanted`.
+// Segment `segment` of row `row`. Has no vectors unless `wanted`.
 fn segment_at(row: u32, segment: u32, wanted: bool) -> Row {
     let grad = params.grad_offset + row * params.grad_stride;
     let misalignment = grad_misalignment(grad);

@@ -17,7 +17,7 @@ fn similarity_of(sums: Sums, similarity_sum: f32) -> f32 {
     } else if (SIMILARITY == BHATTACHARYYA) {
         kdr = sums.cross / (sqrt(sums.student_sum) * sqrt(sums.teacher_sum));
     } else if (SIMILARITY == EXP_NEG_KL) {
-        // One logarithm of the quotient: for rows nearly alike it is near 0, and so is its error. The logarithms of two large sums err more.
+        // The logarithm of the quotient is near 0 for nearly equal rows, and so is its error. The logarithms of two large sums have larger errors.
         let kl = sums.difference / sums.teacher_sum + log_sum(sums.student_sum / sums.teacher_sum);
         kdr = select(exp(-max(kl, 0.0)), 0.0, sums.masked_mass > 0.0);
     } else if (SIMILARITY == JENSEN_SHANNON) {

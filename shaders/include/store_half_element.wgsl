@@ -1,5 +1,5 @@
 // Gradient rows of 16-bit numbers that start anywhere, stored one word at a time. A row's first and last column may share a word with
-// another row, which another workgroup writes: atomics set each row's own half, so the result is the same in any order.
+// another row that another workgroup writes. Atomics set each row's own half, so the result is the same in any order.
 
 #import accumulate
 #import HALF

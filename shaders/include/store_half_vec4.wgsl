@@ -18,7 +18,7 @@ fn store_grad(base: u32, first: u32, value: vec4<u32>) {
         grad_student_logits[at] = vec2<u32>(low, high);
         return;
     }
-    // The columns beyond the row's end are the caller's padding, of no other row, and stay as they are.
+    // The columns beyond the row's end are the caller's padding and stay as they are. They belong to no other row.
     let columns = params.classes - first;
     let old = grad_student_logits[at];
     if (columns == 1u) {

@@ -1,4 +1,5 @@
-// The student's logits by words. In place they are read by the gradient's binding: a compiler may assume that two bindings do not overlap.
+// The student's logits by words. If the gradient overwrites them, they are read through the gradient's binding,
+// because a compiler may assume that two bindings do not overlap.
 
 fn student_word(at: u32) -> StudentWord {
 #if student_bound

@@ -1,6 +1,6 @@
 // The second sweep of the similarities that need a row's normalisers first.
 
-// p log2(p scale), scale = 2 / (p+q). The ratio to the mean is 1 for equal rows, whose error is then that of log2 near 1. 0 log 0 = 0.
+// p log2(p scale), scale = 2 / (p+q). For equal rows the ratio to the mean is 1, and the error is that of log2 near 1. 0 log 0 = 0.
 fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
     let tiny = vec4<f32>(1.2e-38);
     return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
@@ -15,7 +15,7 @@ fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
     return total(divergence_term(p, scale) + divergence_term(q, scale));
 }
 
-// One lane's sum over vectors 0 .. vectors - 1 of the row's segment, in reverse: the end is the most recently read.
+// One lane's sum over vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
 fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> f32 {
     var all = 0.0;
     var recent = 0.0;

@@ -1,4 +1,4 @@
-// Structs shared with the host, which has them in src/results.rs; a test compares the layouts.
+// Structs shared with the host (src/results.rs). A test compares the layouts.
 
 const IGNORED: u32 = 1u;
 const INVALID_LABEL: u32 = 2u;
