@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     pub path: ExecutionPath,
 }
 
-/// The core's checks of configuration, progress and classes. The core makes them for every batch, also for one without rows.
+/// Runs the core's checks of configuration, progress and classes. They apply to every batch, including one without rows.
 pub(crate) fn check_configuration(
     config: &Config,
     progress: Progress,
@@ -42,7 +42,7 @@ pub(crate) fn check_configuration(
     Ok(())
 }
 
-/// The arguments as matrices, or the first reason why the loss cannot be computed.
+/// Returns the arguments as matrices, or an error with the first reason why the loss cannot be computed.
 pub(crate) fn check<const D: usize, const L: usize>(
     config: &Config,
     path: ExecutionPath,
@@ -66,7 +66,7 @@ pub(crate) fn check<const D: usize, const L: usize>(
     Ok(arguments)
 }
 
-/// Rows, classes of the student, classes of the teacher.
+/// Returns the number of rows, the student's classes and the teacher's classes.
 fn check_shapes<const D: usize, const L: usize>(
     student: &Tensor<D>,
     teacher: &Tensor<D>,
@@ -134,7 +134,7 @@ fn check_types_and_devices<const D: usize, const L: usize>(
     Ok(())
 }
 
-/// The backend supports autodiff of the loss and is not capturing a graph.
+/// Checks that the backend supports autodiff of the loss and is not capturing a graph.
 fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<()> {
     match device.as_dispatch() {
         // A capture records the operations of the composed path.
@@ -155,7 +155,7 @@ fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<
     }
 }
 
-/// Labels as i32. A label beyond i32 becomes one that is out of range.
+/// Labels as i32. A label beyond i32 becomes an i32 label that is out of range.
 fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
     let labels = match labels.dtype() {
         DType::I32 => return labels,
@@ -189,7 +189,7 @@ fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
     labels.cast(IntDType::I32)
 }
 
-/// A row fits the device's limits. With fusion an error of the queued kernels would come only at the next read.
+/// Checks that a row fits the device's limits. With fusion, an error of the queued kernels would come only at the next read.
 fn check_limits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
         return Ok(());

@@ -146,7 +146,7 @@ fn raise(error: Error) -> ! {
     std::panic::resume_unwind(Box::new(error))
 }
 
-/// With fusion the kernels run later, on a thread of Burn's that returns the message of a panic at the next read.
+/// With fusion the kernels run later, on a thread of Burn. The next read returns the message of a panic on that thread.
 fn raise_in_queue(error: Error) -> ! {
     if cfg!(feature = "fusion") {
         panic!("{error}");

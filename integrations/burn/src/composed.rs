@@ -1,4 +1,4 @@
-//! The loss by Burn's own operations: for every backend, and to compare the kernels with.
+//! The loss by Burn's own operations, for every backend and for comparison with the kernels.
 //!
 //! Computes in f32 by the formulas as written, on tensors without autodiff. Masked classes and bad rows are replaced
 //! first, since infinity times 0 is NaN.
@@ -195,7 +195,7 @@ fn common_prefix(teacher: Tensor<2>, classes: usize) -> Tensor<2> {
     Tensor::cat(vec![teacher, masked], 1)
 }
 
-/// `x (ln a - ln b)`, 0 where `x` is.
+/// `x (ln a - ln b)`; 0 where `x` is 0.
 fn weighted(x: &Tensor<2>, ln_a: Tensor<2>, ln_b: Tensor<2>) -> Tensor<2> {
     let none = x.clone().equal_scalar(0.0);
     (x.clone() * (ln_a - ln_b)).mask_fill(none, 0.0)
@@ -261,7 +261,7 @@ fn total(column: Tensor<2>) -> Tensor<1> {
     sum + column.slice([even..rows, 0..1]).sum()
 }
 
-/// Labels below this number are classes. A denominator of 0 says that no label is one.
+/// Labels below this number are classes. It is 0 if the denominator is 0, because then no row has a label.
 fn label_classes(config: &Config, classes: usize) -> i32 {
     match config.reduction {
         Reduction::SumOver(0.0) => 0,

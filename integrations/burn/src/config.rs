@@ -6,7 +6,8 @@ use wgpu_distill::{Reduction, Scope, Selection, Similarity, TeacherClasses, Temp
 use crate::error::{Error, Result};
 use crate::loss::DistillationLoss;
 
-/// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations. The defaults are the method as published, at temperature 1.
+/// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations. The defaults are the method as
+/// published, at temperature 1.
 #[derive(Config, Debug, PartialEq)]
 pub struct DistillationLossConfig {
     /// Divides the student's logits. Default 1.
@@ -39,7 +40,7 @@ pub struct DistillationLossConfig {
     /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
     #[config(default = "TeacherClasses::SameAsStudent")]
     pub teacher_classes: TeacherClasses,
-    /// Multiplies the gradient between forward and backward, which divides by it. Between 1.2e-38 and 8.5e37. Default 1.
+    /// Forward multiplies the gradient by it; backward divides by it. Between 1.2e-38 and 8.5e37. Default 1.
     ///
     /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two).
     /// Errors of wgpu-distill call it `grad_loss`.
@@ -48,7 +49,7 @@ pub struct DistillationLossConfig {
 }
 
 impl DistillationLossConfig {
-    /// Initialize the [loss](DistillationLoss).
+    /// Initializes the [loss](DistillationLoss).
     ///
     /// # Panics
     /// If [`try_init`](Self::try_init) returns an error, with its text.
@@ -56,7 +57,7 @@ impl DistillationLossConfig {
         self.try_init().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Initialize the [loss](DistillationLoss).
+    /// Initializes the [loss](DistillationLoss).
     ///
     /// # Errors
     /// [`Error::Distill`] or [`Error::GradScale`] for a field outside its range. The text names the field, its value and the range.

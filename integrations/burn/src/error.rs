@@ -2,7 +2,9 @@
 
 use burn::tensor::DType;
 
-/// An error of [`try_forward`](crate::DistillationLoss::try_forward) or [`try_init`](crate::DistillationLossConfig::try_init). [`forward`](crate::DistillationLoss::forward) panics with its text, like Burn's losses.
+/// An error of [`try_forward`](crate::DistillationLoss::try_forward) or
+/// [`try_init`](crate::DistillationLossConfig::try_init). [`forward`](crate::DistillationLoss::forward) panics with its text,
+/// like Burn's losses.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

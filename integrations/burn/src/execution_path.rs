@@ -7,12 +7,13 @@ use burn::tensor::Device;
 
 use crate::shared_device;
 
-/// The way in which the loss is computed on a device.
+/// The implementation that computes the loss on a device.
 ///
 /// The device alone determines the path, before anything runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExecutionPath {
-    /// The pipelines of wgpu-distill run on Burn's buffers: a wgpu device shared by [`init`](crate::init), [`adopt`](crate::adopt) or [`share`](crate::share).
+    /// The pipelines of wgpu-distill run on Burn's buffers: a wgpu device shared by
+    /// [`init`](crate::init), [`adopt`](crate::adopt) or [`share`](crate::share).
     SharedDevice,
     /// Burn's runtime compiles and launches the same shaders: a wgpu device that is not shared and whose runtime compiles WGSL.
     SourceKernels,

@@ -58,7 +58,7 @@ fn row_stride(tensor: &FlexTensor) -> Option<usize> {
     matrix::row_stride([shape[0], shape[1]], [strides[0], strides[1]])
 }
 
-/// The tensor itself if the kernels can read its rows in place, otherwise a contiguous copy.
+/// The tensor itself if the kernels can read its rows without a copy, otherwise a contiguous copy.
 fn in_rows(tensor: FlexTensor) -> FlexTensor {
     match row_stride(&tensor) {
         Some(_) => tensor,
@@ -70,7 +70,7 @@ fn logits(tensor: &FlexTensor) -> Logits<'_> {
     let (rows, classes) = (tensor.shape()[0], tensor.shape()[1]);
     let row_stride = row_stride(tensor).unwrap_or(classes);
     let start = tensor.layout().start_offset();
-    // A view's storage may go on after its last row.
+    // A view's storage may continue after its last row.
     let elements = start..start + (rows - 1) * row_stride + classes;
     let values = match tensor.dtype() {
         DType::F16 => Values::F16(&tensor.storage()[elements]),

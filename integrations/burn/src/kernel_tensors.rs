@@ -1,4 +1,4 @@
-//! The tensors of a call on CubeCL's memory: inputs with rows in place, outputs allocated.
+//! The tensors of a call in CubeCL's memory: inputs that the kernels can read, and allocated outputs.
 
 #[cfg(test)]
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ const SUMMARY_ROOM: u64 = 2 * SUMMARY_ALIGNMENT;
 #[cfg(test)]
 pub(crate) static INPUT_VIEWS: Mutex<Vec<(usize, u64)>> = Mutex::new(Vec::new());
 
-/// Inputs whose rows the kernels can read in place, and outputs that hold no values yet.
+/// Inputs whose rows the kernels can read, and outputs that hold no values yet.
 ///
 /// CubeCL may move a tensor when it allocates another. All outputs are therefore allocated before any address is read.
 pub(crate) struct KernelTensors {
@@ -95,7 +95,7 @@ impl KernelTensors {
     }
 }
 
-/// Elements from one row to the next; `None` if the kernels cannot read the rows in place.
+/// Elements from one row to the next; `None` if the kernels cannot read the rows without a copy.
 pub(crate) fn row_stride(tensor: &CubeTensor) -> Option<usize> {
     if tensor.meta.is_tiled() {
         return None;
@@ -105,7 +105,7 @@ pub(crate) fn row_stride(tensor: &CubeTensor) -> Option<usize> {
     matrix::row_stride([shape[0], shape[1]], strides)
 }
 
-/// The tensor itself if the kernels can read its rows in place, otherwise a contiguous copy.
+/// The tensor itself if the kernels can read its rows without a copy, otherwise a contiguous copy.
 fn in_rows(tensor: CubeTensor) -> CubeTensor {
     match row_stride(&tensor) {
         Some(_) => tensor,

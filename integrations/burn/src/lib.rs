@@ -5,7 +5,7 @@
 )]
 #![warn(missing_docs)]
 
-// The unit tests share files with tests/, which name the crate.
+// The unit tests share files with tests/, and those files name the crate.
 #[cfg(test)]
 extern crate self as burn_distill;
 

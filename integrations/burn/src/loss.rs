@@ -1,4 +1,4 @@
-//! The loss as Burn's users call it.
+//! The public loss module and its outputs.
 
 use burn::backend::Dispatch;
 use burn::module::Module;
@@ -14,7 +14,8 @@ use crate::execution_path::ExecutionPath;
 use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
 use crate::loss_call::LossCall;
 
-/// The distillation loss of student logits, teacher logits and labels. Configured by [`DistillationLossConfig`](crate::DistillationLossConfig).
+/// The distillation loss of student logits, teacher logits and labels.
+/// [`DistillationLossConfig`](crate::DistillationLossConfig) configures it.
 #[derive(Module, Debug)]
 pub struct DistillationLoss {
     #[module(skip)]
@@ -44,9 +45,9 @@ pub struct DistillationOutput {
     pub valid_rows: Tensor<1, Int>,
     /// Rows whose label is `ignore_index`, `i32 [1]`.
     pub ignored_rows: Tensor<1, Int>,
-    /// Rows whose label is neither, `i32 [1]`; their loss and gradient are NaN.
+    /// Rows whose label is neither a class nor `ignore_index`, `i32 [1]`; their loss and gradient are NaN.
     pub invalid_labels: Tensor<1, Int>,
-    /// Rows with NaN or `+inf` among their logits, or nothing but `-inf`, `i32 [1]`; all their results are NaN.
+    /// Rows with NaN or `+inf` among their logits, or only `-inf`, `i32 [1]`; all their results are NaN.
     pub non_finite_rows: Tensor<1, Int>,
     /// The path that computed the loss.
     pub path: ExecutionPath,
@@ -72,7 +73,7 @@ impl DistillationLoss {
         })
     }
 
-    /// The same loss by Burn's own operations on every device, to compare times and results.
+    /// Returns the loss with [`ExecutionPath::Composed`] on every device, to compare times and results.
     pub fn composed(self) -> Self {
         Self {
             composed: true,
@@ -109,7 +110,7 @@ impl DistillationLoss {
     /// The loss, or an error. Shapes as in [`forward`](Self::forward).
     ///
     /// # Errors
-    /// For shapes, types, devices or progress that do not fit, and for rows beyond a limit of the device. A label out of
+    /// For invalid shapes, types, devices or progress, and for rows beyond a limit of the device. A label out of
     /// range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
     /// [`DistillationOutput::invalid_labels`].
     pub fn try_forward<const D: usize, const L: usize>(

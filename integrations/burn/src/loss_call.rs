@@ -1,4 +1,4 @@
-//! The arguments of a call that are no tensors.
+//! The arguments of a call that are not tensors.
 
 use wgpu_distill::{Config, Progress};
 

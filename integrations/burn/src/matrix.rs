@@ -17,7 +17,7 @@ pub(crate) fn storage(dtype: DType) -> Option<Storage> {
 
 /// Elements from one row of `[rows, classes]` to the next.
 ///
-/// `None` if the kernels cannot read the rows in place: the classes of a row are not contiguous, or rows overlap or are in reverse order.
+/// `None` if the kernels cannot read the rows without a copy: the classes of a row are not contiguous, or rows overlap or are in reverse order.
 pub(crate) fn row_stride(
     [rows, classes]: [usize; 2],
     [row_stride, class_stride]: [isize; 2],
@@ -32,7 +32,7 @@ pub(crate) fn row_stride(
     row_stride.filter(|&stride| contiguous && stride >= classes)
 }
 
-/// The planner's problem for tensors of Burn, whose allocator puts several tensors into one buffer.
+/// The planner's problem for tensors of Burn. Burn's allocator may put several tensors into one buffer.
 pub(crate) fn problem(
     rows: usize,
     [classes, teacher_classes]: [usize; 2],

@@ -20,7 +20,7 @@ pub struct DistillationInput {
     pub kdr: Tensor<1>,
     /// Mean TSSR of the batch, `[1]`.
     pub tssr: Tensor<1>,
-    /// The number of rows in the means, `[1]`: their label is a class and their logits are finite.
+    /// The number of rows in the means, `[1]`: rows whose label is a class and whose logits are finite.
     pub averaged_rows: Tensor<1, Int>,
     /// `[rows, classes]`
     pub student_logits: Tensor<2>,
@@ -28,7 +28,8 @@ pub struct DistillationInput {
     pub teacher_logits: Tensor<2>,
 }
 
-/// The output of a training step, for the metrics of this crate and for Burn's loss and accuracy. The counterpart of Burn's `ClassificationOutput`.
+/// The output of a training step, for the metrics of this crate and for Burn's loss and accuracy.
+/// The counterpart of Burn's `ClassificationOutput`.
 #[derive(Clone, Debug)]
 pub struct DistillationTrainOutput {
     /// The loss with its metrics.

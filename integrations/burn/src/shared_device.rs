@@ -16,7 +16,7 @@ pub(crate) struct SharedDevice {
 }
 
 impl SharedDevice {
-    /// A workspace for a plan: that of the last call if it is large enough. The queue orders the calls that share it.
+    /// A workspace for a plan. Reuses that of the last call if it is large enough. The queue orders the calls that share it.
     pub fn workspace(&self, plan: &Plan) -> Arc<Workspace> {
         let mut kept = self
             .workspace
@@ -65,7 +65,7 @@ pub async fn init_async(options: WgpuOptions) -> Result<Device, WgpuInitError> {
 
 /// Runs Burn on an application's wgpu device and shares it: `adopt(Device::wgpu_options(), setup)?`.
 ///
-/// Request the device with the features and limits of its adapter: Burn compiles its kernels for what the device has.
+/// Request the device with the features and limits of its adapter: Burn compiles its kernels for the device's features.
 ///
 /// # Errors
 /// Those of Burn's `setup(..).init()`.
@@ -75,7 +75,7 @@ pub fn adopt(options: WgpuOptions, setup: WgpuSetup) -> Result<Device, WgpuInitE
     Ok(device)
 }
 
-/// Shares a device that Burn's `init_with_setup` initialized. Takes both of its results.
+/// Shares a device that Burn's `init_with_setup` initialized. Takes both results of that function.
 ///
 /// # Panics
 /// If `device` is not a wgpu device.

@@ -1,7 +1,7 @@
 //! The shaders of wgpu-distill, compiled and launched by Burn's runtime: for a wgpu device that is not shared.
 //!
-//! CubeCL numbers the bindings from 0, binds every buffer `read_write` and has no uniform buffers. WebGPU forbids a
-//! buffer with two tensors to be bound both `read` and `read_write`.
+//! CubeCL numbers the bindings from 0, binds every buffer `read_write` and has no uniform buffers. WebGPU forbids binding
+//! one buffer both `read` and `read_write`, and a CubeCL buffer may hold several tensors.
 
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
@@ -118,7 +118,7 @@ impl Shader {
             let start = text.find(&format!("@group(0) @binding({index}) var<"));
             let start = start.expect("a kernel declares its bindings");
             let length = text[start..].find('>').expect("of an address space") + 1;
-            // A binding's position is at most its index, so that no new number is replaced again.
+            // A binding's position is at most its index, so no new number is replaced again.
             let new = format!("@group(0) @binding({position}) var<storage, read_write>");
             text.replace_range(start..start + length, &new);
         }

@@ -8,8 +8,8 @@ use wgpu_distill::Progress;
 /// Counts the steps of a training loop and gives the loss its [`Progress`]. Clones share the count.
 ///
 /// Keep one in the model with `#[module(skip)]`. Call [`advance`](Self::advance) in the training step and
-/// [`now`](Self::now) in the validation step. Steps beyond the total count as the last one, so that a schedule which
-/// rounds its number of steps down does not stop the training.
+/// [`now`](Self::now) in the validation step. Steps beyond the total count as the last one, so that a schedule with
+/// a number of steps rounded down does not stop the training.
 #[derive(Clone, Debug)]
 pub struct TrainingSteps {
     done: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Slices reach the kernels without a copy. A test of the results alone would pass with copies too.
+//! Tests that slices reach the kernels without a copy. A test of the results alone would pass with copies too.
 
 use burn::tensor::{Device, Tensor};
 
