@@ -10,7 +10,7 @@ pub enum Storage {
     F32,
     /// IEEE 754 binary16.
     F16,
-    /// The upper half of a binary32 (bfloat16).
+    /// bfloat16, the upper half of a binary32.
     Bf16,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// True if there is no element.
+    /// Returns true if there are no elements.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -138,14 +138,15 @@ where
     }
 }
 
-/// A matrix `[rows, classes]` of logits in memory of the host. Row `r` starts at element `r * row_stride`.
+/// A matrix `[rows, classes]` of logits in host memory. Row `r` starts at element `r * row_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a> {
-    /// The logits: from `(rows - 1) * row_stride + classes` to `rows * row_stride` of them. To use a part of a longer slice, pass that part.
+    /// The logits. The length must be between `(rows - 1) * row_stride + classes` and `rows * row_stride`.
+    /// To use a part of a longer slice, pass that part.
     pub values: Values<'a>,
-    /// Logits of a row.
+    /// Logits per row.
     pub classes: usize,
-    /// Distance from row to row in elements, at least `classes`.
+    /// Elements from the start of one row to the start of the next, at least `classes`.
     pub row_stride: usize,
 }
 
@@ -159,13 +160,13 @@ impl<'a> Logits<'a> {
         }
     }
 
-    /// The same with another distance between the rows, in elements.
+    /// Sets [`row_stride`](Self::row_stride), in elements.
     pub fn with_row_stride(self, row_stride: usize) -> Self {
         Self { row_stride, ..self }
     }
 }
 
-/// A batch on slices: logits of student and teacher, and one label for each row. It has as many rows as labels.
+/// A batch on slices: logits of student and teacher, and one label for each row. The number of labels is the number of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// `[rows, classes]`
@@ -177,7 +178,8 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Student and teacher with the same number of classes and without gaps: each has exactly `labels.len() * classes` logits.
+    /// A batch whose student and teacher have the same number of classes and no gaps between rows.
+    /// Each must have exactly `labels.len() * classes` logits.
     pub fn new(
         student_logits: impl Into<Values<'a>>,
         teacher_logits: impl Into<Values<'a>>,
@@ -196,18 +198,18 @@ impl<'a> Batch<'a> {
         self.labels.len()
     }
 
-    /// Classes of the student, which are the classes of the gradient.
+    /// Classes of the student and of the gradient.
     pub fn classes(&self) -> usize {
         self.student_logits.classes
     }
 }
 
-/// True if a label names one of the classes.
+/// Returns true if the label is a class.
 pub(crate) fn is_class(label: i32, classes: usize) -> bool {
     usize::try_from(label).is_ok_and(|label| label < classes)
 }
 
-/// The number of rows whose label is a class and not `ignore_index`, by which a mean divides.
+/// The number of rows whose label is a class and not `ignore_index`. A mean divides by it.
 pub(crate) fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
     let valid = |&&label: &&i32| label != ignore_index && is_class(label, classes);
     labels.iter().filter(valid).count() as u32

@@ -1,4 +1,4 @@
-//! The configuration: one struct with public fields, and its choices.
+//! The configuration and the types of its fields.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ impl Similarity {
         Self::Overlap,
     ];
 
-    /// True if KDR is a sum that needs the normalisers of both rows first, and so a second sweep over the row.
+    /// Returns true if KDR needs a second sweep over the row, because its sum needs the normalisers of both distributions first.
     pub fn needs_second_sweep(self) -> bool {
         matches!(self, Self::JensenShannon | Self::Overlap)
     }
@@ -71,7 +71,8 @@ impl FromStr for Similarity {
     }
 }
 
-/// The rule that selects the share of the true label in the target (TSSR) from the share of training time gone (TSTR) and the similarity (KDR).
+/// The rule that selects the share of the true label in the target (TSSR) from the elapsed share of training time (TSTR) and the
+/// similarity (KDR).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -94,7 +95,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// Every selection, `Fixed` with one half.
+    /// Every selection. `Fixed` has the value 0.5.
     pub const ALL: [Self; 7] = [
         Self::Max,
         Self::Min,
@@ -118,7 +119,7 @@ impl Selection {
         }
     }
 
-    /// True if TSSR depends on training time (TSTR). If not, [`Progress::NONE`] is accepted.
+    /// Returns true if TSSR depends on training time (TSTR). Otherwise [`Progress::NONE`] is accepted.
     pub fn needs_progress(self) -> bool {
         match self {
             Self::Max | Self::Min | Self::Mean | Self::Product | Self::Tstr => true,
@@ -165,35 +166,35 @@ impl FromStr for Selection {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Scope {
-    /// Each row's own.
+    /// Each row's own KDR.
     #[default]
     Row,
-    /// The mean KDR of the batch's valid and finite rows, for all rows. The rows are read twice; nothing is read back.
-    /// A part of a batch has another mean: for micro-batches see [`Reduction::SumOver`].
+    /// The mean KDR of the batch's valid and finite rows, for all rows. The rows are read twice. Nothing is read back.
+    /// A micro-batch has its own mean; see [`Reduction::SumOver`] for the mean of the whole batch.
     Batch,
-    /// A KDR of the caller for all rows, in `[0, 1]`: the last step's, a moving average, or one that was reduced over machines.
+    /// A given KDR for all rows, in `[0, 1]`: for example the last step's, a moving average, or a mean over several machines.
     Given(f32),
 }
 
-/// The reduction of the rows' losses to one number, which also divides the gradient.
+/// The reduction of the rows' losses to one number. Its denominator also divides the gradient.
 ///
 /// A row is *valid* if its label lies in `[0, classes)` and is not `ignore_index`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Reduction {
-    /// No reduction: each row's gradient is that of its own loss. The summary's loss is the sum.
+    /// No reduction: each row's gradient is the gradient of its own loss. The summary's loss is the sum.
     None,
     /// The sum over the valid rows.
     Sum,
-    /// The mean over the valid rows; 0 where no row is valid.
+    /// The mean over the valid rows; 0 if no row is valid.
     #[default]
     Mean,
     /// The sum divided by this number: 0, or between 1.2e-38 and 8.5e37 with quotients in range (see [`Config`]).
     ///
-    /// It serves gradient accumulation, where the caller knows the number of labels in the whole batch. 0 says that no row has a
-    /// label: loss and gradient are then 0. On slices a label contradicts it and is refused. On buffers a row with a label gets NaN
-    /// in loss and gradient and counts in [`Summary::invalid_labels`](crate::Summary::invalid_labels).
+    /// Use it for gradient accumulation, with the number of labels in the whole batch. 0 states that no row has a label: loss and
+    /// gradient are then 0. If a row has a label nevertheless, a call on slices returns an error. On buffers such a row gets NaN in
+    /// loss and gradient and counts in [`Summary::invalid_labels`](crate::Summary::invalid_labels).
     ///
     /// With [`Scope::Batch`] each micro-batch would use its own mean KDR. To get loss and gradient of the whole batch, take the KDR
     /// of all micro-batches first, then pass it with [`Scope::Given`]:
@@ -256,39 +257,40 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// The number that losses and gradients are divided by, for a batch with this number of valid rows.
+    /// The divisor of losses and gradients for a batch with this number of valid rows.
     pub fn denominator(self, valid_rows: u32) -> f64 {
         match self {
             Self::None | Self::Sum => 1.0,
             Self::Mean => f64::from(valid_rows.max(1)),
-            // There is nothing to divide.
+            // Loss and gradient are 0.
             Self::SumOver(0.0) => 1.0,
             Self::SumOver(d) => f64::from(d),
         }
     }
 }
 
-/// The factor of loss and gradient that makes up for the temperatures.
+/// The factor of loss and gradient that compensates for the temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum TemperatureScaling {
-    /// The loss as written.
+    /// Factor 1.
     #[default]
     None,
-    /// Times `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015.
+    /// Factor `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015.
     Squared,
 }
 
-/// The treatment of a teacher with another number of classes than the student.
+/// The treatment of a teacher whose number of classes differs from the student's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum TeacherClasses {
-    /// It is refused with an error that names both.
+    /// An error that names both numbers.
     #[default]
     SameAsStudent,
-    /// The common prefix is used: teacher classes beyond the student's are left out, and classes that the teacher lacks get no probability from it (as if its logits were `-inf`).
+    /// The common prefix is used. Teacher classes beyond the student's are left out. Classes that the teacher lacks have
+    /// probability 0 in its distribution, as if their logits were `-inf`.
     CommonPrefix,
 }
 
@@ -301,7 +303,7 @@ pub enum GradWrite {
     #[default]
     Overwrite,
     /// The gradient is added to the memory's contents in f32, and the sum is rounded once to the storage type. The contents must be
-    /// initialised. A call that returns a new gradient refuses it.
+    /// initialised. A call that returns a new gradient refuses this choice.
     Accumulate,
 }
 
@@ -333,10 +335,10 @@ pub struct Config {
     pub label_smoothing: f32,
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Their logits are never read. Default -100.
     pub ignore_index: i32,
-    /// The upstream gradient (for a mean or a sum): multiplies the gradient, not the loss. The loss scale of mixed-precision training
-    /// goes here too. 0, or of a magnitude that keeps the factors in range. Default 1.
+    /// The upstream gradient (for a mean or a sum), including the loss scale of mixed-precision training. It multiplies the gradient,
+    /// not the loss. 0, or a magnitude that keeps the factors in range. Default 1.
     pub grad_loss: f32,
-    /// Default: a teacher of another size is refused.
+    /// Default: a teacher with another number of classes is refused.
     pub teacher_classes: TeacherClasses,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,
@@ -362,7 +364,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The factor that `temperature_scaling` puts on loss and gradient.
+    /// The factor of loss and gradient that `temperature_scaling` selects.
     pub fn temperature_factor(&self) -> f64 {
         match self.temperature_scaling {
             TemperatureScaling::None => 1.0,

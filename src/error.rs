@@ -36,7 +36,7 @@ pub enum Error {
         /// Name of the matrix.
         name: &'static str,
     },
-    /// Teacher and student differ in their number of classes, and the common prefix was not asked for.
+    /// Teacher and student differ in their number of classes, and the configuration does not select the common prefix.
     #[error(
         "the student has {student} classes and the teacher {teacher}; set `teacher_classes: TeacherClasses::CommonPrefix` to use the classes that both have"
     )]
@@ -92,7 +92,7 @@ pub enum Error {
         /// Elements given.
         got: usize,
     },
-    /// A buffer that ends before the shape does.
+    /// A buffer shorter than the shape asks for.
     #[error("buffer `{name}` has {got} bytes, it needs {needed} (offset included)")]
     BufferTooSmall {
         /// Name of the buffer.
@@ -129,7 +129,7 @@ pub enum Error {
         first: &'static str,
         /// The other.
         second: &'static str,
-        /// The overlap that is allowed.
+        /// The rule that the overlap breaks.
         why: &'static str,
     },
     /// A gradient of another width than the student's logits.
@@ -140,7 +140,7 @@ pub enum Error {
         /// Classes of the gradient.
         got: usize,
     },
-    /// A plan made for other buffers, shapes or choices than it is used with, or for a device that offers more.
+    /// A plan that was made for other buffers, shapes or choices, or for a device that offers more.
     #[error(
         "the plan was made for another problem or device; make one for these buffers and this config with `Gpu::plan`"
     )]
@@ -163,7 +163,7 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
-    /// A row with a label, where [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) says that there is none.
+    /// A row with a label, although [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) states that no row has one.
     #[error(
         "row {row} has label {label}, but `reduction: SumOver` is 0; count the labels that are not the ignore_index"
     )]
@@ -204,15 +204,15 @@ pub enum Error {
     /// No adapter runs on a GPU.
     #[error("no hardware GPU found; available: {available}")]
     NoHardwareGpu {
-        /// The adapters that there are.
+        /// The available adapters.
         available: String,
     },
     /// No adapter of that name.
     #[error("no adapter has `{wanted}` in its name; available: {available}")]
     NoAdapter {
-        /// The name that was asked for.
+        /// The requested name.
         wanted: String,
-        /// The adapters that there are.
+        /// The available adapters.
         available: String,
     },
     /// The adapter gave no device.
@@ -225,7 +225,8 @@ pub enum Error {
     },
     /// The device was lost before or during the call. A new context is needed.
     ///
-    /// Where a driver loses it while results are awaited, wgpu 30 panics; that is caught, unless panics abort the program.
+    /// If a driver loses the device during a wait for results, wgpu 30 panics. The call catches that panic, unless panics abort the
+    /// program.
     #[error("the GPU device was lost: {0}; create a new context")]
     DeviceLost(String),
     /// The device had no memory for an internal buffer, or the host none for the results. The context still works.
@@ -242,7 +243,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The host has no memory for results of so many bytes.
+    /// The host has no memory for results of `bytes` bytes.
     pub(crate) fn no_room(bytes: usize) -> Self {
         Self::OutOfMemory(format!(
             "the host has no {bytes} bytes left for the results"

@@ -1,10 +1,10 @@
-//! Outputs of a call on slices: a choice of new ones, or memory of the caller.
+//! Outputs of a call on slices: newly allocated, or in the caller's memory.
 
 use half::{bf16, f16};
 
 use crate::{Gradient, RowResult, Storage};
 
-/// Outputs that [`Engine::run`](crate::Engine::run) makes besides the summary.
+/// Outputs that [`Engine::run`](crate::Engine::run) returns besides the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outputs {
     /// Each row's loss, KDR and TSSR.
@@ -61,12 +61,12 @@ impl<'a> ValuesMut<'a> {
         }
     }
 
-    /// True if there is no element.
+    /// Returns true if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Cuts off the first `n` elements.
+    /// Splits off the first `n` elements.
     pub(crate) fn split_at(self, n: usize) -> (Self, Self) {
         match self {
             Self::F32(v) => {
@@ -140,17 +140,19 @@ impl<'a> From<&'a mut Gradient> for ValuesMut<'a> {
     }
 }
 
-/// Memory of the caller for the gradient with respect to the student's logits, `[rows, classes]`. Row `r` starts at element `r * row_stride`.
+/// The caller's memory for the gradient with respect to the student's logits, `[rows, classes]`. Row `r` starts at element
+/// `r * row_stride`.
 ///
-/// With [`GradWrite::Overwrite`](crate::GradWrite::Overwrite) each element of a row is replaced. With [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) the gradient is added
-/// to it in f32, and the sum is rounded once to the storage type. Elements between the rows are left as they are.
+/// With [`GradWrite::Overwrite`](crate::GradWrite::Overwrite) the gradient replaces each element of a row. With
+/// [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) it is added in f32, and the sum is rounded once to the storage type.
+/// Elements between the rows do not change.
 #[derive(Debug)]
 pub struct GradientMut<'a> {
-    /// The elements: from `(rows - 1) * row_stride + classes` to `rows * row_stride` of them.
+    /// The elements. The length must be between `(rows - 1) * row_stride + classes` and `rows * row_stride`.
     pub values: ValuesMut<'a>,
-    /// Elements of a row, as many as the student's logits have.
+    /// Elements per row, equal to the student's number of classes.
     pub classes: usize,
-    /// Distance from row to row in elements, at least `classes`.
+    /// Elements from the start of one row to the start of the next, at least `classes`.
     pub row_stride: usize,
 }
 
@@ -164,12 +166,12 @@ impl<'a> GradientMut<'a> {
         }
     }
 
-    /// The same with another distance between the rows, in elements.
+    /// Sets [`row_stride`](Self::row_stride), in elements.
     pub fn with_row_stride(self, row_stride: usize) -> Self {
         Self { row_stride, ..self }
     }
 
-    /// Cuts off the first `rows` rows, with the gap behind them where there is one.
+    /// Splits off the first `rows` rows, with the gap after them if there is one.
     pub(crate) fn split_at_row(self, rows: usize) -> (Self, Self) {
         let (classes, row_stride) = (self.classes, self.row_stride);
         let n = (rows * row_stride).min(self.values.len());
@@ -189,7 +191,8 @@ impl<'a> GradientMut<'a> {
     }
 }
 
-/// Memory of the caller for the outputs of [`Engine::run_into`](crate::Engine::run_into) besides the summary. An output that is `None` is not computed.
+/// The caller's memory for the outputs of [`Engine::run_into`](crate::Engine::run_into) besides the summary. An output that is
+/// `None` is not computed.
 #[derive(Debug, Default)]
 pub struct OutputsMut<'a> {
     /// Each row's loss, KDR and TSSR: one entry for each row, overwritten.

@@ -58,7 +58,7 @@ pub(crate) fn checked_from_bits(config: &Config) -> u32 {
     (1e36 * smallest).min(1e18).to_bits()
 }
 
-/// Labels below this number are classes: none where the denominator says that no row has a label.
+/// Labels below this number are classes. It is 0 if the denominator is 0, because then no row has a label.
 pub(crate) fn label_classes(config: &Config, classes: usize) -> u32 {
     match config.reduction {
         Reduction::SumOver(0.0) => 0,

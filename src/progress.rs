@@ -11,7 +11,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// No training time, `0` of `0`. Accepted by selections that do not look at it: see [`Selection::needs_progress`](crate::Selection::needs_progress).
+    /// No training time, `0` of `0`. Accepted by selections that do not depend on it, see
+    /// [`Selection::needs_progress`](crate::Selection::needs_progress).
     pub const NONE: Self = Self { step: 0, total: 0 };
 
     /// `step` of `total`. A call refuses a step beyond the total, and a total of 0.
@@ -19,7 +20,7 @@ impl Progress {
         Self { step, total }
     }
 
-    /// `step` of `total`, where a step beyond the total counts as the last. A training of 0 steps is at its end: 1 of 1.
+    /// `step` of `total`. A step beyond the total counts as the last. A total of 0 gives the end of the training, 1 of 1.
     pub fn clamped(step: u64, total: u64) -> Self {
         match total {
             0 => Self::new(1, 1),
@@ -27,7 +28,7 @@ impl Progress {
         }
     }
 
-    /// The share of training time gone (TSTR), in `[0, 1]`; 0 for [`Progress::NONE`].
+    /// The elapsed share of training time (TSTR), in `[0, 1]`; 0 for [`Progress::NONE`].
     pub fn tstr(self) -> f32 {
         if self == Self::NONE {
             return 0.0;

@@ -1,6 +1,6 @@
 //! The method in f64 by its textbook formulas (docs/METHOD.md). Every kernel is checked against it.
 //!
-//! It is written to be read, and in another way than the kernels: whole probability vectors, no online sums, no merging.
+//! It favours readability and differs from the kernels: whole probability vectors, no online sums, no merging.
 //! Each kernel has one function here, under the kernel's name.
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 
 /// Twin of the kernel `softmax`: `e^(x / temperature) / sum`, `[rows, classes]`.
 ///
-/// NaN for a row with NaN or `+inf`, or with nothing but `-inf`.
+/// NaN for a row with NaN or `+inf`, or with only `-inf`.
 pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f64>> {
     validate::temperature("temperature", temperature)?;
     validate::logits("logits", logits, rows)?;
@@ -18,7 +18,7 @@ pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec
     Ok((0..rows).flat_map(row).collect())
 }
 
-/// `ln softmax`; NaN for a row without a finite answer. The maximum is subtracted first: at an offset of 1e30 even f64 would lose all other digits.
+/// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
 fn log_softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
     let max = max(x);
     let z: Vec<f64> = x
@@ -36,7 +36,7 @@ fn softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
         .collect()
 }
 
-/// The largest logit of a row; NaN where it is not finite or any logit is NaN.
+/// The largest logit of a row; NaN if it is not finite or any logit is NaN.
 fn max(x: &[f64]) -> f64 {
     let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if x.iter().any(|x| x.is_nan()) || !max.is_finite() {
@@ -81,7 +81,7 @@ pub struct RowStats {
     pub flags: u32,
 }
 
-/// Twin of the kernel `observe`: the metrics of every row. Labels out of range are flagged, as by the kernel, not refused.
+/// Twin of the kernel `observe`: the metrics of every row. Like the kernel, it flags labels out of range and does not refuse them.
 pub fn observe(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
     validate::shapes(config, batch)?;
     Ok((0..batch.rows())
@@ -96,7 +96,7 @@ fn pair(batch: &Batch<'_>, row: usize) -> (Vec<f64>, Vec<f64>) {
     (s, t)
 }
 
-/// `x ln(x / y)`, where an `x` of 0 gives 0.
+/// `x ln(x / y)`; 0 if `x` is 0.
 fn x_ln_ratio(x: f64, ln_x: f64, ln_y: f64) -> f64 {
     if x == 0.0 { 0.0 } else { x * (ln_x - ln_y) }
 }
@@ -115,7 +115,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         stats.flags = flags::IGNORED;
         return stats;
     }
-    // A denominator of 0 says that no row has a label.
+    // A denominator of 0 states that no row has a label.
     let no_labels = config.reduction == Reduction::SumOver(0.0);
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
@@ -140,8 +140,8 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     stats
 }
 
-/// Twin of the kernel `merge_row_stats`: the metrics of a row from those of its segments. KDR is NaN: it is no function of the
-/// segments' KDR.
+/// Twin of the kernel `merge_row_stats`: the metrics of a row from those of its segments. KDR is NaN because
+/// it is not a function of the segments' KDR.
 pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
     let merged = |of: fn(&RowStats) -> f64| lse(&segments.iter().map(of).collect::<Vec<_>>(), 1.0);
     let student_lse = merged(|s| s.student_lse);
@@ -165,8 +165,8 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
     }
 }
 
-/// Twin of the kernel `second_sweep`, and of the similarities that `observe` takes in one sweep: the similarity of two distributions,
-/// given by the logarithms of their probabilities.
+/// Twin of the kernel `second_sweep` and of the one-sweep similarities of `observe`: the similarity of two distributions, given by the
+/// logarithms of their probabilities.
 pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
@@ -182,7 +182,7 @@ pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64
         Similarity::ExpNegKl => (-sum(&|p, q| x_ln_ratio(q.exp(), q, p)).max(0.0)).exp(),
         Similarity::JensenShannon => {
             let divergence = sum(&|p, q| {
-                // Halved after the logarithm: half of the smallest f64 is 0.
+                // Halved after the logarithm, because half of the smallest f64 rounds to 0.
                 let log_mean = (p.exp() + q.exp()).ln() - std::f64::consts::LN_2;
                 0.5 * (x_ln_ratio(p.exp(), p, log_mean) + x_ln_ratio(q.exp(), q, log_mean))
             });
@@ -228,9 +228,9 @@ pub struct Summary {
     pub valid_rows: u32,
     /// Rows whose label is `ignore_index`.
     pub ignored_rows: u32,
-    /// Rows whose label is neither.
+    /// Rows whose label is neither a class nor `ignore_index`.
     pub invalid_labels: u32,
-    /// Rows without a finite answer.
+    /// Rows without a finite result.
     pub non_finite_rows: u32,
 }
 
@@ -310,7 +310,7 @@ pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f6
 }
 
 /// Twin of the kernel `decide`: KDR, TSSR and loss of every row from its metrics. The loss is 0 for ignored rows, and NaN for rows
-/// with an invalid label or without a finite answer.
+/// with an invalid label or without a finite result.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -347,7 +347,7 @@ pub fn decide(
 }
 
 /// Twin of the kernel `apply`: the gradient `[rows, classes]` for the TSSR of every row. It is 0 for ignored rows, and NaN for rows
-/// with an invalid label or without a finite answer.
+/// with an invalid label or without a finite result.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -386,7 +386,7 @@ pub struct Distillation {
     pub grad_student_logits: Vec<f64>,
 }
 
-/// Twin of the kernel `distill`: the whole method. Labels out of range are flagged, as by the kernel, not refused.
+/// Twin of the kernel `distill`: the whole method. Like the kernel, it flags labels out of range and does not refuse them.
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     let stats = observe(config, batch)?;
     let rows = decide(config, progress, batch, &stats)?;

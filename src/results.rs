@@ -11,7 +11,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or nothing but `-inf`; all its results are NaN.
+    /// NaN or `+inf` among the row's logits, or only `-inf`; all its results are NaN.
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -37,23 +37,24 @@ pub struct RowResult {
 }
 
 impl RowResult {
-    /// True if the row's label is `ignore_index`.
+    /// Returns true if the row's label is `ignore_index`.
     pub fn is_ignored(&self) -> bool {
         self.flags & flags::IGNORED != 0
     }
 
-    /// True if the row's label is neither a class nor `ignore_index`.
+    /// Returns true if the row's label is neither a class nor `ignore_index`.
     pub fn has_invalid_label(&self) -> bool {
         self.flags & flags::INVALID_LABEL != 0
     }
 
-    /// True if the row is not ignored and has NaN or `+inf` among its logits, or nothing but `-inf`.
+    /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
     }
 }
 
-/// Statistics of one row from one sweep over the logits of student and teacher: enough for KDR, loss and gradient, and mergeable (docs/METHOD.md, section 3).
+/// Statistics of one row from one sweep over the logits of student and teacher (docs/METHOD.md, section 3).
+/// They suffice for KDR, loss and gradient. The statistics of a row's segments can be merged.
 ///
 /// `s` and `t` are logits divided by their temperatures, `ms` and `mt` their maxima in the row.
 /// The maxima are stored as logits, before the division.
@@ -81,7 +82,7 @@ pub struct RowStats {
     pub teacher_square: f32,
     /// `U = sum (s - ms)`, with label smoothing. Else 0.
     pub student_offset: f32,
-    /// `sum e^(t - mt)` over the classes that the student masks (`-inf`): above 0, the divergence is infinite.
+    /// `sum e^(t - mt)` over the classes that the student masks (`-inf`). If it is above 0, the divergence is infinite.
     pub masked_mass: f32,
     /// The student's logit at the label (not divided by the temperature).
     pub label_logit: f32,
@@ -97,7 +98,7 @@ pub struct RowStats {
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
 impl RowStats {
-    /// True if the row's label is a class: such rows are counted by [`Reduction::Mean`](crate::Reduction::Mean).
+    /// Returns true if the row's label is a class. [`Reduction::Mean`](crate::Reduction::Mean) counts such rows.
     pub(crate) fn counts(&self) -> bool {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
     }
@@ -114,7 +115,7 @@ impl RowStats {
         max + f64::from(self.teacher_sum).ln()
     }
 
-    /// `KL(q, p) = sum q ln(q / p)` in nats; infinite where the student masks a class that the teacher does not.
+    /// `KL(q, p) = sum q ln(q / p)` in nats; infinite if the student masks a class that the teacher does not.
     pub fn kl(&self) -> f64 {
         if self.masked_mass > 0.0 {
             return f64::INFINITY;
@@ -123,7 +124,7 @@ impl RowStats {
         (f64::from(self.difference) / zt - zt.ln() + zs.ln()).max(0.0)
     }
 
-    /// The teacher's entropy `- sum q ln q` in nats; NaN where the student masks a class that the teacher does not.
+    /// The teacher's entropy `- sum q ln q` in nats; NaN if the student masks a class that the teacher does not.
     pub fn teacher_entropy(&self) -> f64 {
         if self.masked_mass > 0.0 {
             return f64::NAN;
@@ -166,22 +167,22 @@ pub struct Decision {
 pub struct Summary {
     /// The reduced loss in nats. NaN if any row that counts is non-finite or any label is out of range.
     pub loss: f32,
-    /// Mean KDR over the rows that are valid and finite; 0 if there is none.
+    /// Mean KDR over the rows that are valid and finite; 0 if there are none.
     pub kdr: f32,
-    /// Mean TSSR over the same rows; 0 if there is none.
+    /// Mean TSSR over the same rows; 0 if there are none.
     pub tssr: f32,
     /// Rows whose label is a class. [`Reduction::Mean`](crate::Reduction::Mean) divides by their number.
     pub valid_rows: u32,
     /// Rows whose label is `ignore_index`.
     pub ignored_rows: u32,
-    /// Rows whose label is neither.
+    /// Rows whose label is neither a class nor `ignore_index`.
     pub invalid_labels: u32,
-    /// Rows with NaN or `+inf` among their logits, or nothing but `-inf`. Ignored rows are not looked at.
+    /// Rows with NaN or `+inf` among their logits, or only `-inf`. Ignored rows do not count.
     pub non_finite_rows: u32,
     pub(crate) reserved: u32,
 }
 
-/// The gradient `[rows, classes]`, without gaps between rows, in the storage type that was asked for.
+/// The gradient `[rows, classes]`, without gaps between rows, in the requested storage type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gradient {
     /// 32-bit floats.
@@ -218,14 +219,14 @@ impl Gradient {
 pub struct Distillation {
     /// The batch's outcome.
     pub summary: Summary,
-    /// Each row's outcome, if asked for; else empty.
+    /// Each row's outcome if requested, else empty.
     pub rows: Vec<RowResult>,
-    /// The gradient with respect to the student's logits, if asked for.
+    /// The gradient with respect to the student's logits, if requested.
     pub gradient: Option<Gradient>,
 }
 
 impl Distillation {
-    /// The gradient as f32, `[rows, classes]`; empty if it was not asked for.
+    /// The gradient as f32, `[rows, classes]`; empty if it was not requested.
     pub fn into_grad_student_logits(self) -> Vec<f32> {
         self.gradient.map(Gradient::into_f32).unwrap_or_default()
     }

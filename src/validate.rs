@@ -10,10 +10,11 @@ use crate::{
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
 
-/// Magnitudes of factors, 2^-100 to 2^100. Losses of up to 1e8 nats times the largest fit f32.
+/// Magnitudes of factors, 2^-100 to 2^100. A loss of 1e8 nats times the largest factor fits f32.
 const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30;
 
-/// Magnitudes of their quotients by the denominator of a reduction, 2^-125 to 2^100: normal f32, also where a division errs by a few units.
+/// Magnitudes of their quotients by the denominator of a reduction, 2^-125 to 2^100. They are normal f32, even if a division is off by a
+/// few units in the last place.
 const QUOTIENTS: RangeInclusive<f64> = 2.350_988_701_644_575e-38..=1.267_650_600_228_229_4e30;
 
 fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
@@ -49,7 +50,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
         require(unit(kdr), "scope: Given", kdr, "a number in [0, 1]")?;
     }
     if let Reduction::SumOver(d) = config.reduction {
-        // GPUs may take a smaller number for 0.
+        // GPUs may flush a smaller number to 0.
         let ok = d == 0.0 || (f32::MIN_POSITIVE..=MAX_DIVISOR).contains(&d);
         require(
             ok,
@@ -82,7 +83,7 @@ fn in_range(names: [&'static str; 2], values: [f64; 2], range: &RangeInclusive<f
     Ok(())
 }
 
-/// The factors of loss and gradient, and their quotients by a denominator that is given.
+/// Checks the factors of loss and gradient, and their quotients by a given denominator.
 fn factors(config: &Config) -> Result<()> {
     let values = [config.temperature_factor(), config.gradient_factor()];
     let squared = config.temperature_scaling == TemperatureScaling::Squared;
@@ -114,7 +115,7 @@ fn factors(config: &Config) -> Result<()> {
     }
 }
 
-/// The factors over the number of rows, the largest denominator of a mean.
+/// Checks the factors divided by the number of rows, the largest denominator of a mean.
 pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
     if config.reduction != Reduction::Mean {
         return Ok(());
@@ -142,7 +143,7 @@ pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Elements from the first of a matrix to its last, or an overflow error.
+/// The number of elements from the first of a matrix to its last, or an overflow error.
 pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<usize> {
     if rows == 0 {
         return Ok(0);
@@ -157,7 +158,7 @@ pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<u
         })
 }
 
-/// Classes, stride and rows within the 32-bit indices of the kernels, for every engine alike.
+/// Checks that classes, stride and rows fit the kernels' 32-bit indices. All engines have the same limits.
 pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usize) -> Result<()> {
     if classes == 0 {
         return Err(Error::ZeroClasses { name });
@@ -185,7 +186,7 @@ pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usi
     Ok(())
 }
 
-/// Bytes `region` of a buffer that the kernels read or write.
+/// Checks the byte range `region` of a buffer that the kernels read or write.
 pub(crate) fn region(
     name: &'static str,
     region: Range<u64>,
@@ -199,7 +200,7 @@ pub(crate) fn region(
             alignment,
         });
     }
-    // A binding may end a few bytes behind the region.
+    // A binding may end a few bytes after the region.
     if region.end > buffer_bytes.min(u64::MAX - 64) {
         return Err(Error::BufferTooSmall {
             name,
@@ -210,12 +211,12 @@ pub(crate) fn region(
     Ok(())
 }
 
-/// Elements of a matrix without gaps between its rows, or an overflow error.
+/// The number of elements of a matrix without gaps between its rows, or an overflow error.
 pub(crate) fn elements(rows: usize, classes: usize) -> Result<usize> {
     extent(rows, classes, classes)
 }
 
-/// Memory of the caller for results.
+/// Checks the caller's memory for results.
 pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
     let (rows, classes) = (batch.rows(), batch.classes());
     if let Some(results) = &outputs.rows {
@@ -238,7 +239,7 @@ pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()>
     )
 }
 
-/// A call that returns a new gradient has nothing to add it to.
+/// Refuses `GradWrite::Accumulate` for a call that returns a new gradient.
 pub(crate) fn new_gradient(config: &Config) -> Result<()> {
     if config.grad_write == GradWrite::Accumulate {
         return Err(Error::Unsupported {
@@ -256,7 +257,7 @@ pub(crate) fn row_count(name: &'static str, rows: usize, got: usize) -> Result<(
     Ok(())
 }
 
-/// The number of elements of a matrix: the gap behind the last row may be missing, nothing may be left over.
+/// Checks the number of elements of a matrix. The gap after the last row may be missing. No elements may follow it.
 fn length(
     name: &'static str,
     rows: usize,
@@ -268,7 +269,7 @@ fn length(
     if got < needed {
         return Err(Error::SliceTooSmall { name, needed, got });
     }
-    // Beyond usize there is no slice.
+    // No slice is longer than `usize::MAX`.
     let limit = rows.saturating_mul(row_stride);
     if got > limit {
         return Err(Error::SliceTooLarge {
@@ -299,7 +300,7 @@ pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result
     Ok(())
 }
 
-/// Slices: configuration, shapes, strides and lengths.
+/// Checks a call on slices: configuration, shapes, strides and lengths.
 pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     self::config(config)?;
     let rows = batch.rows();
@@ -309,7 +310,7 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     mean(config, rows)
 }
 
-/// Slices: [`shapes`] and every label.
+/// Checks a call on slices: [`shapes`] and every label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -332,14 +333,14 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Slices for a call that returns a new gradient.
+/// Checks a call on slices that returns a new gradient.
 pub(crate) fn new_run(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<()> {
     self::batch(config, batch)?;
     self::progress(config.selection, progress)?;
     new_gradient(config)
 }
 
-/// Statistics to decide on. `classes` are the student's.
+/// Checks the statistics for `decide`. `classes` is the student's number of classes.
 pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> Result<()> {
     self::config(config)?;
     shape("row_stats", stats.len(), classes, classes)?;

@@ -7,23 +7,23 @@ use super::problem::{Matrix, PARTIAL_BYTES, Problem, ROW_RESULT_BYTES, ROW_STATS
 use crate::shader::Variant;
 use crate::{Error, Result};
 
-/// A run of whole rows that one dispatch can bind.
+/// A range of whole rows that one dispatch can bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunk {
     /// The rows.
     pub rows: Range<usize>,
-    /// Workgroups of the kernels that own rows by lanes.
+    /// Workgroups of the kernels in which several lanes may own a row.
     pub workgroups: u32,
     /// Workgroups of `decide` and `valid_rows`, where an invocation owns a row.
     pub row_workgroups: u32,
 }
 
-/// Most workgroups of a dispatch; each loops over further rows. Software adapters take long to start one.
+/// Upper bound on the workgroups of a dispatch. Each loops over further rows. Software adapters are slow to start a workgroup.
 const MOST_WORKGROUPS: u32 = 4096;
 const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
 
-/// More chunks than any matrix that fits a device has, and few enough to list on the host.
+/// Upper bound on chunks. No matrix that fits a device needs more, and the host can list them.
 const MOST_CHUNKS: u64 = 1 << 16;
 
 /// The chunks of a problem, in the order of the rows.
@@ -44,7 +44,7 @@ pub(super) fn chunks(
         true => ROW_STATS_BYTES * u64::from(segments),
     };
     let per_chunk = rows_per_chunk(problem, limits, row_bytes)?;
-    // Each chunk is a dispatch and leaves at least one partial sum; those of all chunks are bound together.
+    // Each chunk is a dispatch and writes at least one partial summary. One binding holds the partial summaries of all chunks.
     let count = rows.div_ceil(per_chunk) as u64;
     within("the number of chunks", count, MOST_CHUNKS)?;
     check_partials(count * PARTIAL_BYTES, limits)?;
@@ -71,7 +71,7 @@ pub(super) fn chunks(
     Ok((0..rows).step_by(per_chunk).map(chunk).collect())
 }
 
-/// Most rows of a chunk, so that every binding of it fits.
+/// The largest number of rows per chunk for which every binding fits.
 fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<usize> {
     let room = limits.room();
     within("the size of one row's statistics in bytes", row_bytes, room)?;
@@ -94,7 +94,7 @@ fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// Refuses partial sums that no binding holds.
+/// Refuses partial summaries that exceed the largest binding.
 pub(super) fn check_partials(bytes: u64, limits: &Limits) -> Result<()> {
     let what = "the size of the partial sums in bytes";
     within(what, bytes, limits.largest_binding())

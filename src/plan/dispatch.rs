@@ -25,12 +25,12 @@ pub struct Dispatch {
 }
 
 impl Plan {
-    /// The dispatches that compute the method, in their order. Each must see the writes of the ones before, as in a compute pass.
+    /// The dispatches that compute the method, in order. Each must see the writes of the earlier ones, as in a compute pass.
     ///
     /// They need the buffers of [`workspace`](Self::workspace), with [`Operand::ValidRows`] zeroed.
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`] for other choices than the plan was made for, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
+    /// [`Error::PlanMismatch`] if the plan was made for other choices, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
     /// matrices and lists, [`Error::InvalidConfig`] and [`Error::InvalidProgress`].
     pub fn dispatches(
         &self,
@@ -103,7 +103,7 @@ impl<'a> DispatchBuilder<'a> {
         }
     }
 
-    /// Sets the classes where the plan has none: that of `decide` alone, which reads no logits.
+    /// Sets the number of classes. The plan of a single `decide` has none, because `decide` reads no logits.
     #[cfg(feature = "gpu")]
     pub fn with_classes(mut self, classes: usize) -> Self {
         self.params.classes = classes as u32;
@@ -151,7 +151,7 @@ impl<'a> DispatchBuilder<'a> {
         for chunk in &plan.chunks {
             list.push(self.one(Kernel::Decide, chunk, partials));
             partials += chunk.row_workgroups;
-            // Before the next chunk overwrites these decisions.
+            // `apply` must run before the next chunk overwrites these decisions.
             if plan.variant.gradient.is_some() {
                 list.push(self.one(Kernel::Apply, chunk, 0));
             }
@@ -248,7 +248,7 @@ impl<'a> DispatchBuilder<'a> {
         }
     }
 
-    /// The bytes of an operand that a chunk binds; sets the elements before its first item in the parameters.
+    /// Returns the bytes of an operand that a chunk binds. Sets its offset parameter: the elements in the binding before the first item.
     fn window(&self, operand: Operand, chunk: Option<&Chunk>, params: &mut Params) -> Window {
         let (p, lists) = (&self.plan.problem, self.lists);
         let items = match operand {
@@ -274,7 +274,7 @@ impl<'a> DispatchBuilder<'a> {
         let rows = chunk.map_or(0..1, |c| c.rows.start as u64..c.rows.end as u64);
         let start = items.offset + rows.start * items.stride;
         let end = items.offset + (rows.end - 1) * items.stride + items.bytes;
-        // Rounded down to the alignment, and up to 16 bytes where the buffer has them.
+        // The start is rounded down to the alignment. The end is rounded up to 16 bytes if the buffer is long enough, else to 4.
         let offset = start / self.plan.offset_alignment * self.plan.offset_alignment;
         let end = end.next_multiple_of(4);
         let end = end.max(end.next_multiple_of(16).min(items.buffer_bytes / 4 * 4));
@@ -296,13 +296,13 @@ impl<'a> DispatchBuilder<'a> {
     }
 }
 
-/// Placement of an operand's items in its buffer, one item or one row of them per row of the batch; all in bytes.
+/// Placement of an operand's items in its buffer, in bytes. Each row of the batch has one item, or one row of items.
 struct Items {
     offset: u64,
     stride: u64,
-    /// Of a row's items.
+    /// Bytes of a row's items.
     bytes: u64,
-    /// Of one item.
+    /// Bytes of one item.
     element: u64,
     buffer_bytes: u64,
 }

@@ -19,16 +19,16 @@ pub struct Limits {
     pub workgroup_bytes: u32,
     /// Workgroups of a dispatch in one dimension.
     pub workgroups: u32,
-    /// Smallest and largest subgroup, where subgroup operations may be used.
+    /// Smallest and largest subgroup; `None` if subgroup operations may not be used.
     pub subgroup: Option<(u32, u32)>,
-    /// 32-bit registers that an invocation of a workgroup of 512 may fill with logits, beside those that the arithmetic needs.
+    /// 32-bit registers that an invocation may fill with logits, in a workgroup of 512. Registers for the arithmetic are not included.
     pub registers: u32,
-    /// True for a software adapter, where barriers are slow and a few lanes fill a core.
+    /// True for a software adapter: barriers are slow, and a few lanes keep a core busy.
     pub software: bool,
 }
 
 impl Limits {
-    /// WebGPU's default limits, which every device has, on hardware without subgroup operations.
+    /// WebGPU's default limits, on hardware without subgroup operations. Every device has at least these limits.
     pub const DEFAULT: Self = Self {
         binding_bytes: 128 << 20,
         buffer_bytes: 256 << 20,
@@ -42,12 +42,13 @@ impl Limits {
         software: false,
     };
 
-    /// Bytes of the largest binding that is used.
+    /// Bytes of the largest binding that plans use.
     pub(super) fn largest_binding(&self) -> u64 {
         self.binding_bytes.min(MOST_BINDING)
     }
 
-    /// Bytes of a binding that rows can use: it starts at a multiple of the alignment, so up to that much is lost before the first row.
+    /// Bytes of a binding that rows can use. A binding starts at a multiple of the alignment, so the first row may start up to that
+    /// many bytes later.
     pub(crate) fn room(&self) -> u64 {
         let most = self.largest_binding();
         most.saturating_sub(self.offset_alignment)
@@ -55,7 +56,7 @@ impl Limits {
     }
 }
 
-/// Most bytes of a binding: the kernels index with 32 bits, and some backends have 31-bit sizes.
+/// Upper bound on the bytes of a binding: the kernels index with 32 bits, and some backends have 31-bit sizes.
 const MOST_BINDING: u64 = (1 << 31) - 4;
 
 /// Bytes of the largest array elements that the kernels bind.

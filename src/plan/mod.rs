@@ -1,6 +1,6 @@
-//! Plans: which kernels run, how many lanes own a row, how many workgroups run, in which chunks of whole rows.
+//! Plans: the kernels to run, the lanes per row, the number of workgroups, and the chunks of whole rows.
 //!
-//! A plan is a pure function of the problem and the device's limits. It needs no device, so tests plan for invented ones.
+//! A plan is a pure function of the problem and the device's limits. It needs no device, so tests can plan for made-up limits.
 
 mod chunks;
 mod describe;

@@ -1,6 +1,6 @@
 //! The buffers that kernels bind besides their parameters.
 
-/// A buffer that a kernel binds besides its parameters: one of the caller's, or one of the plan's workspace.
+/// A buffer that a kernel binds besides its parameters. It belongs to the caller or to the plan's workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operand {
@@ -26,16 +26,16 @@ pub enum Operand {
     Decisions,
     /// Workspace: partial summaries, one per workgroup.
     Partials,
-    /// Workspace: the count that a mean divides by, `u32`. The kernels increment it, so it must be 0 before the first dispatch.
+    /// Workspace: the number of rows that a mean divides by, `u32`. The kernels increment it. It must be 0 before the first dispatch.
     ValidRows,
-    /// Workspace: the summary of the statistics; `Batch` scope uses its mean KDR.
+    /// Workspace: the summary of the row statistics. `Batch` scope uses its mean KDR.
     StatsSummary,
-    /// Workspace: bound in place of an output that is not needed.
+    /// Workspace: bound instead of an output that is not needed.
     Placeholder,
 }
 
 impl Operand {
-    /// The name it has in errors.
+    /// Its name in errors.
     pub fn name(self) -> &'static str {
         match self {
             Self::StudentLogits => "student_logits",
@@ -56,7 +56,7 @@ impl Operand {
     }
 }
 
-/// The bytes of a buffer that are bound.
+/// The part of a buffer that a kernel binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Window {

@@ -8,17 +8,17 @@ use super::tiling::{Tiling, check_workgroup};
 use crate::shader::{Access, Kernel, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, validate};
 
-/// The layout of observe, decide and apply over workgroups and dispatches.
+/// The distribution of observe, decide and apply over workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PlanKind {
-    /// A few lanes own a row, several rows share a workgroup; one dispatch.
+    /// One dispatch. A few lanes own a row, and several rows share a workgroup.
     Packed,
-    /// A workgroup owns a row, reads it once and keeps it in registers; one dispatch.
+    /// One dispatch. A workgroup owns a row, reads it once and keeps it in registers.
     Resident,
-    /// A workgroup owns a row, keeps its end and reads the rest twice, the second time in reverse; one dispatch.
+    /// One dispatch. A workgroup owns a row and keeps its end in registers. It reads the rest twice, the second time in reverse.
     Streaming,
-    /// Several workgroups own a row: statistics of its segments, merged, then decide and apply.
+    /// Several workgroups own a row, each a segment. The statistics of the segments are merged before decide and apply.
     Split,
     /// Observe, decide and apply in separate dispatches, all on the device.
     TwoPhase,
@@ -27,7 +27,7 @@ pub enum PlanKind {
 impl PlanKind {
     fn of(problem: &Problem, variant: &Variant, segments: u32, two_phase: bool) -> Self {
         let lanes = variant.lanes;
-        // A gradient of 16-bit numbers may start within a word, which can add a vector.
+        // A row of a 16-bit gradient may start within a word, and then covers up to one more vector.
         let halves = problem.gradient.is_some_and(|g| g.storage.bytes() == 2);
         let misaligned = halves && variant.access == Access::Element;
         let vectors = (problem.classes as u64 + u64::from(misaligned)).div_ceil(4);
@@ -72,17 +72,17 @@ impl Choices {
     }
 }
 
-/// The kernels, workgroups and chunks for a problem. Make one with [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan), print it with `{}`.
+/// The kernels, workgroups and chunks for a problem, made by [`Plan::new`] or [`Gpu::plan`](crate::gpu::Gpu::plan). `{}` prints it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub(super) kind: PlanKind,
-    /// Of the kernels that own rows by lanes.
+    /// The variant of the kernels in which several lanes may own a row.
     pub(super) variant: Variant,
-    /// Of `decide`, `valid_rows` and `summary`.
+    /// The variant of `decide`, `valid_rows` and `summary`.
     pub(super) row_variant: Variant,
     pub(super) chunks: Vec<Chunk>,
     pub(super) segments: u32,
-    /// Labels that each workgroup counts for itself; 0 where nothing is counted, or `valid_rows` counts.
+    /// Labels that each workgroup counts itself. 0 if no count is needed, or if `valid_rows` counts.
     pub(super) count_labels: u32,
     /// True if `valid_rows` is dispatched first.
     pub(super) counts_first: bool,
@@ -91,10 +91,10 @@ pub struct Plan {
     pub(super) offset_alignment: u64,
 }
 
-/// Batches up to this size count their valid labels in every workgroup.
+/// In batches of up to this many rows every workgroup counts the valid labels.
 const COUNT_INLINE: usize = 1024;
 
-/// Workgroup size of the kernels where an invocation owns a row.
+/// Workgroup size of the kernels in which one invocation owns a row.
 fn row_workgroup_size(limits: &Limits) -> u32 {
     let size = if limits.software { 16 } else { 128 };
     size.min(1 << limits.workgroup_invocations.ilog2())
@@ -104,7 +104,7 @@ impl Plan {
     /// The plan for a problem on a device with these limits.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many.
+    /// [`Error::LimitExceeded`] if a single row exceeds the largest binding, or if there are too many chunks.
     pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
         let tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
         Self::with_tiling(config, problem, limits, &tiling)
@@ -113,7 +113,7 @@ impl Plan {
     /// The plan with a tiling chosen by the caller.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] if a single row is larger than a binding may be, or the chunks are too many;
+    /// [`Error::LimitExceeded`] if a single row exceeds the largest binding, or if there are too many chunks.
     /// [`Error::Unsupported`] if the device cannot run such workgroups.
     pub fn with_tiling(
         config: &Config,
@@ -186,7 +186,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The layout of observe, decide and apply.
+    /// The distribution of observe, decide and apply over dispatches.
     pub fn kind(&self) -> PlanKind {
         self.kind
     }
@@ -253,12 +253,12 @@ impl Plan {
         (self.problem.classes / 4 + 2).div_ceil(self.segments as usize) as u32
     }
 
-    /// The temporary buffers of the plan and the bytes of each, at most proportional to the rows.
+    /// The temporary buffers of the plan and the size of each in bytes, at most proportional to the number of rows.
     pub fn workspace(&self) -> [(Operand, u64); 8] {
         let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
         let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
         let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
-        // Decisions and segments of one chunk at a time are kept.
+        // The workspace holds the decisions and segments of one chunk at a time.
         let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
         let longest = longest.unwrap_or(0);
         let segments = u64::from(self.segments) * longest;
@@ -287,7 +287,7 @@ impl Plan {
         ]
     }
 
-    /// Bytes of the temporary buffers together, at most proportional to the rows.
+    /// Total bytes of the temporary buffers, at most proportional to the number of rows.
     pub fn workspace_bytes(&self) -> u64 {
         self.workspace().iter().map(|(_, bytes)| bytes).sum()
     }

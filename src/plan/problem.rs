@@ -24,7 +24,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Bytes from the buffer's start to the end of the last row; `u64::MAX` where that overflows.
+    /// Bytes from the buffer's start to the end of the last row; `u64::MAX` if that overflows.
     pub fn end(&self, rows: usize, classes: usize) -> u64 {
         if rows == 0 {
             return self.offset;
@@ -59,14 +59,14 @@ pub struct Problem {
     pub teacher: Matrix,
     /// The gradient, if there is one.
     pub gradient: Option<Matrix>,
-    /// True if an output lies beside an input in one buffer.
+    /// True if an output and an input lie in the same buffer.
     pub shared_buffers: bool,
-    /// True if the gradient overwrites the student's logits: the same matrix.
+    /// True if the gradient overwrites the student's logits: both are the same matrix.
     pub in_place: bool,
 }
 
 impl Problem {
-    /// A problem whose outputs lie in other buffers than its inputs. The teacher's classes that the student lacks are left out.
+    /// A problem whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -85,7 +85,7 @@ impl Problem {
         }
     }
 
-    /// The matrices with the columns that are read: a teacher may have fewer than the student.
+    /// The matrices, each with the number of its columns that the kernels access. The teacher may have fewer than the student.
     pub(super) fn matrices(&self) -> impl Iterator<Item = (Matrix, usize)> {
         let list = [
             Some((self.student, self.classes)),
@@ -105,7 +105,7 @@ impl Problem {
     }
 }
 
-/// A list in one of the caller's buffers.
+/// A list in a caller buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct List {
     /// Bytes from the buffer's start to the first item.
@@ -115,7 +115,7 @@ pub struct List {
 }
 
 impl List {
-    /// From the start of a buffer.
+    /// A list at the start of a buffer.
     pub fn new(buffer_bytes: u64) -> Self {
         Self {
             offset: 0,

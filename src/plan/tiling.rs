@@ -1,20 +1,20 @@
-//! How invocations share the rows of a shape.
+//! Distribution of a shape's rows over invocations.
 
 use super::limits::Limits;
 use crate::shader::{MAX_VECTORS_PER_LANE, Variant};
 use crate::{Error, Result};
 
-/// How invocations share the rows. [`Plan::with_tiling`](super::Plan::with_tiling) takes one chosen by the caller.
+/// The distribution of rows over invocations. [`Plan::with_tiling`](super::Plan::with_tiling) takes one chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiling {
     /// Invocations that own a row, or a segment of one; a power of two up to `workgroup_size`.
     pub lanes: u32,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
-    /// Vectors of four classes that an invocation handles at a time, 1 to 16. The last of a row stay in its registers, so
-    /// `4 * vectors_per_lane * lanes` classes are read once.
+    /// Vectors of four classes that an invocation handles at a time, 1 to 16. Those of a row's last tile stay in registers, so the
+    /// last `4 * vectors_per_lane * lanes` classes are read once.
     pub vectors_per_lane: u32,
-    /// The device's smallest subgroup, to use subgroup operations.
+    /// The device's smallest subgroup; `None` if the kernels use no subgroup operations.
     pub subgroup_min: Option<u32>,
     /// Segments of a row, each with its own lanes. If there are several, a further dispatch merges their statistics.
     pub segments: u32,
@@ -23,18 +23,18 @@ pub struct Tiling {
 impl Tiling {
     /// The tiling for a shape on a device.
     ///
-    /// Short rows share a workgroup. With subgroups, a row stays within one while its lanes can hold it in registers, which needs no
-    /// barrier. Longer rows have a workgroup each, with enough lanes to hold the row where possible. Few long rows are cut into
-    /// segments, so that a large device has work for all its cores.
+    /// Short rows share a workgroup. With subgroups, a row stays within a subgroup if its lanes can hold the row in registers. Such
+    /// rows need no barrier. Longer rows have a workgroup each, with enough lanes to hold the row if possible. A few long rows are
+    /// cut into segments, so that a large device has work for all its cores.
     pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
         // Any number of classes has a tiling; the plan refuses those beyond its limits.
         let vectors = classes.div_ceil(4).clamp(1, 1 << 30) as u32;
         let wide = vectors.next_power_of_two();
         // The largest power of two within the limit.
         let cap = 1 << limits.workgroup_invocations.max(1).ilog2();
-        // A software adapter is slow to start workgroups and at barriers: one lane takes a short row.
+        // Software adapters are slow to start workgroups and at barriers, so one lane owns a short row.
         let alone = limits.software && vectors <= 256 && rows >= 64;
-        // A vector of student and teacher takes eight registers.
+        // A vector of the student and one of the teacher take eight registers.
         let most = match limits.software {
             true if alone && vectors > 32 => 8,
             true => 4,
@@ -69,7 +69,7 @@ impl Tiling {
         };
         let lanes = lanes.min(workgroup_size);
         let vectors_per_lane = vectors_per_lane(lanes);
-        // Workgroups that occupy a device, and vectors that make a segment worth its dispatches.
+        // `busy`: workgroups that keep a device busy. `worth`: vectors from which a segment is worth its dispatches.
         let (busy, worth) = if limits.software {
             (8, 8192)
         } else {

@@ -11,7 +11,7 @@ pub enum BindingKind {
     Uniform,
     /// A storage buffer that is read.
     Read,
-    /// A storage buffer that is written, or shares its buffer with one that is.
+    /// A storage buffer that is written, or that shares its memory with one that is written.
     ReadWrite,
 }
 
@@ -40,7 +40,7 @@ impl Kernel {
     }
 }
 
-/// The binding that a line declares, if it declares one.
+/// The binding that a line declares; `None` if it declares none.
 fn parse(variant: &Variant, line: &'static str) -> Option<Binding> {
     let rest = line.strip_prefix("@group(0) @binding(")?;
     let parts = rest.split_once(") var<").and_then(|(index, rest)| {

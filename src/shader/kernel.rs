@@ -55,7 +55,7 @@ impl Kernel {
         }
     }
 
-    /// The variant with every choice that does not change this kernel set to a default, so that equal texts share a pipeline.
+    /// Sets every choice that does not change this kernel to its default, so that equal texts share a pipeline.
     pub fn canonical(self, variant: &Variant) -> Variant {
         let plain = Variant {
             student: Storage::F32,

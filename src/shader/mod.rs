@@ -1,4 +1,4 @@
-//! The text door: assembled WGSL, its bindings and its parameters, for hosts that bring another wgpu or none.
+//! Shader texts: assembled WGSL with its bindings and parameters, for hosts that use another version of wgpu or none.
 //!
 //! [`assemble`] returns the text of a kernel in a variant. A [`Plan`](crate::plan::Plan) chooses variants and the buffers to bind.
 

@@ -1,11 +1,12 @@
 //! The text of a kernel.
 //!
 //! A prelude of `const` and `alias` declarations states the variant. The kernel's file from `shaders/` follows, expanded by four rules:
-//! - `#import name KEY=value ...` inserts `shaders/include/name.wgsl`, each such line once, with every occurrence of a KEY replaced, also
-//!   within a word: `load_THIS` becomes `load_student`. WGSL has neither imports nor generic functions.
-//! - `$KEY` is replaced by the variant's value: the access mode of inputs, which WGSL cannot name, and the includes that a variant chooses.
-//! - The lines from `#if condition` to `#end` stand in the variants with that condition. WGSL cannot leave a declaration out.
-//! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1: compilers keep an array in memory.
+//! - `#import name KEY=value ...` inserts `shaders/include/name.wgsl`. Equal lines insert it once. Every occurrence of a KEY is
+//!   replaced, also within a word: `load_THIS` becomes `load_student`. WGSL has neither imports nor generic functions.
+//! - `$KEY` is replaced by the variant's value: the access mode of inputs, for which WGSL has no constants, or the name of an include.
+//! - The lines from `#if condition` to `#end` are kept in variants with that condition. WGSL has no conditional declarations.
+//! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1. Compilers would keep an array in
+//!   memory, but single variables stay in registers.
 //!
 //! `#if` and `#unroll` do not nest.
 
@@ -18,7 +19,7 @@ use crate::{Similarity, Storage};
 /// The compiler that the text is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// naga, which knows subgroups without being told and rejects `enable subgroups;`.
+    /// naga. It supports subgroup operations without `enable subgroups;` and rejects that directive.
     #[default]
     Naga,
     /// WGSL as specified (Tint in Chromium).
@@ -89,7 +90,7 @@ pub(super) fn source(kernel: Kernel) -> &'static str {
     }
 }
 
-/// The type in which a matrix is bound.
+/// The element type of a matrix's binding.
 fn word(storage: Storage, access: Access) -> &'static str {
     match (storage, access) {
         (Storage::F32, Access::Vec4) => "vec4<u32>",
@@ -112,7 +113,7 @@ fn include_of(stem: &str, storage: Storage, access: Access) -> String {
 }
 
 impl Variant {
-    /// True if two rows of the gradient may share a word: rows of 16-bit numbers that start anywhere.
+    /// Returns true if two rows of the gradient may share a word: rows of 16-bit numbers that may start within a word.
     fn grad_is_atomic(&self) -> bool {
         let half = matches!(self.gradient, Some(Storage::F16 | Storage::Bf16));
         half && self.access == Access::Element
@@ -189,7 +190,7 @@ impl Variant {
         }
     }
 
-    /// True if the lines under `#if condition` are part of the text.
+    /// Returns true if the lines under `#if condition` are part of the text.
     fn holds(&self, condition: &str) -> bool {
         match condition {
             "gradient" => self.gradient.is_some(),
@@ -201,7 +202,7 @@ impl Variant {
     }
 }
 
-/// The lines of a text that a variant has.
+/// The lines of a text that a variant keeps.
 pub(super) fn lines_of_variant<'a>(
     variant: &Variant,
     text: &'a str,
@@ -248,7 +249,7 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
             }
         } else if let Some(import) = line.strip_prefix("#import ") {
             let import = substitute(variant, import);
-            // The same include with other keys is another text.
+            // The same include with other keys gives another text.
             if done.insert(import.clone()) {
                 expand(variant, &include(&import), done, out);
             }

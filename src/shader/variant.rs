@@ -7,7 +7,7 @@ use crate::{Similarity, Storage};
 pub enum Access {
     /// Four elements at a time: every row of every matrix starts at a multiple of four elements.
     Vec4,
-    /// One at a time: rows start anywhere.
+    /// One element at a time: rows may start at any element.
     Element,
 }
 
@@ -30,17 +30,18 @@ pub struct Variant {
     pub accumulate: bool,
     /// True if inputs are bound `read_write`: needed if an output lies in the same buffer.
     pub shared_buffers: bool,
-    /// True if the gradient takes the place of the student's logits, which are then read by its binding: a compiler may assume that two
-    /// bindings do not overlap.
+    /// True if the gradient overwrites the student's logits. The kernel then reads the logits through the gradient's binding, because a
+    /// compiler may assume that two bindings do not overlap.
     pub in_place: bool,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.
     pub lanes: u32,
-    /// Vectors of four classes that an invocation handles at a time, from 1 to [`MAX_VECTORS_PER_LANE`]. Those of a row's last tile stay in
-    /// its registers.
+    /// Vectors of four classes that an invocation handles at a time, from 1 to [`MAX_VECTORS_PER_LANE`]. Those of a row's
+    /// last tile stay in registers.
     pub vectors_per_lane: u32,
-    /// The device's smallest subgroup, to use subgroup operations; `workgroup_size` must be a multiple of its largest one.
+    /// The device's smallest subgroup; `None` if the kernels use no subgroup operations. `workgroup_size` must be a multiple of its largest
+    /// subgroup.
     pub subgroup_min: Option<u32>,
 }
 
@@ -48,7 +49,7 @@ pub struct Variant {
 pub const MAX_VECTORS_PER_LANE: u32 = 16;
 
 impl Variant {
-    /// Bytes of workgroup memory that a kernel of this variant declares, at most.
+    /// Upper bound on the bytes of workgroup memory that a kernel of this variant declares.
     pub fn workgroup_bytes(&self) -> u32 {
         const SUMS: u32 = 13 * 4;
         const PARTIAL: u32 = 12 * 4;
