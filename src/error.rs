@@ -193,7 +193,7 @@ pub enum Error {
         /// The device's limit.
         limit: u64,
     },
-    /// An option that this way of calling does not offer.
+    /// An option that this call does not offer.
     #[error("not supported here: `{what}` ({why})")]
     Unsupported {
         /// The option.

@@ -1,4 +1,4 @@
-//! Sixteen f32 at a time, as arrays. The compiler turns the loops into vector instructions of the caller's instruction set.
+//! Sixteen f32 at a time, as arrays. The compiler turns the loops into vector instructions of the calling function's instruction set.
 
 pub(super) const LANES: usize = 16;
 pub(super) type Lanes = [f32; LANES];

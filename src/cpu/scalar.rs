@@ -1,4 +1,4 @@
-//! Functions of one f32. The compiler turns loops over them into vector instructions. A vector type states the instruction set.
+//! Functions of one f32. The compiler turns loops over them into vector instructions. `V` states the instruction set.
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
 use super::vector::Vector;

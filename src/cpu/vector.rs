@@ -114,7 +114,7 @@ pub(super) struct Avx2([std::arch::x86_64::__m256; 2]);
 #[cfg(target_arch = "x86_64")]
 #[expect(
     clippy::undocumented_unsafe_blocks,
-    reason = "one reason serves them all, above"
+    reason = "the SAFETY comment above covers all blocks"
 )]
 mod x86 {
     use std::arch::x86_64::*;

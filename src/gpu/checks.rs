@@ -103,7 +103,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
                 return Err(Error::BufferOverlap {
                     first: output.name,
                     second: other.name,
-                    why: "only the gradient may lie on the student's logits, with the same offset, stride and storage",
+                    why: "only the gradient may overlap the student's logits, with the same offset, stride and storage",
                 });
             }
         }
@@ -125,7 +125,7 @@ pub(super) fn overlaps(dispatches: &[Dispatch], buffers: CallerBuffers<'_>) -> R
         Some((first, second)) => Err(Error::BufferOverlap {
             first,
             second,
-            why: "a browser binds no written bytes twice, and bindings start at multiples of 256 bytes: use a buffer for each",
+            why: "browsers refuse a second binding of bytes that a kernel writes, and bindings start at multiples of 256 bytes; use a buffer for each",
         }),
     }
 }

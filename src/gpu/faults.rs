@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
-    /// The device has no memory for the buffer of this name, after the given number of buffers of that name were made.
+    /// The device has no memory for the buffer of this name, after the given number of buffers of that name.
     NoMemory(&'static str, usize),
     /// The compilation of a kernel fails.
     NoPipeline,

@@ -74,9 +74,9 @@ impl Gpu {
     /// variant compiles its kernels. [`prepare`](Self::prepare) compiles them earlier.
     ///
     /// # Errors
-    /// Those of all checks that need no contents of buffers. [`Error::OutOfMemory`] if the device has no memory for the allocations; a
-    /// browser reports that later, to the device's error handler. After an error the encoder is unchanged. Labels are not checked: see
-    /// [`GpuBatch::labels`].
+    /// An error for each bad argument that can be found without a read of the buffers. [`Error::OutOfMemory`] if the device has no
+    /// memory for the allocations; a browser reports that later, to the device's error handler. After an error the encoder is
+    /// unchanged. Labels are not checked: see [`GpuBatch::labels`].
     pub fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,

@@ -13,7 +13,7 @@ pub(super) struct SummaryAccumulator {
 }
 
 impl SummaryAccumulator {
-    /// Adds the summary of a row range. It counts no labels out of range, because calls on slices refuse them.
+    /// Adds the summary of a row range. A range counts no labels out of range, because calls on slices refuse them.
     pub fn add(&mut self, range: &Summary) {
         let averaged = range.valid_rows - range.non_finite_rows;
         self.loss += f64::from(range.loss);

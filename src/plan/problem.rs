@@ -130,7 +130,7 @@ impl List {
     }
 }
 
-/// Placement of the caller's lists. The matrices are in the [`Problem`].
+/// Placement of labels, row results and summary in their buffers. The matrices are in the [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// `i32 [rows]`, at a multiple of 4 bytes.

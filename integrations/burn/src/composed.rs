@@ -108,7 +108,7 @@ pub(crate) fn distill(
     });
     let summary = Tensor::cat(
         vec![
-            // Divided before the sum: losses near the largest f32 would overflow their sum.
+            // Divided before the sum, because the sum of losses near the largest f32 would overflow.
             total(loss.clone() / denominator.reshape([1, 1])),
             mean(kdr.clone()).reshape([1]),
             mean(tssr.clone()).reshape([1]),
