@@ -10,6 +10,7 @@ mod observe;
 mod pool;
 mod row;
 mod scalar;
+mod similarity;
 mod summary;
 mod sums;
 mod tasks;

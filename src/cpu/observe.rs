@@ -3,10 +3,10 @@
 //! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the length of the row.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::decide;
 use super::lanes::{LANES, sum};
 use super::row::Row;
 use super::scalar::log2;
+use super::similarity;
 use super::sums::{Sums, exp_tile, exponents};
 use super::tile::{Scratch, TILE, chunks, measured, padding, tile};
 use super::vector::Vector;
@@ -108,7 +108,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if row.config.similarity.needs_second_sweep() {
         stats.cross = second_sweep::<V>(row, &stats, scratch) as f32;
     }
-    stats.kdr = decide::kdr(&stats, row.config.similarity);
+    stats.kdr = similarity::kdr(&stats, row.config.similarity);
     stats
 }
 

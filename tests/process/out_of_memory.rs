@@ -47,7 +47,7 @@ fn running_out_of_memory_is_an_error() {
     let mut failed_at = Vec::new();
     for room in (250..=700).step_by(50) {
         // With more room the narrow calls show nothing new.
-        let role = if room <= 400 {
+        let role = if room <= 600 {
             "run, narrow too"
         } else {
             "run"
@@ -68,7 +68,7 @@ fn running_out_of_memory_is_an_error() {
     for buffer in [
         "student_logits",
         "teacher_logits",
-        "grad_student_logits",
+        "gradient",
         "readback",
         "row_results",
         "row_stats",
