@@ -6,7 +6,7 @@ fn main() -> Result<(), Error> {
     let engine = Engine::auto(); // a hardware GPU, else the CPU
     println!("running on {}", engine.describe());
 
-    // Two rows of three classes; any framework's logits will do.
+    // Two rows of three classes. The logits may come from any framework.
     let student_logits = [0.2, 0.1, -0.4, 1.5, -0.3, 0.0];
     let teacher_logits = [2.0, -1.0, 0.1, 3.0, -2.0, 0.5];
     let labels = [0, 0];
