@@ -29,7 +29,7 @@ impl Work {
     fn new(n: usize) -> Self {
         const CLASSES: [usize; 7] = [3, 10, 33, 100, 257, 1000, 2049];
         let (rows, classes) = (1 + n * 5 % 23, CLASSES[n % CLASSES.len()]);
-        // A sine wave whose period is no multiple of an element, so that no values repeat.
+        // Sine waves whose period is not a whole number of elements, so that no values repeat.
         let wave =
             |seed: f32| (0..rows * classes).map(move |i| 8.0 * (seed + 0.7 * i as f32).sin());
         Self {
