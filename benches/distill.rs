@@ -1,9 +1,12 @@
-//! The whole method, logits to gradient, at the shapes that people train with.
+//! Time of the whole method, from logits to gradient, at usual shapes.
 //!
-//! `cargo bench --package wgpu-distill-benches --bench distill` measures the CPU path and, if there is one, the GPU; `WGPU_DISTILL_ADAPTER=NAME` another adapter.
-//! `WGPU_DISTILL_SHAPES=large` adds the shapes for hardware. Every answer is compared with the f64 reference first.
-//! GPU times are the device's own time stamps. At the end stands a table: median, GB/s by the byte model (both rows read once, the
-//! gradient written once, whatever the kernel really moves), the share of a plain copy's bandwidth on the same device in the same run, and the plan.
+//! `cargo bench --package wgpu-distill-benches --bench distill` measures the CPU path and the GPU, if there is one.
+//! `WGPU_DISTILL_ADAPTER=NAME` selects another adapter. `WGPU_DISTILL_SHAPES=large` adds shapes for hardware.
+//!
+//! Every result is compared with the f64 reference first. GPU times are time stamps of the device.
+//!
+//! The bench ends with a table: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, and plan.
+//! GB/s counts bytes by a model: both rows are read once and the gradient is written once.
 
 mod work;
 
@@ -30,9 +33,9 @@ const LARGE: &[(usize, usize)] = &[
     (16_384, 131_072),
 ];
 
-/// Inputs and outputs take turns until they are larger than the last-level caches of most devices, so that none of them is found there.
+/// Sets of inputs and outputs alternate. Together they exceed the last-level cache of most devices, so that no set stays in the cache.
 const ROTATED_BYTES: usize = 256 << 20;
-/// Of the smallest shapes, which stay in the caches: there the overhead is what is measured.
+/// The most sets for the smallest shapes. These stay in the cache, and the bench measures their overhead.
 const MOST_SETS: usize = 8;
 
 fn engines() -> Vec<(String, Engine)> {
@@ -97,7 +100,7 @@ fn measure(
         (3 * storage.bytes() * rows * classes) as u64,
     ));
     group.bench_function(id, |bencher| {
-        // Made on first use: a filter on the command line may leave this shape out.
+        // Created on first use, since a filter on the command line may exclude this shape.
         if sets.is_empty() {
             let bytes = 3 * storage.bytes() * rows * classes;
             for seed in 0..ROTATED_BYTES.div_ceil(bytes).clamp(1, MOST_SETS) {

@@ -1,7 +1,8 @@
-//! The `distill` kernel from naive to shipped, a step at a time, on one adapter: what each step was expected to gain and what it gained.
+//! The `distill` kernel on one adapter from the naive form to the shipped form, one optimization per step, with expected and measured gain.
 //!
-//! `cargo bench --package wgpu-distill-benches --bench ladder -- --engine NAME`, a part of an adapter's name. Every answer is compared with the f64 reference first.
-//! Steps take turns, so that a busy machine slows all of them.
+//! `cargo bench --package wgpu-distill-benches --bench ladder -- --engine NAME`, where NAME is a part of an adapter's name.
+//!
+//! Every result is compared with the f64 reference first. Steps run in turn, so that a busy machine slows all of them.
 
 mod work;
 
@@ -16,13 +17,13 @@ struct Step {
     name: &'static str,
     expected: &'static str,
     engine: Engine,
-    /// Lanes, size of a workgroup, block; or what the plan chooses.
+    /// Lanes, workgroup size, vectors per lane. `None` for the plan's own choice.
     layout: Option<[u32; 3]>,
 }
 
 fn steps(engine: &Engine) -> Vec<Step> {
     let Engine::Gpu(gpu) = engine else {
-        panic!("the ladder is one of a GPU kernel");
+        panic!("the ladder measures a GPU kernel; name a GPU engine");
     };
     let limits = gpu.limits();
     let size = limits.subgroup.map_or(
@@ -38,13 +39,13 @@ fn steps(engine: &Engine) -> Vec<Step> {
     };
     let mut list = vec![
         step(
-            "a lane owns a row, a unit at a time",
-            "naive: on hardware neighbours read memory far apart",
+            "a lane per row, a vector at a time",
+            "naive: on hardware neighbouring lanes read distant memory",
             &plain,
             Some([1, size, 1]),
         ),
         step(
-            "a workgroup owns a row, lanes meet in workgroup memory",
+            "a workgroup per row, reduction in workgroup memory",
             "neighbouring lanes read neighbouring memory; barriers cost on software adapters",
             &plain,
             Some([size, size, 1]),
@@ -52,21 +53,21 @@ fn steps(engine: &Engine) -> Vec<Step> {
     ];
     if limits.subgroup.is_some() {
         list.push(step(
-            "lanes meet by subgroup operations",
+            "reduction by subgroup operations",
             "no barrier within a subgroup",
             engine,
             Some([size, size, 1]),
         ));
     }
     list.push(step(
-        "four units at a time, the last in registers",
-        "more loads under way, one rescaling a vectors_per_lane, short rows read once",
+        "four vectors per lane at a time, the last tile in registers",
+        "more concurrent loads, one rescaling per tile, short rows read once",
         engine,
         Some([size, size, 4]),
     ));
     list.push(step(
-        "shipped: the plan's own layout",
-        "the best of these",
+        "shipped: the plan's own tiling",
+        "the best of the above",
         engine,
         None,
     ));
@@ -76,7 +77,7 @@ fn steps(engine: &Engine) -> Vec<Step> {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let named = args.iter().position(|a| a == "--engine");
-    // `cargo test --benches` starts every bench without arguments: there is nothing to do then.
+    // `cargo test --benches` starts every bench without arguments. This bench then does nothing.
     let Some(name) = named.and_then(|i| args.get(i + 1)) else {
         return;
     };
@@ -101,7 +102,7 @@ fn main() {
                     segments: 1,
                 });
             let mut runner = Runner::with_tiling(&step.engine, &work, layout.as_ref());
-            // A lane that sums a whole long row in f32 is too inexact to compare with: the others are.
+            // One lane that sums a whole long row in f32 is too inexact for the comparison.
             if step
                 .layout
                 .is_none_or(|[lanes, ..]| lanes > 1 || classes <= 4096)

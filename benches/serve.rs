@@ -1,10 +1,11 @@
-//! Answers timing requests on standard input, a line of JSON each, so that `benches/peers/peers.py` can take turns with the peers.
+//! Answers timing requests on standard input, one line of JSON each, so that `benches/peers/peers.py` can alternate with the peers.
 //!
-//! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`, and on a GPU `"layout": [lanes,
-//! workgroup size, block, segments]` to try another one than the plan's.
-//! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}`, or `{"error"}`. The answer is compared with the f64 reference first.
+//! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`.
+//! On a GPU `"layout": [lanes, workgroup size, vectors per lane, segments]` replaces the plan's tiling.
 //!
-//! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, a part of an adapter's name.
+//! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}`, or `{"error"}`. Every result is compared with the f64 reference first.
+//!
+//! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, where NAME is a part of an adapter's name.
 
 mod work;
 
@@ -75,7 +76,7 @@ fn main() {
         .iter()
         .position(|a| a == "--engine")
         .and_then(|i| args.get(i + 1));
-    // `cargo bench` and `cargo test --benches` start every bench without arguments: there is nothing to do then.
+    // `cargo bench` and `cargo test --benches` start every bench without arguments. This bench then does nothing.
     let Some(name) = named else { return };
     let engine = work::engine(name);
     let system = match &engine {
@@ -105,7 +106,7 @@ fn answer(
 ) -> Result<serde_json::Value, String> {
     let request: Request = serde_json::from_str(line).map_err(|e| e.to_string())?;
     if ready.as_ref().is_none_or(|r| r.problem != request.problem) {
-        // The old buffers go first: two problems may not fit side by side.
+        // The old buffers are dropped first, since two problems may not fit in memory together.
         *ready = None;
         *ready = Some(prepare(engine, &request.problem)?);
     }

@@ -1,8 +1,8 @@
-//! Starts the example of the package in `examples/mnist/`: a teacher and small students learn to read handwritten digits.
+//! Starts the example in `examples/mnist/`: a teacher and small students learn to read handwritten digits.
 //!
 //! `cargo run --release --example mnist` (`-- --help` for options)
 //!
-//! The example is a package of its own so that the tests of the library build without its plots, tables and matrices.
+//! The example is a separate package, so that the library's tests do not build its dependencies.
 
 use std::process::{Command, ExitCode};
 

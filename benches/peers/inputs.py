@@ -1,4 +1,4 @@
-"""Inputs that every system makes alike, ours in Rust included, so that the losses can be compared across processes.
+"""Inputs that are the same in every system, including the crate's bench in Rust, so that losses can be compared across processes.
 
 Element `i` of stream `s` under `seed` is SplitMix64's output function of a counter, all modulo 2^64:
 
@@ -9,7 +9,7 @@ Logits (student: stream 0, teacher: stream 1, `i = row * classes + class`):
 
     u = (z >> 40) / 2^24                    in [0, 1)
     logit = (u - 0.5) * 8                   exact in f32
-    logit *= 5 if z & 0xFF == 0             in f32: one class in 256 is a peak, up to +-20
+    logit *= 5 if z & 0xFF == 0             in f32; one class in 256 is a peak, up to +-20
 
 bf16 is that f32 rounded to nearest, ties to even. Labels (stream 2, `i = row`): `(z >> 33) % classes`.
 """
@@ -47,17 +47,17 @@ def logits_numpy(start, stop, stream, seed):
 
 
 def signed(x):
-    """The int64 with the bits of the uint64 `x`: torch has the arithmetic for the one only."""
+    """The int64 with the bits of the uint64 `x`, since torch has arithmetic for int64 only."""
     return x - 2**64 if x >= 2**63 else x
 
 
 def shifted(z, n):
-    """`z >> n` without the sign."""
+    """`z >> n` without sign extension."""
     return (z >> n) & ((1 << (64 - n)) - 1)
 
 
 def logits_torch(start, stop, stream, seed, device):
-    """The same on the device, where a billion elements take a moment instead of a minute."""
+    """The same on the device, where a billion elements take far less than the minute on the CPU."""
     z = torch.arange(start, stop, dtype=torch.int64, device=device)
     z += signed(offset(stream, seed))
     z *= signed(GOLDEN)
@@ -71,7 +71,7 @@ def logits_torch(start, stop, stream, seed, device):
 
 
 def matrix(rows, classes, stream, seed, storage, device):
-    """Logits `[rows, classes]` on the device, made in pieces so that only a small temporary comes on top."""
+    """Logits `[rows, classes]` on the device, computed in parts so that the temporary is small."""
     flat = torch.empty(rows * classes, dtype=STORAGE[storage], device=device)
     on_host = torch.device(device).type == "cpu"
     piece = 1 << (20 if on_host else 25)
@@ -90,7 +90,7 @@ def labels(rows, classes, seed, device):
 
 
 def check():
-    """The two ways to make the logits agree to the bit, and with the formula in plain Python."""
+    """Asserts that both implementations give the same bits as the formula in plain Python."""
     first, seed = 12345, 7
     a = logits_numpy(first, first + 5000, TEACHER, seed)
     b = logits_torch(first, first + 5000, TEACHER, seed, "cpu").numpy()
@@ -104,4 +104,4 @@ def check():
         z ^= z >> 31
         logit = ((z >> 40) / 2**24 - 0.5) * 8
         assert np.float32(logit * 5 if z & 0xFF == 0 else logit) == a[i]
-    assert (np.abs(a) > 4).any(), "the peaks are there"
+    assert (np.abs(a) > 4).any(), "no peaks"

@@ -1,15 +1,15 @@
-"""The crate's side of the comparison: a bench binary that stays up for the whole run and is asked for a few timings at a time.
+"""The crate's part of the comparison: a bench binary that runs for the whole comparison and answers requests for a few timings each.
 
     BINARY serve --engine cpu | ADAPTER NAME
 
-One JSON line in, one JSON line out:
+Each request and each answer is a line of JSON:
 
     {"rows": R, "classes": C, "storage": "f32" | "bf16", "seed": N, "rounds": K, "step": 1, "total": 2}
     {"system": "wgpu-distill cpu", "times_ms": [K numbers], "plan": "...", "loss": x, "copy_gb_s": y}
 
 The loss is the crate's default configuration at TSTR = step / total. The same request comes many times in a row, between
-the peers' turns: the binary should keep its inputs and pipelines until the shape changes. A line with `"error": "..."` says
-that a shape cannot be done.
+the peers' turns, so the binary keeps its inputs and pipelines until the shape changes. An answer `{"error": "..."}` means that the
+binary cannot run the shape.
 """
 
 import json
@@ -19,11 +19,11 @@ from systems import STEP, TOTAL
 
 
 class Refused(Exception):
-    """The binary says that it cannot do a shape."""
+    """The binary cannot run a shape."""
 
 
 class Failed(Exception):
-    """The binary ended, or did not keep to the protocol."""
+    """The binary ended or violated the protocol."""
 
 
 class Ours:
@@ -57,7 +57,7 @@ class Ours:
         try:
             self.process.stdin.close()
         except BrokenPipeError:
-            pass  # it is gone already, and that was reported
+            pass  # the process has ended, which was reported
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time the distillation loss and its gradient in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
+"""Times the distillation loss and its gradient in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
 
     python benches/peers/peers.py                                   # the device's default shapes, the peers alone
-    python benches/peers/peers.py --ours target/release/distill-bench
+    python benches/peers/peers.py --ours PATH                       # with the bench `serve` of this crate (see benches/peers/run)
     python benches/peers/peers.py --device cpu --shape 4096x1000 --storage f32 --rounds 7
 
-No system is timed before its answer is right: on a small shape against float64 autograd, on the timed shape against
-PyTorch eager. Then the systems take turns, round by round, so that a machine that slows down slows all of them.
+Every system is checked before it is timed: on a small shape against float64 autograd, on the timed shape against
+PyTorch eager. The systems run in turn in every round, so that a slow phase of the machine affects all of them.
 """
 
 import argparse
@@ -35,17 +35,18 @@ OURS = "wgpu-distill"
 
 
 class Wrong(Exception):
-    """An answer that is not the loss or not its gradient."""
+    """A wrong loss or gradient."""
 
 
-# ---- is it right? ----------------------------------------------------------------------------------------------------
+# ---- correctness -----------------------------------------------------------------------------------------------------
 
 
 def compare(loss, grad, expected_loss, expected_grad, storage, tolerance, by_row=True):
-    """Loss to the tolerance, relative; gradient to the tolerance of the row's largest, plus one rounding where it is stored in 16 bits.
+    """Raises `Wrong` unless loss and gradient are within the tolerance.
 
-    Other losses get the tolerance of the largest of all rows: backward through `log_softmax` cancels on peaked rows, where
-    PyTorch in f32 errs by the same 0.6 % of a tiny row.
+    The tolerance is relative to the loss, and to the largest gradient element of the row, plus one rounding for a 16-bit gradient.
+    For other losses it is relative to the largest element of all rows: backward through `log_softmax` cancels on rows with high
+    peaks, where PyTorch in f32 has the same error of 0.6 % of a tiny row.
     """
     if not abs(loss - expected_loss) <= tolerance * abs(expected_loss) + 1e-6:
         raise Wrong(f"loss {loss}, expected {expected_loss}")
@@ -62,7 +63,7 @@ def compare(loss, grad, expected_loss, expected_grad, storage, tolerance, by_row
 
 
 def reference(loss_of, student, teacher, labels, rows):
-    """Loss and gradient of some of the `rows` rows, as their part of the mean over all."""
+    """The contributions of some of the `rows` rows to the mean loss and its gradient."""
     student = student.detach().requires_grad_()
     loss = loss_of(student, teacher, labels) * (len(student) / rows)
     (grad,) = torch.autograd.grad(loss, student)
@@ -70,7 +71,7 @@ def reference(loss_of, student, teacher, labels, rows):
 
 
 def verify_small(system, device, storage, seed, rows=6, classes=131):
-    """Against float64 autograd of the system's definition, on the values as stored."""
+    """Compares with float64 autograd of the system's definition, on the stored values."""
     student, teacher = (inputs.matrix(rows, classes, s, seed, storage, device) for s in (inputs.STUDENT, inputs.TEACHER))
     labels = inputs.labels(rows, classes, seed, device)
     loss, grad = peers.fetch(system.prepare(student, teacher, labels)())
@@ -79,7 +80,10 @@ def verify_small(system, device, storage, seed, rows=6, classes=131):
 
 
 def expected_loss(loss_of, student, teacher, labels, check_grad=None):
-    """The loss of the timed shape in f32, piece by piece, so that it fits wherever the inputs fit; on the way each piece of the gradient goes to `check_grad`."""
+    """The loss of the timed shape in f32.
+
+    It is computed in row ranges, so that it fits wherever the inputs fit. `check_grad` gets the gradient of each range.
+    """
     rows, classes = student.shape
     piece = max(1, (1 << 24) // classes)
     total = 0.0
@@ -93,18 +97,18 @@ def expected_loss(loss_of, student, teacher, labels, check_grad=None):
 
 
 def verify_timed(system, result, student, teacher, labels, storage):
-    """Against PyTorch eager (another loss: its definition) on the very inputs that are timed, every element."""
+    """Compares every element with PyTorch eager on the timed inputs. Another loss is compared with its definition."""
     loss, grad = peers.fetch(result)
     loss_of = peers.distill_loss if system.same_loss else system.definition
     check = lambda part, want: compare(0.0, grad[part], 0.0, want, storage, 2e-5, system.same_loss)
     compare(loss, None, expected_loss(loss_of, student, teacher, labels, check), None, storage, 2e-5)
 
 
-# ---- does it fit? ----------------------------------------------------------------------------------------------------
+# ---- memory ----------------------------------------------------------------------------------------------------------
 
 
 def free_bytes(device):
-    """Memory that can be taken now, or infinity where the system does not say."""
+    """Available memory, or infinity if the system does not report it."""
     if device == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]
@@ -121,11 +125,11 @@ def too_large(device, needed):
         return f"needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} are free"
 
 
-# ---- how long does it take? ------------------------------------------------------------------------------------------
+# ---- time ------------------------------------------------------------------------------------------------------------
 
 
 def time_once(run, device):
-    """Milliseconds of one call: events on the device, the clock on the CPU."""
+    """Milliseconds of one call, by events on the device and by the clock on the CPU."""
     if device == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
@@ -142,13 +146,13 @@ def time_once(run, device):
 
 
 def turn(run, device, count):
-    """One untimed call, which brings back caches and clocks after another system's turn, then `count` timed ones."""
+    """One untimed call, which warms caches and clocks after another system's turn, then `count` timed calls."""
     time_once(run, device)
     return [time_once(run, device) for _ in range(count)]
 
 
 def copy_run(device):
-    """A large copy: what memory can do. The bytes are those read and written."""
+    """A large copy, for the memory bandwidth, with the number of bytes read and written."""
     size = 2**30 if device == "cuda" else 2**28
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
@@ -156,12 +160,12 @@ def copy_run(device):
 
 
 def calls_for(milliseconds, slice_ms):
-    """How often in a turn: enough to fill the slice, within reason."""
+    """The number of calls in a turn that fills the slice, from 1 to 100."""
     return max(1, min(100, round(slice_ms / max(milliseconds, 1e-3))))
 
 
 def run_shape(shape, storage, listed, ours, options, copies):
-    """All systems on one shape: check, then take turns. One result a system."""
+    """Checks all systems on one shape and times them in turn. Returns one result per system."""
     rows, classes = shape
     device, seed = options.device, options.seed
     positions = rows * classes
@@ -192,7 +196,7 @@ def run_shape(shape, storage, listed, ours, options, copies):
             runs[system.name] = (run, calls_for(time_once(run, device), options.slice_ms))
         except Wrong as error:
             left_out(system.name, f"WRONG: {error}", wrong=True)
-        except Exception as error:  # a compiler that is missing, memory that did not suffice: said, and the others go on
+        except Exception as error:  # such as a missing compiler or too little memory; the others go on
             left_out(system.name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
     answers, ours_calls = {}, {}
@@ -214,13 +218,13 @@ def run_shape(shape, storage, listed, ours, options, copies):
     gc.disable()
     for round in range(options.rounds):
         shift = round % len(names)
-        for name in names[shift:] + names[:shift]:  # another one goes first in each round
-            time.sleep(0.02)  # the last one's idle threads stop spinning
+        for name in names[shift:] + names[:shift]:  # another system is first in each round
+            time.sleep(0.02)  # idle threads of the last system stop spinning
             if name == "copy":
                 copies.setdefault("torch", []).extend(copy_bytes / (ms * 1e6) for ms in turn(copy, device, 3))
             elif name in answers:
                 if device == "cuda":
-                    torch.cuda.empty_cache()  # the other process needs room, too
+                    torch.cuda.empty_cache()  # for the other process
                 try:
                     got = ours[name].ask(rows, classes, storage, seed, ours_calls[name] + 1)
                 except (Refused, Failed) as error:
@@ -234,7 +238,7 @@ def run_shape(shape, storage, listed, ours, options, copies):
                 run, calls = runs[name]
                 try:
                     times[name] += turn(run, device, calls)
-                except Exception as error:  # memory that the other process took meanwhile
+                except Exception as error:  # such as memory that the other process has taken
                     left_out(name, f"{type(error).__name__} while timed")
                     del runs[name]
     gc.enable()
@@ -244,7 +248,7 @@ def run_shape(shape, storage, listed, ours, options, copies):
         results.append({**base, "system": name, "same_loss": same[name], "times_ms": times[name]})
     for name, answer in answers.items():
         results.append({**base, "system": answer["system"], "same_loss": True, "times_ms": times[name], "plan": answer["plan"], "loss": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
-    # Ratios are to the first engine that was asked for.
+    # Ratios are relative to the first requested engine.
     first = next(iter(ours), None)
     ours_median = statistics.median(times[first]) if first in answers else None
     for r in results:
@@ -267,15 +271,15 @@ def parse():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", type=shape, action="append", metavar="ROWSxCLASSES", help="may be repeated; default: the device's list")
     parser.add_argument("--storage", choices=list(BYTES), action="append", help="may be repeated; default: both")
-    parser.add_argument("--systems", help="comma-separated parts of names; default: all that are there")
-    parser.add_argument("--ours", metavar="PATH", help="bench binary of the crate, asked over stdin and stdout")
+    parser.add_argument("--systems", help="comma-separated parts of names; default: all available systems")
+    parser.add_argument("--ours", metavar="PATH", help="the crate's bench `serve`, which answers requests on stdin")
     parser.add_argument("--engine", action="append", help="engine for the binary, may be repeated; default: cpu, or the name of the CUDA device")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--slice-ms", type=float, default=200, help="how long a system's turn lasts, about")
-    parser.add_argument("--threads", type=int, help="use this many cores, all systems alike; default: those that are there")
+    parser.add_argument("--slice-ms", type=float, default=200, help="approximate duration of a system's turn")
+    parser.add_argument("--threads", type=int, help="number of cores for every system; default: all")
     parser.add_argument("--compile-mode", default="default", help="torch.compile's mode")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--record", metavar="FOLDER", help="default: benches/record/ADAPTER/DATE; 'none' files nothing")
+    parser.add_argument("--record", metavar="FOLDER", help="default: benches/record/ADAPTER/DATE; 'none' writes nothing")
     return parser.parse_args()
 
 
@@ -317,7 +321,7 @@ def main():
         for binary in ours.values():
             binary.close()
 
-    # One yardstick for all: what the best of the copies reached, the peers' or the one that the binary measured on its side.
+    # All shares are relative to the fastest copy, whether PyTorch or the crate's bench measured it.
     copies = {who: statistics.median(figures) for who, figures in copies.items()}
     for r in results:
         if "gb_s" in r:

@@ -1,4 +1,4 @@
-"""What is left of a run: a markdown table, a JSON record with the machine's facts, and a plot."""
+"""The outputs of a run: a markdown table, a JSON record with the machine's facts, and a plot."""
 
 import datetime
 import importlib.metadata
@@ -36,7 +36,7 @@ def nvidia_driver():
 
 
 def machine(device):
-    """Enough to judge a number by, nothing that names the host."""
+    """The facts that affect a measurement. None identifies the host."""
     facts = {
         "date": datetime.date.today().isoformat(),
         "device": torch.cuda.get_device_name(0) if device == "cuda" else cpu_name(),
@@ -61,17 +61,17 @@ def slug(name):
 
 
 def table(record):
-    """The results as markdown; systems that were left out say why."""
+    """The results as markdown, with the reason for each system that was left out."""
     facts = record["machine"]
     copies = ", ".join(f"{who} {figure:.1f} GB/s" for who, figure in record["copy_gb_s"].items())
     lines = [
         f"# Peers on {facts['device']}, {facts['date']}",
         "",
         f"Logits in, loss and student gradient out: Cosine, Min, Row, Mean, temperature 1, TSTR 1/2. {record['settings']['rounds']} rounds,",
-        "the systems in turn within each. GB/s of the median by the byte model (12 bytes a position for f32, 6 for bf16), whatever is really moved.",
-        f"Share: of the larger copy bandwidth measured in the same run ({copies or 'none'}). Small shapes live in caches and can exceed it.",
+        "the systems in turn within each. GB/s of the median by the byte model (12 bytes per position for f32, 6 for bf16).",
+        f"Share of copy: relative to the largest copy bandwidth of the same run ({copies or 'none'}). Small shapes stay in caches and can exceed it.",
         "",
-        "| rows | classes | storage | system | median ms | min ms | GB/s | share of copy | times ours |",
+        "| rows | classes | storage | system | median ms | min ms | GB/s | share of copy | time relative to the crate |",
         "|--:|--:|---|---|--:|--:|--:|--:|--:|",
     ]
     for r in record["results"]:
@@ -81,14 +81,14 @@ def table(record):
             continue
         ratio = f"{r['times_ours']:.2f}" if r.get("times_ours") else "-"
         lines.append(f"{start} {r['median_ms']:.3f} | {r['min_ms']:.3f} | {r['gb_s']:.2f} | {100 * r['share']:.1f} % | {ratio} |")
-    lines += [f"\nNot here: {name}, {why}." for name, why in record["absent"].items()]
+    lines += [f"\nLeft out: {name}, {why}." for name, why in record["absent"].items()]
     keys = ("torch", "cuda", "driver", "jax", "liger_kernel", "triton", "cores", "torch_threads", "system")
     lines += ["", "; ".join(f"{k} {facts[k]}" for k in keys if facts.get(k)) + "."]
     return "\n".join(lines) + "\n"
 
 
 def plot(record, path):
-    """Share of the floor against classes, one line a system, one panel a storage type. False where matplotlib is missing."""
+    """Plots the share of the copy bandwidth over classes, one line per system, one panel per storage type. Returns False without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -115,7 +115,7 @@ def plot(record, path):
         panel.set_xlabel("classes")
         panel.set_title(storage)
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("share of the floor (copy bandwidth = 1)")
+    panels[0][0].set_ylabel("share of the copy bandwidth")
     figure.suptitle(f"{record['machine']['device']}, {record['machine']['date']}")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize="small")
     figure.tight_layout()
@@ -125,7 +125,7 @@ def plot(record, path):
 
 
 def file(record, folder):
-    """Write `peers.md`, `peers.json` and `peers.svg`; a second run of the day gets a number, nothing is overwritten."""
+    """Writes `peers.md`, `peers.json` and `peers.svg`. A second run of the day gets a number, so that no file is overwritten."""
     facts = record["machine"]
     if folder is None:
         folder = pathlib.Path(__file__).parent.parent / "record" / slug(facts["device"]) / facts["date"]
@@ -138,4 +138,4 @@ def file(record, folder):
     (folder / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / f"{stem}.md").write_text(table(record))
     plotted = plot(record, folder / f"{stem}.svg")
-    print(f"filed {stem}.json, {stem}.md" + (f", {stem}.svg" if plotted else "; no plot, matplotlib is missing or nothing was timed") + f" in {folder}")
+    print(f"wrote {stem}.json, {stem}.md" + (f", {stem}.svg" if plotted else "; no plot, matplotlib is missing or nothing was timed") + f" in {folder}")

@@ -1,8 +1,8 @@
-"""The same work in other systems: logits in, loss and the student's gradient out.
+"""The same work in other systems, from logits to the loss and the student's gradient.
 
 The loss is the crate's default: similarity Cosine, selection Min, scope Row, reduction Mean, temperatures 1, and TSSR
-detached. Each system says by which definition its answer is checked; Liger's compute other losses, are labelled so and
-checked by their own definitions.
+detached. Each system names the definition that its result is checked against. Liger's systems compute other losses, have names
+that say so, and are checked against their own definitions.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ TSTR = STEP / TOTAL
 
 @dataclasses.dataclass
 class System:
-    """One way to do the work."""
+    """One implementation."""
 
     name: str
-    #: `(student, teacher, labels) -> run`, and `run() -> (loss, grad)`. Conversions and compilation belong here, untimed.
+    #: `(student, teacher, labels) -> run`, and `run() -> (loss, grad)`. Conversions and compilation belong in `prepare`, which is not timed.
     prepare: Callable
     #: `(student, teacher, labels) -> loss`, differentiable, in the precision of its inputs; the mean over the rows.
     definition: Callable
-    #: At its peak, how many f32 matrices of rows x classes it holds besides the two inputs; an estimate for the memory check.
+    #: Peak memory besides the two inputs, in f32 matrices of rows x classes; an estimate for the memory check.
     matrices: float
     same_loss: bool = True
 
@@ -35,7 +35,7 @@ class System:
 
 
 def distill_definition(student, teacher, labels):
-    """The textbook way: build the target, take the cross-entropy with it."""
+    """The textbook form: the cross-entropy with an explicit target."""
     q = F.softmax(teacher, dim=1)
     with torch.no_grad():
         kdr = F.cosine_similarity(F.softmax(student, dim=1), q, dim=1, eps=1e-30)
@@ -62,7 +62,7 @@ def ce_tvd_definition(student, teacher, labels):
 
 
 def distill_loss(student, teacher, labels):
-    """As one would write it with some care: no dense target, sums in f32 whatever the storage."""
+    """An efficient form: no dense target, sums in f32 for every storage type."""
     log_p = F.log_softmax(student, dim=1, dtype=torch.float32)
     with torch.no_grad():
         q = F.softmax(teacher, dim=1, dtype=torch.float32)
@@ -76,7 +76,7 @@ def distill_loss(student, teacher, labels):
 
 
 def closed_form(student, teacher, labels):
-    """The gradient written by hand, so that a compiler sees loss and gradient as one graph and keeps nothing for a backward pass."""
+    """The gradient written by hand, so that a compiler gets loss and gradient as one graph and stores nothing for a backward pass."""
     log_p = F.log_softmax(student, dim=1, dtype=torch.float32)
     p, q = log_p.exp(), F.softmax(teacher, dim=1, dtype=torch.float32)
     kdr = (p * q).sum(1) / ((p * p).sum(1) * (q * q).sum(1)).sqrt()
@@ -107,7 +107,7 @@ def torch_eager():
 
 
 def compiled(function, mode):
-    """Compiled anew: past a number of shapes the cache would fall back to eager without a word."""
+    """Compiles anew for each shape. After a number of shapes the cache of a compiled function silently falls back to eager."""
     return torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
 
 
@@ -135,13 +135,13 @@ def torch_compile_closed_form(mode):
 
 
 def liger():
-    """Liger's Triton kernels, on CUDA only. None of them computes the crate's loss."""
+    """Liger's Triton kernels, on CUDA only. None computes the crate's loss."""
     from liger_kernel import ops
 
     systems = []
 
     def jsd(student, teacher, labels):
-        # The kernel takes log-probabilities. In f32: given bf16 ones it loses digits that it never had to lose.
+        # The kernel takes log-probabilities. They are f32, since bf16 log-probabilities would lose precision.
         log_p = F.log_softmax(student, dim=1, dtype=torch.float32)
         with torch.no_grad():
             log_q = F.log_softmax(teacher, dim=1, dtype=torch.float32)
@@ -190,7 +190,7 @@ def jax_cpu():
 
 
 def fetch(result):
-    """Loss as a number, gradient as a torch tensor, from whichever system."""
+    """Loss as a number and gradient as a torch tensor, for every system."""
     loss, grad = result
     if not isinstance(grad, torch.Tensor):
         grad = torch.from_dlpack(grad)
@@ -198,7 +198,7 @@ def fetch(result):
 
 
 def available(device, compile_mode):
-    """The systems that can run on the device, and why others cannot."""
+    """The systems that can run on the device, and the reason for each that cannot."""
     systems, absent = [torch_eager()], {}
     systems += [torch_compile(compile_mode), torch_compile_closed_form(compile_mode)]
     if device == "cuda":

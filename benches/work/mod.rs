@@ -1,6 +1,6 @@
-//! The work that is measured: inputs by formula, one call of the whole method, its answer checked, its time taken.
+//! The measured work: inputs by formula, one call of the whole method, a check of its result, and its time.
 
-// Each bench compiles this module for itself and uses what it needs of it.
+// Each bench compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use wgpu_distill::{
     wgpu,
 };
 
-/// Half of training is over.
+/// Half of the training.
 pub const PROGRESS: Progress = Progress { step: 1, total: 2 };
 
-/// Number `index` of a stream of evenly distributed 64-bit numbers; `benches/peers/inputs.py` has the same formula.
+/// Number `index` of a stream of uniform 64-bit numbers. `benches/peers/inputs.py` has the same formula.
 fn hash(seed: u64, stream: u64, index: u64) -> u64 {
     let start = (index + 1)
         .wrapping_add(stream << 40)
@@ -36,7 +36,7 @@ fn logit(seed: u64, stream: u64, index: u64) -> f32 {
     if z & 0xff == 0 { x * 5.0 } else { x }
 }
 
-/// Numbers in one of the storage types, owned.
+/// Owned values in one of the storage types.
 pub fn stored(storage: Storage, values: Vec<f32>) -> Gradient {
     match storage {
         Storage::F32 => Gradient::F32(values),
@@ -85,12 +85,12 @@ impl Work {
         Batch::new(student, teacher, &self.labels, self.classes)
     }
 
-    /// The bytes that must be moved: both rows read, one written.
+    /// Bytes by the byte model: both rows read once, one written.
     pub fn model_bytes(&self) -> u64 {
         (3 * self.storage.bytes() * self.rows * self.classes) as u64
     }
 
-    /// Compares a gradient, and what a summary says of all rows, with the f64 reference on a few rows.
+    /// Compares the gradient of a few rows with the f64 reference, and checks the summary.
     pub fn check(&self, gradient: &Gradient, summary: &Summary) {
         assert_eq!(summary.valid_rows as usize, self.rows);
         assert!(summary.loss.is_finite() && summary.loss > 0.0);
@@ -114,7 +114,7 @@ impl Work {
             for (i, exact) in want.iter().enumerate() {
                 let g = f64::from(got.get(row * n + i)) * self.rows as f64;
                 let error = (g - exact).abs();
-                // Beneath the smallest normal f16 its steps are coarse, times the number of rows.
+                // Subnormal f16 numbers have a fixed unit, which counts times the number of rows.
                 let floor = if self.storage == Storage::F16 {
                     1e-7 * self.rows as f64
                 } else {
@@ -127,7 +127,7 @@ impl Work {
     }
 }
 
-/// Something that can be measured: the whole method, gradient included, into memory that is reused.
+/// The whole method with a gradient, written to memory that is reused.
 pub enum Runner {
     Cpu { cpu: Cpu, gradient: Gradient },
     Gpu(Box<GpuRunner>),
@@ -138,7 +138,7 @@ impl Runner {
         Self::with_tiling(engine, work, None)
     }
 
-    /// With a given tiling on a GPU.
+    /// Uses the given tiling on a GPU.
     pub fn with_tiling(engine: &Engine, work: &Work, layout: Option<&Tiling>) -> Self {
         match engine {
             Engine::Gpu(gpu) => Self::Gpu(Box::new(GpuRunner::new(gpu, work, layout))),
@@ -150,7 +150,9 @@ impl Runner {
         }
     }
 
-    /// One call: its time on the device, or on the clock where the device tells none, and the clock's.
+    /// Makes one call. Returns the device's time and the clock's time.
+    ///
+    /// Without time stamps both are the clock's time.
     pub fn time(&mut self, work: &Work) -> (Duration, Duration) {
         match self {
             Self::Cpu { cpu, gradient } => {
@@ -191,7 +193,7 @@ impl Runner {
         }
     }
 
-    /// Bytes per second of a plain copy on the same device, read and written bytes counted.
+    /// Bytes read and written per second by a plain copy on the same device.
     pub fn copy_bandwidth(&mut self) -> f64 {
         let bytes: u64 = 256 << 20;
         let best = match self {
@@ -214,7 +216,7 @@ impl Runner {
     }
 }
 
-/// Buffers, workspace and time stamps of one problem on a GPU.
+/// Buffers, workspace and time stamps for one problem on a GPU.
 pub struct GpuRunner {
     gpu: Gpu,
     pub plan: Plan,
@@ -307,7 +309,7 @@ impl GpuRunner {
         }
     }
 
-    /// Times what `record` puts into an encoder.
+    /// Measures the time of the commands that `record` puts into an encoder.
     fn timed(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> (Duration, Duration) {
         let start = Instant::now();
         let mut encoder = self
@@ -331,7 +333,7 @@ impl GpuRunner {
         };
         let bytes = self.mapped(&s.readable, 16);
         let ticks: [u64; 2] = bytemuck::pod_read_unaligned(&bytes);
-        // Some drivers answer with zeros, or backwards: then the clock's time is all there is.
+        // Some drivers return zeros or decreasing time stamps. The clock's time is then used.
         let elapsed = ticks[1].saturating_sub(ticks[0]);
         if ticks[0] == 0 || elapsed == 0 {
             return (wall, wall);
@@ -442,7 +444,7 @@ impl GpuRunner {
     }
 }
 
-/// The engine of a name: `cpu`, `auto`, or a part of an adapter's name.
+/// The engine with this name: `cpu`, `auto`, or a part of an adapter's name.
 pub fn engine(name: &str) -> Engine {
     match name {
         "cpu" => Engine::cpu(),

@@ -1,21 +1,21 @@
-//! The GPU contexts under test. All tests of a binary share them, and with them the compiled kernels.
+//! The GPU contexts under test, shared by all tests of a binary together with the compiled kernels.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::wgpu;
 
-/// A part of the adapter's name: `WGPU_DISTILL_ADAPTER`, or Mesa's software driver.
+/// A part of the adapter's name: `WGPU_DISTILL_ADAPTER`, or Mesa's software driver by default.
 pub fn name() -> String {
     std::env::var("WGPU_DISTILL_ADAPTER").unwrap_or_else(|_| "llvmpipe".to_owned())
 }
 
-/// True if `WGPU_DISTILL_SKIP_GPU` leaves tests on GPUs out.
+/// Returns true if `WGPU_DISTILL_SKIP_GPU` skips the tests on GPUs.
 pub fn is_skipped() -> bool {
     std::env::var_os("WGPU_DISTILL_SKIP_GPU").is_some()
 }
 
-/// The GPU under test, or none if tests on GPUs are skipped by name.
+/// The GPU under test, or none if tests on GPUs are skipped.
 pub fn gpu() -> Option<Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     let find = || {
@@ -36,14 +36,14 @@ pub fn without_subgroups() -> Option<Gpu> {
         .clone()
 }
 
-/// The GPU under test by the rules of browsers.
+/// The GPU under test with the rules of browsers.
 pub fn by_browser_rules() -> Option<Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| gpu().map(|gpu| gpu.with_browser_rules()))
         .clone()
 }
 
-/// A device of its own with default limits and these features, on the adapter under test.
+/// A new device with default limits and these features on the adapter under test.
 pub fn with_default_limits(features: wgpu::Features) -> Option<Gpu> {
     static KNOWN: Mutex<Vec<(wgpu::Features, Gpu)>> = Mutex::new(Vec::new());
     let gpu = gpu()?;
@@ -69,11 +69,12 @@ fn default_device(gpu: &Gpu, features: wgpu::Features) -> (wgpu::Device, wgpu::Q
         required_features: features,
         ..Default::default()
     });
-    pollster::block_on(device).expect("default limits are had everywhere")
+    pollster::block_on(device).expect("every adapter supports default limits")
 }
 
-/// The GPU under test with subgroup operations. An adapter without them fails, unless they are left out by name: a driver that
-/// stops offering them must not take the tests of the code for them along in silence.
+/// The GPU under test with subgroup operations.
+///
+/// An adapter without them fails the test unless WGPU_DISTILL_SKIP_SUBGROUPS is set. Otherwise a driver update could silently skip these tests.
 pub fn with_subgroups(what: &str) -> Option<Gpu> {
     let gpu = gpu()?;
     if gpu.limits().subgroup.is_some() {

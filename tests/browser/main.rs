@@ -1,10 +1,13 @@
-//! The kernels in Chromium: WebGPU as browsers have it, whose compiler (Tint) checks what naga does not, uniform control flow above all.
+//! The kernels in Chromium. Its WebGPU compiler (Tint) checks more than naga, above all uniform control flow.
 //!
-//! Every shader variant is compiled; a share of them become pipelines, since those take long in software, with `WGPU_DISTILL_DEPTH=full` all.
-//! And cases of the table are computed there, by a page that knows nothing but the list of dispatches of each plan.
-//! `WGPU_DISTILL_CHROMIUM` names the browser, `WGPU_DISTILL_SKIP_CHROMIUM=1` goes without it.
+//! Every shader variant is compiled. Pipelines take long in software, so the short run makes some of them and
+//! `WGPU_DISTILL_DEPTH=full` makes all.
 //!
-//! A lost device refuses nothing, whatever it is given: that it is still there, and still refuses what is wrong, is asked at the end.
+//! The browser also computes cases of the table, in a page that has only the list of dispatches of each plan.
+//!
+//! `WGPU_DISTILL_CHROMIUM` names the browser. `WGPU_DISTILL_SKIP_CHROMIUM=1` skips these tests.
+//!
+//! A lost device reports no errors. So the page checks at the end that the device is not lost and still refuses invalid shaders.
 
 #[path = "../cases/mod.rs"]
 mod cases;
@@ -27,11 +30,12 @@ use serde_json::{Value, json};
 use visit::{count, list};
 use wgpu_distill::shader::Dialect;
 
-/// Of so many texts one becomes a pipeline in the short run, and the first of each kernel: a prime, so that it keeps no step with the
-/// loops that make the list.
+/// The short run makes a pipeline of each kernel's first text and of every `SHARE`th text.
+///
+/// A prime, so that the selection is independent of the loops that make the list.
 const SHARE: usize = 31;
 
-/// Texts that must be refused, the first as a module, the second as a pipeline.
+/// Texts that must be refused: the first as a module, the second as a pipeline.
 const WRONG: [(&str, &str); 2] = [
     (
         "a barrier that some invocations miss",
@@ -80,8 +84,8 @@ fn every_variant_compiles_in_chromium() {
     let result = visit::visit(include_str!("compile.html"), Arc::new(answer), patience);
 
     report::ran(&format!(
-        "chromium, texts, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts for want of subgroups, \
-         {} pipelines of more than the adapter's {} invocations",
+        "chromium, texts, {}: {} of {} shader texts compiled, {} of {} pipelines asked for; left out: {} texts without subgroup support, \
+         {} pipelines above the adapter's limit of {} invocations",
         result["adapter"],
         count(&result, "modules"),
         all.len(),
@@ -117,6 +121,6 @@ fn every_variant_compiles_in_chromium() {
     );
     assert!(
         count(&result, "pipelines") > 8,
-        "hardly a pipeline was made"
+        "too few pipelines were created"
     );
 }

@@ -1,4 +1,4 @@
-//! Cases of the table, computed in the browser: each is a list of dispatches and the bytes of the buffers that they bind.
+//! Cases of the table, computed in the browser. Each is a list of dispatches and the bytes of the buffers that they bind.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,23 +16,23 @@ use crate::cases::inputs::{Stored, spread};
 use crate::cases::{self, Case};
 use crate::visit;
 
-/// In the short run one of so many cases is computed.
+/// The short run computes one of `SHARE` cases.
 const SHARE: usize = 23;
 
-/// Bytes that no kernel leaves: a NaN with a payload, as f32 and as two 16-bit numbers.
+/// Bytes that no kernel writes: a NaN with a payload, as f32 and as two 16-bit numbers.
 const POISON: [u8; 4] = [0xa5, 0x7f, 0xa5, 0x7f];
 
 fn poison(bytes: usize) -> Vec<u8> {
     POISON.iter().copied().cycle().take(bytes).collect()
 }
 
-/// A buffer's contents before, as whole 32-bit words.
+/// A buffer's initial contents, as whole 32-bit words.
 struct Buffer {
     operand: Option<Operand>,
     bytes: Vec<u8>,
 }
 
-/// A case as a page can run it.
+/// A case in the form that the page runs.
 struct Job {
     case: Case,
     about: String,
@@ -41,7 +41,7 @@ struct Job {
     dispatches: Vec<Value>,
 }
 
-/// The offset of results in their buffers.
+/// The offset of row results in their buffer.
 const ROWS_AT: usize = 32;
 const SUMMARY_AT: usize = 256;
 
@@ -68,7 +68,7 @@ impl Job {
                 poison(bytes)
             }
         };
-        // Labels start where no binding can.
+        // Labels start at an offset that is not aligned for a binding.
         let labels: Vec<i32> = [i32::MAX; 3].into_iter().chain(case.labels()).collect();
         let labels = bytemuck::cast_slice(&labels).to_vec();
         let results = poison(ROWS_AT + 16 * case.rows + 64);
@@ -180,7 +180,7 @@ impl Job {
         all.collect::<Vec<_>>().concat()
     }
 
-    /// Compares what was read back with the reference, byte by byte where nothing may be written.
+    /// Compares the results with the reference, and all bytes outside of the outputs with their initial values.
     fn check(&self, mut read: &[u8]) -> Result<(), String> {
         let case = &self.case;
         let host = case.host();
@@ -243,7 +243,7 @@ impl Job {
     }
 }
 
-/// Up to whole 32-bit words, and a few more: rows are read by four.
+/// Pads to whole 32-bit words and a few more, since kernels read vectors of four.
 fn words(mut bytes: Vec<u8>) -> Vec<u8> {
     let size = (bytes.len() + 16).next_multiple_of(4);
     let more = poison(size - bytes.len());
@@ -251,7 +251,7 @@ fn words(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Numbers as f32, none of which is still the poison.
+/// The numbers as f32. Fails if one is still poison.
 fn unpoisoned<T: bytemuck::Pod>(bytes: &[u8], wide: fn(T) -> f32) -> Result<Vec<f32>, String> {
     let left = |x: &T| bytemuck::bytes_of(x) == &POISON[..size_of::<T>()];
     let values = bytemuck::pod_collect_to_vec::<u8, T>(bytes);
@@ -261,10 +261,10 @@ fn unpoisoned<T: bytemuck::Pod>(bytes: &[u8], wide: fn(T) -> f32) -> Result<Vec<
     }
 }
 
-/// The page's jobs, made when it asks.
+/// The page's jobs, created when it requests them.
 struct Work {
     cases: Vec<Case>,
-    /// Plain, and with subgroups where the browser has them.
+    /// Limits without subgroups, and with them if the browser has them.
     limits: Vec<Limits>,
     job: Option<(usize, Job)>,
     done: HashSet<usize>,

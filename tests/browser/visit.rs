@@ -1,4 +1,4 @@
-//! Serves a page on the loopback address and has Chromium open it, without a window.
+//! Serves a page on the loopback address and opens it in headless Chromium.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Answers what a page asks for: path and body. `None` is not found.
+/// Returns the response to a page's request by path and body, or `None` for status 404.
 pub type Answer = dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>> + Send + Sync;
 
-/// True if the browser is left out by name.
+/// Returns true if the browser tests are skipped.
 pub fn is_skipped() -> bool {
     let skipped = std::env::var_os("WGPU_DISTILL_SKIP_CHROMIUM").is_some();
     if skipped {
@@ -23,7 +23,7 @@ pub fn is_skipped() -> bool {
     skipped
 }
 
-/// Ends the browser however the test ends, and removes its profile.
+/// Ends the browser and removes its profile when dropped.
 struct Browser {
     child: Child,
     profile: PathBuf,
@@ -69,7 +69,7 @@ fn start(address: &str) -> Browser {
     )
 }
 
-/// One request: the page, the result, which is passed on, or what `answer` knows.
+/// Handles one request: the page, the result, which is sent to the test, or a response of `answer`.
 fn serve(
     stream: TcpStream,
     page: &str,
@@ -115,7 +115,9 @@ fn serve(
     (&stream).write_all(&body)
 }
 
-/// Returns what the page posts to `/result`. Fails if that takes longer than `patience`, if the browser ends before, or if the page reports a failure.
+/// Returns the JSON that the page posts to `/result`.
+///
+/// Fails if that takes longer than `patience`, if the browser ends before, or if the page reports a failure.
 pub fn visit(page: &'static str, answer: Arc<Answer>, patience: Duration) -> Value {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -123,7 +125,7 @@ pub fn visit(page: &'static str, answer: Arc<Answer>, patience: Duration) -> Val
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (answer, sender) = (answer.clone(), sender.clone());
-            // Browsers open connections in advance: each waits on a thread of its own.
+            // Browsers open connections in advance, so each connection has its own thread.
             std::thread::spawn(move || serve(stream, page, &*answer, &sender));
         }
     });
@@ -144,7 +146,7 @@ pub fn visit(page: &'static str, answer: Arc<Answer>, patience: Duration) -> Val
     result
 }
 
-/// Fails if the browser has no subgroups, unless they are left out by name.
+/// Fails if the browser has no subgroups, unless WGPU_DISTILL_SKIP_SUBGROUPS is set.
 pub fn subgroups(are_there: bool) {
     if std::env::var_os("WGPU_DISTILL_SKIP_SUBGROUPS").is_some() {
         return;

@@ -1,6 +1,6 @@
-//! Runs a case on buffers: offsets, strides, poison and canaries around everything that is written.
+//! Runs a case on buffers with offsets, strides, poison, and canaries around all outputs.
 
-// Each test binary compiles this module for itself and uses what it needs of it.
+// Each test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 #[path = "../adapter/mod.rs"]
@@ -19,7 +19,7 @@ use crate::cases::compare::{Outcome, before};
 use crate::cases::inputs::{POISON, Stored, spread};
 use poison::{gather, poisoned, untouched, written};
 
-/// Which outputs are asked for. The others' buffers are there all the same, and may not be touched.
+/// The requested outputs. The buffers of the others exist and must stay unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub summary: bool,
@@ -35,7 +35,7 @@ impl Wanted {
     };
 }
 
-/// Whose plans are followed.
+/// The source of the plans.
 enum Plans {
     Own,
     Of(Limits),
@@ -55,7 +55,7 @@ impl Bench {
         }
     }
 
-    /// Plans as for hardware with default limits and the device's subgroups, and chunks of a few rows.
+    /// Uses plans for hardware with default limits and the device's subgroups, with chunks of a few rows.
     pub fn with_hardware_plans(gpu: Gpu) -> Self {
         let limits = Limits {
             subgroup: gpu.limits().subgroup,
@@ -65,7 +65,7 @@ impl Bench {
         Self { gpu, plans }
     }
 
-    /// Plans with this layout, which must come out as of this kind.
+    /// Uses plans with this tiling, which must have this kind.
     pub fn with_tiling(gpu: Gpu, layout: Tiling, kind: PlanKind) -> Self {
         let plans = Plans::With(layout, kind);
         Self { gpu, plans }
@@ -92,7 +92,7 @@ impl Bench {
             })
     }
 
-    /// A matrix of a case in a buffer, with poison wherever no element is.
+    /// A matrix of a case in a buffer, with poison outside of its elements.
     fn matrix(
         &self,
         values: &[f32],
@@ -109,7 +109,7 @@ impl Bench {
         self.run_for(case, Wanted::ALL).map(|(outcome, _)| outcome)
     }
 
-    /// Outputs that are not wanted are empty in the outcome. Returns the plan as well.
+    /// Runs a case with these outputs; the others are empty in the outcome. Returns the plan as well.
     pub fn run_for(&self, case: &Case, wanted: Wanted) -> Result<(Outcome, Plan), String> {
         let [student, teacher] = case.logits();
         let strides = case.strides();
@@ -128,7 +128,7 @@ impl Bench {
             case.offsets[1],
             t_storage,
         );
-        // Labels at an offset that no binding can start at.
+        // Labels at an offset that is not aligned for a binding.
         let mut labels = vec![i32::MAX; 3];
         labels.extend(case.labels());
         let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
@@ -266,12 +266,12 @@ impl Bench {
         if wanted.gradient {
             outcome.gradient = gather(case, &gradient, &surroundings, g_stride, g_offset)?;
         } else if !gradient.starts_with(&surroundings) {
-            return Err("a gradient was written that nobody asked for".to_owned());
+            return Err("a gradient was written that was not requested".to_owned());
         }
         Ok((outcome, plan))
     }
 
-    /// The gradient's memory before the call: poison, or known values if it is accumulated onto.
+    /// The gradient's memory before the call: poison, or known values for accumulation.
     fn initial_gradient(&self, case: &Case, stride: usize, offset: usize) -> Vec<u8> {
         use wgpu_distill::GradWrite::Accumulate;
         let value = |i| {
@@ -289,7 +289,7 @@ impl Bench {
             .to_vec()
     }
 
-    /// The bytes that must still be there between and before the rows of the gradient.
+    /// The bytes before and between the rows of the gradient, which must stay unchanged.
     fn gradient_surroundings(&self, case: &Case, student: &[f32], initial: &[u8]) -> Vec<u8> {
         if !case.in_place {
             return initial.to_vec();
@@ -303,7 +303,7 @@ impl Bench {
     }
 }
 
-/// A plan for other limits than the device's, with bindings so small that several chunks are needed.
+/// A plan for given limits, with bindings so small that it has several chunks.
 fn invented_plan(
     case: &Case,
     batch: &GpuBatch<'_>,
@@ -337,7 +337,7 @@ fn invented_plan(
         shared_buffers: false,
         in_place: case.in_place && outputs.gradient.is_some(),
     };
-    // Room for a few rows, so that every case has several chunks, but for thousands where there are many.
+    // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.
     let rows = (case.rows / 4).max(3);
     let limits = Limits {
         binding_bytes: ((widest.max(64) * rows) as u64 + 512).min(limits.binding_bytes),

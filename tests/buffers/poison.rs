@@ -1,4 +1,4 @@
-//! Memory that shows whether it was written. Poison is a NaN whose bits no kernel writes, so that it shows where NaN is the answer too.
+//! Memory that shows where it was written. Poison is a NaN with bits that no kernel writes, so that it differs from a NaN result.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use wgpu_distill::{GradWrite, Storage, Values};
 use crate::cases::Case;
 use crate::cases::inputs::{POISON, Stored};
 
-/// So many bytes of it.
+/// Returns this many bytes of poison.
 pub fn poisoned(bytes: usize) -> Vec<u8> {
     bytemuck::pod_collect_to_vec(&vec![POISON; bytes / 4])
 }
 
-/// All bytes outside `written` are as they were.
+/// Fails unless all bytes outside `written` are unchanged.
 pub fn untouched(
     name: &str,
     got: &[u8],
@@ -28,7 +28,7 @@ pub fn untouched(
     }
 }
 
-/// No word of an output is poison any more.
+/// Fails if a word of an output is still poison.
 pub fn written(name: &str, bytes: &[u8]) -> Result<(), String> {
     let mut words = bytes.chunks_exact(4);
     match words.position(|word| word == POISON.to_bits().to_ne_bytes()) {
@@ -37,7 +37,9 @@ pub fn written(name: &str, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// The rows of the gradient as f32, once everything around them is found as it was and no element as it was.
+/// Returns the rows of the gradient as f32.
+///
+/// Fails if an element is unchanged or a byte outside of the rows has changed.
 pub fn gather(
     case: &Case,
     bytes: &[u8],
@@ -49,7 +51,7 @@ pub fn gather(
     let size = storage.bytes();
     let poison = Stored::round(&[POISON], storage);
     let poison = poison.values().as_bytes();
-    // In place and accumulated something else than poison was there.
+    // In place and accumulated gradients start with other values than poison.
     let was_poison = !case.in_place && case.config.grad_write == GradWrite::Overwrite;
     let mut out = Vec::with_capacity(case.rows * case.classes);
     let mut end = 0;

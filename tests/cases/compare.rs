@@ -33,7 +33,7 @@ impl Outcome {
     }
 }
 
-/// The tolerance of a case.
+/// The tolerances of a case.
 fn tolerance_of(case: &Case) -> Tolerance {
     match case.kind {
         Kind::Peaked => Tolerance::PEAKED,
@@ -41,8 +41,9 @@ fn tolerance_of(case: &Case) -> Tolerance {
     }
 }
 
-/// True if one of two losses is infinite because a share of 0 takes no part in an infinite term, and rounding made one of the two
-/// shares 0. A row whose distributions have nothing in common has KDR 0 or 1e-7, as it comes.
+/// Returns true if exactly one of two losses is infinite because rounding made its weight 0 or not.
+///
+/// A weight of 0 removes an infinite term. Distributions without a common class have a KDR of 0 or 1e-7, depending on rounding.
 pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
     let [a, b] = shares;
     let near = |edge: f64| (a == edge) != (b == edge) && (a - b).abs() <= tolerance;
@@ -51,7 +52,7 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
     known && infinite[0] != infinite[1] && (near(0.0) || near(1.0))
 }
 
-/// Checks an outcome; the first difference is the error.
+/// Compares an outcome with the reference. The error names the first difference.
 pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
     let factor = case.config.temperature_factor();
     let tolerance = tolerance_of(case);
@@ -90,7 +91,9 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
     check_masked(case, want, &got.gradient)
 }
 
-/// A class that both mask has probability exactly 0 twice: nothing but smoothing's share is left of its gradient, the same for each.
+/// A class that both sides mask has probability exactly 0 on both.
+///
+/// Its gradient is the smoothing term alone, which is equal for all such classes.
 fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
     let masks = [Kind::MaskedBoth, Kind::MaskedButLast, Kind::OneHot];
     if !masks.contains(&case.kind) || case.config.grad_write == GradWrite::Accumulate {
@@ -152,9 +155,9 @@ fn check_summary(
     Ok(())
 }
 
-/// The gradient's memory before it is accumulated onto.
+/// The initial value of a gradient element for accumulation.
 pub fn before(index: usize) -> f32 {
-    // The last is a subnormal of f16.
+    // The last value is a subnormal of f16.
     [0.5, -0.25, 0.0, 1.0 / 131_072.0][index % 4]
 }
 
@@ -188,7 +191,7 @@ fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> R
     Ok(())
 }
 
-/// Within one unit in the last place of the f64 value rounded to the type, or within the f32 tolerance.
+/// Returns true if the value is within one unit in the last place of the rounded f64 value, or within the f32 tolerance.
 fn stored_close(got: f32, exact: f64, tolerance: f64, storage: Storage) -> bool {
     if exact.is_nan() || got.is_nan() {
         return exact.is_nan() && got.is_nan();
@@ -212,7 +215,7 @@ fn stored_close(got: f32, exact: f64, tolerance: f64, storage: Storage) -> bool 
     ulps <= 1 || is_close(f64::from(got), f64::from(rounded), tolerance)
 }
 
-/// The bits of a 16-bit float as an integer in the order of the numbers.
+/// The bits of a 16-bit float as an integer with the same order as the numbers.
 fn ordered(bits: u16) -> i32 {
     let magnitude = i32::from(bits & 0x7fff);
     if bits & 0x8000 == 0 {

@@ -1,6 +1,6 @@
 //! A cover of pairs: cases of the table that contain every pair of values that some case of the table contains.
 //!
-//! A driver takes far longer to compile a case's kernels than to run them, and most faults depend on at most two choices.
+//! A driver compiles a case's kernels far slower than it runs them, and most faults depend on at most two choices.
 
 use std::collections::HashMap;
 
@@ -8,9 +8,9 @@ use super::inputs::Kind;
 use super::{Case, all};
 use wgpu_distill::{GradWrite, Scope, Selection};
 
-/// Bounds of the classes of row lengths: one, one vector, one subgroup and so on. Values up to a bound are alike.
+/// Upper bounds of the ranges of row lengths: one class, one vector, one subgroup and so on. Lengths within a range count as equal.
 const ROW_LENGTHS: [usize; 7] = [1, 4, 32, 64, 256, 1024, 4096];
-/// Bounds of the classes of row counts.
+/// Upper bounds of the ranges of row counts.
 const ROW_COUNTS: [usize; 3] = [1, 16, 1024];
 
 fn class_of(value: usize, bounds: &[usize]) -> String {
@@ -20,7 +20,7 @@ fn class_of(value: usize, bounds: &[usize]) -> String {
     }
 }
 
-/// Elements before a row: none, whole vectors, or any number.
+/// The alignment of the elements before the first row: none, whole vectors, or any number.
 fn alignment(elements: [usize; 3]) -> &'static str {
     match elements {
         [0, 0, 0] => "none",
@@ -39,7 +39,7 @@ fn variant(value: impl std::fmt::Debug) -> String {
         .to_owned()
 }
 
-/// The dimensions of the table and the value of a case in each.
+/// The dimensions of the table with the value of a case in each.
 pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
     let config = &case.config;
     let [student, teacher, gradient] = case.storage.map(|s| s.name().to_owned());
@@ -98,7 +98,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A pair of values of two dimensions.
+/// A pair of values in two dimensions.
 pub type Pair = ((&'static str, String), (&'static str, String));
 
 pub fn pairs(case: &Case) -> Vec<Pair> {
@@ -110,12 +110,12 @@ pub fn pairs(case: &Case) -> Vec<Pair> {
     list
 }
 
-/// The cover: greedily the case with the most pairs that are missing, the smallest of those that have as many.
+/// The cover, chosen greedily: the case with the most missing pairs, and the smallest of several with equally many.
 pub fn cover() -> Vec<Case> {
     cover_of(all(), pairs)
 }
 
-/// A cover of a part of the table and a part of the pairs.
+/// The same for other cases and for a part of the pairs.
 pub fn cover_of(table: Vec<Case>, pairs: impl Fn(&Case) -> Vec<Pair>) -> Vec<Case> {
     let mut ids = HashMap::new();
     let of_case: Vec<Vec<usize>> = table

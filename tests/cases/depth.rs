@@ -2,18 +2,18 @@
 
 use std::sync::OnceLock;
 
-/// Read from `WGPU_DISTILL_DEPTH`: `quick`, `full` or `long`. Without it `quick`.
+/// `WGPU_DISTILL_DEPTH` selects `quick`, `full` or `long`. The default is `quick`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub enum Depth {
-    /// A cover of pairs of the table on each way that compiles kernels, the same random inputs every time: minutes.
+    /// A cover of pairs of the table for each configuration that compiles kernels, and the same random inputs every time: minutes.
     Quick,
-    /// All of the table on every way, and whole products of layouts: an hour and more on software drivers.
+    /// The whole table for every configuration, and all combinations of tilings: an hour and more on software drivers.
     Full,
-    /// `Full`, with more random inputs, other ones each time, and more calls under load: several hours.
+    /// `Full` with more random inputs, other ones each time, and more calls under load: several hours.
     Long,
 }
 
-/// The depth that was asked for.
+/// The selected depth.
 pub fn depth() -> Depth {
     static DEPTH: OnceLock<Depth> = OnceLock::new();
     *DEPTH.get_or_init(|| match std::env::var("WGPU_DISTILL_DEPTH").as_deref() {

@@ -1,4 +1,4 @@
-//! Inputs that hurt: seeded logits of several kinds, laid out with strides and offsets, with poison between the rows.
+//! Extreme inputs: seeded logits of several kinds, laid out with strides and offsets, with poison between the rows.
 
 use half::{bf16, f16};
 use wgpu_distill::{Storage, Values, half};
@@ -6,43 +6,43 @@ use wgpu_distill::{Storage, Values, half};
 /// Kinds of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Normal, standard deviation 2, every 64th value times 20.
+    /// Normal values with standard deviation 2; every 64th value times 20.
     Normal,
-    /// One logit 25 above the rest, another one in the teacher.
+    /// One logit 25 above the rest, at different classes in student and teacher.
     Peaked,
     /// `Normal` plus a common offset.
     Offset(f32),
-    /// Teacher and student the same.
+    /// Teacher and student are the same.
     Identical,
     /// All logits of a row equal.
     Flat,
-    /// As `Flat`, of the first two thirds of the classes in the student and of the last two thirds in the teacher; 90 below elsewhere.
+    /// As `Flat` for the first two thirds of the classes in the student and the last two thirds in the teacher; 90 lower elsewhere.
     FlatHalves,
-    /// All the mass in one class, the same for both: 0 and -inf.
+    /// All the probability in one class, the same on both sides: 0 and -inf.
     OneHot,
     /// The same third of the classes masked (-inf) in both.
     MaskedBoth,
     /// A third of the classes masked in the teacher only.
     MaskedTeacher,
-    /// A third of the classes masked in the student only: infinite loss unless the label alone counts.
+    /// A third of the classes masked in the student only: an infinite loss unless the label has all the weight.
     MaskedStudent,
-    /// Everything masked but the last class of the teacher and the last two of the student.
+    /// All classes masked except the last one of the teacher and the last two of the student.
     MaskedButLast,
     /// Some logits at +-1e30.
     Huge,
-    /// The lowest finite f32 in every other class, as some frameworks mask.
+    /// Every other class has the lowest finite f32, the mask of some frameworks.
     Lowest,
-    /// Row 1 has a NaN in the student, row 2 +inf in the teacher, row 3 only -inf in the student, row 4 likewise in the teacher.
+    /// A NaN in row 1 of the student, +inf in row 2 of the teacher, only -inf in row 3 of the student and in row 4 of the teacher.
     Broken,
     /// Subnormal numbers and zeros of both signs.
     Subnormal,
-    /// A common offset of +-2^100 and steps of 2^93 about it, exact in f32 and bf16: for temperatures like 2^94.
+    /// A common offset of +-2^100 and multiples of 2^93 around it, exact in f32 and bf16, for temperatures like 2^94.
     Far(f32),
-    /// Small multiples of 2^-24, the subnormal numbers of f16: for temperatures like 2^-22.
+    /// Small multiples of 2^-24, the subnormal numbers of f16, for temperatures like 2^-22.
     SubnormalHalf,
 }
 
-/// A sequence of evenly distributed 32-bit numbers (splitmix).
+/// A sequence of uniform 32-bit numbers (splitmix).
 pub struct Random(u64);
 
 impl Random {
@@ -61,14 +61,14 @@ impl Random {
         (self.next() >> 8) as f32 / (1u32 << 24) as f32
     }
 
-    /// The sum of four uniform numbers, scaled to standard deviation 1: close enough to normal.
+    /// The sum of four uniform numbers, scaled to standard deviation 1; approximately normal.
     pub fn normal(&mut self) -> f32 {
         let sum: f32 = (0..4).map(|_| self.unit()).sum();
         (sum - 2.0) * 1.732_05
     }
 }
 
-/// Student and teacher rows of a kind, `[rows, classes]` and `[rows, teacher_classes]`, close together.
+/// Student and teacher rows of a kind, `[rows, classes]` and `[rows, teacher_classes]`, contiguous.
 pub fn logits(
     kind: Kind,
     rows: usize,
@@ -90,7 +90,7 @@ pub fn logits(
                 t[(row * 11 + 1) % teacher_classes] = 25.0;
             }
             Kind::Offset(offset) => {
-                // Rounded to what survives the addition, so that the offset changes nothing in exact arithmetic.
+                // Rounded to multiples that the addition keeps, so that the offset changes nothing in exact arithmetic.
                 let step = (offset.abs() / 4096.0).max(1.0 / 1024.0);
                 for x in s.iter_mut().chain(t.iter_mut()) {
                     *x = (*x / step).round() * step + offset;
@@ -175,7 +175,7 @@ fn normal(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|i| value(i, random)).collect()
 }
 
-/// A whole number, few of them beyond 8.
+/// Rounds to an integer; few results are beyond 8.
 fn steps(x: f32) -> f32 {
     (2.0 * x).round().clamp(-16.0, 16.0)
 }
@@ -188,7 +188,7 @@ fn mask(row: &mut [f32], masked: impl Fn(usize) -> bool) {
     }
 }
 
-/// Numbers in one of the storage types, owned.
+/// Owned values in one of the storage types.
 #[derive(Clone, Debug)]
 pub enum Stored {
     F32(Vec<f32>),
@@ -215,11 +215,12 @@ impl Stored {
     }
 }
 
-/// A NaN with a payload in its upper and its lower half, so that its f16 and bf16 have one too: no kernel writes these bits, and who
-/// finds them knows that nothing was written.
+/// A NaN with a payload in both halves, so that its f16 and bf16 halves have one too.
+///
+/// No kernel writes these bits, so they mark unwritten memory.
 pub const POISON: f32 = f32::from_bits(0x7fe5_a5a5);
 
-/// Spreads rows out to a stride, from an offset on. Everything else is poison: nothing may come of reading it.
+/// Spreads rows to a stride and an offset. All other elements are poison and must have no effect.
 pub fn spread(values: &[f32], classes: usize, stride: usize, offset: usize) -> Vec<f32> {
     let rows = values.len() / classes.max(1);
     let mut out = vec![POISON; offset + rows * stride];

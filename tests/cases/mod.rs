@@ -1,9 +1,10 @@
-//! The table of cases, how much of it is run, and its comparison with the reference. A case's name is the name in a failure.
+//! The table of cases, its parts for a depth, and the comparison with the reference. A failure names the case.
 //!
-//! The CPU path runs all of it; each way of running it on a GPU runs [`for_drivers`]. Cases that a way has no door for, such as a
-//! gradient in place on slices, are counted in its report.
+//! The CPU path runs the whole table. Each configuration of a GPU runs [`for_drivers`].
+//!
+//! Cases that an interface does not support, such as a gradient in place on slices, are counted in its report.
 
-// Each test binary compiles this module for itself and uses what it needs of it.
+// Each test binary compiles this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod compare;
@@ -24,14 +25,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use inputs::{Kind, Random, Stored};
 use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage, reference};
 
-/// The cases for a way whose driver compiles kernels: a cover of pairs, or the whole table where depth is full.
+/// The cases for a driver that compiles kernels: a cover of pairs, or the whole table at full depth.
 pub fn for_drivers() -> Vec<Case> {
     static CASES: OnceLock<Vec<Case>> = OnceLock::new();
     let cases = || if is_full() { all() } else { cover() };
     CASES.get_or_init(cases).clone()
 }
 
-/// Says of a list of cases how much of the table it is.
+/// Describes the part of the table that a list of cases is.
 pub fn extent(cases: &[Case]) -> String {
     let whole = all().len();
     match cases.len() {
@@ -40,11 +41,11 @@ pub fn extent(cases: &[Case]) -> String {
     }
 }
 
-/// One problem with everything that an engine needs to know.
+/// One problem with all arguments.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
-    /// Why it is there.
+    /// The reason for the case.
     pub why: &'static str,
     pub rows: usize,
     pub classes: usize,
@@ -52,9 +53,9 @@ pub struct Case {
     pub kind: Kind,
     pub config: Config,
     pub progress: Progress,
-    /// Of student, teacher and gradient.
+    /// Storage types of student, teacher and gradient.
     pub storage: [Storage; 3],
-    /// Elements added to the classes to make the row stride, of student, teacher and gradient.
+    /// Elements between the rows of student, teacher and gradient: the row stride less the classes.
     pub gaps: [usize; 3],
     /// Elements before row 0, of student, teacher and gradient; buffers only.
     pub offsets: [usize; 3],
@@ -102,7 +103,7 @@ impl Case {
         }
     }
 
-    /// True if it can be run on slices.
+    /// Returns true if the case can run on slices.
     pub fn on_slices(&self) -> bool {
         !self.in_place && !self.bad_labels && self.config.grad_write == GradWrite::Overwrite
     }
@@ -124,7 +125,7 @@ impl Case {
         (0..self.rows).map(label).collect()
     }
 
-    /// Student and teacher, rounded to their storage types and laid out with strides (offsets left out).
+    /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
     pub fn logits(&self) -> [Vec<f32>; 2] {
         let (student, teacher) = inputs::logits(
             self.kind,
@@ -136,7 +137,7 @@ impl Case {
         [student, teacher]
     }
 
-    /// The reference's results. Each case is computed once in a process.
+    /// The reference's results, computed once per process.
     pub fn reference(&self) -> Arc<reference::Distillation> {
         type Computed = Arc<OnceLock<Arc<reference::Distillation>>>;
         static KNOWN: Mutex<Option<HashMap<String, Computed>>> = Mutex::new(None);
@@ -161,7 +162,7 @@ impl Case {
         ]
     }
 
-    /// The inputs in memory of the host, with gaps.
+    /// The inputs in host memory, with gaps.
     pub fn host(&self) -> Host {
         let [student, teacher] = self.logits();
         let strides = self.strides();

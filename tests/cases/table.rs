@@ -46,8 +46,7 @@ fn choices(list: &mut Vec<Case>) {
         for scope in SCOPES {
             for reduction in REDUCTIONS {
                 let name = format!("{similarity}/{scope:?}/{reduction:?}");
-                let mut case =
-                    Case::new(name, "each scope divides and shares in its own way", 37, 33);
+                let mut case = Case::new(name, "each scope with each denominator", 37, 33);
                 case.config.similarity = similarity;
                 case.config.scope = scope;
                 case.config.reduction = reduction;
@@ -59,7 +58,7 @@ fn choices(list: &mut Vec<Case>) {
     }
 }
 
-/// Around every width of a unit, a subgroup, a workgroup and a block, and the classes that people have.
+/// Class counts around the sizes of vectors, subgroups, workgroups and tiles, and usual class counts.
 fn shapes(list: &mut Vec<Case>) {
     let mut widths = vec![1, 2, 3, 4, 5, 10, 100, 192, 668, 1000, 1128];
     for edge in [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] {
@@ -68,7 +67,7 @@ fn shapes(list: &mut Vec<Case>) {
     for classes in widths {
         let mut case = Case::new(
             format!("3x{classes}"),
-            "edges of units, lanes and blocks",
+            "edges of vectors, lanes and tiles",
             3,
             classes,
         );
@@ -98,7 +97,7 @@ fn shapes(list: &mut Vec<Case>) {
         (1, 10, "one row"),
         (77, 10, "no multiple of the rows of a workgroup"),
         (289, 10, "the same, more workgroups"),
-        (1025, 10, "one more than are counted by each workgroup"),
+        (1025, 10, "one more than a workgroup counts by itself"),
         (65_537, 2, "more rows than workgroups in a dimension"),
         (200_003, 3, "many short rows"),
     ] {
@@ -111,7 +110,7 @@ fn shapes(list: &mut Vec<Case>) {
     }
 }
 
-/// METHOD, section 4.
+/// The hard inputs of METHOD, section 4.
 fn hard_inputs(list: &mut Vec<Case>) {
     let kinds = [
         Kind::Peaked,
@@ -160,7 +159,7 @@ fn hard_inputs(list: &mut Vec<Case>) {
         for scope in [Scope::Batch, Scope::Given(1.0)] {
             let mut case = Case::new(
                 format!("{kind:?}/{scope:?}"),
-                "hard inputs, shared KDR",
+                "hard inputs with a batch's KDR",
                 7,
                 150,
             );
@@ -177,7 +176,7 @@ fn hard_inputs(list: &mut Vec<Case>) {
         ] {
             let mut case = Case::new(
                 format!("{kind:?}/fixed:{w}"),
-                "a share of 0 must not meet an infinite term",
+                "a weight of 0 must remove an infinite term",
                 7,
                 50,
             );
@@ -205,7 +204,7 @@ fn hard_inputs(list: &mut Vec<Case>) {
     }
 }
 
-/// Logits far from 1 with a temperature like them: ordinary distributions, which a rounding on the way would flatten.
+/// Logits and temperature with extreme magnitudes. The distributions are ordinary, but an intermediate rounding would flatten them.
 fn far_units(list: &mut Vec<Case>) {
     let f32_and_bf16 = &[Storage::F32, Storage::Bf16][..];
     let (far, small) = (2f32.powi(94), 2f32.powi(-22));
@@ -218,7 +217,7 @@ fn far_units(list: &mut Vec<Case>) {
             for similarity in Similarity::ALL {
                 for classes in [6, 151] {
                     let name = format!("{kind:?}/{similarity}/{classes}/{}", storage.name());
-                    let why = "an offset costs no digit, and what f16 can hold is not 0";
+                    let why = "an offset loses no precision, and subnormal f16 logits are not 0";
                     let mut case = Case::new(name, why, 7, classes);
                     case.kind = kind;
                     case.storage = [storage, storage, Storage::F32];
@@ -268,7 +267,7 @@ fn memory(list: &mut Vec<Case>) {
     }
 }
 
-/// In place and accumulated: what is read lies where something is written.
+/// In place and accumulated gradients, whose memory is both read and written.
 fn shared_memory(list: &mut Vec<Case>) {
     for storage in Storage::ALL {
         for classes in [64, 35, 1000] {
@@ -283,7 +282,7 @@ fn shared_memory(list: &mut Vec<Case>) {
                 list.push(case.clone());
 
                 case.name = format!("accumulate/{}/{classes}/{scope:?}", storage.name());
-                case.why = "added to what is there";
+                case.why = "the gradient is added to the memory";
                 case.in_place = false;
                 case.config.grad_write = GradWrite::Accumulate;
                 list.push(case);
@@ -292,7 +291,7 @@ fn shared_memory(list: &mut Vec<Case>) {
     }
 }
 
-/// Ways to lie in memory: name, classes, gaps, offsets. Those of student and gradient are the same, for in place.
+/// Memory layouts: name, classes, gaps, offsets. Student and gradient have the same, so that in place is possible.
 const LAYOUTS: [(&str, usize, [usize; 3], [usize; 3]); 4] = [
     ("odd", 35, [0; 3], [0; 3]),
     ("strided", 33, [3, 5, 3], [1, 3, 1]),
@@ -300,8 +299,8 @@ const LAYOUTS: [(&str, usize, [usize; 3], [usize; 3]); 4] = [
     ("long", 1003, [2, 0, 2], [1, 0, 1]),
 ];
 
-/// In place and accumulated with everything that makes it harder: rows that share words, poison between them, a second sweep, rows
-/// that are ignored or not finite.
+/// In place and accumulated gradients with rows that share words, poison between them, a second sweep, and rows that are ignored or not
+/// finite.
 fn hard_shared_memory(list: &mut Vec<Case>) {
     for storage in Storage::ALL {
         for (layout, classes, gaps, offsets) in LAYOUTS {
@@ -325,7 +324,7 @@ fn hard_shared_memory(list: &mut Vec<Case>) {
                 list.push(case.clone());
 
                 case.name = format!("accumulate/{about}");
-                case.why = "added to what is there, gaps and bad rows beside it";
+                case.why = "the gradient is added to the memory, gaps and bad rows beside it";
                 case.in_place = false;
                 case.config.grad_write = GradWrite::Accumulate;
                 list.push(case);
@@ -342,7 +341,7 @@ fn options(list: &mut Vec<Case>) {
                 let name = format!("temperature {s} {t} {scaling:?} {scope:?}");
                 let mut case = Case::new(
                     name,
-                    "separate temperatures, and what they do to the gradient",
+                    "separate temperatures and their factors of the gradient",
                     6,
                     77,
                 );
@@ -389,7 +388,7 @@ fn options(list: &mut Vec<Case>) {
     }
     let mut case = Case::new(
         "ignored NaN",
-        "logits of ignored rows are never looked at",
+        "logits of ignored rows have no effect",
         5,
         40,
     );
@@ -397,7 +396,7 @@ fn options(list: &mut Vec<Case>) {
     case.ignores = Ignores::EveryThird;
     list.push(case.clone());
     case.name = "ignore_index is a class".to_owned();
-    case.why = "ignoring comes first";
+    case.why = "ignore_index takes precedence";
     case.config.ignore_index = 3;
     list.push(case);
     for (teacher_classes, why) in [
@@ -431,7 +430,7 @@ fn options(list: &mut Vec<Case>) {
     }
     for storage in Storage::ALL {
         let name = format!("bad labels {}", storage.name());
-        let why = "rows that share words, each with an answer of its own";
+        let why = "rows that share words, with separate results";
         let mut case = Case::new(name, why, 9, 35);
         case.storage = [storage; 3];
         case.gaps = [1, 0, 2];

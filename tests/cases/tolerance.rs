@@ -2,20 +2,20 @@
 
 use wgpu_distill::Config;
 
-/// Allowed differences of results in f32. Every comparison takes its numbers from here and names its exceptions.
+/// Allowed differences of f32 results. Every comparison uses these numbers and states its exceptions.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
-    /// Of a loss, relative to it.
+    /// For a loss, relative to it.
     pub loss_relative: f64,
-    /// Of a loss near 0, in units of the temperature factor where that is above 1.
+    /// For a loss near 0, in units of the temperature factor if that is above 1.
     pub loss_absolute: f64,
-    /// Of KDR and TSSR.
+    /// For KDR and TSSR.
     pub unit: f64,
-    /// Of an element of the gradient, relative to the largest magnitude of its row.
+    /// For a gradient element, relative to the largest magnitude of its row.
     pub gradient_relative: f64,
-    /// Of an element of the gradient, relative to what multiplies `p - y`: the rounding of `p` and `y` remains where they cancel.
+    /// For a gradient element, relative to the factor of `p - y`. The rounding of `p` and `y` remains if they cancel.
     pub gradient_rounding: f64,
-    /// Of a log-sum-exp, a divergence or an entropy near 0: sums of terms of the size of the logits' spread.
+    /// For a log-sum-exp, a divergence or an entropy near 0, whose terms are as large as the range of the logits.
     pub statistic_absolute: f64,
 }
 
@@ -29,20 +29,20 @@ impl Tolerance {
         statistic_absolute: 4e-6,
     };
 
-    /// Of very peaked rows: their cosine near 0 or 1 comes from sums that differ by orders of magnitude.
+    /// For rows with high peaks. Their cosine near 0 or 1 comes from sums that differ by orders of magnitude.
     pub const PEAKED: Self = Self {
         unit: 1e-5,
         ..Self::F32
     };
 
-    /// Of gradients of independent rows with cancelling terms: `p`, the temperature ratio and the label's part of a target near 1 are
-    /// rounded about eight times between them, each time by at most half of 1.2e-7.
+    /// For gradients of independent rows with terms that cancel. `p`, the temperature ratio and the label's term of a target near 1 have
+    /// about eight roundings together, each of at most half of 1.2e-7.
     pub const CANCELLING: Self = Self {
         gradient_rounding: 5e-7,
         ..Self::F32
     };
 
-    /// Of two results that are each within a tolerance of the reference: twice as much.
+    /// For the difference of two results that are each within a tolerance of the reference: twice the tolerance.
     pub const fn of_two(self) -> Self {
         Self {
             loss_relative: 2.0 * self.loss_relative,
@@ -54,27 +54,27 @@ impl Tolerance {
         }
     }
 
-    /// Of the loss of a row. `factor` is the temperature factor.
+    /// The tolerance of a row's loss. `factor` is the temperature factor.
     pub fn loss(&self, want: f64, factor: f64) -> f64 {
         (self.loss_relative * want.abs()).max(self.loss_absolute * factor.max(1.0))
     }
 
-    /// Of a sum over rows, which may be off by what each of them may be. `magnitude` is the sum of the rows' magnitudes.
+    /// The tolerance of a sum over rows: the sum of the rows' tolerances. `magnitude` is the sum of the rows' magnitudes.
     pub fn loss_of_sum(&self, magnitude: f64, factor: f64, rows: f64) -> f64 {
         self.loss_relative * magnitude.abs() + self.loss_absolute * factor.max(1.0) * rows
     }
 
-    /// Of an element of the gradient in a row whose largest magnitude is given. `weight` is what multiplies `p - y`.
+    /// The tolerance of a gradient element. `largest` is the largest magnitude of its row, `weight` the factor of `p - y`.
     pub fn gradient(&self, largest: f64, weight: f64) -> f64 {
         self.gradient_relative * largest + self.gradient_rounding * weight
     }
 
-    /// Of a log-sum-exp, a divergence or an entropy.
+    /// The tolerance of a log-sum-exp, a divergence or an entropy.
     pub fn statistic(&self, want: f64) -> f64 {
         self.loss_relative * want.abs() + self.statistic_absolute
     }
 
-    /// Of a probability: its logit's distance from the maximum is rounded, in units of its own size.
+    /// The tolerance of a probability. The distance of its logit from the maximum has a relative rounding error.
     pub fn probability(&self, want: f64) -> f64 {
         self.gradient_rounding * want.abs() * (10.0 + want.max(1e-300).ln().abs()) + 1e-37
     }
@@ -85,7 +85,7 @@ pub fn gradient_weight(config: &Config, valid_rows: u32) -> f64 {
     config.gradient_factor().abs() / config.reduction.denominator(valid_rows)
 }
 
-/// Equal, both NaN, or within the tolerance. An infinity is close to itself alone.
+/// Returns true if the values are equal, both NaN, or within the tolerance. An infinity equals only itself.
 pub fn is_close(got: f64, want: f64, tolerance: f64) -> bool {
     if want.is_nan() || got.is_nan() {
         return want.is_nan() && got.is_nan();
@@ -94,7 +94,7 @@ pub fn is_close(got: f64, want: f64, tolerance: f64) -> bool {
     got == want || (finite && (got - want).abs() <= tolerance)
 }
 
-/// An error that names the value, unless it is close.
+/// Returns an error that names the value unless it is within the tolerance.
 pub fn close(about: &str, got: f64, want: f64, tolerance: f64) -> Result<(), String> {
     if is_close(got, want, tolerance) {
         return Ok(());
@@ -105,7 +105,7 @@ pub fn close(about: &str, got: f64, want: f64, tolerance: f64) -> Result<(), Str
     ))
 }
 
-/// Fails unless the value is close.
+/// Fails unless the value is within the tolerance.
 #[track_caller]
 pub fn assert_close(about: &str, got: f64, want: f64, tolerance: f64) {
     if let Err(why) = close(about, got, want, tolerance) {

@@ -1,9 +1,9 @@
-//! Problems for plans, which know no buffer: rows close together from the start of one just large enough.
+//! Problems for plans, without buffers: contiguous rows at the start of a buffer that is just large enough.
 
 use wgpu_distill::Storage;
 use wgpu_distill::plan::{Matrix, Problem};
 
-/// Student, teacher and gradient in one storage type.
+/// A problem with student, teacher and gradient in one storage type.
 pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
     let mut matrix = Matrix {
         storage,

@@ -1,8 +1,11 @@
-//! Bytes as problems: whatever they say is answered as the reference answers it or refused as it refuses, never with a panic.
+//! Problems from random bytes. Each gives the reference's result or the reference's error, never a panic.
 //!
-//! A normal run takes ten seconds, the same inputs every time. `WGPU_DISTILL_DEPTH=long` takes 42 minutes, 31 of them for whole problems, and a seed of its own;
-//! `WGPU_DISTILL_FUZZ_MINUTES` says another time, `WGPU_DISTILL_FUZZ_SEED` a seed, `WGPU_DISTILL_FUZZ_ONLY` one target. A failure
-//! names seed and input, and `WGPU_DISTILL_FUZZ_FROM=INPUT` starts there. What failed once stays in `tests/process/fuzz/regressions.txt`.
+//! A normal run takes ten seconds and uses the same inputs every time. `WGPU_DISTILL_DEPTH=long` takes 42 minutes, 31 of them for whole
+//! problems, with a new seed. `WGPU_DISTILL_FUZZ_MINUTES` sets another time, `WGPU_DISTILL_FUZZ_SEED` a seed, `WGPU_DISTILL_FUZZ_ONLY` one
+//! target.
+//!
+//! A failure names seed and input. `WGPU_DISTILL_FUZZ_FROM=INPUT` starts at that input.
+//! Inputs that once failed are in `tests/process/fuzz/regressions.txt`.
 
 use crate::buffers;
 mod bytes;
@@ -21,17 +24,17 @@ use crate::cases::inputs::Random;
 use crate::cases::is_long;
 use crate::report;
 
-/// True if the input was answered, false if it was refused.
+/// Returns true if the input gives a result, false if it is refused.
 type Target = fn(&[u8]) -> Result<bool, String>;
 
-/// Each with its share of the time.
+/// Name, function and share of the time.
 const TARGETS: [(&str, Target, f64); 3] = [
     ("whole", whole::check, 0.75),
     ("plans", plans::check, 0.125),
     ("encode", encode::check, 0.125),
 ];
 
-/// No input takes a hundredth of this.
+/// More than a hundred times the duration of the slowest input.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
 fn number(name: &str) -> Option<u64> {
@@ -42,7 +45,7 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Input `n` of a seed. Zeros choose what is usual, so now and then there are more of them.
+/// Input `n` of a seed. A zero byte selects the usual value, so some inputs have more zeros.
 fn input(seed: u64, n: u64) -> Vec<u8> {
     let mut random = Random::new(seed ^ n.wrapping_mul(0xd134_2543_de82_ef95));
     let length = 40 + random.next() as usize % 400;
@@ -69,11 +72,11 @@ fn try_one(name: &str, target: Target, bytes: &[u8], about: &str) -> bool {
     panic!("{name}, {about}: {why}\nfor tests/process/fuzz/regressions.txt: {name} {hex}");
 }
 
-/// Watches `run`: ends the process, and says at which input, when one takes too long. A test cannot be stopped from outside otherwise.
+/// Ends the process with a message if one input of `run` takes too long. A test cannot be stopped in another way.
 fn watch(name: &'static str, seed: u64, at: Arc<AtomicU64>) {
     std::thread::spawn(move || {
         let mut last = u64::MAX;
-        // The only other owner is `run`: it has ended once we are alone.
+        // `run` is the only other owner, and has ended when one owner is left.
         while Arc::strong_count(&at) > 1 {
             let now = at.load(Relaxed);
             if now == last {
@@ -121,14 +124,14 @@ fn run(name: &'static str, target: Target, share: f64) {
         "fuzz: {name}, {count} inputs of seed {seed} passed, {answered} of them answered, the others refused, in {:.0} s",
         start.elapsed().as_secs_f64()
     ));
-    // Mostly refusals, or mostly answers, would mean that one side is not tested.
+    // If nearly all inputs were refused, or none, one side would not be tested.
     assert!(
         answered > count / 10 && answered < count,
         "{answered} of {count} answered"
     );
 }
 
-/// One after the other, on one core.
+/// In sequence on one core.
 #[test]
 fn any_bytes_are_answered_or_refused() {
     let _turn = crate::turn();

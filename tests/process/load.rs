@@ -1,6 +1,6 @@
-//! Weeks of use, in short: many threads, many calls, many processes. The same bits, and memory that stays where it was.
+//! Long use in short form: many threads, calls and processes. Results keep the same bits and memory does not grow.
 //!
-//! `WGPU_DISTILL_DEPTH=long` makes as many calls as docs/RELIABILITY.md tells of.
+//! `WGPU_DISTILL_DEPTH=long` makes as many calls as docs/RELIABILITY.md reports.
 
 mod failures;
 mod halves;
@@ -15,7 +15,7 @@ use wgpu_distill::{
     Batch, Config, Distillation, Engine, Outputs, Progress, Scope, Similarity, Storage, wgpu,
 };
 
-/// A problem of its own for every number: other shapes, similarities, scopes and times.
+/// A problem for each number, with different shapes, similarities, scopes and progress.
 struct Work {
     config: Config,
     progress: Progress,
@@ -29,7 +29,7 @@ impl Work {
     fn new(n: usize) -> Self {
         const CLASSES: [usize; 7] = [3, 10, 33, 100, 257, 1000, 2049];
         let (rows, classes) = (1 + n * 5 % 23, CLASSES[n % CLASSES.len()]);
-        // Sine waves of incommensurable lengths: nothing repeats.
+        // Sine waves whose period is not a whole number of elements, so that no values repeat.
         let wave =
             |seed: f32| (0..rows * classes).map(move |i| 8.0 * (seed + 0.7 * i as f32).sin());
         Self {
@@ -62,7 +62,7 @@ impl Work {
     }
 }
 
-/// The bits of everything that came out.
+/// A hash of the bits of all results.
 fn bits(done: &Distillation) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytemuck::bytes_of(&done.summary).hash(&mut hasher);
@@ -120,7 +120,7 @@ fn a_hundred_runs_give_the_same_bits() {
     }
 }
 
-/// The line that a fresh process prints for its parent.
+/// The start of the line that a child process prints for its parent.
 const MARK: &str = "bits of all problems: ";
 
 #[test]
@@ -153,14 +153,14 @@ fn fresh_processes_give_the_same_bits() {
     }
 }
 
-/// Memory of this process in KiB, as the system counts it. None where it does not say.
+/// Resident memory of this process in KiB, as the system counts it. None if the system does not report it.
 fn resident_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// A caller's buffers for one shape, reused from call to call as a training loop does.
+/// A caller's buffers for one shape, reused from call to call as in a training loop.
 struct OnDevice {
     matrices: [wgpu::Buffer; 3],
     labels: wgpu::Buffer,
@@ -215,7 +215,9 @@ impl OnDevice {
     }
 }
 
-/// Slices, single steps and buffers, in changing shapes. After a tenth of the calls everything is there that will ever be: kernels, pools, the allocator's reserves.
+/// Slices, single steps and buffers with changing shapes.
+///
+/// After a tenth of the calls all kernels, pools and reserves of the allocator exist, and memory must not grow further.
 #[test]
 fn memory_stays_flat() {
     let _turn = crate::turn();
@@ -230,7 +232,7 @@ fn memory_stays_flat() {
             .iter()
             .flat_map(|gpu| problems.iter().map(|work| OnDevice::new(gpu, work)))
             .collect();
-        // Bytes in use on the device, once nothing is under way.
+        // Bytes in use on the device when no work is pending.
         let allocated = || {
             let gpu = gpu.as_ref()?;
             let idle = gpu.device().poll(wgpu::PollType::wait_indefinitely());
@@ -246,7 +248,7 @@ fn memory_stays_flat() {
             if call == calls / 10 {
                 settled = Some((allocated(), resident_kib()));
             }
-            // 105 and 4 have no common divisor: every problem meets every kind of call.
+            // 105 and 4 are coprime, so every problem meets every kind of call.
             let (n, kind) = (call % problems.len(), call % 4);
             let work = &problems[n];
             match (kind, &gpu) {
@@ -276,7 +278,7 @@ fn memory_stays_flat() {
         ));
         assert_eq!(device, device_then, "memory of the device");
         if let (Some(then), Some(now)) = (host_then, host) {
-            // Less than 1 KiB a call over nine tenths of the short run; what leaks by buffers leaks far more.
+            // Less than 1 KiB per call over nine tenths of the short run. A leak of buffers would be far larger.
             assert!(now < then + 2048, "{then} KiB, then {now} KiB");
         }
     }

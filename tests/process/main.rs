@@ -1,4 +1,4 @@
-//! Tests that measure or limit the memory of their process, start processes of their own, or take long.
+//! Tests that measure or limit the memory of their process, start processes, or take long.
 
 #[path = "../buffers/mod.rs"]
 mod buffers;
@@ -17,7 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use buffers::{adapter, report};
 
-/// Lets one test of this binary run at a time: each counts memory that another would allocate. Every test here begins with it.
+/// Lets one test of this binary run at a time, since each measures memory that another would allocate.
+///
+/// Every test of this binary begins with it.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Internal allocations, counted by the allocator of the device, are in proportion to the rows for any number of classes.
+//! Internal allocations, counted by the device's allocator, are in proportion to the rows and independent of the classes.
 
 use crate::{adapter, report};
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
@@ -12,7 +12,7 @@ fn allocated(gpu: &Gpu) -> u64 {
         .total_allocated_bytes
 }
 
-/// Bytes that one encoding adds, and what the plan says of them.
+/// Bytes that one encoding adds, and the bytes that the plan states.
 fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
     let buffer = |bytes: usize| {
         gpu.device().create_buffer(&wgpu::BufferDescriptor {
@@ -62,7 +62,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
     (after.saturating_sub(before), plan.workspace_bytes())
 }
 
-/// Parameters, alignment and what the device's allocator rounds up to.
+/// Room for parameters, alignment and the rounding of the device's allocator.
 const SLACK: u64 = 64 << 10;
 
 #[test]

@@ -1,6 +1,8 @@
-//! Memory that runs out, at whichever allocation it does: an error that says so, and the context works on.
+//! Out of memory at any allocation: the call returns an error and the context stays usable.
 //!
-//! The system sets the bound (`ulimit -v`) on a process of its own. Only a software adapter lives within one: what a driver maps of a GPU counts as well.
+//! `ulimit -v` sets the bound for a child process.
+//!
+//! Only a software adapter can run within such a bound, since a driver's mappings of GPU memory count too.
 
 #![cfg(target_os = "linux")]
 
@@ -17,14 +19,14 @@ use wgpu_distill::{
 
 const CHILD: &str = "WGPU_DISTILL_LITTLE_MEMORY";
 const CLASSES: usize = 1000;
-/// Of the largest matrix.
+/// Rows of the largest matrix.
 const ROWS: usize = 100_000;
 
 #[test]
 fn running_out_of_memory_is_an_error() {
     let _turn = crate::turn();
     if let Some(role) = std::env::var_os(CHILD) {
-        // The driver's first allocations differ from run to run. If they exceed the bound, that is an error too, and no fault of the library.
+        // The driver's first allocations differ from run to run. If they exceed the bound, creating the device fails, which is not tested here.
         match pollster::block_on(Gpu::named("llvmpipe")) {
             Ok(_) if role == "measure" => println!("\nKiB in use: {}", in_use_kib()),
             Ok(gpu) => within_bounds(&gpu, role == "run, narrow too"),
@@ -36,7 +38,7 @@ fn running_out_of_memory_is_an_error() {
     let Some(gpu) = adapter::gpu() else { return };
     if !gpu.device().adapter_info().name.contains("llvmpipe") {
         println!(
-            "not run: {} does not live within a bound on addresses",
+            "not run: {} cannot run with a bound on addresses",
             gpu.describe()
         );
         return;
@@ -46,7 +48,7 @@ fn running_out_of_memory_is_an_error() {
     let in_use = measured(test);
     let mut failed_at = Vec::new();
     for room in (250..=700).step_by(50) {
-        // With more room the narrow calls show nothing new.
+        // With more room the calls with one class do not run out of memory at other places.
         let role = if room <= 600 {
             "run, narrow too"
         } else {
@@ -80,18 +82,18 @@ fn running_out_of_memory_is_an_error() {
             .any(|l| l.contains("no memory") && l.contains(&label));
         assert!(
             it_failed,
-            "there always was memory for {buffer}: the test does not show what happens without"
+            "allocating {buffer} never failed, so the test does not cover it"
         );
     }
     for (call, _) in NARROW_CALLS {
         let it_failed = failed_at
             .iter()
             .any(|l| l.contains("no memory") && l.contains(&format!("{call} of one class")));
-        assert!(it_failed, "there always was memory for {call}");
+        assert!(it_failed, "{call} never failed");
     }
 }
 
-/// Runs this test in a process of its own with a limit on its addresses in KiB, and returns what it prints. Fails if the process does.
+/// Runs this test in a child process with a limit on its addresses in KiB, and returns its output. Fails if the process fails.
 fn child(test: &str, role: &str, bound: Option<u64>) -> String {
     let program = std::env::current_exe().expect("a test is a program");
     let bound = bound.map_or("unlimited".to_owned(), |kib| kib.to_string());
@@ -104,7 +106,7 @@ fn child(test: &str, role: &str, bound: Option<u64>) -> String {
         .arg(&program)
         .arg(crate::exact(module_path!(), test))
         .env(CHILD, role)
-        // The number of arenas depends on how threads meet, and each takes 64 MiB of addresses or more.
+        // The number of arenas varies between runs, and each takes 64 MiB of addresses or more.
         .env("MALLOC_ARENA_MAX", "1")
         .env("RAYON_NUM_THREADS", "2")
         .output()
@@ -128,14 +130,16 @@ fn measured(test: &str) -> u64 {
     found.unwrap_or_else(|| panic!("{words}"))
 }
 
-/// Results of the CPU path that the host has no memory for, of every call that returns some: logits of 16 bits and one class take less than what comes out.
+/// Results of the CPU path that exceed host memory, for every call that returns a list.
+///
+/// Inputs of 16-bit logits and one class are smaller than the results.
 #[test]
 fn no_memory_on_the_host_is_an_error() {
     let _turn = crate::turn();
     let test = "no_memory_on_the_host_is_an_error";
     match std::env::var(CHILD).as_deref() {
         Err(_) => {
-            // Room for what goes in, 320 MiB at most, and for no more than a third of what comes out.
+            // Room for the inputs, 320 MiB at most, and for no more than a third of the results.
             let words = child(test, "run", Some(measured(test) + (420 << 10)));
             println!("{words}");
         }
@@ -155,7 +159,7 @@ fn results_without_memory() {
         Err(Error::OutOfMemory(reason)) => println!("{about}: {reason}"),
         other => panic!("{about}: {other:?}"),
     };
-    // Three numbers of which the CPU path takes its next answer: a later call works.
+    // A later call works after an error.
     let works = || {
         let few = [0.5, 1.0, -2.0];
         let batch = Batch::new(&few, &few, &[1], 3);
@@ -186,7 +190,7 @@ fn results_without_memory() {
         works();
     }
     {
-        // 160 million elements in 16 bits, twice as much in 32.
+        // 160 million elements: 16-bit inputs, f32 results of twice the size.
         let (rows, classes) = (160, 1_000_000);
         let values = vec![half::bf16::ZERO; rows * classes];
         let labels = vec![0; rows];
@@ -201,18 +205,18 @@ fn results_without_memory() {
         is_refused("softmax", cpu.softmax(&logits, rows, 1.0).map(drop));
         let decisions = vec![Decision::default(); rows];
         let apply = cpu.apply(&row, &batch, &decisions);
-        is_refused("weighted_cross_entropy", apply.map(drop));
+        is_refused("apply", apply.map(drop));
         works();
     }
     {
         let stats = vec![RowStats::default(); 4_500_000];
         let select = cpu.decide(&row, progress, &stats, 3);
-        is_refused("select", select.map(drop));
+        is_refused("decide", select.map(drop));
     }
     works();
 }
 
-/// A batch larger than the device's buffers, whose pieces come back one by one: the host's memory ends between two of them.
+/// A batch larger than the device's buffers, read back in row ranges. Host memory ends between two of them.
 #[test]
 fn no_memory_for_further_pieces_is_an_error() {
     let _turn = crate::turn();
@@ -220,7 +224,7 @@ fn no_memory_for_further_pieces_is_an_error() {
     let Some(gpu) = adapter::gpu() else { return };
     let info = gpu.device().adapter_info();
     if !info.name.contains("llvmpipe") {
-        println!("not run: {} does not live within a bound", gpu.describe());
+        println!("not run: {} cannot run within a bound", gpu.describe());
         return;
     }
     match std::env::var(CHILD).as_deref() {
@@ -238,7 +242,7 @@ fn no_memory_for_further_pieces_is_an_error() {
 }
 
 fn pieces_without_memory(gpu: &Gpu) {
-    // With the adapter of the same name: buffers of 16 MiB, so that the device takes little and the host's results most.
+    // On the adapter of the same name, with buffers of 16 MiB, so that most memory is used by the host's results.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
     let name = gpu.device().adapter_info().name;
@@ -303,7 +307,7 @@ fn within_bounds(gpu: &Gpu, narrow_too: bool) {
         .on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             sink.lock().unwrap().push(error.to_string());
         }));
-    // The host's copy is of the room too: both matrices are the same one.
+    // The host's copy uses part of the room, too, so student and teacher share one.
     let values: Vec<f32> = (0..ROWS * CLASSES / 4)
         .map(|i| (i % 1013) as f32 / 64.0)
         .collect();
@@ -346,7 +350,7 @@ fn within_bounds(gpu: &Gpu, narrow_too: bool) {
             );
         }
     }
-    // Many rows of one class: what belongs to rows is more than the matrices are.
+    // Many rows of one class, whose row data is larger than the matrices.
     labels.clear();
     labels.resize(NARROW_ROWS, 0);
     let narrow = &values[..NARROW_ROWS];
@@ -386,7 +390,7 @@ const NARROW_CALLS: [(&str, Call); 7] = [
         pollster::block_on(run).map(drop)
     }),
     ("softmax", |gpu, batch| {
-        // Of the same numbers in rows of more classes: rows of one would go in many small pieces.
+        // The same numbers in rows of more classes. Rows of one class would be uploaded in many small row ranges.
         let logits = Logits {
             classes: CLASSES,
             row_stride: CLASSES,
@@ -394,15 +398,15 @@ const NARROW_CALLS: [(&str, Call); 7] = [
         };
         gpu.softmax(&logits, NARROW_ROWS / CLASSES, 1.0).map(drop)
     }),
-    ("row_stats", |gpu, batch| {
+    ("observe", |gpu, batch| {
         gpu.observe(&Config::default(), batch).map(drop)
     }),
-    ("select", |gpu, batch| {
+    ("decide", |gpu, batch| {
         let stats: Vec<RowStats> = zeros(batch.rows() / 16);
         let select = gpu.decide(&Config::default(), Progress::new(1, 2), &stats, 1);
         select.map(drop)
     }),
-    ("weighted_cross_entropy", |gpu, batch| {
+    ("apply", |gpu, batch| {
         let decisions: Vec<Decision> = zeros(batch.rows() / 8);
         let labels = &batch.labels[..decisions.len()];
         let Values::F32(values) = batch.student_logits.values else {
@@ -416,7 +420,7 @@ const NARROW_CALLS: [(&str, Call); 7] = [
     ("encode", encode_narrow),
 ];
 
-/// `encode` on the caller's buffers, which have memory, with an internal workspace, which may have none.
+/// `encode` on buffers of the caller that exist, with an internal workspace that may not fit.
 fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
     let device = gpu.device();
     let scope = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -452,7 +456,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
         &GpuOutputs::default(),
         None,
     );
-    // As good as before, whatever came of it.
+    // The encoder stays usable in both cases.
     gpu.queue().submit([encoder.finish()]);
     let waited = device.poll(wgpu::PollType::wait_indefinitely());
     waited.expect("the device works");

@@ -1,4 +1,4 @@
-//! Threads: a call on the CPU path runs none of its caller's work while it waits, and its results do not depend on the number of threads.
+//! Threads: a call on the CPU path never runs other work of the caller while it waits, and the number of threads does not change results.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -12,13 +12,13 @@ use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Scope};
 use crate::{cases, exact, turn};
 use cases::inputs::{self, Kind};
 
-/// Set in a child process: how it calls.
+/// Set in a child process to the kind of call.
 const WAY: &str = "WGPU_DISTILL_TEST_WAY";
-/// The last line of a child process.
+/// The last line of a child process's output.
 const DONE: &str = "all items are done";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Items of a parallel loop of the caller. Every second one holds a lock while it calls.
+/// Items of a parallel loop of the caller. Every second item holds a lock during its call.
 fn items(way: &str) {
     let (rows, classes) = (64, 4000);
     let (student, teacher) = inputs::logits(Kind::Normal, rows, classes, classes, 1);
@@ -65,7 +65,7 @@ fn items(way: &str) {
     }
 }
 
-/// The caller's threads are those of rayon, which take other items whenever rayon lets them wait.
+/// The caller's threads belong to rayon, which runs other items while a thread waits in rayon.
 #[test]
 fn calls_from_a_parallel_loop_may_hold_a_lock() {
     if let Ok(way) = std::env::var(WAY) {

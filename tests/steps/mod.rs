@@ -1,6 +1,6 @@
-//! Single steps of an engine: one test runs them on GPUs and on the CPU path.
+//! Single steps of an engine, so that one test can run them on GPUs and on the CPU path.
 
-// Each test binary uses some of it.
+// Each test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 use wgpu_distill::{Batch, Config, Decision, Engine, Logits, Progress, Result, RowStats};
@@ -22,7 +22,7 @@ pub trait Steps {
     -> Result<Vec<f32>>;
 }
 
-/// Calls one method of whichever engine it is.
+/// Calls a method of the engine's context.
 macro_rules! either {
     ($engine:expr, $call:ident($($argument:expr),*)) => {
         match $engine {

@@ -1,4 +1,4 @@
-//! Calls on slices and buffers: memory of the caller, progress, factors at the ends of their range, denominators of 0 and micro-batches.
+//! Calls on slices and buffers: caller memory, progress, factors at the ends of their range, zero denominators and micro-batches.
 
 mod factors;
 mod memory;

@@ -1,4 +1,4 @@
-//! The cover of pairs that a quick run takes of the table.
+//! The cover of pairs: the part of the table that a quick run uses.
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,7 +33,7 @@ fn the_cover_is_the_same_every_time() {
     assert_eq!(names(), names());
 }
 
-/// A dimension with one value would name nothing, and a name that occurs twice would hide one of two cases.
+/// A dimension with one value distinguishes no cases. Two cases with one name cannot be told apart in a failure.
 #[test]
 fn every_dimension_has_several_values() {
     let mut values: HashMap<&str, HashSet<String>> = HashMap::new();

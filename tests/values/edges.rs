@@ -1,4 +1,4 @@
-//! Edges that the table of cases does not reach: a million rows, a single class, every mixture of hard values, inputs that share a buffer.
+//! Edges that the table of cases does not reach: a million rows, a single class, mixtures of extreme values, inputs that share a buffer.
 
 mod browser;
 mod long_rows;
@@ -15,7 +15,7 @@ use wgpu_distill::{
     Batch, Engine, Outputs, Progress, Reduction, Scope, Selection, Similarity, Storage, reference,
 };
 
-/// The CPU path by every instruction set, and the GPU under test.
+/// The CPU path with every instruction set, and the GPU under test.
 fn engines() -> Vec<Engine> {
     let cpu = |cpu| Engine::Cpu {
         cpu,
@@ -58,8 +58,8 @@ fn check_one(
         gradient: done.into_grad_student_logits(),
     };
     let mut want = want.clone();
-    // Distances from the maximum, in units of log2(e) over the temperature, end where f32 does (on a GPU at 1e37). A loss that hangs on one says
-    // little: such a distance times a probability below 1e-38, which counts as 0, is a loss like any other.
+    // In f32 the distance from the maximum, in units of log2(e) over the temperature, overflows (on a GPU at 1e37).
+    // Such a distance times a probability below 1e-38, which counts as 0, may give any loss. These losses are not compared.
     let student = &batch.student_logits;
     for row in 0..case.rows {
         let value = |i| student.values.get(row * student.row_stride + i);
@@ -75,7 +75,7 @@ fn check_one(
     }
 }
 
-/// More rows than a dispatch has workgroups in a dimension, and than anyone trains with.
+/// More rows than the workgroups of one dispatch dimension.
 #[test]
 fn a_million_short_rows() {
     for (rows, classes, scope) in [
@@ -101,7 +101,7 @@ fn a_million_short_rows() {
     }
 }
 
-/// Values that have broken some softmax.
+/// Values known to break softmax implementations.
 const HARD: [f32; 14] = [
     f32::NAN,
     f32::INFINITY,
@@ -115,15 +115,15 @@ const HARD: [f32; 14] = [
     f32::MIN_POSITIVE,
     0.0,
     -0.0,
-    // Farther apart a probability is below 1e-38 and counts as 0, which the reference in f64 does not.
+    // With a larger difference a probability is below 1e-38. It counts as 0 in f32 but not in the f64 reference.
     40.0,
     -36.0,
 ];
 
-/// A long tail, each class of which is less than half a unit in the last place of the largest one's 1: it counts all the same.
+/// The classes of a long tail count, although each is less than half a unit in the last place of the largest class's 1.
 ///
-/// The sum is a little above 1 and rounded at each addition, always in the same direction where all parts are equal:
-/// with the fewest lanes (SwiftShader) at some 30 places, hence 17 units in the last place of 1.
+/// The sum is a little above 1 and is rounded at each addition. Equal terms are rounded in the same direction.
+/// The fewest lanes (SwiftShader) add at about 30 points, which gives 17 units in the last place of 1.
 #[test]
 fn a_flat_tail_counts() {
     use wgpu_distill::Config;
@@ -143,7 +143,7 @@ fn a_flat_tail_counts() {
             let got = engine.run(&config, progress, &batch, Outputs::SUMMARY);
             let got = f64::from(got.expect("valid").summary.loss);
             let want = want.summary.loss;
-            // Equal parts of a flat tail are all rounded alike.
+            // Equal terms of a flat tail are rounded in the same direction.
             let tolerance = Tolerance {
                 loss_absolute: 2e-6,
                 ..Tolerance::F32
@@ -154,7 +154,7 @@ fn a_flat_tail_counts() {
     }
 }
 
-/// One class has probability 1 whatever its logit, as long as that is a number.
+/// A single class has probability 1 for every logit that is a number.
 #[test]
 fn one_class_of_any_value() {
     let pairs = || HARD.iter().flat_map(|s| HARD.iter().map(move |t| (*s, *t)));
@@ -178,7 +178,8 @@ fn one_class_of_any_value() {
     }
 }
 
-/// The first block of a row has a logit so large that the distances of all others to it overflow in f32: they still have probability 0, in later blocks too.
+/// The first tile of a row has a logit so large that the distances of all others to it overflow in f32.
+/// The others have probability 0, in later tiles too.
 #[test]
 fn a_huge_logit_spoils_no_later_block() {
     let classes = 5000;
@@ -205,17 +206,17 @@ fn a_huge_logit_spoils_no_later_block() {
     }
 }
 
-/// Rows of hard values and usual ones in any mixture: each row gets what the reference gives it, and none spoils another.
+/// Any mixture of rows with extreme and usual values: each row matches the reference and no row affects another.
 #[test]
 fn hard_values_in_any_mixture() {
     let mut random = Random::new(3);
-    // The last is more than a block of the CPU path, and of most lanes.
+    // The last shape is longer than one tile of the CPU path and of most lane counts.
     for (rows, classes) in [(600, 2), (600, 5), (600, 16), (600, 33), (60, 1100)] {
         for similarity in Similarity::ALL {
             let mut draw = |hard: u32| -> Vec<f32> {
                 let value = |i: usize| match random.next() % hard {
                     0 => {
-                        // NaN and +inf end a row's story, so only every fourth row has them.
+                        // NaN and +inf decide a row's result, so only every fourth row has them.
                         let first = if (i / classes).is_multiple_of(4) {
                             0
                         } else {

@@ -11,7 +11,7 @@ use crate::{adapter, cases, report};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Engine, Outputs, wgpu};
 
-/// Runs every case that an engine takes and reports all that fail.
+/// Runs every case that an engine supports and reports all failures.
 fn run_all(
     way: &str,
     engine: &str,
@@ -29,7 +29,7 @@ fn run_all(
         }
     }
     report::ran(&format!(
-        "cases [{way}]: {}, {passed} passed, {} failed, {elsewhere} not for this door: {engine}",
+        "cases [{way}]: {}, {passed} passed, {} failed, {elsewhere} not applicable: {engine}",
         cases::extent(&table),
         failures.len()
     ));
@@ -59,7 +59,7 @@ fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, Stri
     }))
 }
 
-/// The CPU path by every instruction set.
+/// The CPU path with every instruction set.
 fn cpus() -> impl Iterator<Item = Engine> {
     let cpus = Cpu::for_each_instruction_set().into_iter();
     cpus.map(|cpu| Engine::Cpu {
@@ -79,7 +79,7 @@ fn cpu_with_every_instruction_set() {
 
 #[test]
 fn gpu_on_slices() {
-    // Internal buffers suit a browser.
+    // Internal buffers follow the rules of browsers.
     let Some(gpu) = adapter::by_browser_rules() else {
         return;
     };
@@ -95,7 +95,7 @@ fn on_buffers(way: &str, bench: &Bench) {
     });
 }
 
-/// On the device's own plans.
+/// Runs the cases with the device's own plans.
 #[test]
 fn gpu_on_buffers() {
     if let Some(gpu) = adapter::gpu() {
@@ -110,7 +110,7 @@ fn gpu_on_buffers_without_subgroups() {
     }
 }
 
-/// As on hardware with WebGPU's default limits and no feature at all: larger workgroups, workgroup memory, many chunks.
+/// Runs the cases as on hardware with WebGPU's default limits and no features: larger workgroups, workgroup memory, many chunks.
 #[test]
 fn gpu_with_default_limits() {
     if let Some(gpu) = adapter::with_default_limits(wgpu::Features::empty()) {
@@ -118,8 +118,10 @@ fn gpu_with_default_limits() {
     }
 }
 
-/// The same with subgroup operations: rows of short classes within a subgroup, longer ones on as many as a workgroup has.
-/// A software adapter's own plans make a workgroup one subgroup, which hardware hardly ever sees.
+/// Runs the cases as on hardware with default limits and subgroup operations.
+///
+/// Lanes of short rows share a subgroup; lanes of longer rows span all subgroups of a workgroup.
+/// In a software adapter's own plans a workgroup is one subgroup, which is rare on hardware.
 #[test]
 fn gpu_with_default_limits_and_subgroups() {
     let what = "cases with default limits and subgroups";

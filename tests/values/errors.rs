@@ -1,4 +1,4 @@
-//! Refusals: every bad argument gives the error that names it with its numbers, from slices and from buffers, on every engine, before anything runs.
+//! Refusals: every bad argument gives an error that names it with its numbers. Slices and buffers, every engine, before anything runs.
 
 use crate::steps::Steps;
 use wgpu_distill::{
@@ -20,7 +20,7 @@ fn engines() -> Vec<Engine> {
     [Engine::cpu()].into_iter().chain(gpu).collect()
 }
 
-/// The error without its prose, which is no promise.
+/// The error without its message text, which is not part of the interface.
 fn bare(error: Error) -> Error {
     match error {
         Error::InvalidConfig { field, value, .. } => config_error(field, &value),
@@ -45,7 +45,7 @@ fn overlap(first: &'static str, second: &'static str) -> Error {
     Error::BufferOverlap { first, second, why }
 }
 
-/// Fails unless the call was refused with this error, and unless its message names every name and number inside it.
+/// Fails unless the call was refused with this error and the message contains every name and number of the error.
 fn refused<T>(about: &str, result: Result<T>, want: &Error) {
     let Err(got) = result else {
         panic!("{about}: not refused, expected {want:?}");
@@ -67,33 +67,33 @@ fn refused<T>(about: &str, result: Result<T>, want: &Error) {
     }
 }
 
-/// A field of the configuration and a value that it may not hold.
+/// A configuration field and an invalid value.
 const BAD_FIELDS: [(&str, f32); 25] = [
-    // Division by zero, by a negative, by nothing at all.
+    // Zero, negative or non-finite temperatures.
     ("student_temperature", 0.0),
     ("student_temperature", -1.0),
     ("student_temperature", f32::NAN),
     ("student_temperature", f32::INFINITY),
-    // Finite and above 0, but the inverse overflows, or the temperature times itself.
+    // Finite and above 0, but the inverse or the square overflows.
     ("student_temperature", 1e-45),
     ("student_temperature", f32::MAX),
     ("teacher_temperature", -0.0),
     ("teacher_temperature", f32::NEG_INFINITY),
     ("teacher_temperature", 1e-40),
-    // A share outside [0, 1], by the least there is and by more.
+    // A share just outside [0, 1] or far outside.
     ("selection: Fixed", 1.0 + f32::EPSILON),
     ("selection: Fixed", -0.5),
     ("selection: Fixed", f32::NAN),
     ("scope: Given", 1.5),
     ("scope: Given", -f32::MIN_POSITIVE),
     ("scope: Given", f32::NAN),
-    // A denominator that is none.
+    // Denominators that are negative or infinite.
     ("reduction: SumOver", -4.0),
     ("reduction: SumOver", f32::INFINITY),
-    // One that a GPU may take for 0, and one that none divides by.
+    // A subnormal denominator, which a GPU may flush to 0, and a denominator whose inverse is subnormal.
     ("reduction: SumOver", 1e-40),
     ("reduction: SumOver", f32::MAX),
-    // All of the truth smoothed away, and more of it than there is.
+    // Smoothing of 1, which leaves no weight on the label, and values outside [0, 1).
     ("label_smoothing", 1.0),
     ("label_smoothing", -0.1),
     ("label_smoothing", f32::NAN),
@@ -117,7 +117,9 @@ fn config_with(field: &str, value: f32) -> Config {
     config
 }
 
-/// Every way from slices to a result refuses this. The reference has answers for a bad label and for an accumulated gradient, so it does not refuse them.
+/// Every call on slices refuses this input.
+///
+/// The reference accepts an invalid label and an accumulated gradient, so it is not tested with them.
 fn refused_on_slices(
     about: &str,
     config: &Config,
@@ -134,9 +136,9 @@ fn refused_on_slices(
         let into = GradientMut::new(&mut gradient, batch.classes()).into();
         let run_into = engine.run_into(config, HALFWAY, batch, into);
         refused(&about("run_into"), run_into, want);
-        refused(&about("row_stats"), engine.observe(config, batch), want);
+        refused(&about("observe"), engine.observe(config, batch), want);
         let apply = engine.apply(config, batch, &decisions);
-        refused(&about("weighted_cross_entropy"), apply, want);
+        refused(&about("apply"), apply, want);
     }
     if reference_refuses {
         let distill = reference::distill(config, HALFWAY, batch);
@@ -214,7 +216,7 @@ fn stride_too_small(name: &'static str, row_stride: usize, classes: usize) -> Er
 /// Elements, classes, row stride.
 type Side = [usize; 3];
 
-/// Why, student, teacher, and the error.
+/// Description, student, teacher, and the error.
 #[rustfmt::skip]
 fn bad_shapes() -> Vec<(&'static str, Side, Side, Error)> {
     let (student, teacher) = ("student_logits", "teacher_logits");
@@ -267,7 +269,7 @@ fn bad_shapes_of_slices_are_refused() {
 
 #[test]
 fn bad_labels_on_slices_are_refused() {
-    // Labels, ignore_index, and the first row that is wrong.
+    // Labels, ignore_index, and the first wrong row.
     let cases: [(&str, [i32; 2], i32, usize); 6] = [
         ("one beyond the classes", [0, 3], -100, 1),
         ("just below them", [-1, 0], -100, 0),

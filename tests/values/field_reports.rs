@@ -1,4 +1,4 @@
-//! Reports from users of other distillation losses: one test each, named after the symptom, with the thread in its comment.
+//! Issues that users of other distillation losses reported: one test for each, named after the symptom, with the thread in its comment.
 
 use crate::{buffers, cases};
 mod device;
@@ -35,7 +35,7 @@ fn run(engine: &Engine, config: &Config, batch: &Batch<'_>) -> Outcome {
     }
 }
 
-/// Every engine gives what the reference gives.
+/// Fails unless every engine matches the reference.
 fn check(config: Config, batch: &Batch<'_>) {
     let storage = [batch.student_logits, batch.teacher_logits].map(|l| l.values.storage());
     let (rows, classes) = (batch.rows(), batch.classes());
@@ -60,7 +60,7 @@ fn close(about: &str, got: f32, want: f32) {
     assert_close(about, got, want, tolerance);
 }
 
-/// Liger #441: the teacher ran long ago, its logits come from a file, in another type than the student's and with another stride.
+/// Liger #441: the teacher ran earlier. Its logits come from a file, with another type and stride than the student's.
 #[test]
 fn teacher_logits_from_a_file_will_do() {
     let (rows, classes) = (5, 211);
@@ -83,7 +83,7 @@ fn jensen_shannon_survives_underflow() {
     let classes = 64;
     let mut student = vec![-200.0; 2 * classes];
     let mut teacher = student.clone();
-    // The same class in the first row, another one in the second.
+    // The peak is at the same class in the first row and at different classes in the second.
     (student[3], teacher[3]) = (200.0, 200.0);
     (student[classes + 5], teacher[classes + 9]) = (1e4, 1e4);
     let config = Config {
@@ -110,7 +110,7 @@ fn jensen_shannon_survives_underflow() {
     }
 }
 
-/// Liger #1432: gradients in bf16 were off by 4 to 23 %. Rounding alone is 0.4 %.
+/// Liger #1432: bf16 gradients were off by 4 to 23 %. Rounding alone is 0.4 %.
 #[test]
 fn bf16_gradients_are_off_by_rounding_alone() {
     let (rows, classes) = (8, 1000);
@@ -142,7 +142,7 @@ fn bf16_gradients_are_off_by_rounding_alone() {
     }
 }
 
-/// Liger PR #974: `ignore_index` was taken and never looked at.
+/// Liger PR #974: `ignore_index` was accepted and had no effect.
 #[test]
 fn ignored_rows_are_ignored() {
     let classes = 40;
@@ -167,7 +167,7 @@ fn ignored_rows_are_ignored() {
                 "{name}"
             );
         }
-        // By two rows, not by four.
+        // The mean divides by the two valid rows, not by all four.
         close(
             &name,
             got.summary.loss,
@@ -176,7 +176,7 @@ fn ignored_rows_are_ignored() {
     }
 }
 
-/// Liger #328: whoever wants the numbers alone should not pay for a gradient. The metrics come without one, and are the same.
+/// Liger #328: callers that need only the metrics should not compute a gradient. Here the metrics without a gradient are the same.
 #[test]
 fn metrics_come_without_a_gradient() {
     let (rows, classes) = (6, 300);
@@ -213,7 +213,9 @@ fn metrics_come_without_a_gradient() {
     }
 }
 
-/// Liger PR #634, TRL #2215: two sizes of one family's models, with vocabularies of 151,936 and 152,064. Refused, or the common part on request.
+/// Liger PR #634, TRL #2215: two model sizes of one family have vocabularies of 151,936 and 152,064.
+///
+/// The call is refused, or uses the common prefix on request.
 #[test]
 fn vocabularies_of_different_size_are_refused_or_cut() {
     let (small, large) = (151_936, 152_064);
@@ -248,7 +250,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
     }
 }
 
-/// TRL #4719: the mean of the micro-batches' means is not the mean, as they have different numbers of valid rows.
+/// TRL #4719: the mean of the micro-batches' means is not the mean of the batch if the numbers of valid rows differ.
 #[test]
 fn gradient_accumulation_is_the_whole_batch() {
     let (rows, classes) = (8, 60);
@@ -289,7 +291,9 @@ fn gradient_accumulation_is_the_whole_batch() {
     }
 }
 
-/// TRL PR #5731: the fused path computed another loss than the plain one, silently. Here the plain one is three calls, and both are the reference's.
+/// TRL PR #5731: the fused path silently computed another loss than the plain one.
+///
+/// Here the plain path is three calls. Both paths match the reference.
 #[test]
 fn the_fused_loss_is_the_plain_one() {
     let (rows, classes) = (4, 90);
@@ -325,7 +329,7 @@ fn the_fused_loss_is_the_plain_one() {
     }
 }
 
-/// TRL PR #5594: a teacher that masks classes with `-inf` made the gradient NaN.
+/// TRL PR #5594: a teacher with classes masked by `-inf` made the gradient NaN.
 #[test]
 fn a_teacher_that_masks_classes_leaves_the_gradient_finite() {
     let (rows, classes) = (3, 70);
@@ -352,7 +356,7 @@ fn a_teacher_that_masks_classes_leaves_the_gradient_finite() {
     }
 }
 
-/// TransformerEngine #2734: strides were taken for granted. A slice of wider rows is its rows, whatever lies between.
+/// TransformerEngine #2734: the code assumed contiguous rows. A slice of wider rows gives the results of its rows, for any gap content.
 #[test]
 fn a_slice_of_wider_rows_is_its_rows() {
     let (rows, classes, stride) = (5, 37, 64);
@@ -375,7 +379,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
     }
 }
 
-/// mlx PR #4188, optax PR #1792: a large common offset made the loss wrong.
+/// mlx PR #4188, optax PR #1792: a large common offset gave a wrong loss.
 #[test]
 fn a_large_common_offset_changes_nothing() {
     let (rows, classes) = (3, 80);

@@ -1,4 +1,4 @@
-//! The rules of the house that no compiler checks: one stem, one door per floor; nothing unused, nothing that points nowhere.
+//! Rules of the repository that the compiler does not check: names of kernels, shaders and twins, unused files, loops of the shaders.
 
 mod files;
 
@@ -13,7 +13,7 @@ use wgpu_distill::shader::Kernel;
 use crate::cases;
 use crate::problems::problem;
 
-/// Text that belongs to the repository: these folders and files, as far as they are there.
+/// Folders and files with text, where they exist.
 const PLACES: [&str; 12] = [
     "src",
     "shaders",
@@ -37,7 +37,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// Files below a place, with `/` in their names on every system.
+/// Files below a path, with `/` in their names on every system.
 fn files(place: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(place)];
@@ -55,7 +55,7 @@ fn files(place: &str) -> Vec<String> {
     found
 }
 
-/// Every text of the repository with its name. What is no UTF-8 is no text; caches are nobody's.
+/// Every UTF-8 text of the repository with its name. Caches are left out.
 fn texts() -> Vec<(String, String)> {
     let names = PLACES.into_iter().flat_map(files);
     let own = names.filter(|name| !name.contains("__pycache__") && !name.contains("/target/"));
@@ -64,12 +64,12 @@ fn texts() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Fails with everything that is wrong at once.
+/// Fails with all messages at once.
 fn none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// `a/b/stem.ext` to `stem`.
+/// `a/b/stem.ext` becomes `stem`.
 fn stem(name: &str) -> &str {
     let file = name.rsplit('/').next().unwrap_or(name);
     file.split('.').next().unwrap_or(file)
@@ -107,7 +107,7 @@ fn kernels_of_the_table() -> HashSet<Kernel> {
     found
 }
 
-/// A kernel runs in cases of the table, or a test of `tests/values/kernels.rs` has its name.
+/// Every kernel runs in a case of the table, or a test of `tests/values/kernels.rs` has its name.
 #[test]
 fn every_kernel_has_cases() {
     let run = kernels_of_the_table();
@@ -138,15 +138,15 @@ fn every_shader_is_a_kernel() {
     none(others.map(|f| format!("{f} is no kernel")).collect());
 }
 
-/// The text between double quotes in a Rust source, every second piece.
+/// The texts between double quotes in a Rust source: every second part of a split at quotes.
 fn strings(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2)
 }
 
-/// Names that `#import $KEY` and `HALF=` may stand for: the strings of src/shader/text.rs, its placeholders filled in.
+/// Names that `#import $KEY` and `HALF=` can stand for: the strings of src/shader/text.rs with their placeholders filled in.
 fn names_in_the_expander() -> HashSet<String> {
     let source = read("src/shader/text.rs");
-    // The list of all includes would make every one of them count as imported.
+    // The list of all includes would make each of them count as imported.
     let start = source.find("\nincludes!(").expect("the list of includes");
     let end = start + source[start..].find(");").expect("its end");
     let source = [&source[..start], &source[end..]].concat();
@@ -194,7 +194,7 @@ fn every_include_says_what_it_is() {
     );
 }
 
-/// Code without blanks, without what rustfmt adds when it breaks a line, and without comments.
+/// Code without white space, comments and the commas that rustfmt adds when it breaks a line.
 fn squeezed<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let code = lines.filter(|line| !line.trim_start().starts_with("//"));
     let text: String = code
@@ -206,7 +206,7 @@ fn squeezed<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         .replace(",]", "]")
 }
 
-/// `use` statements, each squeezed, and everything else, squeezed.
+/// `use` statements and all other code, both squeezed.
 fn imports_and_rest(code: &str) -> (Vec<String>, String) {
     let mut imports = Vec::new();
     let mut rest = Vec::new();
@@ -242,14 +242,14 @@ fn main_body(squeezed: &str) -> &str {
     panic!("fn main does not end");
 }
 
-/// The first rust block of the README is what `cargo run --example hello` runs.
+/// The first rust block of the README equals the code of `cargo run --example hello`.
 #[test]
 fn the_readme_shows_the_hello_example() {
     let readme = read("README.md");
     let mut lines = readme.lines().skip_while(|l| !l.starts_with("```rust"));
     assert!(lines.next().is_some(), "README.md has no rust block");
     let block: Vec<&str> = lines.take_while(|l| !l.starts_with("```")).collect();
-    // Lines that rustdoc hides are the reader's not to see.
+    // Readers do not see the lines that rustdoc hides.
     let shown: Vec<&str> = block
         .into_iter()
         .filter(|l| !l.starts_with("# ") && *l != "#")
@@ -272,7 +272,7 @@ fn the_readme_shows_the_hello_example() {
     );
 }
 
-/// Only `src/gpu` knows wgpu; lib.rs hands it on by name.
+/// Only `src/gpu` names wgpu's types; lib.rs re-exports them.
 #[test]
 fn wgpu_stays_in_its_folder() {
     let sources = files("src").into_iter();
@@ -287,8 +287,9 @@ fn wgpu_stays_in_its_folder() {
     none(wrong.map(|f| format!("{f} names a type of wgpu")).collect());
 }
 
-/// `src/gpu/pipelines.rs` compiles kernels without the counter that ends loops, so every loop must end by itself. Each goes on by one of these
-/// steps, whose reasons stand there: a new one needs a reason first.
+/// `src/gpu/pipelines.rs` compiles kernels without naga's loop counter, so every loop must end by itself.
+///
+/// Every loop advances by one of these steps. `src/gpu/pipelines.rs` gives the reason for each; a new step needs a reason there.
 #[test]
 fn every_loop_of_the_shaders_ends() {
     const STEPS: [&str; 11] = [
@@ -335,7 +336,7 @@ fn every_loop_of_the_shaders_ends() {
     none(wrong);
 }
 
-/// Bounds checks of the kernels stay on.
+/// The bounds checks of the kernels stay on.
 #[test]
 fn only_the_bound_of_loops_is_unchecked() {
     let text = read("src/gpu/pipelines.rs");

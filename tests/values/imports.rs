@@ -1,14 +1,14 @@
-//! Files do not import each other: no cycle leads from a file through its imports back to it.
+//! The imports between files have no cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// A module by its path below the crate, as `["gpu", "record"]`; the root's is empty.
+/// A module by its path below the crate, as `["gpu", "record"]`; the root's path is empty.
 type Module = Vec<String>;
 type Texts = BTreeMap<Module, String>;
 
-/// The modules of a crate with their code: comments and tests left out.
+/// The modules of a crate with their code, without comments and tests.
 fn modules(folder: &Path, above: &[String], found: &mut Texts) {
     for entry in fs::read_dir(folder).expect("a folder can be listed") {
         let path = entry.expect("an entry").path();
@@ -34,7 +34,7 @@ fn modules(folder: &Path, above: &[String], found: &mut Texts) {
     }
 }
 
-/// The paths of an import: `a::{b, c::d as e}` is `a::b` and `a::c::d`.
+/// The paths of an import: `a::{b, c::d as e}` gives `a::b` and `a::c::d`.
 fn paths(tree: &str, before: &[String], found: &mut Vec<Vec<String>>) {
     let tree = tree.trim();
     if let Some(list) = tree.strip_prefix('{') {
@@ -54,7 +54,7 @@ fn paths(tree: &str, before: &[String], found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The imports of a module: what its `use` statements name and, unless `exported` are asked for, the paths in its code.
+/// The imports of a module: the names in its `use` statements and, unless only `exported` ones are wanted, the paths in its code.
 fn imports(code: &str, exported: bool) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut rest = String::new();
@@ -82,7 +82,7 @@ fn imports(code: &str, exported: bool) -> Vec<Vec<String>> {
     found
 }
 
-/// True if the code has an item of that name outside of functions and inner modules.
+/// Returns true if the code has an item of that name outside of functions and inner modules.
 fn defines(code: &str, name: &str) -> bool {
     let items = code.lines().filter(|line| !line.starts_with(' '));
     items
@@ -90,7 +90,7 @@ fn defines(code: &str, name: &str) -> bool {
         .any(|word| word == name)
 }
 
-/// The module that has the item of a path, which `from` names. None for other crates.
+/// The module that contains the item of a path named in `from`. None for other crates.
 fn home(path: &[String], from: &Module, all: &Texts) -> Option<Module> {
     let mut at: Module = match path[0].as_str() {
         "crate" => Module::new(),
@@ -108,7 +108,7 @@ fn home(path: &[String], from: &Module, all: &Texts) -> Option<Module> {
         } else if all.contains_key(&child) {
             at = child;
         } else {
-            // An item that the module exports, or one of its own; else a name of a module within a file.
+            // The path names an exported or own item of the module. Otherwise it names a module within a file.
             let exports = imports(&all[&at], true);
             let export = exports.iter().find(|export| export.last() == Some(name));
             return match export.and_then(|export| home(export, &at, all)) {
@@ -120,7 +120,7 @@ fn home(path: &[String], from: &Module, all: &Texts) -> Option<Module> {
     Some(at)
 }
 
-/// The modules to which imports lead from one, itself left out unless they lead back.
+/// The modules that are reachable from one by imports. The module itself is included only if a cycle leads back to it.
 fn reachable(from: &Module, edges: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<Module> {
     let mut seen = BTreeSet::new();
     let mut open: Vec<&Module> = edges[from].iter().collect();

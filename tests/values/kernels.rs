@@ -1,6 +1,6 @@
-//! Each kernel on its own, through the host API, against its twin in the reference.
+//! Each kernel alone, through the host API, against its counterpart in the reference.
 //!
-//! `valid_rows` and `summary` have no call of their own: they are compared through what they leave in every summary.
+//! `valid_rows` and `summary` have no call of their own. The summary of every result tests them.
 
 use crate::{adapter, buffers, cases, report};
 mod plain_host;
@@ -13,7 +13,7 @@ use wgpu_distill::{
     Batch, Config, Engine, Logits, Scope, Similarity, Storage, Values, flags, reference, wgpu,
 };
 
-/// Every engine that there is, with a name for failures.
+/// Every available engine with its name for failures.
 fn engines() -> Vec<Engine> {
     let mut list = vec![Engine::cpu()];
     if let Some(gpu) = buffers::gpu() {
@@ -25,7 +25,7 @@ fn engines() -> Vec<Engine> {
     list
 }
 
-/// All of the table on the CPU path, as much as the depth asks for on each GPU.
+/// All of the table on the CPU path, and the part that the depth selects on each GPU.
 fn table(engine: &Engine) -> Vec<cases::Case> {
     match engine {
         Engine::Cpu { .. } => cases::all(),
@@ -82,7 +82,7 @@ fn softmax() {
     report::ran(&format!("kernels: softmax, {cases} cases"));
 }
 
-/// A lane merges its sum with itself a hundred times over: none of the factors may be off.
+/// A lane rescales its sum a hundred times. The error of the factors must not accumulate.
 #[test]
 fn softmax_of_a_long_row() {
     let classes = 151_936;
@@ -100,8 +100,9 @@ fn softmax_of_a_long_row() {
     }
 }
 
-/// As many lanes a row as a workgroup may have by default, which the host's own layouts give a software adapter never: several
-/// subgroups then share a row, and each lane merges what several of them have left.
+/// As many lanes per row as a default workgroup allows. The host never chooses such a tiling for a software adapter.
+///
+/// Several subgroups share a row, and each lane merges the results of several subgroups.
 #[test]
 fn softmax_with_several_subgroups_a_row() {
     let what = "softmax with several subgroups a row";
@@ -158,7 +159,7 @@ fn observe() {
     report::ran(&format!("kernels: observe, {count} cases"));
 }
 
-/// The columns of a batch from `start` on, `classes` of them.
+/// Columns `start..start + classes` of the batch.
 fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     let cut = |logits: &Logits<'a>| {
         let Values::F32(values) = logits.values else {
@@ -173,7 +174,7 @@ fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     }
 }
 
-/// The twins of `merge_row_stats` and `second_sweep`. The kernels run in `tests/values/layouts.rs`.
+/// The reference's counterparts of `merge_row_stats` and `second_sweep`. `tests/values/layouts.rs` runs the kernels.
 #[test]
 fn merge_row_stats_and_second_sweep() {
     let (rows, classes) = (5, 300);
@@ -210,7 +211,7 @@ fn merge_row_stats_and_second_sweep() {
     }
 }
 
-/// Decide and apply, chained onto observe, are the whole method.
+/// Observe, decide and apply in sequence equal the whole method.
 #[test]
 fn decide_and_apply() {
     let mut count = 0;
@@ -227,7 +228,7 @@ fn decide_and_apply() {
                 .apply(&case.config, &batch, &decisions)
                 .expect("valid");
             let rows = decisions.iter().map(|d| d.result).collect();
-            // The summary is not part of these two; it is taken over from the reference.
+            // The steps give no summary, so the reference's is used.
             let w = &want.summary;
             let mut summary = wgpu_distill::Summary::default();
             (summary.loss, summary.kdr, summary.tssr) =
@@ -254,7 +255,7 @@ fn decide_and_apply() {
     report::ran(&format!("kernels: decide and apply, {count} cases"));
 }
 
-/// An own controller passes each row's share of the truth through `kdr`.
+/// A caller can set each row's share of the label through `kdr`.
 #[test]
 fn decide_with_an_own_controller() {
     let shares = [0.0, 0.2, 0.7, 1.0];

@@ -1,6 +1,8 @@
-//! Laws that hold for every batch, on random ones: shapes, strides, storage types and options are drawn, each engine is held to its own answers.
+//! Laws that hold for every batch, tested on random shapes, strides, storage types and options.
 //!
-//! A normal run takes the same cases every time; `WGPU_DISTILL_DEPTH=long` takes many more, other ones each time.
+//! Each engine's results are compared with other results of the same engine.
+//!
+//! A normal run uses the same cases every time. `WGPU_DISTILL_DEPTH=long` uses many more, and other ones each time.
 
 use crate::cases;
 mod agree;
@@ -18,7 +20,7 @@ use drawn::{LARGEST, Masked, STEP, drawn, on_every_engine};
 use proptest::strategy::Strategy;
 use wgpu_distill::{Reduction, Scope, Selection, Storage};
 
-/// The largest common offset that every logit of a storage type takes exactly, in units of the batch.
+/// The largest common offset that keeps every logit of a storage type exact, in units of the batch.
 fn offset_room(storage: Storage) -> f32 {
     match storage {
         Storage::F32 => (1u32 << 19) as f32,
@@ -51,14 +53,14 @@ fn a_common_offset_changes_no_bit() {
     );
 }
 
-/// Logits and temperature times the same power of two: the same probabilities, and a gradient that is divided by it.
+/// If logits and temperature are multiplied by a power of two, the probabilities stay the same and the gradient is divided by it.
 #[test]
 fn the_temperature_is_the_unit_of_the_logits() {
     on_every_engine(
         |of| drawn(of, true),
         |engine, mut drawn| {
             drawn.config.temperature_scaling = Default::default();
-            // A quotient may come below the normal f16.
+            // The quotient may be a subnormal f16.
             if drawn.storage[2] == Storage::F16 {
                 drawn.storage[2] = Storage::F32;
             }
@@ -73,7 +75,7 @@ fn the_temperature_is_the_unit_of_the_logits() {
     );
 }
 
-/// Classes in another order, the label's with them.
+/// The order of the classes does not matter if the label moves with its class.
 #[test]
 fn an_order_of_the_classes_changes_nothing_but_the_order() {
     on_every_engine(
@@ -82,7 +84,7 @@ fn an_order_of_the_classes_changes_nothing_but_the_order() {
             let want = drawn.run(engine)?;
             let n = drawn.classes;
             let mut random = Random::new(drawn.seed);
-            // The class that each class comes from.
+            // The source of each class.
             let mut from: Vec<usize> = (0..n).collect();
             for i in (1..n).rev() {
                 from.swap(i, random.next() as usize % (i + 1));
@@ -108,7 +110,7 @@ fn an_order_of_the_classes_changes_nothing_but_the_order() {
     );
 }
 
-/// Student and target both sum to 1, with smoothing too, so their difference sums to 0.
+/// Student and target both sum to 1, also with smoothing, so the gradient of a row sums to 0.
 #[test]
 fn a_row_of_the_gradient_sums_to_0() {
     on_every_engine(
@@ -148,7 +150,7 @@ fn the_selected_share_lies_between_its_inputs() {
                     other => return Err(format!("{other:?}")),
                 };
                 let (low, high) = (tstr.min(kdr), tstr.max(kdr));
-                // The mean of the batch is rounded on its own for the summary.
+                // The summary's mean is rounded independently of the row results.
                 let slack = match drawn.config.scope {
                     Scope::Batch => 1e-6,
                     _ => f32::MIN_POSITIVE,
@@ -175,7 +177,7 @@ fn the_selected_share_lies_between_its_inputs() {
     );
 }
 
-/// Every row twice: means stay, sums double, and what a mean divides by doubles.
+/// If every row appears twice, means stay the same, and sums and denominators double.
 #[test]
 fn rows_that_come_twice_keep_the_mean() {
     on_every_engine(
@@ -196,7 +198,7 @@ fn rows_that_come_twice_keep_the_mean() {
     );
 }
 
-/// Gradient accumulation: the parts of a batch, each over the whole's number of rows, add up to the whole.
+/// Gradient accumulation: the parts of a batch, each with the whole batch's denominator, add up to the whole.
 #[test]
 fn parts_over_a_common_denominator_sum_to_the_whole() {
     on_every_engine(
@@ -225,7 +227,7 @@ fn parts_over_a_common_denominator_sum_to_the_whole() {
     );
 }
 
-/// NaN, infinities, anything in ignored rows: not a bit of the others changes, nor of the summary.
+/// Ignored rows may hold NaN, infinities or any other value. All bits of the other rows and of the summary stay the same.
 #[test]
 fn ignored_rows_can_hold_anything() {
     on_every_engine(
@@ -264,7 +266,7 @@ fn ignored_rows_can_hold_anything() {
     );
 }
 
-/// Numbers that a 16-bit type holds give what they give in f32.
+/// Values that are exact in a 16-bit type give the same results in 16-bit and in f32 storage.
 #[test]
 fn a_storage_type_changes_nothing_but_rounding() {
     on_every_engine(
@@ -272,7 +274,7 @@ fn a_storage_type_changes_nothing_but_rounding() {
         |engine, drawn| {
             let mut wide = drawn.clone();
             wide.storage = [Storage::F32; 3];
-            // Other values than multiples of `STEP`, as the types round them.
+            // Values other than multiples of `STEP`, rounded to the storage type.
             let mut drawn = drawn;
             for (side, wide_side, storage) in [
                 (&mut drawn.student, &mut wide.student, drawn.storage[0]),
@@ -288,7 +290,7 @@ fn a_storage_type_changes_nothing_but_rounding() {
     );
 }
 
-/// Elements between the rows do not count.
+/// The elements between rows have no effect.
 #[test]
 fn strides_change_nothing() {
     on_every_engine(
@@ -301,12 +303,12 @@ fn strides_change_nothing() {
     );
 }
 
-/// A class that both rule out might as well not be there.
+/// A class that both sides mask has the same effect as a missing class.
 #[test]
 fn masked_classes_might_as_well_be_missing() {
     let unmasked = |of| drawn(of, true).prop_filter("masked", |d| d.masked == Masked::None);
     on_every_engine(unmasked, |engine, mut drawn| {
-        // Smoothing gives its share to every class, masked or not.
+        // Smoothing gives a share to every class, masked or not.
         drawn.config.label_smoothing = 0.0;
         let want = drawn.run(engine)?;
         let (n, more) = (drawn.classes, 1 + drawn.seed as usize % 5);

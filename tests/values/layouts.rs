@@ -1,6 +1,7 @@
-//! Every plan with every storage type, similarity and access on the GPU under test, against the f64 reference: layouts are chosen here,
-//! not by the plan, so that each way of sharing rows is met whatever the device would get. `WGPU_DISTILL_DEPTH=full` runs the whole product
-//! (2,244 cases, minutes of compiling).
+//! Every kind of plan with every storage type, similarity and access on the GPU under test, against the f64 reference.
+//!
+//! The test chooses the tilings, so that it covers every way of sharing rows on any device.
+//! `WGPU_DISTILL_DEPTH=full` runs all combinations (2,244 cases, minutes of compiling).
 
 use crate::buffers::Bench;
 use crate::cases;
@@ -11,7 +12,7 @@ use wgpu_distill::gpu::Gpu;
 use wgpu_distill::plan::{PlanKind, Tiling};
 use wgpu_distill::{GradWrite, Scope, Similarity, Storage};
 
-/// Student, teacher and gradient: each type everywhere, and all three at once.
+/// Storage types of student, teacher and gradient: each type for all three, and a mixture.
 const STORAGE: [[Storage; 3]; 4] = [
     [Storage::F32; 3],
     [Storage::F16; 3],
@@ -21,16 +22,18 @@ const STORAGE: [[Storage; 3]; 4] = [
 
 struct Way {
     kind: PlanKind,
-    /// Lanes, size of a workgroup, block, segments.
+    /// Lanes, workgroup size, vectors per lane, segments.
     layout: [u32; 4],
     classes: usize,
     scope: Scope,
-    /// The one of its kind that meets every similarity with every storage type.
+    /// True for the tiling of each kind that runs more combinations of similarity and storage type.
     thorough: bool,
 }
 
-/// Sizes for subgroups of 8; with those of 4 fewer lanes share one, and a workgroup has more of them. With 128 and 256 lanes there are more
-/// subgroups than a subgroup has lanes, so that a lane merges several. Rows end within a unit, and within a word of 16-bit numbers.
+/// Tilings for subgroups of 8. With subgroups of 4 fewer lanes share one, and a workgroup has more of them.
+///
+/// With 128 and 256 lanes there are more subgroups than a subgroup has lanes, so that a lane merges several.
+/// Rows end within a vector, and within a word of 16-bit numbers.
 fn ways() -> Vec<Way> {
     use PlanKind::{Packed, Resident, Split, Streaming, TwoPhase};
     let (row, batch) = (Scope::Row, Scope::Batch);
@@ -64,10 +67,10 @@ fn ways() -> Vec<Way> {
     .collect()
 }
 
-/// Elements between the rows, and what is in them.
+/// Elements between the rows, and the kind of logits.
 const INPUTS: [(usize, Kind); 3] = [(0, Kind::Normal), (0, Kind::MaskedBoth), (3, Kind::Broken)];
 
-/// A case of a way's shape. Without a gap rows are made a multiple of four long, for access by four.
+/// A case of a way's shape. Without a gap the classes are a multiple of four, for `Access::Vec4`.
 fn case_of(way: &Way, gap: usize, kind: Kind, storage: [Storage; 3]) -> Case {
     let classes = way.classes.next_multiple_of(if gap == 0 { 4 } else { 1 });
     let mut case = Case::of_shape(11, classes, kind, storage);
@@ -98,12 +101,12 @@ fn run_one(bench: &Bench, way: &Way, case: &Case) {
     }
 }
 
-/// The gradient over the student's logits, and added to what is there: whatever a step reads must still be there when it does.
+/// The gradient in place of the student's logits, and accumulated. Every step must read its inputs before they are overwritten.
 fn shared_memory(way: &Way, turn: usize, long: bool) -> Vec<Case> {
     let mut list = Vec::new();
     for (i, storage) in Storage::ALL.into_iter().enumerate() {
         for in_place in [true, false] {
-            // One of them a way, the next for the next.
+            // One of six cases per way, in rotation.
             if !long && !(turn + 2 * i + usize::from(in_place)).is_multiple_of(6) {
                 continue;
             }
@@ -127,10 +130,10 @@ fn run_all(gpu: Gpu) {
     let mut count = 0;
     for (n, mut way) in ways().into_iter().enumerate() {
         let [lanes, small, vectors_per_lane, segments] = way.layout;
-        // A workgroup holds whole subgroups of any size; larger ones than above get longer rows, so that the plan stays of its kind.
+        // A workgroup has whole subgroups. Larger workgroups get longer rows, so that the plan keeps its kind.
         let workgroup_size = subgroup.map_or(small, |(_, max)| small.max(max));
         way.classes *= (workgroup_size / small) as usize;
-        // Lanes of a row are within a subgroup or a whole workgroup.
+        // The lanes of a row fit in a subgroup or span a whole workgroup.
         let lanes = match subgroup_min {
             _ if lanes == small => workgroup_size,
             Some(min) => lanes.min(min),
@@ -147,8 +150,8 @@ fn run_all(gpu: Gpu) {
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             for (j, storage) in STORAGE.into_iter().enumerate() {
                 for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
-                    // Compiling takes far longer than running: unless all are asked for, one input for each similarity and storage
-                    // type, a third of those in each layout, in turn, and of the less thorough layouts fewer still.
+                    // Compiling takes far longer than running. Unless all cases are wanted, each tiling runs a third of the pairs of similarity and
+                    // storage type, in rotation, with one input each. Tilings that are not thorough run fewer.
                     let turn = i + j + k;
                     let own_turn = (i + 2 * j + n).is_multiple_of(3);
                     let some = turn % 3 == 0 && own_turn && (way.thorough || turn % 4 == 0);

@@ -1,5 +1,6 @@
-//! Every crate that the library links, on any platform, has a licence on the list of `deny.toml` and a line in `docs/DEPENDENCIES.md`.
-//! Burn's member runs this file too, for what it links on the platform at hand.
+//! Every crate that the library links, on any platform, has a licence from `deny.toml` and a line in `docs/DEPENDENCIES.md`.
+//!
+//! burn-distill runs this file too, for the crates that it links on the current platform.
 
 use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::process::Command;
 /// The text of `deny.toml`.
 const DENY: &str = include_str!("../../deny.toml");
 
-/// The page of dependencies, which is the core crate's.
+/// The list of the core crate's dependencies.
 const PAGE: &str = include_str!("../../docs/DEPENDENCIES.md");
 
 /// A linked crate: name, version, licence.
@@ -28,18 +29,20 @@ fn linked(package: &str, platforms: &[&str]) -> BTreeSet<Linked> {
         let (crate_and_version, licence) = line.split_once('|')?;
         let mut words = crate_and_version.split(' ');
         let (name, version) = (words.next()?, words.next()?.strip_prefix('v')?);
-        // A crate that was printed before is marked.
+        // `cargo tree` marks a crate that it has printed before.
         let licence = licence.trim_end_matches(" (*)");
         Some((name.to_owned(), version.to_owned(), licence.to_owned()))
     };
     text.lines().filter_map(line).collect()
 }
 
-/// True if the list meets an SPDX expression: one side of each OR, both of each AND. Older crates write `/` for OR.
+/// Returns true if the allowed licences satisfy an SPDX expression: one side of each OR, both of each AND.
+///
+/// Older crates write `/` for OR.
 fn is_met(expression: &str, allowed: &HashSet<&str>) -> bool {
     let expression = expression.replace('/', " OR ");
     let plain = expression.trim();
-    // One pair of brackets around one side is all that occurs; other shapes are found on no list and fail.
+    // The only form with parentheses that occurs has them around one side. Other forms fail, since no list contains them.
     if let Some((inner, rest)) = plain.strip_prefix('(').and_then(|p| p.split_once(") AND ")) {
         return is_met(inner, allowed) && is_met(rest, allowed);
     }
@@ -69,7 +72,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('"').skip(1).step_by(2)
 }
 
-/// The licences that any crate may have, and those that some may have besides: crate, licence.
+/// The licences allowed for any crate, and the exceptions as pairs of crate and licence.
 fn allowed() -> (HashSet<&'static str>, HashSet<(&'static str, &'static str)>) {
     let (_, list) = DENY.split_once("\nallow = [").expect("a list");
     let (list, rest) = list.split_once(']').expect("its end");
@@ -85,7 +88,7 @@ fn allowed() -> (HashSet<&'static str>, HashSet<(&'static str, &'static str)>) {
 fn every_linked_crate_has_a_licence_on_the_list() {
     let package = env!("CARGO_PKG_NAME");
     let is_core = package == "wgpu-distill";
-    // All platforms of a framework would be hundreds of crates to fetch.
+    // All platforms of a framework would mean hundreds of crates to download.
     let platforms: &[&str] = if is_core { &["--target", "all"] } else { &[] };
     let all = linked(package, platforms);
     let (allowed, exceptions) = allowed();
@@ -107,7 +110,7 @@ fn every_linked_crate_has_a_licence_on_the_list() {
     println!("{} crates linked by {package}", all.len());
     assert!(all.len() > 20, "only {} crates were found", all.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Exceptions are the framework's.
+    // Only burn-distill may use exceptions.
     let unused = exceptions.len() - needed.len();
     assert!(is_core || unused == 0, "{unused} exceptions are not needed");
     if is_core {
@@ -119,7 +122,7 @@ fn every_linked_crate_has_a_licence_on_the_list() {
     }
 }
 
-/// The page lists what is linked, so that a new crate is looked at before it comes in.
+/// Every linked crate is on the page, so that a new crate is reviewed.
 fn is_on_the_page(all: &BTreeSet<Linked>) {
     let others = all.iter().filter(|(name, ..)| name != "wgpu-distill");
     let lines: Vec<String> = others

@@ -1,4 +1,6 @@
-//! On a device that the application owns: its adapter, its queue, its encoder, its work before and after ours, its error handler, which must never hear of us.
+//! Use on a device of the application: its adapter, queue, encoder, other work and error handler.
+//!
+//! The error handler must receive nothing from the library.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +28,7 @@ struct App {
 }
 
 impl App {
-    /// A device with these limits and no features on the adapter under test, unless the environment says to go without.
+    /// Creates a device with these limits and no features on the adapter under test. None if `WGPU_DISTILL_SKIP_GPU` is set.
     fn new(limits: wgpu::Limits) -> Option<Self> {
         if adapter::is_skipped() {
             return None;
@@ -81,7 +83,7 @@ impl App {
         self.device.create_command_encoder(&Default::default())
     }
 
-    /// Submits, waits, and reads parts of buffers.
+    /// Submits, waits, and reads ranges of buffers.
     fn finish(
         &self,
         mut encoder: wgpu::CommandEncoder,
@@ -110,7 +112,7 @@ impl App {
         staging.iter().map(read).collect()
     }
 
-    /// A compute pass of the application's: `code` for each word of a buffer.
+    /// Records a compute pass of the application that runs `code` for each word of a buffer.
     fn dispatch(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -158,7 +160,7 @@ impl App {
     }
 }
 
-/// Bell-shaped numbers with outliers of twenty times, from their index alone. Every one is a multiple of 1/64.
+/// Approximately normal values with some outliers times twenty, computed from the index. All are multiples of 1/64.
 fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
     let mut next = || {
@@ -174,7 +176,7 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
     (0..n).map(value).collect()
 }
 
-/// Labels that name every class in turn, and now and then none.
+/// Labels of many classes; every fifth is `ignore_index`.
 fn labels(rows: usize, classes: usize) -> Vec<i32> {
     let label = |row: usize| match row % 5 {
         3 => -100,
@@ -186,7 +188,9 @@ fn labels(rows: usize, classes: usize) -> Vec<i32> {
 const TOLERANCE: Tolerance = Tolerance::CANCELLING;
 const ROUNDING: f64 = TOLERANCE.gradient_rounding;
 
-/// Fails unless rows are within the tolerances for f32. `scale` is what the reference's gradient is multiplied by, `floor` what an element of it may be off where nearly all of it cancels.
+/// Fails unless rows are within the tolerances for f32.
+///
+/// `scale` multiplies the reference's gradient. `floor` is the absolute tolerance of a gradient element.
 fn check_rows(
     about: &str,
     want: &reference::Distillation,
@@ -248,14 +252,16 @@ fn close(about: &str, got: f32, want: f64, tolerance: f64) {
     assert_close(about, f64::from(got), want, tolerance);
 }
 
-/// The application's copies and dispatches stand before and after ours in one encoder, on matrices with offsets and strides, and each sees what the one before left.
+/// The application records copies and dispatches before and after `encode` in one encoder. Each sees the results of the one before.
+///
+/// The matrices have offsets and strides.
 #[test]
 fn encode_takes_its_turn_among_the_applications_work() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
         return;
     };
     let gpu = app.gpu();
-    // Student, teacher and gradient: offset in elements and row stride; aligned to 16 bytes and not.
+    // Offset in elements and row stride of student, teacher and gradient, with and without alignment to 16 bytes.
     let layouts = [
         ("close together", [(0, 37), (0, 37), (0, 37)]),
         ("aligned rows", [(64, 40), (4, 48), (128, 40)]),
@@ -273,7 +279,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let words = |(offset, stride): (usize, usize)| offset + rows * stride + 5;
         let produced = noise(words(student), 3 * n as u32 + 1);
         let source = app.buffer(bytemuck::cast_slice(&produced));
-        // The gradient's place is filled with a canary, the student's with what must not be read.
+        // The gradient's buffer holds a canary, the student's buffer NaN until the copy.
         let nan = vec![f32::NAN; words(student)];
         let student_buffer = app.buffer(bytemuck::cast_slice(&nan));
         let teacher_values = noise(words(teacher), 3 * n as u32 + 2);
@@ -303,7 +309,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         };
 
         let mut encoder = app.encoder();
-        // The student's logits come into being: a copy, then half of each.
+        // The application computes the student's logits: a copy, then half of each.
         let bytes = 4 * words(student) as u64;
         encoder.copy_buffer_to_buffer(&source, 0, &student_buffer, 0, bytes);
         app.dispatch(
@@ -314,7 +320,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         );
         gpu.encode(&mut encoder, &config, progress, &batch, &outputs, None)
             .unwrap_or_else(|e| panic!("{about}: {e}"));
-        // The gradient is used: eight times, canary and all.
+        // The application multiplies the whole gradient buffer by eight, canaries included.
         app.dispatch(
             &mut encoder,
             &gradient_buffer,

@@ -1,4 +1,6 @@
-//! Plans as what they are, a pure function, on devices that nobody has: rows are covered once, bindings and workgroups fit, memory is in proportion to the rows.
+//! Plans are a pure function of the problem and the limits, so this file tests them for invented devices.
+//!
+//! Every row is covered once, bindings and workgroups fit the limits, and memory is in proportion to the rows.
 
 use wgpu_distill::plan::{Limits, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
@@ -8,7 +10,7 @@ mod hostile;
 
 use crate::problems::problem;
 
-/// Classes that people have: small sets, ImageNet, and the vocabularies of current models.
+/// Usual class counts: small sets, ImageNet, and the vocabularies of current models.
 const CLASSES: [usize; 16] = [
     1, 2, 10, 100, 192, 668, 1000, 1024, 1128, 4096, 32_000, 32_768, 50_257, 128_256, 151_936,
     262_144,
@@ -30,12 +32,14 @@ fn default_plan(rows: usize, classes: usize) -> Plan {
     plan.unwrap_or_else(|e| panic!("({rows}, {classes}): {e}"))
 }
 
-/// Bytes that a binding has which must hold `[offset, end)`: it starts at a multiple of the alignment and ends at one of 16.
+/// The size in bytes of a binding that contains `[offset, end)`.
+///
+/// A binding starts at a multiple of the alignment and ends at a multiple of 16.
 fn binding(offset: u64, end: u64, limits: &Limits) -> u64 {
     end.next_multiple_of(16) - offset / limits.offset_alignment * limits.offset_alignment
 }
 
-/// Fails unless a plan is sound: what is true of every plan.
+/// Fails unless the plan has the properties that every plan must have.
 fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     let about = format!("{plan}, {problem:?}, {limits:?}");
     let matrices = [
@@ -59,7 +63,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
             let end = matrix.offset + (chunk.rows.end as u64 - 1) * row + classes;
             bindings.push(binding(start, end, limits));
         }
-        // Labels, row results; in two phases statistics from where the chunk starts, and decisions from 0.
+        // Labels, row results; in two phases also statistics from the chunk's first row, and decisions from 0.
         let (start, end) = (chunk.rows.start as u64, chunk.rows.end as u64);
         bindings.push(binding(4 * start, 4 * end, limits));
         bindings.push(binding(16 * start, 16 * end, limits));
@@ -72,7 +76,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
             largest <= limits.binding_bytes,
             "{chunk:?} binds {largest}: {about}"
         );
-        // Element indices are 32 bits in the kernels, byte sizes 31 on some backends.
+        // Kernels use 32-bit element indices. Some backends use 31-bit byte sizes.
         assert!(largest < 1 << 31, "{chunk:?} binds {largest}: {about}");
     }
     assert_eq!(next, problem.rows, "every row: {about}");
@@ -118,7 +122,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     let in_steps = plan.kernels().contains(&Kernel::Decide);
     let wanted = config.scope == Scope::Batch || plan.kind() == PlanKind::Split;
     assert_eq!(in_steps, wanted, "{about}");
-    // Rows are cut into 256 segments at most, all together.
+    // The segments of all rows together are at most 256.
     assert!(plan.segments() == 1 || plan.segments() as usize * problem.rows <= 256);
     let most = 200 * problem.rows as u64 + 4096 + 120 * 256;
     assert!(
@@ -135,7 +139,7 @@ fn planned(config: &Config, problem: &Problem, limits: &Limits) -> Plan {
     plan
 }
 
-/// Devices with default limits and with those of large GPUs, of every subgroup size, and llvmpipe.
+/// Devices with default limits and with the limits of large GPUs, of every subgroup size, and llvmpipe.
 fn devices() -> Vec<Limits> {
     let large = Limits {
         binding_bytes: (1 << 31) - 4,
@@ -163,7 +167,7 @@ fn devices() -> Vec<Limits> {
     list
 }
 
-/// Every class count, one less and one more, every storage type, similarity and scope, on every device.
+/// Every class count, one less and one more, with every storage type, similarity and scope, on every device.
 #[test]
 fn plans_are_sound_on_every_device() {
     let mut plans = 0;
@@ -191,10 +195,10 @@ fn plans_are_sound_on_every_device() {
     assert!(plans > 50_000, "{plans}");
 }
 
-/// Batches that no single dispatch or binding can take.
+/// Batches that exceed one dispatch or one binding.
 #[test]
 fn large_batches_are_cut_into_chunks() {
-    // Rows, classes, and chunks on default limits: 128 MiB, less what alignment may cost.
+    // Rows, classes, and chunks with default limits: 128 MiB, less the cost of alignment.
     let cases = [
         ("more rows than workgroups in a dimension", 65_536, 10, 1),
         ("far more rows than that", 3_000_000, 4, 1),
@@ -226,7 +230,7 @@ fn large_batches_are_cut_into_chunks() {
     }
 }
 
-/// The stride counts, not the classes: padding is bound too.
+/// The size of a chunk depends on the row stride, since padding is bound too.
 #[test]
 fn strides_and_offsets_count() {
     let mut padded = problem(1000, 1000, Storage::F32);
@@ -238,11 +242,11 @@ fn strides_and_offsets_count() {
     assert_eq!(
         plan.variant_of(Kernel::Distill).access,
         Access::Element,
-        "an offset between two units"
+        "an offset between two vectors"
     );
 }
 
-/// The choice between access by four elements and by one.
+/// The choice between `Access::Vec4` and `Access::Element`.
 #[test]
 fn access_is_by_four_only_where_every_row_starts_at_one() {
     let case = |change: fn(&mut Problem)| {
@@ -259,7 +263,7 @@ fn access_is_by_four_only_where_every_row_starts_at_one() {
         case(|p| p.gradient.as_mut().unwrap().offset = 8),
         Access::Element
     );
-    // 10 classes end within a unit, which the buffer does not have to the full.
+    // 10 classes end within a vector that the buffer does not contain completely.
     let mut short = problem(8, 10, Storage::F32);
     for matrix in [
         &mut short.student,
@@ -271,7 +275,7 @@ fn access_is_by_four_only_where_every_row_starts_at_one() {
     }
     let plan = planned(&Config::default(), &short, &Limits::DEFAULT);
     assert_eq!(plan.variant_of(Kernel::Distill).access, Access::Element);
-    // Eight bytes are a unit of 16-bit numbers.
+    // Eight bytes are a vector of 16-bit numbers.
     let mut half = problem(8, 12, Storage::Bf16);
     half.student.offset = 8;
     half.student.buffer_bytes += 8;
@@ -279,7 +283,7 @@ fn access_is_by_four_only_where_every_row_starts_at_one() {
     assert_eq!(plan.variant_of(Kernel::Distill).access, Access::Vec4);
 }
 
-/// Digits and other small batches: two dispatches are the whole step.
+/// Small batches need two dispatches.
 #[test]
 fn small_batches_take_two_dispatches() {
     for limits in devices() {

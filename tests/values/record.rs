@@ -1,6 +1,6 @@
-//! Buffers of a test, one step recorded on them, and what is in them afterwards.
+//! Buffers of a test, one step recorded on them, and their contents afterwards.
 
-// Each test binary compiles this module for itself and uses what it needs of it.
+// Each test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuOutputs, GpuSlice};
@@ -9,7 +9,7 @@ use wgpu_distill::{Config, Progress, Result, RowResult, Summary, wgpu};
 
 use crate::cases::compare::Outcome;
 
-/// A buffer with these bytes.
+/// Creates a buffer with these bytes.
 pub fn filled(gpu: &Gpu, bytes: &[u8]) -> wgpu::Buffer {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
     let descriptor = wgpu::util::BufferInitDescriptor {
@@ -24,7 +24,7 @@ pub fn at(buffer: &wgpu::Buffer, offset: u64) -> GpuSlice<'_> {
     GpuSlice { buffer, offset }
 }
 
-/// Row results and summary of a step whose other outputs are given, and the bytes of `buffers` after it.
+/// Returns row results and summary of a step with the given other outputs, and the bytes of `buffers` after it.
 pub fn run(
     gpu: &Gpu,
     config: &Config,

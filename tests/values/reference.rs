@@ -1,6 +1,6 @@
-//! The f64 reference against PyTorch's float64 autograd and against central differences of its own loss; then every engine against the same fixtures.
+//! The f64 reference against PyTorch's float64 autograd and against central differences, and every engine against the same fixtures.
 //!
-//! `tests/fixtures/generate.py` says where the numbers come from and what each field means.
+//! `tests/fixtures/generate.py` documents the source of the numbers and each field.
 
 use crate::adapter::{self, gpu};
 use crate::cases::Tolerance;
@@ -17,7 +17,7 @@ use wgpu_distill::{
 
 mod slopes;
 
-/// The number of cases in the file. A smaller number means that some were lost.
+/// The number of cases in the file. Fewer cases mean that some were lost.
 const CASES: usize = 76;
 
 #[derive(Deserialize)]
@@ -70,7 +70,7 @@ fn fixtures() -> Vec<Case> {
     cases
 }
 
-/// JSON has no infinity, so it is written as text.
+/// JSON has no infinity, so the file writes it as text.
 fn f32s<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
     let value = |number: &Value| match number.as_str() {
         Some("-inf") => f32::NEG_INFINITY,
@@ -144,7 +144,7 @@ impl Case {
     }
 }
 
-/// Loss, KDR and TSSR, the summary's first and then each row's; gradient; softmax of the student.
+/// Loss, KDR and TSSR (the summary's first, then each row's), gradient, softmax of the student.
 type Lists = [Vec<f64>; 5];
 const NAMES: [&str; 5] = ["loss", "kdr", "tssr", "gradient", "softmax"];
 
@@ -161,7 +161,7 @@ impl Case {
         ]
     }
 
-    /// Fails unless every number is within a tolerance that may depend on its name, its row's largest magnitude and its value.
+    /// Fails unless every number is within its tolerance, a function of its name, the largest magnitude of its row, and its value.
     fn check(&self, about: &str, got: &Lists, tolerance: impl Fn(&str, f64, f64) -> f64) {
         for ((name, got), want) in NAMES.iter().zip(got).zip(self.lists()) {
             assert_eq!(got.len(), want.len(), "{about}: {name}");
@@ -179,7 +179,7 @@ impl Case {
         }
     }
 
-    /// The tolerances for f32.
+    /// Compares with the tolerances for f32.
     fn check_f32(&self, about: &str, got: &Distillation, softmax: &[f32]) {
         let summary = &got.summary;
         let counts = [summary.valid_rows, summary.ignored_rows];
@@ -263,7 +263,7 @@ fn reference_select_tssr_equals_autograd() {
     assert_eq!(selections.len(), Selection::ALL.len(), "every selection");
 }
 
-/// The CPU path by every instruction set.
+/// The CPU path with every instruction set.
 fn cpus() -> Vec<Engine> {
     let reason = String::new();
     let found = Cpu::for_each_instruction_set().into_iter();
@@ -280,7 +280,7 @@ fn whole(engine: &Engine, case: &Case) -> Result<Distillation> {
     engine.run(&case.config, case.progress(), &case.batch(), Outputs::ALL)
 }
 
-/// Observe, decide and apply one by one; they leave no summary, that of the whole is taken.
+/// Runs observe, decide and apply in sequence. They give no summary, so the whole method's summary is used.
 fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
     let (config, progress, batch) = (&case.config, case.progress(), case.batch());
     let stats = engine.observe(config, &batch)?;

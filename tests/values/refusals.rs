@@ -1,4 +1,4 @@
-//! Texts of refusals by the planner and on buffers: each names the value and what to do.
+//! Error texts of the planner and of calls on buffers. Each names the value and the remedy.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::plan::{Limits, Matrix, Plan, Problem, Tiling};
@@ -116,7 +116,7 @@ fn accumulate() -> Config {
     }
 }
 
-/// The planner refuses it, so every host that plans does.
+/// The planner refuses this, so every host that plans does.
 #[test]
 fn in_place_and_accumulate_have_no_plan() {
     let plan = |in_place, gradient, config: &Config| {

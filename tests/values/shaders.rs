@@ -1,4 +1,4 @@
-//! Every shader variant parses, validates and translates; bindings, struct layouts and workgroup memory are what Rust says they are.
+//! Every shader variant parses, validates and translates. Its bindings, struct layouts and workgroup memory match the Rust definitions.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ fn every_variant_validates_and_translates() {
             .write(&module, &info, None)
             .unwrap_or_else(|e| panic!("HLSL of {about}: {e}"));
 
-        // Desktop GLSL with subgroups needs extensions that naga emits; ES 3.1 has none.
+        // Desktop GLSL with subgroups needs extensions that naga emits. ES 3.1 has none.
         let version = back::glsl::Version::Desktop(430);
         let glsl = back::glsl::Options {
             version,
@@ -217,7 +217,7 @@ fn structs_have_the_layout_of_their_twins() {
     }
 }
 
-/// Each function of the shaders is called by some kernel in some variant.
+/// Every function of the shaders is called by a kernel in some variant.
 #[test]
 fn every_function_is_called() {
     let names = |module: &naga::Module| -> BTreeSet<String> {
@@ -237,7 +237,7 @@ fn every_function_is_called() {
     assert!(uncalled.is_empty(), "never called: {uncalled:?}");
 }
 
-/// The plan refuses variants by this bound, so it must hold.
+/// The planner refuses variants by this bound, so it must hold.
 #[test]
 fn workgroup_memory_stays_within_what_the_plan_counts() {
     for (kernel, variant, text) in texts(Dialect::Naga) {

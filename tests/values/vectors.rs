@@ -1,6 +1,7 @@
-//! The CPU path's vectors and tails: rows of every length around a vector and a block, at odd addresses, between canaries, with every instruction set.
+//! The CPU path's vectors and tails: row lengths around a vector and a tile, odd addresses, canaries, every instruction set.
 //!
-//! Small enough for Miri, which checks each access of the `unsafe` code: `cargo +nightly miri test --test values vectors::`.
+//! The cases are small enough for Miri, which checks each access of the `unsafe` code:
+//! `cargo +nightly miri test --package wgpu-distill --test values vectors::`.
 
 use crate::cases::Tolerance;
 use crate::cases::tolerance::assert_close;
@@ -8,7 +9,7 @@ use half::{bf16, f16};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Config, GradientMut, Logits, Progress, Similarity, Values, reference};
 
-/// Around the 8 and 16 lanes of a vector, and around the 1,024 classes of a block.
+/// Around the 8 and 16 lanes of a vector, and around the 1,024 classes of a tile.
 const CLASSES: [usize; 11] = [1, 2, 7, 8, 9, 15, 16, 17, 33, 1024, 1029];
 
 const CANARY: f32 = -7777.0;
@@ -23,7 +24,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
     let rows = 2;
     let stride = classes + 3;
     let elements = head + (rows - 1) * stride + classes;
-    // Elements between the rows must not reach the result.
+    // Elements between the rows must not affect the result.
     let between = |i: usize| i < head || (i - head) % stride >= classes;
     let poisoned = |seed: f32| -> Vec<f32> {
         let all = wave(elements, seed).into_iter().enumerate();
@@ -39,7 +40,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
     ];
     let mut pairs = pairs.to_vec();
     let halves: Vec<f16>;
-    // Miri does not know the instructions that convert f16.
+    // Miri does not support the instructions that convert f16.
     if !cfg!(miri) {
         halves = student.iter().map(|x| f16::from_f32(*x)).collect();
         pairs.push((Values::F16(&halves[head..]), Values::F32(&teacher[head..])));
@@ -89,7 +90,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, head: usize) {
 
 #[test]
 fn vectors_stay_within_their_rows() {
-    // Miri takes minutes for what takes milliseconds: there each length has one similarity and one address.
+    // Miri takes minutes where a normal run takes milliseconds, so each length has one similarity and one address.
     let heads = if cfg!(miri) { 1..2 } else { 0..6 };
     for cpu in Cpu::for_each_instruction_set() {
         println!("{}", cpu.describe());

@@ -21,8 +21,8 @@ pub const BASE: Variant = Variant {
     subgroup_min: None,
 };
 
-/// Every value of every choice, and every combination of those that meet in one function: storage types with access and
-/// accumulation, reductions with lanes, similarities with smoothing.
+/// Every value of every choice, and all combinations of choices that meet in one function: storage types with access and accumulation,
+/// reductions with lanes, similarities with smoothing.
 fn variants() -> Vec<Variant> {
     let mut list = Vec::new();
     for access in [Access::Vec4, Access::Element] {
@@ -109,7 +109,7 @@ fn variants() -> Vec<Variant> {
     list
 }
 
-/// The variants that plans choose for usual shapes, on devices of all kinds.
+/// The variants that plans choose for usual shapes on all kinds of devices.
 fn planned() -> Vec<(Kernel, Variant)> {
     let classes = [10, 100, 300, 1000, 4096, 32_000, 50_257, 128_256];
     let subgroups = [
@@ -160,7 +160,7 @@ fn planned() -> Vec<(Kernel, Variant)> {
     list
 }
 
-/// The distinct texts, with the kernel and variant of each.
+/// All distinct texts, with kernel and variant.
 pub fn texts(dialect: Dialect) -> Vec<(Kernel, Variant, String)> {
     let mut seen = std::collections::HashSet::new();
     let mut list = Vec::new();

@@ -1,18 +1,18 @@
-//! Random small warps of a digit: shifted, turned, scaled and slanted a little, it is still the same digit.
+//! Small random warps of a digit (shift, rotation, scale, slant) that do not change its class.
 
 use crate::data::{PIXELS, SIDE};
 use crate::random::Random;
 
 /// Largest shift in each direction, in pixels.
 const SHIFT: f32 = 2.0;
-/// Largest turn, in radians (about 11 degrees).
+/// Largest rotation, in radians (about 11 degrees).
 const TURN: f32 = 0.2;
-/// Largest change of size, as a share.
+/// Largest change of size, as a fraction.
 const SCALE: f32 = 0.12;
-/// Largest slant, in pixels to the side per pixel upwards.
+/// Largest slant, in horizontal pixels per pixel upwards.
 const SLANT: f32 = 0.15;
 
-/// Writes a randomly warped `image` to `out`, `[SIDE, SIDE]` both, 0 for paper and 1 for ink.
+/// Writes a randomly warped `image` to `out`. Both are `[SIDE, SIDE]`, 0 for paper and 1 for ink.
 pub fn warp(image: &[u8], random: &mut Random, out: &mut [f32]) {
     let (sin, cos) = random.around_zero(TURN).sin_cos();
     let scale_x = 1.0 + random.around_zero(SCALE);
@@ -21,7 +21,7 @@ pub fn warp(image: &[u8], random: &mut Random, out: &mut [f32]) {
     let shift_x = random.around_zero(SHIFT);
     let shift_y = random.around_zero(SHIFT);
 
-    // A frame of paper around the image saves every pixel the question whether its neighbours exist.
+    // A frame of paper around the image, so that every pixel has neighbours.
     const FRAMED: usize = SIDE + 2;
     let mut framed = [0f32; FRAMED * FRAMED];
     for (row, pixels) in image.chunks_exact(SIDE).enumerate() {
@@ -31,7 +31,7 @@ pub fn warp(image: &[u8], random: &mut Random, out: &mut [f32]) {
         }
     }
 
-    // For every pixel of the result, where it comes from: the map runs backwards, so that no pixel stays empty.
+    // Maps each pixel of the result to its source, so that no pixel stays empty.
     let centre = (SIDE as f32 - 1.0) / 2.0;
     let limit = (FRAMED - 2) as f32 + 0.999;
     for (row, line) in out[..PIXELS].chunks_exact_mut(SIDE).enumerate() {
@@ -52,7 +52,7 @@ pub fn warp(image: &[u8], random: &mut Random, out: &mut [f32]) {
     }
 }
 
-/// Writes `image` to `out` as it is, 0 for paper and 1 for ink.
+/// Writes `image` to `out` unchanged, 0 for paper and 1 for ink.
 pub fn copy(image: &[u8], out: &mut [f32]) {
     for (to, &from) in out.iter_mut().zip(image) {
         *to = from as f32 / 255.0;

@@ -1,4 +1,4 @@
-//! Batches of digits in random order; where they are warped, a little differently every time a digit comes by.
+//! Batches of digits in random order. With warping a digit looks different in each epoch.
 
 use ndarray::{Array2, ArrayView2, s};
 
@@ -7,7 +7,7 @@ use crate::data::{Digits, PIXELS};
 use crate::random::Random;
 use crate::train::Schedule;
 
-/// Goes round and round the first digits; every round in a new order.
+/// Repeats the first digits, in a new order in every epoch.
 pub struct Batches<'a> {
     digits: &'a Digits,
     order: Vec<usize>,
@@ -19,7 +19,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of as many digits as `schedule` wants; the last of a round is smaller where they do not divide.
+    /// Creates batches of `schedule.batch` digits. The last batch of an epoch may be smaller.
     pub fn new(digits: &'a Digits, schedule: &Schedule, random: Random) -> Self {
         Self {
             digits,
@@ -66,7 +66,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// All of `digits` as they are, to measure accuracy on: images `[len, PIXELS]` and labels `[len]`.
+/// All of `digits` without warps, for measuring accuracy: images `[len, PIXELS]` and labels `[len]`.
 pub fn unwarped(digits: &Digits) -> (Array2<f32>, Vec<i32>) {
     let mut images = Array2::zeros((digits.len(), PIXELS));
     for (index, mut image) in images.rows_mut().into_iter().enumerate() {

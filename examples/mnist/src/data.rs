@@ -1,4 +1,4 @@
-//! Reads MNIST's four IDX files, gzipped or not, and says precisely what is wrong with them.
+//! Reads MNIST's four IDX files, gzipped or not. Errors name the file and the fault.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 pub const SIDE: usize = 28;
 /// Pixels of an image, the networks' inputs.
 pub const PIXELS: usize = SIDE * SIDE;
-/// Digits to tell apart, the networks' outputs.
+/// Number of classes, the networks' outputs.
 pub const CLASSES: usize = 10;
 
 const IMAGES_MAGIC: u32 = 0x0803; // unsigned bytes, 3 dimensions
@@ -45,7 +45,7 @@ pub struct Mnist {
     pub test: Digits,
 }
 
-/// A fault of a file of the data set.
+/// A fault in a file of the data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("{}: no such folder", .0.display())]
@@ -108,7 +108,7 @@ pub enum DataError {
 
 /// Reads the training and test digits from `folder`.
 ///
-/// File names are those of the original (`t10k-` for the test files) or of this repository (`test-`), with or without `.gz`.
+/// File names are the original ones (`t10k-` for the test files) or those of this repository (`test-`), with or without `.gz`.
 pub fn read(folder: &Path) -> Result<Mnist, DataError> {
     if !folder.is_dir() {
         return Err(DataError::NoFolder(folder.to_owned()));
@@ -136,7 +136,7 @@ fn read_digits(folder: &Path, prefixes: &[&str]) -> Result<Digits, DataError> {
     Ok(Digits { pixels, labels })
 }
 
-/// The first of the names under which the file may lie.
+/// The first of the possible file names that exists.
 fn find(folder: &Path, prefixes: &[&str], rest: &str) -> Result<PathBuf, DataError> {
     let names: Vec<String> = prefixes
         .iter()
@@ -187,7 +187,7 @@ fn read_labels(path: &Path) -> Result<Vec<u8>, DataError> {
     }
 }
 
-/// The file's bytes, unpacked where they begin like gzip, whatever the file is called.
+/// The file's bytes, decompressed if they start with gzip's magic number.
 fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     let packed = fs::read(path).map_err(|reason| DataError::Unreadable {
         path: path.to_owned(),
@@ -210,13 +210,13 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
     }
 }
 
-/// The number at `index` of the header, which is big-endian.
+/// Number `index` of the header, which is big-endian.
 fn word(bytes: &[u8], index: usize) -> u32 {
     let at = 4 * index;
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Checks a header of `words` numbers and gives the count of items that it promises.
+/// Checks a header of `words` numbers and returns its count of items.
 fn header(
     path: &Path,
     bytes: &[u8],
@@ -224,7 +224,7 @@ fn header(
     magic: u32,
     what: &'static str,
 ) -> Result<u32, DataError> {
-    // The magic number comes first: a file of another kind is best told by it, however short the file is.
+    // The magic number is checked first, since it best identifies a file of another kind, even a short one.
     if bytes.len() >= 4 && word(bytes, 0) != magic {
         return Err(DataError::Magic {
             path: path.to_owned(),
@@ -243,7 +243,7 @@ fn header(
     Ok(word(bytes, 1))
 }
 
-/// Checks that header and items fill the file, neither less nor more, and that there is an item at all.
+/// Checks that header and items fill the file exactly, and that there is at least one item.
 fn check_length(
     path: &Path,
     bytes: &[u8],
@@ -253,7 +253,7 @@ fn check_length(
     what: &'static str,
 ) -> Result<(), DataError> {
     let path = path.to_owned();
-    // In u64, since a corrupt count times the image's size may not fit 32 bits.
+    // In u64, since a corrupt count times the image's size may exceed 32 bits.
     let expected = header as u64 + count as u64 * item as u64;
     let got = bytes.len() as u64;
     if got != expected {

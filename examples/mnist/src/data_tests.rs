@@ -32,7 +32,7 @@ impl Folder {
         fs::write(self.0.join(name), bytes).unwrap();
     }
 
-    /// The message for a folder in which one file holds `bytes` instead.
+    /// The error message for a folder in which one file has the content `bytes`.
     fn complaint(name: &str, bytes: &[u8]) -> String {
         let folder = Self::new();
         folder.write(name, bytes);
@@ -73,7 +73,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Asserts that the message names the file and says what is wrong with it.
+/// Asserts that the message is one line that contains the file's name and `words`.
 fn says(message: &str, file: &str, words: &str) {
     assert!(message.contains(file), "no `{file}` in: {message}");
     assert!(message.contains(words), "no `{words}` in: {message}");
@@ -105,7 +105,7 @@ fn missing_folder_and_file() {
 fn truncated_gzip() {
     let whole = gzip(&images(2));
     let file = "t10k-images-idx3-ubyte.gz";
-    // Cut in the header, in the data and in the checksum at the end.
+    // Truncated in the header, in the data and in the checksum at the end.
     for length in [5, whole.len() / 2, whole.len() - 3] {
         says(
             &Folder::complaint(file, &whole[..length]),
@@ -156,7 +156,7 @@ fn length_that_differs_from_the_header() {
     bytes.extend([0, 0]);
     let message = Folder::complaint(TRAIN_IMAGES, &bytes);
     says(&message, TRAIN_IMAGES, "the file holds 2369");
-    // A count whose product with the image's size does not fit 32 bits.
+    // A count whose product with the image's size exceeds 32 bits.
     let huge = idx(&[0x0803, u32::MAX, 28, 28], &[]);
     says(
         &Folder::complaint(TRAIN_IMAGES, &huge),

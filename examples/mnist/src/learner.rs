@@ -1,4 +1,4 @@
-//! A network that learns: from the gradient at its logits back to its weights, and a step of Adam.
+//! Training of a network: backpropagation from the gradient at its logits, and a step of Adam.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, Axis, Zip, s};
@@ -9,7 +9,7 @@ const FIRST_DECAY: f32 = 0.9;
 const SECOND_DECAY: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// A network with the memory that training it takes.
+/// A network with the buffers for its training.
 pub struct Learner {
     pub network: Network,
     activations: Activations,
@@ -45,7 +45,7 @@ impl Learner {
         self.activations.logits()
     }
 
-    /// Learns from the gradient at the logits, `[rows, classes]`, that [`logits`](Self::logits) gave for the same `inputs`.
+    /// Trains on the gradient at the logits, `[rows, classes]`. [`logits`](Self::logits) must have been called with the same `inputs`.
     pub fn learn(&mut self, inputs: ArrayView2<f32>, grad_logits: &[f32], learning_rate: f32) {
         self.backward(inputs, grad_logits);
         self.adam(learning_rate);
@@ -73,7 +73,7 @@ impl Learner {
                 let mut below = below.slice_mut(s![..rows, ..]);
                 let weights = &self.network.layers[index].weights;
                 general_mat_mul(1.0, &delta, &weights.t(), 0.0, &mut below);
-                // ReLU lets the gradient through only where it let the value through.
+                // ReLU passes the gradient only where it passed the value.
                 Zip::from(&mut below).and(&input).for_each(|grad, &value| {
                     if value <= 0.0 {
                         *grad = 0.0;
@@ -86,7 +86,7 @@ impl Learner {
     /// One step of Adam (Kingma and Ba 2015).
     fn adam(&mut self, learning_rate: f32) {
         self.steps += 1;
-        // Both running means start at zero and would be too small at first.
+        // Both running means start at zero, so they are biased towards zero at first.
         let first_scale = 1.0 / (1.0 - FIRST_DECAY.powi(self.steps));
         let second_scale = 1.0 / (1.0 - SECOND_DECAY.powi(self.steps));
         let update = |weight: &mut f32, &gradient: &f32, first: &mut f32, second: &mut f32| {

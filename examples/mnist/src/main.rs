@@ -1,14 +1,14 @@
-//! The whole method at work: a teacher and small students learn to read handwritten digits.
+//! Distillation in a training program: a teacher and small students learn to read handwritten digits.
 //!
 //! `cargo run --release --example mnist` (`-- --help` for options)
 //!
-//! This is how a training framework links the crate. The networks and their passes are plain `ndarray`; what the crate does is
-//! one call a step: `Engine::run` takes the logits of student and teacher with the labels, and gives the loss and the gradient
-//! at the student's logits. `students.rs` has that call in its `step`.
+//! The example shows how a training framework uses the crate. The networks and their passes are plain `ndarray`.
+//! Each step calls `Engine::run` once: it takes the logits of student and teacher with the labels, and returns the loss and the gradient
+//! at the student's logits. The call is in `step` of `students.rs`.
 //!
-//! The defaults (2,000 unwarped digits, temperature 4) were chosen among about 30 trials, by accuracy on the same test digits, so that
-//! the teacher has something to give. Read the gain over labels only as the size of an effect under such conditions, no more:
-//! with `--warp`, labels only comes out ahead.
+//! The defaults (2,000 unwarped digits, temperature 4) were selected from about 30 trials by accuracy on the same test digits, so that
+//! the teacher is useful. The gain over labels shows only the size of an effect under such conditions.
+//! With `--warp`, labels only is ahead.
 
 mod augment;
 mod batches;
@@ -133,7 +133,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads the digits and checks that there are as many as the options want.
+/// Reads the digits and checks that there are enough for the options.
 fn read(options: &Options) -> Result<Mnist, Box<dyn Error>> {
     let digits = data::read(&options.data)?;
     if options.train_size > digits.train.len() {
@@ -151,7 +151,7 @@ fn read(options: &Options) -> Result<Mnist, Box<dyn Error>> {
     Ok(digits)
 }
 
-/// The four ways to teach a student. They differ in what selects the label's share in the target, and in nothing else.
+/// The four methods of training a student. They differ only in the selection of the label's weight.
 fn methods(options: &Options) -> Vec<Method> {
     let temperatures = Config {
         student_temperature: options.temperature,
@@ -165,7 +165,7 @@ fn methods(options: &Options) -> Vec<Method> {
     vec![
         Method {
             name: "labels only".to_owned(),
-            // Without a teacher there is nothing to soften.
+            // Without a teacher the temperature is 1.
             config: Config {
                 selection: Selection::Fixed(1.0),
                 ..Config::default()
@@ -192,7 +192,7 @@ fn methods(options: &Options) -> Vec<Method> {
     ]
 }
 
-/// A bar on the terminal; where stderr is none, nothing is drawn.
+/// A progress bar on stderr. Nothing is drawn if stderr is not a terminal.
 fn progress_bar(name: &'static str, steps: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} steps, {eta} left {msg}")

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2, s};
 
 use crate::random::Random;
 
-/// One layer's numbers: its weights, or anything else that has one number for each of them.
+/// One layer's weights and bias, or other values of the same shape.
 #[derive(Clone)]
 pub struct Layer {
     pub weights: Array2<f32>, // [inputs, outputs]
@@ -13,7 +13,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer of zeros, as large as this one.
+    /// A layer of zeros with the same shape.
     pub fn zeros_like(&self) -> Self {
         Self {
             weights: Array2::zeros(self.weights.raw_dim()),
@@ -29,7 +29,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with these numbers of inputs, hidden units and outputs, its weights drawn as He et al. (2015) do for ReLU.
+    /// Creates a network with these numbers of inputs, hidden units and outputs. Weights are initialized as by He et al. (2015) for ReLU.
     pub fn new(sizes: &[usize], random: &mut Random) -> Self {
         let layers = sizes
             .windows(2)
@@ -46,7 +46,7 @@ impl Network {
         Self { layers }
     }
 
-    /// Memory for forward passes of up to `rows` rows.
+    /// Creates buffers for forward passes of up to `rows` rows.
     pub fn activations(&self, rows: usize) -> Activations {
         Activations {
             outputs: self
@@ -78,7 +78,7 @@ impl Network {
         activations.rows = rows;
     }
 
-    /// The share of `inputs`, `[rows, inputs]`, whose largest logit is at their label.
+    /// The fraction of `inputs`, `[rows, inputs]`, whose largest logit is at their label.
     pub fn accuracy(
         &self,
         inputs: ArrayView2<f32>,
@@ -109,7 +109,7 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// The most rows that fit.
+    /// The largest number of rows.
     pub fn capacity(&self) -> usize {
         self.outputs[0].nrows()
     }
@@ -122,13 +122,13 @@ impl Activations {
     /// The last forward pass's logits, `[rows, classes]`.
     pub fn logits(&self) -> &[f32] {
         let logits = &self.outputs[self.outputs.len() - 1];
-        // Fresh ndarrays lie in memory row by row, without gaps.
+        // New ndarrays are row-major without gaps.
         let numbers = logits.as_slice().expect("rows lie close together");
         &numbers[..self.rows * logits.ncols()]
     }
 }
 
-/// Parameters of a network with these numbers of inputs, hidden units and outputs.
+/// The number of parameters of a network with these numbers of inputs, hidden units and outputs.
 pub fn parameters(sizes: &[usize]) -> usize {
     sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use wgpu_distill::{Selection, Similarity};
 
-/// Trains a teacher on MNIST and lets small students learn from it in four ways: from the labels only, by plain
+/// Trains a teacher on MNIST and small students by four methods: on the labels only, by plain
 /// distillation, by teacher annealing, and with wgpu-distill's own mix of the two.
 ///
 /// The repository's 10,000 digits are used unless --data names a folder with other files.
@@ -20,23 +20,23 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub engine: String,
 
-    /// Students of each method, each with its own first weights and order of digits
+    /// Students per method, each with its own initial weights and order of digits
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub seeds: u64,
 
-    /// Labelled digits the students learn from; the teacher has all of them
+    /// Training digits of the students; the teacher has all of them
     #[arg(long, value_name = "N", default_value_t = 2000)]
     pub train_size: usize,
 
-    /// Rounds of a student over its digits
+    /// Epochs of a student
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub epochs: usize,
 
-    /// Rounds of the teacher over all training digits
+    /// Epochs of the teacher
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub teacher_epochs: usize,
 
-    /// Hidden units of a student; more than one layer as 64,32
+    /// Hidden units of a student; several layers as 64,32
     #[arg(
         long,
         value_name = "UNITS",
@@ -54,15 +54,15 @@ pub struct Options {
     )]
     pub teacher: Vec<usize>,
 
-    /// Warp the students' digits too, as the teacher's always are: every method gains by it, labels only the most: at the other defaults it is then ahead of all with a teacher
+    /// Warp the students' digits, too (the teacher's are always warped). Every method improves, labels only the most: with the other defaults it is then ahead
     #[arg(long)]
     pub warp: bool,
 
-    /// Digits of a training step
+    /// Digits per training step
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub batch: usize,
 
-    /// Temperature of both student and teacher in the three methods that have a teacher
+    /// Temperature of student and teacher in the three methods with a teacher
     #[arg(
         long,
         value_name = "T",
@@ -75,11 +75,11 @@ pub struct Options {
     #[arg(long, value_name = "NAME", default_value_t = Similarity::default())]
     pub similarity: Similarity,
 
-    /// Selection of the label's share (TSSR): min, max, mean, product, tstr, kdr or fixed:W
+    /// Selection of the label's weight (TSSR): min, max, mean, product, tstr, kdr or fixed:W
     #[arg(long, value_name = "NAME", default_value_t = Selection::default())]
     pub selection: Selection,
 
-    /// The label's share in plain distillation, 0 to 1
+    /// The label's weight in plain distillation, 0 to 1
     #[arg(
         long,
         value_name = "W",
@@ -94,7 +94,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Says what is wrong with the values that no training could start from.
+    /// Refuses values with which no training can start.
     pub fn check(&self) -> Result<(), String> {
         let counts = [
             ("--seeds", self.seeds as usize),
@@ -134,7 +134,7 @@ impl Options {
     }
 }
 
-/// Tries the plot's folder before minutes of training, not after.
+/// Checks the plot's folder before the training.
 fn check_writable(plot: &Path) -> Result<(), String> {
     let trouble = |e: std::io::Error| format!("--plot {}: {e}", plot.display());
     if let Some(folder) = plot

@@ -1,4 +1,4 @@
-//! The plot: accuracy of every method over the steps, and below it what steers this method.
+//! The plot: accuracy of every method over the steps, and below it the KDR, TSTR and TSSR of one method.
 
 use std::error::Error;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::students::{Course, Method, Point};
 const SIZE: (u32, u32) = (960, 1000);
 const UPPER_HEIGHT: u32 = 520;
 const FONT: &str = "sans-serif";
-/// Colours of Okabe and Ito, which colour-blind readers can tell apart.
+/// Colours of Okabe and Ito, which colour-blind readers can distinguish.
 const COLOURS: [RGBColor; 4] = [
     RGBColor(0, 0, 0),
     RGBColor(230, 159, 0),
@@ -31,7 +31,7 @@ struct Line {
     points: Vec<(f64, f64)>, // step, value
 }
 
-/// Writes the plot to `path`. `courses` are `[seeds][methods]`; the last method is the one whose KDR, TSTR and TSSR are shown.
+/// Writes the plot to `path`. `courses` are `[seeds][methods]`. The lower panel shows KDR, TSTR and TSSR of the last method.
 pub fn draw(
     path: &Path,
     methods: &[Method],
@@ -58,7 +58,7 @@ fn draw_svg(
             name: method.name.clone(),
             colour,
             dashed: false,
-            // Curves may coincide: the last is drawn thin over wide ones, so that all stay visible.
+            // Curves may coincide. The last is thin and drawn over wide ones, so that all stay visible.
             width: if index + 1 < methods.len() { 5 } else { 2 },
             points: mean(courses, index, percent),
         })
@@ -79,21 +79,21 @@ fn draw_svg(
     let last = methods.len() - 1;
     let controls = [
         Line {
-            name: "KDR, likeness of student and teacher".to_owned(),
+            name: "KDR, similarity of student and teacher".to_owned(),
             colour: COLOURS[2],
             dashed: false,
             width: 2,
             points: mean(courses, last, |point| point.kdr),
         },
         Line {
-            name: "TSTR, share of the training gone".to_owned(),
+            name: "TSTR, fraction of the training done".to_owned(),
             colour: GREY,
             dashed: true,
             width: 2,
             points: mean(courses, last, |point| point.tstr),
         },
         Line {
-            name: "TSSR, share of the label in the target".to_owned(),
+            name: "TSSR, weight of the label in the target".to_owned(),
             colour: COLOURS[3],
             dashed: false,
             width: 2,
@@ -101,7 +101,7 @@ fn draw_svg(
         },
     ];
 
-    // 0 to 1, but a value outside must stand out rather than lie flat on the edge, where plotters would put it.
+    // At least 0 to 1. Values outside extend the range, since plotters would draw them on its edge.
     let shares = controls
         .iter()
         .flat_map(|line| &line.points)
@@ -124,13 +124,13 @@ fn draw_svg(
         range,
         &accuracies,
     )?;
-    let caption = format!("{}: what steers it", methods[last].name);
+    let caption = format!("{}: KDR, TSTR and TSSR", methods[last].name);
     panel(&lower, &caption, steps, shares, &controls)?;
     root.present()?;
     Ok(())
 }
 
-/// Draws one pair of axes with its curves; what lies below `values` is left out.
+/// Draws a pair of axes with its curves. Points below `values` are left out.
 fn panel<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     caption: &str,
@@ -199,7 +199,7 @@ fn mean(courses: &[Vec<Course>], method: usize, value: impl Fn(&Point) -> f64) -
         .collect()
 }
 
-/// The percent worth showing: all that is above the lowest value after the first tenth of the training, where curves differ.
+/// The range of percent from the lowest value after the first tenth of the training, where curves differ.
 fn accuracy_range(lines: &[Line], steps: f64, teacher: f64) -> Range<f64> {
     let settled = lines
         .iter()
@@ -209,7 +209,7 @@ fn accuracy_range(lines: &[Line], steps: f64, teacher: f64) -> Range<f64> {
     let (low, high) = settled.fold((teacher, teacher), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    // Some room below, where the legend lies.
+    // Room for the legend below.
     let low = (low - 0.3 * (high - low)).floor().max(0.0);
     low..(high + 0.05).ceil().max(low + 1.0)
 }

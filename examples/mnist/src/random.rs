@@ -1,11 +1,11 @@
-//! A seeded generator (splitmix64), so that a seed means the same run on every machine.
+//! A seeded generator (splitmix64), so that a seed gives the same run on every machine.
 
 /// Pseudo-random numbers from one seed.
 #[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The generator of `seed` for one purpose: weights and data order of the same seed must not repeat each other's numbers.
+    /// The generator of `seed` for one purpose. Different purposes of a seed get different numbers.
     pub fn new(seed: u64, purpose: Purpose) -> Self {
         let mut random = Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ purpose as u64);
         random.next();
@@ -20,7 +20,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Uniform in `[0, 1)`; 24 bits, all that an f32 holds.
+    /// Uniform in `[0, 1)` with 24 bits, the precision of f32.
     fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
@@ -32,7 +32,7 @@ impl Random {
 
     /// Standard normal, by Box and Muller.
     pub fn normal(&mut self) -> f32 {
-        // 1 - unit() lies in (0, 1]: the logarithm stays finite.
+        // 1 - unit() lies in (0, 1], so that the logarithm is finite.
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f32::consts::TAU * self.unit()).cos()
     }
@@ -40,18 +40,18 @@ impl Random {
     /// Puts `items` in random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            // The bias of the remainder is below 2^-40 for any data set that fits into memory.
+            // The bias of the remainder is below 2^-40 for any data set that fits in memory.
             let other = (self.next() % (last as u64 + 1)) as usize;
             items.swap(last, other);
         }
     }
 }
 
-/// Purposes of random numbers, each with a sequence of its own.
+/// Purposes of random numbers, each with its own sequence.
 #[derive(Clone, Copy)]
 pub enum Purpose {
-    /// First weights of a network.
+    /// Initial weights of a network.
     Weights = 1,
-    /// Order of the digits and how they are warped.
+    /// Order and warps of the digits.
     Batches = 2,
 }

@@ -1,4 +1,4 @@
-//! The results as a table and in plain words.
+//! The results as a table with an explanation.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use crate::network::parameters;
 use crate::students::{Course, Method};
 
-/// The runs that a report covers.
+/// The runs in a report.
 pub struct Report<'a> {
     pub methods: &'a [Method],
     /// `[seeds][methods]`
@@ -20,7 +20,7 @@ pub struct Report<'a> {
     pub test_digits: usize,
 }
 
-/// A mean and its standard error; the error is missing where there is one value only.
+/// A mean and its standard error, `None` for a single value.
 #[derive(Clone, Copy)]
 struct Estimate {
     mean: f64,
@@ -47,7 +47,7 @@ impl Estimate {
 }
 
 impl Report<'_> {
-    /// The table: the teacher, then a line for each method.
+    /// The table: the teacher, then one row per method.
     pub fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_preset(UTF8_FULL_CONDENSED);
@@ -92,7 +92,7 @@ impl Report<'_> {
         table
     }
 
-    /// The lines below the table: how to read it, and which method is ahead.
+    /// The text below the table: an explanation, and the method that is ahead.
     pub fn words(&self) -> String {
         let seeds = self.courses.len();
         let share = self.mean(|courses| {
@@ -143,7 +143,7 @@ impl Report<'_> {
         Estimate::new(&values)
     }
 
-    /// The lead of `method` over `other`, seed by seed, in points of percent.
+    /// The lead of `method` over `other`, paired by seed, in percentage points.
     fn gain(&self, method: usize, other: usize) -> Estimate {
         let values: Vec<f64> = self
             .courses

@@ -1,4 +1,4 @@
-//! The students: one for each method and seed, all of a seed side by side.
+//! The students: one per method and seed. The students of a seed train together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -15,10 +15,10 @@ use crate::network::{Activations, Network};
 use crate::random::{Purpose, Random};
 use crate::train::Schedule;
 
-/// Rows of a forward pass when accuracy is measured.
+/// Rows of a forward pass for measuring accuracy.
 const TEST_ROWS: usize = 500;
 
-/// One way to teach a student.
+/// A method of training a student.
 pub struct Method {
     pub name: String,
     pub config: Config,
@@ -38,7 +38,7 @@ pub struct School<'a> {
     pub points: u64,
 }
 
-/// Digits as they are, to measure accuracy on.
+/// Digits without warps, for measuring accuracy.
 pub struct TestSet {
     images: Array2<f32>, // [len, PIXELS]
     labels: Vec<i32>,    // [len]
@@ -51,7 +51,7 @@ impl TestSet {
         Self { images, labels }
     }
 
-    /// The share of the digits that `network` tells right.
+    /// The fraction of the digits that `network` classifies correctly.
     pub fn accuracy(&self, network: &Network) -> f64 {
         self.accuracy_with(network, &mut network.activations(TEST_ROWS))
     }
@@ -61,7 +61,7 @@ impl TestSet {
     }
 }
 
-/// A student's state after a number of steps; KDR, TSTR and TSSR are means over the steps since the point before.
+/// A student's state after a number of steps. KDR, TSTR and TSSR are means over the steps since the previous point.
 #[derive(Clone, Copy)]
 pub struct Point {
     pub step: u64,
@@ -75,13 +75,13 @@ pub struct Point {
 #[derive(Clone, Default)]
 pub struct Course {
     pub points: Vec<Point>,
-    /// Spent on this student alone: both passes, the engine, Adam.
+    /// Time of this student alone: both passes, the engine, Adam.
     pub time: Duration,
-    /// The engine's part of it.
+    /// The engine's part of that time.
     pub engine_time: Duration,
 }
 
-/// A student on the way.
+/// A student during training.
 struct Student {
     learner: Learner,
     course: Course,
@@ -118,7 +118,7 @@ impl Means {
 }
 
 impl School<'_> {
-    /// Trains the students of the seeds `1..=seeds`: for each seed, one course for each method.
+    /// Trains the students of the seeds `1..=seeds`. Returns one course per method for each seed.
     pub fn train(&self, seeds: u64, bar: &ProgressBar) -> Result<Vec<Vec<Course>>, Error> {
         let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let next = AtomicU64::new(1);
@@ -147,10 +147,10 @@ impl School<'_> {
         Ok(courses.into_iter().map(|(_, courses)| courses).collect())
     }
 
-    /// Trains one student for each method.
+    /// Trains one student per method.
     ///
-    /// They start from the same weights and see the same digits at every step, warped alike if at all. The teacher sees
-    /// them too and is asked once for all. What differs is the gradient.
+    /// All students start from the same weights and see the same digits at every step, with the same warps if any.
+    /// The teacher's logits are computed once per step for all. Only the gradient differs.
     fn train_seed(&self, seed: u64, bar: &ProgressBar) -> Result<Vec<Course>, Error> {
         let schedule = &self.schedule;
         let network = Network::new(&self.sizes, &mut Random::new(seed, Purpose::Weights));
@@ -188,7 +188,7 @@ impl School<'_> {
         Ok(students.into_iter().map(|student| student.course).collect())
     }
 
-    /// One step of one student: its logits and the teacher's go in, the gradient comes out.
+    /// One step of one student: logits of student and teacher in, gradient out.
     fn step(
         &self,
         student: &mut Student,
@@ -213,7 +213,7 @@ impl School<'_> {
         Ok(())
     }
 
-    /// Returns true if accuracy is measured after this step: `points` times, evenly spread, and always after the last.
+    /// Returns true if accuracy is measured after this step: `points` times at equal distances, and after the last step.
     fn is_point(&self, step: u64, total: u64) -> bool {
         step * self.points / total != (step + 1) * self.points / total
     }

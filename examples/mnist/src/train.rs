@@ -1,4 +1,4 @@
-//! The training loop in its plainest form: logits go into the engine, the gradient comes out. The teacher is trained by it.
+//! The training loop in its simplest form: logits into the engine, gradient out. It trains the teacher.
 
 use indicatif::ProgressBar;
 use wgpu_distill::{Batch, Config, Engine, Error, Outputs, Progress, Selection};
@@ -11,15 +11,15 @@ use crate::random::{Purpose, Random};
 
 /// Digits, epochs, batch size and learning rate of a training.
 pub struct Schedule {
-    /// Digits to learn from: the first so many.
+    /// Number of training digits; the first ones are used.
     pub digits: usize,
     /// Rounds over them.
     pub epochs: usize,
     /// Digits of a step.
     pub batch: usize,
-    /// True if a digit is warped anew every time.
+    /// True if every epoch warps the digits anew.
     pub warp: bool,
-    /// The learning rate of the first step; it falls in a straight line to 0.
+    /// The learning rate of the first step. It decreases linearly to 0.
     pub learning_rate: f32,
 }
 
@@ -29,7 +29,7 @@ impl Schedule {
         (self.epochs * self.digits.div_ceil(self.batch)) as u64
     }
 
-    /// The learning rate after so much of the training.
+    /// The learning rate at this progress.
     pub fn rate(&self, progress: Progress) -> f32 {
         self.learning_rate * (1.0 - progress.tstr())
     }
@@ -43,7 +43,7 @@ pub fn teacher(
     schedule: &Schedule,
     bar: &ProgressBar,
 ) -> Result<Network, Error> {
-    // With all weight on the label the loss is the usual cross-entropy, whoever the teacher is: it may be its own.
+    // With all weight on the label the loss is the usual cross-entropy for any teacher, so the network is passed as its own.
     let labels_only = Config {
         selection: Selection::Fixed(1.0),
         ..Config::default()

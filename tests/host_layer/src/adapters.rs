@@ -1,10 +1,10 @@
-//! Names, kinds and the choice of adapters as a browser shows them.
+//! Names, kinds and selection of adapters in a browser.
 
 use wasm_bindgen::prelude::wasm_bindgen;
 use wgpu_distill::gpu::{self, AdapterDescription};
 use wgpu_distill::{Engine, Error};
 
-/// Returns everything that is wrong. `is_fallback` and `description` are the browser's own words on its adapter.
+/// Returns all failures. `is_fallback` and `description` are the browser's own values for its adapter.
 #[wasm_bindgen]
 pub async fn check_adapters(is_fallback: bool, description: &str) -> Vec<String> {
     let adapters = gpu::adapters().await;
@@ -48,7 +48,7 @@ async fn names(adapter: &AdapterDescription) -> Vec<String> {
     wrong
 }
 
-/// `auto_async` takes hardware, and the CPU path rather than a fallback adapter.
+/// Checks that `auto_async` selects hardware, and the CPU path rather than a fallback adapter.
 async fn auto(adapter: &AdapterDescription, is_fallback: bool) -> Option<String> {
     let engine = Engine::auto_async().await;
     let is_right = match &engine {

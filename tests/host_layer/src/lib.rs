@@ -1,5 +1,5 @@
-//! The host layer of wgpu-distill in a browser: `Engine::run_async` over cases of the table, on WebGPU and on the CPU path, and
-//! the choice of an adapter.
+//! The host layer of wgpu-distill in a browser: `Engine::run_async` on cases of the table with WebGPU and the CPU path, and the selection
+//! of an adapter.
 //!
 //! The integration test `chromium` builds this library for wasm32 and opens it in Chromium.
 
@@ -21,19 +21,19 @@ use wgpu_distill::{Engine, Outputs, Scope, Storage};
 
 #[wasm_bindgen]
 extern "C" {
-    /// Reports a panic to the page. A promise of a module that has panicked never settles.
+    /// Reports a panic to the page. The promise of a module that panicked never settles.
     fn panicked(message: &str);
 }
 
 thread_local! {
-    /// The case that runs, for the report of a panic.
+    /// The current case, for the report of a panic.
     static CURRENT: RefCell<String> = RefCell::default();
 }
 
-/// Cases that run in single steps.
+/// The number of cases that run in single steps.
 const STEPS: usize = 3;
 
-/// True for a case whose results are finite numbers in f32, with a KDR that rows share.
+/// Returns true for a case with a shared KDR and results that are finite in f32.
 fn has_steps(case: &Case) -> bool {
     case.kind == cases::inputs::Kind::Normal
         && case.storage[2] == Storage::F32
@@ -49,11 +49,11 @@ pub struct Report {
     pub cases: usize,
     /// Cases that ran in single steps.
     pub steps: usize,
-    /// One line for each result that is wrong.
+    /// One line for each wrong result.
     pub failures: Vec<String>,
 }
 
-/// Installs the report of panics. Runs when the module is loaded.
+/// Installs the report of panics when the module is loaded.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|info| {
@@ -61,7 +61,7 @@ fn start() {
     }));
 }
 
-/// Runs cases on both engines and compares them with the f64 reference: the whole table, or a cover of its pairs of choices.
+/// Compares cases on both engines with the f64 reference: the whole table, or a cover of its pairs of choices.
 #[wasm_bindgen]
 pub async fn run(whole_table: bool) -> Report {
     let mut report = Report {
@@ -109,7 +109,7 @@ pub async fn run(whole_table: bool) -> Report {
     report
 }
 
-/// Every choice of a case, and the pairs of choices that decide what the host uploads, records and reads back.
+/// Every choice of a case, and the pairs of choices that affect upload, recording and readback.
 fn host_pairs(case: &Case) -> Vec<cases::Pair> {
     const DECISIVE: [&str; 5] = [
         "similarity",

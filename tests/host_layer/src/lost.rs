@@ -1,10 +1,10 @@
-//! A device that is lost in a browser.
+//! A lost device in a browser.
 
 use wgpu_distill::{Engine, Error, Outputs};
 
 use crate::cases::Case;
 
-/// Returns everything that is wrong: a call on a lost device must return an error, and a new engine must work.
+/// Returns all failures. A call on a lost device must return an error, and a new engine must work.
 pub async fn check(case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     let host = case.host();

@@ -1,4 +1,4 @@
-//! The single steps of a GPU in a browser.
+//! Single steps on a GPU in a browser.
 
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::{Outputs, reference};
@@ -6,7 +6,7 @@ use wgpu_distill::{Outputs, reference};
 use crate::cases::Case;
 use crate::cases::compare::{self, Outcome};
 
-/// Observes, decides and applies in three calls. Returns an error if the gradient, or a softmax, is not the reference's.
+/// Runs observe, decide and apply. Returns an error if the gradient, or a softmax, differs from the reference's.
 pub async fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
     let host = case.host();
     let (config, progress, batch) = (&case.config, case.progress, host.batch());
@@ -17,7 +17,7 @@ pub async fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
     let decisions = decisions.await.map_err(words)?;
     let gradient = gpu.apply_async(config, &batch, &decisions);
     let gradient = gradient.await.map_err(words)?;
-    // Rows and summary are those of the whole method: the steps give none.
+    // The steps give no row results and no summary, so those of the whole method are used.
     let whole = gpu.run_async(config, progress, &batch, Outputs::ALL);
     let whole = whole.await.map_err(words)?;
     let outcome = Outcome {

@@ -1,6 +1,6 @@
 //! Builds the library of this package for wasm32, opens it in Chromium and reads its report.
 //!
-//! `WGPU_DISTILL_DEPTH=full` runs all of the table that slices allow. `WGPU_DISTILL_CHROMIUM` names the browser,
+//! `WGPU_DISTILL_DEPTH=full` runs every case that slices support. `WGPU_DISTILL_CHROMIUM` names the browser.
 //! `WGPU_DISTILL_SKIP_CHROMIUM=1` skips the test.
 
 #![cfg(not(target_arch = "wasm32"))]
@@ -36,7 +36,7 @@ fn build() -> PathBuf {
         env!("CARGO_PKG_NAME"),
     ]);
     cargo.arg("--message-format=json-render-diagnostics");
-    // Flags such as `-C target-cpu=native` are for the host alone.
+    // Flags such as `-C target-cpu=native` apply to the host alone.
     cargo
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -60,7 +60,7 @@ fn build() -> PathBuf {
     files.next().expect("cargo names the module")
 }
 
-/// The module as browsers load it, and the script that loads it.
+/// The module and the script that loads it in a browser.
 fn bind(module: &Path) -> (Vec<u8>, String) {
     let mut bindgen = Bindgen::new();
     let bindgen = bindgen.input_path(module).typescript(false);
@@ -89,7 +89,7 @@ fn the_host_layer_is_right_in_chromium() {
     let failures = visit::list(&result, "failures");
     let extent = if whole_table { "all" } else { "a cover" };
     report::ran(&format!(
-        "chromium, host layer, {}: {cases} cases ({extent} of those for slices) there and on the CPU path, {steps} in single steps",
+        "chromium, host layer, {}: {cases} cases ({extent} of those for slices) on WebGPU and on the CPU path, {steps} in single steps",
         result["adapter"]
     ));
     assert!(

@@ -1,4 +1,4 @@
-//! Choices read from bytes. Where the bytes end there are zeros, which choose what is usual.
+//! Choices read from bytes. Missing bytes read as zero, which selects the usual value.
 
 use wgpu_distill::{
     Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
@@ -32,12 +32,12 @@ impl<'a> Bytes<'a> {
         u64::from_le_bytes(self.take())
     }
 
-    /// One chance in `n`.
+    /// Returns true with a chance of one in `n`.
     pub fn rarely(&mut self, n: u8) -> bool {
         self.byte() % n == n - 1
     }
 
-    /// Below `n`, which is at most 65,536.
+    /// A number below `n`, which is at most 65,536.
     pub fn below(&mut self, n: usize) -> usize {
         usize::from(u16::from_le_bytes(self.take())) % n.max(1)
     }
@@ -46,7 +46,7 @@ impl<'a> Bytes<'a> {
         list[usize::from(self.byte()) % list.len()]
     }
 
-    /// Any size at all, those at the ends of a range more often.
+    /// Any size; those at the ends of a range are more frequent.
     pub fn size(&mut self) -> usize {
         let edges = [
             0,
@@ -66,7 +66,7 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Usually one of the list, now and then any bits.
+    /// Usually a value of the list, sometimes any bits.
     fn number(&mut self, usual: &[f32]) -> f32 {
         let any = self.u32();
         match self.rarely(60) {
@@ -80,7 +80,7 @@ const TEMPERATURES: [f32; 16] = [
     1.0, 1.0, 2.0, 0.5, 4.0, 0.07, 10.0, 1e3, 1e-3, 3.3, 1e-30, 1e30, 1e15, 1e-15, 1.85e19, 1e-20,
 ];
 
-/// Mostly a configuration that is accepted.
+/// Usually a valid configuration.
 pub fn config(from: &mut Bytes<'_>) -> Config {
     let mut selections = Selection::ALL;
     selections[6] = Selection::Fixed(from.number(&[0.5, 0.0, 1.0, 0.3]));

@@ -1,5 +1,6 @@
-//! The buffers door: any offsets, strides and buffers are refused in words before anything is recorded, or recorded so that wgpu has
-//! nothing against it. Nothing is submitted.
+//! Calls on buffers: any offsets, strides and buffers are refused before anything is recorded, or recorded without a wgpu error.
+//!
+//! Nothing is submitted.
 
 use std::sync::OnceLock;
 
@@ -9,7 +10,7 @@ use wgpu_distill::{Config, GradWrite, Scope, TeacherClasses, wgpu};
 use super::bytes::{self, Bytes};
 use crate::{adapter, buffers};
 
-/// A context and its buffers. All inputs share three: one with the adapter's limits, one with default limits, one with a browser's rules.
+/// A context and its buffers. All inputs share three contexts: with the adapter's limits, with default limits, with a browser's rules.
 struct World {
     gpu: Gpu,
     buffers: Vec<wgpu::Buffer>,
@@ -99,9 +100,9 @@ fn config(from: &mut Bytes<'_>) -> Config {
     }
 }
 
-/// True if it was recorded.
+/// Returns true if the call was recorded.
 pub fn check(bytes: &[u8]) -> Result<bool, String> {
-    let worlds = worlds().ok_or("no GPU to ask")?;
+    let worlds = worlds().ok_or("no GPU to test")?;
     let from = &mut Bytes::new(bytes);
     let world = &worlds[from.below(worlds.len())];
     let config = config(from);

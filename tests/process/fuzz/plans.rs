@@ -1,4 +1,4 @@
-//! Plans for invented devices: any limits, shapes and layouts give a sound plan or an error.
+//! Plans for invented devices: any limits, shapes and tilings give a sound plan or an error.
 
 use wgpu_distill::plan::{
     Dispatch, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling, Window,
@@ -8,7 +8,7 @@ use wgpu_distill::{Config, Error, Progress};
 
 use super::bytes::{self, Bytes};
 
-/// Mostly what devices have, now and then what none has.
+/// Usually the value of a real device, sometimes one that no device has.
 fn number(from: &mut Bytes<'_>, usual: &[u64], odd: &[u64]) -> u64 {
     match from.byte() {
         0..230 => from.of(usual),
@@ -124,7 +124,7 @@ fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
     }
 }
 
-/// True if there is a plan.
+/// Returns true if there is a plan.
 pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let from = &mut Bytes::new(bytes);
     let config = bytes::config(from);
@@ -144,7 +144,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         Err(_) => Ok(false),
         Ok(plan) => {
             let lists = lists(from, problem.rows);
-            // The dispatches of thousands of chunks are looked at now and then: they take thousands of times as long.
+            // The dispatches of thousands of chunks take thousands of times as long, so only a few such plans are listed.
             let listed = plan.chunks().len() <= 64 || from.rarely(100);
             sound(&plan, &problem, &limits)
                 .and_then(|()| match listed {
@@ -182,7 +182,7 @@ fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
     }
 }
 
-/// A run of rows of a kernel.
+/// Row ranges of a kernel.
 type Runs = Vec<(Kernel, u64, u64)>;
 
 /// Checks that dispatches fit the buffers and the device, and that every kernel meets every row once.
@@ -196,7 +196,7 @@ fn dispatched(
     let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
     let list = match plan.dispatches(config, Progress::new(1, 2), lists) {
         Ok(list) => list,
-        // A plan is made for any numbers; what uses them refuses those of no configuration.
+        // Planning accepts any numbers. Parameters refuse those that no configuration has.
         Err(
             Error::BufferTooSmall { .. }
             | Error::BufferMisaligned { .. }
@@ -278,7 +278,7 @@ fn buffer_bytes(
     }
 }
 
-/// The rows that a kernel finds in a window by its parameters; `None` where it is bound whole.
+/// The rows of a window that a kernel's parameters select. `None` if the buffer is bound whole.
 fn rows_of(
     dispatch: &Dispatch,
     window: &Window,
@@ -300,12 +300,12 @@ fn rows_of(
         ),
         Operand::Gradient => match &problem.gradient {
             Some(gradient) => (of(gradient, problem.classes), p.grad_offset),
-            None => return Err("a gradient nobody asked for".to_owned()),
+            None => return Err("a gradient that was not requested".to_owned()),
         },
         Operand::Labels => (list(lists.labels, 4), p.label_offset),
         Operand::RowResults => match lists.row_results {
             Some(results) => (list(results, 16), p.result_offset),
-            None => return Err("results nobody asked for".to_owned()),
+            None => return Err("results that were not requested".to_owned()),
         },
         Operand::RowStats => (list(List::new(0), 64), p.stats_offset),
         _ => return Ok(None),
@@ -319,17 +319,17 @@ fn rows_of(
     if last > window.offset + window.bytes {
         return Err("a row beyond its window".to_owned());
     }
-    // Indices of the kernels are 32 bits.
+    // The kernels use 32-bit indices.
     if (last - window.offset) / element > u64::from(u32::MAX) {
         return Err("an index beyond 32 bits".to_owned());
     }
     Ok(Some((from, from + u64::from(p.rows))))
 }
 
-/// Every row once, and nothing larger than the device allows.
+/// Checks that the plan covers every row once and stays within the device's limits.
 fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> {
     let ensure = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
-    // A plan is a list; the host has to have memory for it.
+    // A plan is a list, which must fit in host memory.
     ensure(plan.chunks().len() <= 1 << 16, "too many chunks")?;
     let mut next = 0;
     let mut groups = 0;
@@ -386,7 +386,10 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
             variant.lanes.is_power_of_two() && variant.lanes <= variant.workgroup_size,
             "lanes",
         )?;
-        ensure((1..=16).contains(&variant.vectors_per_lane), "block")?;
+        ensure(
+            (1..=16).contains(&variant.vectors_per_lane),
+            "vectors per lane",
+        )?;
     }
     let rows = problem.rows as u64;
     let most = 300 * rows * u64::from(plan.segments()) + 48 * groups + 4096;

@@ -1,4 +1,4 @@
-//! A small problem out of bytes: shapes, strides, slices that start anywhere, logits of any bits, labels.
+//! A small problem from bytes: shapes, strides, slices at any address, logits of any bits, labels.
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{Batch, Config, Logits, Progress, Storage, TeacherClasses, Values};
@@ -6,7 +6,7 @@ use wgpu_distill::{Batch, Config, Logits, Progress, Storage, TeacherClasses, Val
 use super::bytes::{self, Bytes};
 use crate::cases::inputs::{Random, Stored};
 
-/// One of the two matrices. What is not part of a row is NaN.
+/// One of the two matrices. Elements outside of the rows are NaN.
 #[derive(Debug)]
 pub struct Side {
     stored: Stored,
@@ -38,7 +38,7 @@ pub struct Problem {
     labels: Vec<i32>,
 }
 
-/// Bits that have tripped somebody.
+/// Bit patterns that have caused errors in floating-point code.
 const HARD: [u32; 16] = [
     0x7fc0_0000,
     0xffff_ffff,
@@ -58,7 +58,7 @@ const HARD: [u32; 16] = [
     0x5e00_0000,
 ];
 
-/// One row's logits, by one of ten patterns.
+/// One row's logits in one of ten patterns.
 fn row(from: &mut Bytes<'_>, classes: usize, random: &mut Random) -> Vec<f32> {
     let pattern = from.byte() % 12;
     let scale = from.of(&[1.0f32, 2.0, 0.1, 8.0, 30.0]);
@@ -92,7 +92,7 @@ fn side(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Side {
     let lead = from.below(20);
     let mut random = Random::new(from.u64());
     let stride = classes + gap;
-    // Now and then something is left over.
+    // Sometimes there are surplus elements.
     let surplus = if from.rarely(40) {
         1 + from.below(3)
     } else {
@@ -106,7 +106,7 @@ fn side(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Side {
     }
     let mut stored = Stored::round(&values, storage);
     if from.rarely(40) {
-        // Too short, or just not.
+        // Too short, or just long enough.
         let len = lead + (rows * stride).saturating_sub(from.below(2 * gap + 3));
         match &mut stored {
             Stored::F32(v) => v.truncate(len),

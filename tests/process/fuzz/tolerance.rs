@@ -1,10 +1,11 @@
-//! Allowed differences of results in f32, from the rounding of each row's own numbers. Where the answer hangs on what f32 cannot
-//! hold, nothing is asked but that NaN is where NaN is.
+//! Allowed differences of f32 results, computed from the rounding of each row's values.
+//!
+//! If a result depends on values that f32 cannot represent, only NaN is checked.
 
 use crate::cases::Tolerance;
 use wgpu_distill::{Batch, Config, Scope, Selection, reference};
 
-/// Of one row. `None`: anything but NaN will do.
+/// The tolerances of one row. `None` allows any value except NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
     pub loss: Option<f64>,
@@ -12,12 +13,12 @@ pub struct Allowed {
     pub tssr: Option<f64>,
 }
 
-/// KDR and TSSR: inputs here may be as peaked as can be.
+/// KDR and TSSR; the peaks of the inputs have no bound.
 const UNIT: f64 = Tolerance::PEAKED.unit;
 const LOSS: f64 = Tolerance::F32.loss_absolute;
-/// Distances beyond it, before or after the temperature divides, may be clamped or overflow; see `observe_carefully` in the shaders.
+/// Larger distances, before or after division by the temperature, may be clamped or overflow; see `observe_checked` in the shaders.
 const FAR: f64 = 1e36;
-/// Probabilities below it count as 0.
+/// Smaller probabilities count as 0.
 const LEAST: f64 = 2e-38;
 
 fn distances(value: impl Fn(usize) -> f64, classes: usize, temperature: f32) -> Vec<f64> {
@@ -26,7 +27,7 @@ fn distances(value: impl Fn(usize) -> f64, classes: usize, temperature: f32) -> 
     (0..classes).map(|i| (value(i) - max) / t).collect()
 }
 
-/// For a row that is finite and whose label is a class.
+/// The tolerances of a finite row whose label is a class.
 pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allowed {
     let classes = batch.classes();
     let (s, t) = (&batch.student_logits, &batch.teacher_logits);
@@ -41,16 +42,16 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let (zs, zt) = (sum(&ds), sum(&dt));
     let e = f64::from(config.label_smoothing);
     let finite = |d: f64| d > f64::NEG_INFINITY;
-    // Sums of them must not overflow either.
+    // Sums of distances must not overflow either.
     let times = f64::from(config.student_temperature).max(1.0) * classes as f64;
     let is_far = |d: f64| finite(d) && d.abs() * times > FAR;
 
-    // The error of KL and of the soft cross-entropy: each distance and each probability errs by a few units in its last place.
+    // The error of KL and of the soft cross-entropy. Each distance and each probability has an error of a few units in its last place.
     let (mut soft, mut error, mut lost) = (0.0, LOSS, false);
     for (ds, dt) in ds.iter().zip(&dt).filter(|(_, dt)| finite(**dt)) {
         let q = dt.exp() / zt;
         if !finite(*ds) {
-            // Infinite in exact arithmetic, none in f32.
+            // An infinite term in exact arithmetic that is missing in f32.
             lost |= q < LEAST;
             continue;
         }
@@ -88,7 +89,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {
-        // A share that is 0 or not, of a term that is infinite or beyond all numbers.
+        // A weight that may or may not be 0, of a term that is infinite or beyond f32.
         let near_0 = |share_of: f64| share_of.abs() < 2.0 * share;
         let infinite = [hard, soft].iter().any(|x| !x.is_finite() || *x > FAR)
             || lost
@@ -111,7 +112,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     }
 }
 
-/// The reference's own numbers, for a message.
+/// The reference's values, for a message.
 pub fn describe(want: &reference::RowResult, allowed: &Allowed) -> String {
     format!("want {want:?}, allowed {allowed:?}")
 }

@@ -1,4 +1,4 @@
-//! A small problem through the CPU path by every instruction set: refused or answered as the reference does, nothing else touched.
+//! A small problem on the CPU path with every instruction set: the reference's error or result, and no write outside of the outputs.
 
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::half::{bf16, f16};
@@ -16,11 +16,12 @@ use crate::cases::tolerance::gradient_weight;
 
 const TOLERANCE: Tolerance = Tolerance::F32;
 
-/// Allowed error of an element of the gradient where nearly all of it cancels, relative to the factor of `p - y`: a lane adds up to 64 exponentials to
-/// one of 1 before it is widened, each rounded by at most half of 1.2e-7.
+/// Allowed error of a gradient element whose terms nearly cancel, relative to the factor of `p - y`.
+///
+/// A lane adds up to 64 exponentials to 1 before widening. Each addition has a rounding error of at most half of 1.2e-7.
 const ROUNDING: f64 = 4e-6;
 
-/// The value around a gradient and in it before the call. No result has these bits.
+/// The initial value in and around a gradient. No result has these bits.
 const CANARY: f32 = f32::from_bits(0xffed_cba9);
 const MARGIN: usize = 40;
 
@@ -36,7 +37,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         };
         let got = cpu.run(&problem.config, problem.progress, &problem.batch(), outputs);
         match (&got, &want) {
-            // The reference has answers for these.
+            // The reference accepts these.
             (
                 Err(
                     Error::LabelOutOfRange { .. }
@@ -74,7 +75,9 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     Ok(want.is_ok())
 }
 
-/// NaN where NaN is; else within the tolerance, if there is one. What f32 cannot hold may be the largest of its numbers or infinite.
+/// Fails unless both are NaN or they are within the tolerance, if there is one.
+///
+/// A value beyond f32 may be infinite or the largest f32.
 fn close(what: &str, got: f32, want: f64, tolerance: Option<f64>) -> Result<(), String> {
     let (got, far) = (f64::from(got), f64::from(f32::MAX));
     let ok = if got.is_nan() || want.is_nan() {
@@ -113,7 +116,7 @@ fn allowances(problem: &Problem, want: &reference::Distillation) -> Vec<Allowed>
             _ => exact,
         })
         .collect();
-    // The mean of all rows errs by what the worst of them does.
+    // The error of the mean is at most that of the worst row.
     if problem.config.scope == Scope::Batch {
         let worst = rows.iter().try_fold(0.0f64, |m, r| Some(m.max(r.tssr?)));
         for r in &mut rows {
@@ -166,7 +169,7 @@ fn outcome(
     )?;
     let denominator = problem.config.reduction.denominator(w.valid_rows);
     let sum = want.rows.iter().zip(&allowed).try_fold(0.0, |sum, (r, a)| {
-        // A row that overflows f32 makes the sum what it likes.
+        // If one row overflows f32, the sum is arbitrary.
         let fits = r.loss.is_nan() || r.loss.abs() <= 1e38;
         Some(
             sum + (a.loss.filter(|_| fits)? + TOLERANCE.loss_relative * r.loss.abs()) / denominator,
@@ -234,7 +237,7 @@ fn gradient(
                     + least
                     + ulps * w.abs()
             });
-            // Infinity is right where the type may end.
+            // Infinity is right near the end of the type's range.
             let end = w.abs() + tolerance.unwrap_or(f64::INFINITY) >= 0.99 * most;
             if end && !g.is_nan() {
                 continue;
@@ -245,7 +248,7 @@ fn gradient(
     Ok(())
 }
 
-/// The same bits into memory of the caller, which is written from end to end and nowhere else.
+/// Runs again into caller memory. The bits must be the same, and nothing outside of the rows may change.
 fn into_memory(cpu: &Cpu, problem: &Problem, got: &Distillation) -> Result<(), String> {
     let Some(gradient) = &got.gradient else {
         return Err("no gradient".to_owned());
@@ -283,7 +286,7 @@ fn into_memory(cpu: &Cpu, problem: &Problem, got: &Distillation) -> Result<(), S
     }
 }
 
-/// Observe, decide, apply one by one.
+/// Runs observe, decide and apply in sequence.
 fn steps(
     cpu: &Cpu,
     problem: &Problem,

@@ -1,4 +1,4 @@
-//! Calls that come to nothing, over and over: dropped futures, refusals, devices that are lost. Memory stays where it was.
+//! Repeated calls without a result: dropped futures, refusals, lost devices. Memory does not grow.
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,7 +11,7 @@ use super::{Work, resident_kib};
 use crate::cases::is_long;
 use crate::{adapter, report};
 
-/// Bytes in use on the device once nothing is under way.
+/// Bytes in use on the device when no work is pending.
 fn allocated(gpu: &Gpu) -> u64 {
     let idle = gpu.device().poll(wgpu::PollType::wait_indefinitely());
     idle.expect("the device works");
@@ -21,14 +21,14 @@ fn allocated(gpu: &Gpu) -> u64 {
         .total_allocated_bytes
 }
 
-/// Drops a future that has begun. Whether it was under way.
+/// Polls a future once and drops it. Returns true if it was not complete.
 fn drop_begun<T>(future: impl Future<Output = T>) -> bool {
     pin!(future)
         .poll(&mut Context::from_waker(Waker::noop()))
         .is_pending()
 }
 
-/// A call of `encode` that is refused at its last check, for its workspace, with an encoder that is then dropped.
+/// A call of `encode` that is refused at its last check, for its workspace. Its encoder is then dropped.
 fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
     let device = gpu.device();
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
@@ -73,7 +73,7 @@ fn memory_stays_flat_when_calls_fail() {
     let Some(gpu) = adapter::gpu() else { return };
     let calls = if is_long() { 20_000 } else { 2_000 };
     let problems: Vec<_> = (0..35).map(Work::new).collect();
-    // Of a plan without statistics: too small for every other.
+    // The workspace of a plan without statistics is too small for all other problems.
     let tiny = Work::new(0);
     let engine = Engine::Gpu(gpu.clone());
     let small = {
@@ -104,10 +104,10 @@ fn memory_stays_flat_when_calls_fail() {
             settled = Some((allocated(&gpu), resident_kib()));
         }
         if call % 16 == 0 {
-            // Whoever drops faster than the device works piles work up, with a thread to wait for each.
+            // Drops faster than the device works would pile up work, with a waiting thread for each.
             allocated(&gpu);
         }
-        // 35 and 4 have no common divisor.
+        // 35 and 4 are coprime.
         let work = &problems[call % problems.len()];
         let batch = work.batch();
         match call % 4 {
@@ -150,7 +150,9 @@ fn memory_stays_flat_when_calls_fail() {
     }
 }
 
-/// A context on a device of its own and a call; then the loss of the device under way and a call that fails, or none of that. All of it is dropped.
+/// Creates a context on a new device and makes a call, then another one during which the device may be lost, and a last one.
+///
+/// Drops everything at the end.
 fn use_a_device(adapter: &wgpu::Adapter, work: &Work, lose: bool) {
     let request = adapter.request_device(&Default::default());
     let (device, queue) = pollster::block_on(request).expect("a device");
@@ -163,7 +165,7 @@ fn use_a_device(adapter: &wgpu::Adapter, work: &Work, lose: bool) {
         device.destroy();
     }
     if begun.is_pending() {
-        // Done before the device went, or lost with it.
+        // The work is complete before the loss, or lost.
         let done = pollster::block_on(run);
         assert!(lose || done.is_ok(), "{done:?}");
     }
@@ -172,7 +174,7 @@ fn use_a_device(adapter: &wgpu::Adapter, work: &Work, lose: bool) {
     assert!(is_lost || (after.is_ok() && !lose), "{after:?}");
 }
 
-/// Devices that are lost cost no more than those that are let go of; what drivers keep of either is theirs.
+/// Lost devices keep no more memory than dropped devices. The memory that drivers keep is the same for both.
 #[test]
 fn lost_devices_leave_nothing_behind() {
     let _turn = crate::turn();
@@ -189,16 +191,16 @@ fn lost_devices_leave_nothing_behind() {
         (0..devices).for_each(|_| use_a_device(&adapter, &work, lose));
         Some(resident_kib()?.saturating_sub(before))
     };
-    // The first are no measure: arenas and caches grow to their size.
+    // The first rounds are not measured, since arenas and caches grow.
     growth(true);
     growth(false);
     let (Some(let_go), Some(lost)) = (growth(false), growth(true)) else {
         return;
     };
     report::ran(&format!(
-        "load: {devices} devices let go of: {let_go} KiB; lost: {lost} KiB"
+        "load: {devices} devices dropped: {let_go} KiB; lost: {lost} KiB"
     ));
-    // A context that is not let go of costs ten MiB on llvmpipe.
+    // A leaked context takes ten MiB on llvmpipe.
     assert!(
         lost < let_go + 256 * devices,
         "{let_go} KiB, then {lost} KiB"

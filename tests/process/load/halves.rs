@@ -1,5 +1,6 @@
-//! Gradients of 16 bits whose rows share words: two workgroups write halves of one word, at no time twice the same. The same bits alone, again, from many threads, and from
-//! threads that come to a context of which nothing is compiled yet.
+//! 16-bit gradients whose rows share words. Two workgroups write halves of one word in a varying order.
+//!
+//! The bits are the same alone, repeatedly, from many threads, and from threads on a context without compiled kernels.
 
 use std::sync::Barrier;
 
@@ -20,7 +21,7 @@ enum Into {
     Added,
 }
 
-/// A problem with 16-bit matrices, without gaps, of an odd number of classes.
+/// A problem with 16-bit matrices, without gaps, and an odd number of classes.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     n: usize,
@@ -32,7 +33,7 @@ fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for storage in [Storage::F16, Storage::Bf16] {
         for into in [Into::Fresh, Into::InPlace, Into::Added] {
-            // 3, 33, 257 and 2,049 classes, and numbers of rows of their own.
+            // 3, 33, 257 and 2,049 classes, each with a different number of rows.
             all.extend([7, 9, 18, 27].map(|n| Case { n, storage, into }));
         }
     }
@@ -99,7 +100,7 @@ impl Case {
     }
 }
 
-/// Submits, waits for this submission alone, and reads the buffers.
+/// Submits, waits for this submission only, and reads the buffers.
 fn read(gpu: &Gpu, mut encoder: wgpu::CommandEncoder, buffers: &[&wgpu::Buffer]) -> Vec<Vec<u8>> {
     let device = gpu.device();
     let back = |buffer: &&wgpu::Buffer| {
@@ -125,7 +126,7 @@ fn read(gpu: &Gpu, mut encoder: wgpu::CommandEncoder, buffers: &[&wgpu::Buffer])
     }
     let waited = device.poll(wgpu::PollType::wait_indefinitely());
     waited.expect("the device works");
-    // Another thread's poll may be the one that calls back.
+    // The poll of another thread may run the callback.
     for _ in &staging {
         let done = receiver.recv().expect("a callback for each");
         done.expect("mapped");
@@ -146,14 +147,14 @@ fn shared_words_hold_the_same_bits_every_time() {
     }
 }
 
-/// All threads begin together on contexts that have compiled nothing: every kernel is wanted by several at once.
+/// All threads start together on contexts without compiled kernels, so that several need the same kernel at once.
 #[test]
 fn threads_that_come_first_get_the_bits_that_one_gets() {
     let _turn = crate::turn();
     let Some(gpu) = adapter::gpu() else { return };
     let cases = cases();
     let alone: Vec<_> = cases.iter().map(|case| case.run(&gpu)).collect();
-    // With the features of the shared context and its device, but none of its kernels.
+    // With the features and the device of the shared context, but without compiled kernels.
     let fresh = || Gpu::new(gpu.device(), gpu.queue());
     for _ in 0..if is_long() { 10 } else { 1 } {
         let context = fresh();
@@ -164,7 +165,7 @@ fn threads_that_come_first_get_the_bits_that_one_gets() {
                 scope.spawn(move || {
                     start.wait();
                     for i in 0..cases.len() {
-                        // Two threads at each case, and then at the next.
+                        // Two threads start at each case.
                         let i = (i + thread / 2 * 6) % cases.len();
                         assert_eq!(cases[i].run(context), alone[i], "{:?}", cases[i]);
                     }

@@ -1,4 +1,6 @@
-//! Factors of loss and gradient at the ends of their range: answered as the reference answers them on one side, refused by name on the other.
+//! Factors of loss and gradient at the ends of their range.
+//!
+//! Inside the range the results match the reference. Outside it the error names the product.
 
 use wgpu_distill::{
     Batch, Config, Decision, Error, Outputs, OutputsMut, Progress, Reduction, Storage,
@@ -30,7 +32,7 @@ fn config([student, teacher, grad_loss, denominator]: Numbers, squared: bool) ->
     }
 }
 
-/// The last numbers inside, whether temperatures are squared, and the first outside with the product that is named.
+/// The last numbers inside the range, true if temperatures are squared, the first numbers outside, and the product that the error names.
 #[rustfmt::skip]
 const BORDERS: [(Numbers, bool, Numbers, &str); 14] = [
     ([1e15, 1e15, 1e-15, 1.0], true, [1.2e15, 1.2e15, 1e-15, 1.0], "student_temperature * teacher_temperature"),
@@ -75,7 +77,7 @@ fn factors_inside_the_range_are_answered() {
                 gradient: done.into_grad_student_logits(),
             };
             check(&outcome, &engine.describe());
-            // One class: the loss is 0 whatever multiplies it.
+            // With one class the loss is 0 for every factor.
             let single = Batch::new(&[1.0], &[1.0], &[0], 1);
             let done = engine.run(&case.config, HALFWAY, &single, Outputs::ALL);
             let done = done.expect("inside");

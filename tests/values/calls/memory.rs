@@ -41,7 +41,7 @@ impl Problem {
     }
 }
 
-/// Numbers between which sums are rounded, of every sign, in `storage`.
+/// Values in `storage` with both signs, whose sums need rounding.
 fn before(storage: Storage, n: usize) -> Gradient {
     let value = |i: usize| [0.37, -0.0, 1e-3, -2.9e-5, 0.0][i % 5] * (1.0 + (i % 7) as f32);
     let values = (0..n).map(value);
@@ -69,7 +69,7 @@ fn round(storage: Storage, x: f32) -> f32 {
     }
 }
 
-/// The distance from a number to the next of its storage type, roughly.
+/// The approximate distance from a number to the next one of its storage type.
 fn unit(storage: Storage, x: f32) -> f32 {
     match storage {
         Storage::F32 => x.abs() * 2.4e-7 + 1e-9,
@@ -87,7 +87,7 @@ fn check(engine: &Engine, storage: Storage, gap: usize, write: GradWrite) {
     let new = engine.run(&config, HALFWAY, &batch, Outputs::ALL);
     let new = new.unwrap_or_else(|e| panic!("{about}: {e}"));
     let gradient = new.gradient.expect("asked for");
-    // The gap behind the last row may be there or not.
+    // The gap after the last row is optional.
     for elements in [(ROWS - 1) * stride + CLASSES, ROWS * stride] {
         let there = before(storage, elements);
         let mut memory = there.clone();
@@ -117,7 +117,7 @@ fn check(engine: &Engine, storage: Storage, gap: usize, write: GradWrite) {
                 _ => own,
             };
             let want = round(storage, sum);
-            // A driver may round a sum to the other neighbour where it lies between two.
+            // A driver may round a sum that lies between two neighbours to either.
             let allowed = match engine {
                 Engine::Cpu { .. } => 0.0,
                 _ => unit(storage, want),
@@ -144,7 +144,7 @@ fn gradients_are_written_and_accumulated_row_by_row() {
     }
 }
 
-/// Accumulated over two halves, the gradient of the sum is that of the whole.
+/// Rows accumulated one by one give the sum of their gradients.
 #[test]
 fn halves_accumulate_to_the_whole() {
     let problem = Problem::new();

@@ -1,4 +1,4 @@
-//! Micro-batches with `Scope::Batch`, by the way that `Reduction::SumOver` documents: equal to the whole batch.
+//! Micro-batches with `Scope::Batch` as `Reduction::SumOver` documents them: loss and gradient equal those of the whole batch.
 
 use wgpu_distill::{
     Batch, Config, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction, Scope,
@@ -11,7 +11,7 @@ use crate::cases::inputs::{self, Kind};
 fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
     let (rows, classes) = (50, 70);
     let (student, mut teacher) = inputs::logits(Kind::Normal, rows, classes, classes, 33);
-    // Rows that are alike and rows that are not, so that the means of micro-batches differ.
+    // 20 of the 50 rows have equal student and teacher logits, so that the KDR means of the micro-batches differ.
     teacher[..20 * classes].copy_from_slice(&student[..20 * classes]);
     let label = |row: usize| {
         if row % 7 == 2 {
@@ -77,7 +77,7 @@ fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
             pairs.map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
         };
         assert!(apart(&gradient) <= 1e-7, "{}", apart(&gradient));
-        // Each with a KDR of its own they differ: the two passes are needed.
+        // A KDR per micro-batch gives another gradient, so both passes are needed.
         let (_, own) = run(&|kdr| Config {
             scope: Scope::Batch,
             ..given(kdr)

@@ -1,4 +1,4 @@
-//! `Reduction::SumOver(0)`: the denominator of a batch without any label.
+//! `Reduction::SumOver(0)`: the denominator of a batch without labels.
 
 use wgpu_distill::{
     Batch, Config, Decision, Error, Outputs, OutputsMut, Progress, Reduction, Scope, Storage,
@@ -64,7 +64,7 @@ fn a_label_on_slices_is_refused() {
     );
 }
 
-/// Labels in buffers cannot be looked at before: a row that contradicts the denominator gets NaN and is counted.
+/// Labels in buffers are not read before the call. A row with a label contradicts the denominator: it gets NaN and is counted.
 #[test]
 fn a_label_on_buffers_is_counted() {
     let Some(gpu) = crate::buffers::gpu() else {

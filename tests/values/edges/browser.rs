@@ -1,4 +1,4 @@
-//! Buffers that a browser would refuse give an error of this crate; buffers that suit a browser are taken.
+//! Buffers that a browser would refuse give an error of this crate. Buffers that a browser accepts are accepted.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs};
 use wgpu_distill::{Config, Error, Progress, Result, Scope, Storage};
@@ -10,8 +10,9 @@ use crate::{adapter, buffers};
 const ROWS: usize = 6;
 const CLASSES: usize = 7;
 
-/// One buffer with labels, student and teacher, each at a multiple of 256 bytes, and the gradient at `gradient`. What is read
-/// back are the bytes of the whole.
+/// One buffer with labels, student and teacher, each at a multiple of 256 bytes, and the gradient at `gradient`.
+///
+/// Returns the bytes of the whole buffer.
 fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
     let mut random = Random::new(9);
     let mut words: Vec<f32> = (0..256).map(|_| random.normal()).collect();
@@ -50,7 +51,7 @@ fn browser_rules() {
         let apart = run(&browser, scope, 768).expect("nothing overlaps");
         assert_eq!(apart, run(&gpu, scope, 768).expect("valid"), "{scope:?}");
 
-        // In place the gradient's binding is the student's too.
+        // In place, the gradient and the student share one binding.
         let in_place = run(&browser, scope, 256).expect("one binding overlaps nothing");
         let gradient = ROWS * CLASSES * 4;
         assert_eq!(
@@ -59,7 +60,7 @@ fn browser_rules() {
             "{scope:?}"
         );
 
-        // So close behind the teacher that the binding begins before its end.
+        // The gradient follows the teacher so closely that its binding begins before the teacher ends.
         run(&gpu, scope, 704).expect("allowed natively");
         match run(&browser, scope, 704) {
             Err(Error::BufferOverlap { first, second, .. }) => {

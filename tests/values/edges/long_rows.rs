@@ -1,4 +1,4 @@
-//! KDR of rows as long as a vocabulary: within 2e-6 whatever the temperatures, a common offset and the storage type.
+//! The KDR error of rows as long as a vocabulary: at most 2e-6 for all temperatures, common offsets and storage types.
 
 use wgpu_distill::{
     Batch, Config, Engine, Outputs, Progress, Reduction, Similarity, Storage, reference,
@@ -7,16 +7,16 @@ use wgpu_distill::{
 use crate::adapter;
 use crate::cases::inputs::{self, Kind, Stored};
 
-/// The error of KDR that the documents promise.
+/// The documented bound on the error of KDR.
 const PROMISE: f64 = 2e-6;
 
-/// Rows and classes; a lane of a software adapter has thousands of vectors to add.
+/// Rows and classes. A lane of a software adapter adds thousands of vectors.
 const SHAPES: [(usize, usize); 3] = [(5, 32_000), (2, 128_256), (1, 262_144)];
 
-/// Student and teacher temperatures. With (7.3, 1) distributions differ class by class, with (0.7, 50) the teacher is nearly flat.
+/// Student and teacher temperatures. With (7.3, 1) the distributions differ class by class. With (0.7, 50) the teacher is nearly flat.
 const TEMPERATURES: [(f32, f32); 3] = [(7.3, 1.0), (7.3, 7.3), (0.7, 50.0)];
 
-/// Logits of every storage type at an offset, and logits whose terms are all equal: a plain sum of these rounds in one direction.
+/// Logits of every storage type at an offset, and logits whose terms are all equal. A plain sum of equal terms rounds in one direction.
 fn inputs() -> Vec<(Kind, Storage)> {
     vec![
         (Kind::Offset(1000.0), Storage::Bf16),
@@ -28,7 +28,7 @@ fn inputs() -> Vec<(Kind, Storage)> {
     ]
 }
 
-/// The largest error of KDR; panics if it exceeds the promise.
+/// The largest error of KDR. Panics if it exceeds the bound.
 fn largest_error(similarity: Similarity, engines: &[Engine]) -> f64 {
     let mut worst = 0.0f64;
     for (kind, storage) in inputs() {

@@ -1,4 +1,4 @@
-//! A masked class has probability exactly 0, not one that is too small to see: beside a probability of 1e-27 it would show.
+//! A masked class has probability exactly 0, not a tiny probability, which would show beside a probability of 1e-27.
 
 use wgpu_distill::{
     Batch, Config, Engine, Outputs, Progress, Reduction, Scope, Selection, Similarity, Storage,
@@ -11,14 +11,14 @@ use crate::cases::inputs::{Random, Stored};
 
 const ROWS: usize = 5;
 
-/// Every third class is all but impossible to one of the two.
+/// A finite logit with a probability close to 0. One side has it where the other side is masked.
 const FAR_BELOW: f32 = -60.0;
 
 fn is_masked(i: usize) -> bool {
     i % 3 == 1
 }
 
-/// A side's logits `[rows, classes]`, every third of them this.
+/// One side's logits `[rows, classes]`; every third class has the logit `third`.
 fn logits(classes: usize, third: f32, random: &mut Random) -> Vec<f32> {
     let value = |i: usize| match is_masked(i % classes) {
         true => third,
@@ -32,7 +32,7 @@ fn a_masked_class_has_probability_exactly_0() {
     let plain = adapter::without_subgroups().map(Engine::Gpu);
     let engines: Vec<Engine> = engines().into_iter().chain(plain).collect();
     let mut random = Random::new(12);
-    // The longer rows are read a second time by every engine.
+    // Every engine reads the longer rows twice.
     for classes in [6, 9001] {
         for (student, teacher) in [
             (FAR_BELOW, f32::NEG_INFINITY),
@@ -61,7 +61,7 @@ fn a_masked_class_has_probability_exactly_0() {
                     let got = got.expect("valid").into_grad_student_logits();
                     let pairs = got.iter().zip(&want.grad_student_logits).enumerate();
                     for (i, (g, w)) in pairs.filter(|(i, _)| is_masked(i % classes)) {
-                        // The other side's digits remain, nothing of the size of 1.
+                        // The gradient is the other side's tiny probability, far below 1.
                         assert!(*w != 0.0 && w.abs() < 1e-24);
                         assert!(
                             (f64::from(*g) - w).abs() <= 1e-4 * w.abs(),

@@ -1,4 +1,4 @@
-//! Teacher and student in one buffer, in every way that two matrices can lie in one, and a gradient beside them.
+//! Teacher and student in one buffer in every possible arrangement, with a gradient beside them.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs};
 use wgpu_distill::{Batch, Config, Error, Logits, Progress, Scope, Storage, Values, reference};
@@ -104,7 +104,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             panic!("{about}: {why}");
         }
 
-        // In place the teacher must lie elsewhere; between the rows of the student is not elsewhere.
+        // In place, the teacher must lie outside of the student's range. The gaps between the student's rows are inside.
         let run = record::run(
             gpu,
             &config,
@@ -142,7 +142,7 @@ fn teacher_and_student_in_one_buffer() {
     }
 }
 
-/// On slices the same memory may be both, and the loss is then the label's alone where TSSR is 1.
+/// On slices teacher and student can be the same memory. The loss is then the label's cross-entropy where TSSR is 1.
 #[test]
 fn a_student_that_is_its_own_teacher() {
     let stored = numbers(Storage::F32);

@@ -1,4 +1,4 @@
-//! Some of the outputs without the others: what is asked for is what it is among all of them.
+//! Any subset of the outputs: a requested output equals the same output of a run with all outputs.
 
 use wgpu_distill::plan::Plan;
 use wgpu_distill::shader::{Access, Kernel, Variant};
@@ -31,7 +31,7 @@ const PARTS: [Wanted; 4] = [
     },
 ];
 
-/// The wanted parts of an outcome. The others are empty.
+/// The requested outputs of an outcome. The others are empty.
 fn part(of: &Outcome, wanted: Wanted) -> Outcome {
     Outcome {
         summary: if wanted.summary {
@@ -52,7 +52,9 @@ fn part(of: &Outcome, wanted: Wanted) -> Outcome {
     }
 }
 
-/// Runs every case in each part. `run` says besides the outcome how it went about it: where it did the same, bits must be the same.
+/// Runs every case with each subset of the outputs.
+///
+/// `run` also returns how it computed the outcome. Two runs that computed it in the same way must give the same bits.
 fn check<How: PartialEq>(
     engine: &str,
     table: Vec<Case>,
@@ -60,7 +62,7 @@ fn check<How: PartialEq>(
 ) {
     let (mut same, mut close) = (0, 0);
     for case in table {
-        // Five runs each: rows cut into pieces are among them, the longest are not.
+        // Each case runs five times. Rows split into segments are included; the longest rows are not.
         let long = case.rows * case.classes > 70_000;
         if long || engine.starts_with("slices") && !case.on_slices() {
             continue;
@@ -78,7 +80,7 @@ fn check<How: PartialEq>(
                 same += 1;
                 continue;
             }
-            // The other outputs are taken from the full run.
+            // The other outputs come from the full run.
             let merged = Outcome {
                 summary: if wanted.summary {
                     got.summary
@@ -108,7 +110,9 @@ fn check<How: PartialEq>(
     assert!(same > 100, "{same}");
 }
 
-/// The choices of a plan that bits depend on. A gradient of 16-bit numbers may start within a word, and rows then begin in its middle.
+/// The choices of a plan that affect bits.
+///
+/// A 16-bit gradient may start within a word; its rows then begin in the middle of words.
 fn way(case: &Case, plan: &Plan) -> (Variant, bool) {
     let halves =
         plan.variant_of(Kernel::Distill).gradient.is_some() && case.storage[2].bytes() == 2;
@@ -127,7 +131,7 @@ fn way(case: &Case, plan: &Plan) -> (Variant, bool) {
 #[test]
 fn parts_on_buffers() {
     let Some(gpu) = buffers::gpu() else { return };
-    // A driver's compiler may contract what it does not have to store in another way; these do not.
+    // A driver's compiler may contract expressions differently if an output is not stored. Software drivers do not.
     let exact = gpu.limits().software;
     let bench = Bench::new(gpu);
     let table = cases::for_drivers();
@@ -151,7 +155,7 @@ fn on_slices(engine: &Engine, case: &Case, wanted: Wanted) -> Result<(Outcome, (
         rows: done.rows.clone(),
         gradient: done.into_grad_student_logits(),
     };
-    // Slices always come with a summary.
+    // Results on slices always have a summary.
     Ok((part(&got, wanted), ()))
 }
 

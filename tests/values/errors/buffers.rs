@@ -1,4 +1,4 @@
-//! Refusals of the buffers door: `Gpu::plan` and `Gpu::encode`, on a device of the test's own whose error handler must stay silent.
+//! Refusals by `Gpu::plan` and `Gpu::encode` on buffers. The error handler of the test's device must receive nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use wgpu_distill::{Config, Error, Progress, Result, Storage, wgpu};
 
 use super::{HALFWAY, MOST_CLASSES, config_error, limit, overlap, refused, stride_too_small};
 
-/// A device of the application's, with what its error handler heard.
+/// An application's device and the errors that its handler received.
 pub struct Bench {
     pub gpu: Gpu,
     heard: Arc<Mutex<Vec<String>>>,
@@ -44,7 +44,7 @@ impl Bench {
         })
     }
 
-    /// The call is refused with this error by `plan` and by `encode`, the encoder is as good as before, and wgpu has nothing to object.
+    /// Fails unless `plan` and `encode` refuse the call with this error, the encoder stays usable and wgpu reports no error.
     pub fn refuses(&self, about: &str, work: &Work<'_>, want: &Error) {
         let plan = self.gpu.plan(&work.config, &work.batch, &work.outputs);
         refused(&format!("{about}, plan"), plan, want);
@@ -94,7 +94,7 @@ const CLASSES: usize = 8;
 /// Bytes of one matrix in f32.
 const MATRIX: u64 = 128;
 
-/// Buffers for a batch of 4 rows and 8 classes that is right in every way.
+/// Buffers for a valid batch of 4 rows and 8 classes.
 pub struct Right {
     pub student: wgpu::Buffer,
     pub teacher: wgpu::Buffer,
@@ -102,9 +102,9 @@ pub struct Right {
     pub gradient: wgpu::Buffer,
     pub results: wgpu::Buffer,
     pub summary: wgpu::Buffer,
-    /// Large, for whatever must not fail for want of space.
+    /// A large buffer, for cases that must not fail for lack of space.
     pub large: wgpu::Buffer,
-    /// Large, but with another usage.
+    /// A large buffer with a usage that does not allow storage bindings.
     pub unusable: wgpu::Buffer,
 }
 
@@ -158,14 +158,14 @@ fn misaligned(name: &'static str, offset: u64, alignment: u64) -> Error {
     }
 }
 
-/// Why, what is changed, and the error.
+/// Description, change to the call, and the error.
 type Case = (&'static str, for<'a> fn(&'a Right, &mut Work<'a>), Error);
 
 fn gradient<'a, 'b>(work: &'b mut Work<'a>) -> &'b mut GpuLogits<'a> {
     work.outputs.gradient.as_mut().expect("there is one")
 }
 
-/// Every matrix and list once, since each has its own size, alignment and name.
+/// Every matrix and list appears at least once, since each has its own size, alignment and name.
 #[rustfmt::skip]
 fn cases() -> Vec<Case> {
     let strides = "the row stride, in elements,";
@@ -198,7 +198,7 @@ fn cases() -> Vec<Case> {
         ("gradient's offset", |_, w| gradient(w).offset = 16, too_small(grad, 144, MATRIX)),
         ("results' offset", |_, w| w.outputs.row_results.as_mut().unwrap().offset = 16, too_small(results, 80, 64)),
         ("summary's offset", |_, w| w.outputs.summary.as_mut().unwrap().offset = 256, too_small(summary, 288, 32)),
-        // 3 * 9 + 8 elements of 2 bytes are 70, and a binding is whole words.
+        // 3 * 9 + 8 elements of 2 bytes are 70 bytes; a binding has whole words.
         ("an odd number of 16-bit elements", |r, w| {
             w.batch.student_logits = GpuLogits { buffer: &r.results, offset: 0, storage: Storage::F16, classes: 8, row_stride: 9 };
         }, too_small(student, 72, 64)),
@@ -248,7 +248,7 @@ fn bad_buffers_are_refused() {
     }
 }
 
-/// Offsets whose end lies beyond 64 bits: the sum must not wrap around to a small one, nor panic.
+/// Offsets whose end exceeds 64 bits. The sum must neither wrap around nor panic.
 #[test]
 fn offsets_at_the_end_of_the_world_are_refused() {
     let Some(bench) = Bench::new(None) else {
@@ -310,7 +310,7 @@ fn buffers_without_the_usage_are_refused() {
             needed: "STORAGE".to_owned(),
             got: format!("{:?}", wgpu::BufferUsages::COPY_SRC),
         };
-        // The debug text of usages has parentheses of its own; what counts is that they are named.
+        // The debug text of usages contains parentheses. The test requires only that the message names the usages.
         bench.refuses(name, &work, &want);
     }
 }
@@ -339,7 +339,9 @@ fn bad_values_are_refused_on_buffers() {
     bench.is_silent("progress");
 }
 
-/// `plan` refuses what a browser would, as it refuses everything that `encode` does. There are more rows than workgroups count alone, so that a buffer must be cleared first.
+/// `plan` refuses buffers that a browser refuses, like everything that `encode` refuses.
+///
+/// There are more rows than a workgroup counts by itself, so that a buffer must be cleared first.
 #[test]
 fn plans_know_what_a_browser_refuses() {
     let Some(mut bench) = Bench::new(None) else {
@@ -367,7 +369,7 @@ fn plans_know_what_a_browser_refuses() {
     let in_place = bench.gpu.plan(&work.config, &work.batch, &work.outputs);
     assert!(in_place.is_ok(), "{in_place:?}");
     assert_eq!(bench.encode(&work), Ok(()));
-    // The results start right behind the labels: one binding begins before the other ends.
+    // The results start directly after the labels, so that one binding begins before the other ends.
     work.outputs = GpuOutputs {
         row_results: Some(at(&c, (4 * 1500u64).next_multiple_of(16))),
         ..GpuOutputs::default()

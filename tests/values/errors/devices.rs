@@ -1,4 +1,4 @@
-//! Refusals that depend on the device: adapters that are not there, limits that are too low, workspaces and plans made for something else.
+//! Refusals that depend on the device: missing adapters, low limits, workspaces and plans made for something else.
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, Workspace};
 use wgpu_distill::plan::{Limits, Matrix, Plan, Problem, Tiling};
@@ -27,7 +27,7 @@ fn adapters_that_are_not_there_are_named_with_those_that_are() {
     }
 }
 
-/// `auto` never fails: it says what it took, and why not a GPU.
+/// `auto` never fails. Its description names the engine and the reason if that is not a GPU.
 #[test]
 fn auto_says_what_it_took() {
     let engine = Engine::auto();
@@ -38,7 +38,7 @@ fn auto_says_what_it_took() {
     }
 }
 
-/// `Workspace::fits` is what `encode` goes by.
+/// `Workspace::fits` agrees with `encode`.
 #[test]
 fn small_workspaces_are_refused() {
     let Some(bench) = Bench::new(None) else {
@@ -53,7 +53,7 @@ fn small_workspaces_are_refused() {
     let small = plan(&work);
     let workspace = Workspace::new(bench.gpu.device(), &small);
     assert!(workspace.fits(&small));
-    // The same shape, but with statistics and decisions to keep.
+    // The same shape with statistics and decisions in the workspace.
     work.config.scope = Scope::Batch;
     let large = plan(&work);
     assert!(!workspace.fits(&large));
@@ -76,7 +76,7 @@ fn small_workspaces_are_refused() {
     bench.is_silent("workspace");
 }
 
-/// `encode_plan` with a plan made for another problem: refused, no panic, and nothing for the device to object to.
+/// `encode_plan` refuses a plan for another problem, without a panic or a device error.
 #[test]
 fn plans_for_another_problem_are_refused() {
     let Some(bench) = Bench::new(None) else {
@@ -119,7 +119,7 @@ fn plans_for_another_problem_are_refused() {
         let plan = plan.expect("a plan for the other problem");
         let mut work = right.work();
         if about == "aligned rows" {
-            // Rows that start anywhere, with a plan that loads four elements at a time.
+            // Rows that start at any element, with a plan that loads four elements at a time.
             work.batch.student_logits.buffer = &right.large;
             work.batch.student_logits.offset = 4;
         }
@@ -143,7 +143,9 @@ fn plans_for_another_problem_are_refused() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// `encode_plan` with a plan for this very problem that was made for a device which offers more: refused, and nothing for the device to object to. One for a device that offers less will do.
+/// `encode_plan` refuses a plan for the same problem that was made for a device with higher limits. The device reports no error.
+///
+/// A plan for a device with lower limits is accepted.
 #[test]
 fn plans_for_another_device_are_refused() {
     let device = wgpu::Limits {
@@ -154,7 +156,7 @@ fn plans_for_another_device_are_refused() {
     let Some(bench) = Bench::new(Some(device)) else {
         return;
     };
-    // More than one chunk of this device, whichever binding it is.
+    // More than one chunk on this device for each of the bindings.
     let (rows, classes) = (1100, 16);
     let storage = |size| bench.buffer(size, wgpu::BufferUsages::STORAGE);
     let (matrix, labels) = (storage(4 * rows * classes), storage(4 * rows));
@@ -256,7 +258,7 @@ fn plans_for_another_device_are_refused() {
             false,
         ),
         (
-            "many workgroups of select",
+            "many workgroups of decide",
             Limits {
                 workgroups: 65_535,
                 software: true,
@@ -298,7 +300,7 @@ fn plans_for_another_device_are_refused() {
     }
 }
 
-/// A row of logits that no binding can hold cannot be cut: it is refused, from buffers and from slices.
+/// A row of logits that exceeds a binding cannot be split. It is refused on buffers and on slices.
 #[test]
 fn a_row_larger_than_a_binding_is_refused() {
     let limits = wgpu::Limits {
@@ -338,14 +340,16 @@ fn a_row_larger_than_a_binding_is_refused() {
     );
 }
 
-/// A row that a binding would hold and no buffer does, and one that neither does: refused before anything is uploaded, by every call that would upload it.
+/// A row that fits a binding but no buffer, and a row that fits neither.
+///
+/// Every call that uploads rows refuses both before the upload.
 #[test]
 fn a_row_larger_than_a_buffer_is_refused() {
     let small = wgpu::Limits {
         max_buffer_size: 64 << 10,
         ..Default::default()
     };
-    // A row of 1 GiB: to upload it before it is refused would take a second and twice the memory.
+    // A row of 1 GiB. Its upload would take a second and twice the memory.
     for (limits, classes, most) in [
         (small, 20 << 10, 64 << 10),
         (wgpu::Limits::default(), 1 << 28, 256 << 20),
@@ -368,11 +372,8 @@ fn a_row_larger_than_a_buffer_is_refused() {
                 "softmax",
                 gpu.softmax(&batch.student_logits, 1, 1.0).map(drop),
             ),
-            ("row_stats", gpu.observe(&config, &batch).map(drop)),
-            (
-                "weighted_cross_entropy",
-                gpu.apply(&config, &batch, &decisions).map(drop),
-            ),
+            ("observe", gpu.observe(&config, &batch).map(drop)),
+            ("apply", gpu.apply(&config, &batch, &decisions).map(drop)),
         ] {
             match result {
                 Err(Error::LimitExceeded {
@@ -390,7 +391,7 @@ fn a_row_larger_than_a_buffer_is_refused() {
     }
 }
 
-/// A device that lacks what kernels need, or whose buffers cannot hold a workspace, gives an error. The device's error handler stays silent.
+/// A device that lacks a required limit, or whose buffers cannot hold a workspace, gives an error. Its error handler receives nothing.
 #[test]
 fn devices_that_are_too_small_are_refused() {
     let default = wgpu::Limits::default;
@@ -407,7 +408,7 @@ fn devices_that_are_too_small_are_refused() {
         max_storage_buffer_binding_size: 64 << 10,
         ..default()
     };
-    // Rows, what is short, and whether there is a way to do it all the same.
+    // Missing capability, limits, rows, and true if the call may succeed.
     let cases = [
         ("4 storage buffers, 7 needed", few_buffers, 4, false),
         ("1 KiB of workgroup memory", little_memory, 4, false),

@@ -1,4 +1,4 @@
-//! The ends of what may be given: no rows, values at the ends of their ranges, and anything at all, which is answered or refused but never ends in a panic.
+//! The ends of the argument ranges: no rows, extreme values, random arguments. Each call succeeds or is refused; none panics.
 
 use crate::steps::Steps;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use wgpu_distill::{
 use super::buffers::{Bench, Right, at};
 use super::{HALFWAY, MOST_CLASSES, SIX, config_error, engines, limit, refused};
 
-/// Configurations that divide by the number of rows, or read all rows before the first.
+/// Configurations that divide by the number of rows, or need all rows before the first result.
 fn configs_that_count() -> Vec<Config> {
     let reductions = [
         Reduction::None,
@@ -85,7 +85,7 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
     assert!(got.rows.is_empty() && got.grad_student_logits.is_empty());
 }
 
-/// The summary is written even where no row is; the rest of its buffer is left alone.
+/// Without rows the summary is written and the rest of its buffer is unchanged.
 #[test]
 fn no_rows_on_buffers_give_a_summary() {
     let Some(bench) = Bench::new(None) else {
@@ -116,7 +116,7 @@ fn no_rows_on_buffers_give_a_summary() {
         assert_eq!(got, Summary::default(), "{config:?}");
         assert_eq!(bytes[32..], [0xa5; 16], "{config:?}");
     }
-    // Without an output there is nothing to see, but nothing to object to either.
+    // Without outputs the call succeeds.
     let mut work = right.work();
     work.batch.rows = 0;
     work.outputs = GpuOutputs::default();
@@ -124,7 +124,7 @@ fn no_rows_on_buffers_give_a_summary() {
     bench.is_silent("no rows");
 }
 
-/// The functions that take a list or a number of their own.
+/// Functions that take their own list or number.
 #[test]
 fn bad_arguments_of_single_steps_are_refused() {
     let config = Config::default();
@@ -223,7 +223,7 @@ fn words_that_name_nothing_are_refused() {
         "fixed:inf",
     ] {
         if text == "fixed:-0" {
-            assert_eq!(text.parse(), Ok(Selection::Fixed(-0.0)), "a 0 all the same");
+            assert_eq!(text.parse(), Ok(Selection::Fixed(-0.0)), "-0 is 0");
             continue;
         }
         refused(
@@ -240,7 +240,7 @@ fn words_that_name_nothing_are_refused() {
     }
 }
 
-/// Every number at an end of its range, all of them allowed.
+/// Valid values at the ends of every range. A product of two ends may still be refused.
 #[test]
 fn allowed_extremes_are_answered() {
     let logits = [
@@ -273,7 +273,7 @@ fn allowed_extremes_are_answered() {
                     };
                     let got = match engine.run(&config, progress, &batch, Outputs::ALL) {
                         Ok(got) => got,
-                        // A product of two ends.
+                        // The product of two ends is out of range.
                         Err(Error::InvalidConfig { field, .. }) if field.contains(" * ") => {
                             refused += 1;
                             continue;
@@ -282,7 +282,7 @@ fn allowed_extremes_are_answered() {
                     };
                     answered += 1;
                     assert_eq!(got.rows.len(), 3);
-                    // NaN and +inf are in the second and the third row.
+                    // The second row has NaN and the third row has +inf.
                     assert_eq!(got.summary.non_finite_rows, 2, "{config:?}");
                 }
             }
@@ -291,12 +291,12 @@ fn allowed_extremes_are_answered() {
     }
 }
 
-/// Mostly something that is allowed everywhere, else any bits of an f32.
+/// Usually a value that every field accepts, otherwise any f32 bits.
 fn number() -> impl Strategy<Value = f32> {
     prop_oneof![1 => any::<u32>().prop_map(f32::from_bits), 6 => 0.01f32..1.0, 6 => Just(0.5)]
 }
 
-/// A size: mostly small, else at an end or anything.
+/// A size: usually small, otherwise at an end of the range or anything.
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![20 => 1usize..5, 1 => Just(0), 1 => Just(usize::MAX), 1 => Just(1 << 28), 1 => any::<usize>()]
 }
@@ -354,10 +354,10 @@ fn config() -> impl Strategy<Value = Config> {
         )
 }
 
-/// Classes, row stride, whether there are as many values as the rows need, and values.
+/// Classes, row stride, true if the number of values fits the rows, and values.
 type Side = (usize, usize, bool, Vec<f32>);
 
-/// Half of the strides are the classes.
+/// Half of the strides equal the number of classes.
 fn stride((classes, row_stride, ..): &Side) -> usize {
     match row_stride.is_multiple_of(2) {
         true => *classes,
@@ -382,7 +382,7 @@ fn logits<'a>(side: &Side, values: &'a [f32]) -> Logits<'a> {
     Logits::new(values, side.0).with_row_stride(stride(side))
 }
 
-/// Results that two engines agree on for any numbers, even where they round apart: the counts and each row's flags.
+/// Results that must be equal on two engines for any numbers, despite rounding: the counts and each row's flags.
 fn counts(done: &Distillation) -> (Summary, Vec<u32>, usize) {
     let mut counts = done.summary;
     (counts.loss, counts.kdr, counts.tssr) = (0.0, 0.0, 0.0);
@@ -394,7 +394,9 @@ fn counts(done: &Distillation) -> (Summary, Vec<u32>, usize) {
     (counts, flags, gradient)
 }
 
-/// 4,000 lists of arguments: the CPU path and the GPU refuse the same with the same words and answer the rest, and nobody panics. What failed once is in `tests/values/errors/regressions.txt` and comes first.
+/// 4,000 lists of arguments. The CPU path and the GPU give the same errors and results, and neither panics.
+///
+/// Inputs that once failed are in `tests/values/errors/regressions.txt` and run first.
 #[test]
 fn anything_is_answered_or_refused_alike() {
     let gpu = super::gpu().map(Engine::Gpu);
@@ -405,7 +407,7 @@ fn anything_is_answered_or_refused_alike() {
     let mut runner = TestRunner::new(ProptestConfig {
         cases: 4000,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
-        // The same arguments every time: what fails once fails again.
+        // A fixed seed, so that a failure repeats.
         rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::default()
     });
@@ -436,7 +438,7 @@ fn anything_is_answered_or_refused_alike() {
             }
             Err(error) => {
                 refused.set(refused.get() + 1);
-                // The reference has answers for these.
+                // The reference accepts these.
                 let answers = matches!(
                     error,
                     Error::LabelOutOfRange { .. }

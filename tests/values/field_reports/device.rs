@@ -1,4 +1,4 @@
-//! Reports about memory, plans and buffers.
+//! Issues about memory, plans and buffers.
 
 use crate::problems::problem;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs};
@@ -11,7 +11,7 @@ use crate::cases::Case;
 use crate::cases::inputs::Kind;
 use crate::{buffers, record};
 
-/// Liger #272: gradients written in place destroyed tensors that others still used. Here that is asked for or does not happen.
+/// Liger #272: gradients written in place destroyed tensors that were still in use. Here the gradient is in place only on request.
 #[test]
 fn inputs_stay_as_they_are() {
     let Some(gpu) = buffers::gpu() else { return };
@@ -59,7 +59,7 @@ fn inputs_stay_as_they_are() {
     let in_place = run(&s);
     assert_eq!(
         in_place[0], beside[3],
-        "the same gradient, where it was asked for"
+        "the same gradient, in the requested buffer"
     );
     assert!(
         in_place[1..3]
@@ -70,8 +70,9 @@ fn inputs_stay_as_they_are() {
     );
 }
 
-/// TRL #2255: `log_softmax` of a batch of long rows ran out of memory. What is allocated here knows the rows and not the classes
-/// (`tests/process/memory.rs` counts it).
+/// TRL #2255: `log_softmax` of a batch of long rows ran out of memory.
+///
+/// Internal allocations depend on the number of rows and not on the classes (`tests/process/memory.rs` measures them).
 #[test]
 fn long_rows_need_no_memory_of_their_own() {
     let bytes = |classes| {
@@ -90,8 +91,9 @@ fn long_rows_need_no_memory_of_their_own() {
     );
 }
 
-/// Fast-LLM #497: the fused loss was slower than the compiled one. Speed is measured in `benches`; what can be held here is that one kernel reads
-/// the logits, and that rows which registers hold are read once.
+/// Fast-LLM #497: the fused loss was slower than the compiled one.
+///
+/// `benches` measures speed. This test requires that one kernel reads the logits and that it reads rows that fit registers once.
 #[test]
 fn one_kernel_reads_the_logits() {
     for classes in [100, 1000, 4096] {
@@ -113,7 +115,7 @@ fn one_kernel_reads_the_logits() {
     }
 }
 
-/// verl #2899, fla #1080: a vocabulary that no block divides left its tail out, and offsets of 32 bits wrapped around.
+/// verl #2899, fla #1080: the tail of a vocabulary that is not a multiple of the tile was skipped, and 32-bit offsets wrapped around.
 #[test]
 fn odd_vocabularies_and_offsets_beyond_32_bits() {
     let case = Case::of_shape(2, 50_257, Kind::Normal, [Storage::F32; 3]);
@@ -123,7 +125,7 @@ fn odd_vocabularies_and_offsets_beyond_32_bits() {
         ..host.batch()
     };
     check(Config::default(), &last);
-    // 20,000 rows of 151,936 classes are 3 * 2^30 elements: chunks of whole rows, so that no index within one is larger than 32 bits.
+    // 20,000 rows of 151,936 classes are 3 * 2^30 elements. Chunks of whole rows keep every index within 32 bits.
     let (rows, classes) = (20_000, 151_936);
     let plan = Plan::new(
         &Config::default(),

@@ -1,11 +1,11 @@
-//! Files: their length, their place among the tests, and the names they mention.
+//! Length of files, their place among the tests, and the paths that they mention.
 
 use super::{files, none, read, root, stem, texts};
 
-/// Lines that a file may have.
+/// The most lines of a file.
 const MOST_LINES: usize = 500;
 
-/// A test in a file that no binary includes would never run.
+/// A test in a file that no binary includes never runs.
 #[test]
 fn every_file_of_tests_is_part_of_a_binary() {
     let mut wrong = Vec::new();
@@ -15,7 +15,7 @@ fn every_file_of_tests_is_part_of_a_binary() {
         .filter(|f| f.ends_with("/main.rs"))
         .map(|f| read(f))
         .collect();
-    // A folder with a manifest is a package, whose targets cargo finds.
+    // A folder with a manifest is a package; cargo finds its targets.
     let packages: Vec<&str> = all
         .iter()
         .filter_map(|f| f.strip_suffix("Cargo.toml"))
@@ -27,7 +27,7 @@ fn every_file_of_tests_is_part_of_a_binary() {
         };
         if folder == "tests" {
             wrong.push(format!(
-                "{file} would be a binary of its own: move it to tests/values/ or tests/process/ and name it in main.rs"
+                "{file} would be a separate binary: move it to tests/values/ or tests/process/ and add it to main.rs"
             ));
             continue;
         }
@@ -69,13 +69,13 @@ fn files_are_short() {
     );
 }
 
-/// A path of the machine that something was written on helps nobody else.
+/// A path of the machine on which a text was written is useless elsewhere.
 #[test]
 fn no_file_names_a_place_of_somebodys_machine() {
-    // In pieces, so that this file does not name them itself.
+    // In parts, so that this file does not contain them.
     let roots = [["/wo", "rk/"], ["/ro", "ot/"], ["/ho", "me/"]].map(|p| p.concat());
     let registry = ["registry", "/src"].concat();
-    // A folder of the repository may have such a name; a path that starts there has nothing before it.
+    // A folder of the repository may have such a name. A path that starts there has nothing before it.
     let starts = |line: &str, place: &str| {
         line.match_indices(place).any(|(at, _)| {
             let before = line[..at].chars().next_back();
@@ -93,7 +93,7 @@ fn no_file_names_a_place_of_somebodys_machine() {
     none(wrong);
 }
 
-/// Comments and pages point at files that are there: a file that moves takes its mentions along.
+/// Paths in comments and pages exist, so that moving a file requires updating its mentions.
 #[test]
 fn files_that_are_mentioned_exist() {
     let mut wrong = Vec::new();
@@ -107,11 +107,11 @@ fn files_that_are_mentioned_exist() {
                 let word = word.trim_end_matches('.');
                 let folder = word.split('/').next().unwrap_or_default();
                 let known = ["src", "shaders", "tests", "benches", "examples"].contains(&folder);
-                // `shaders/<name>.wgsl` and `shaders/include/name.wgsl` stand for many.
+                // `shaders/<name>.wgsl` and `shaders/include/name.wgsl` stand for several files.
                 let one = word.contains('.')
                     && stem(word) != "name"
                     && !word.contains(['<', '*', '{', '$']);
-                // A member speaks of its own folders.
+                // A workspace member may name paths below its own folder.
                 let member = match name.strip_prefix("integrations/") {
                     Some(rest) => {
                         format!("integrations/{}", rest.split('/').next().unwrap_or(rest))

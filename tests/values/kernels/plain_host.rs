@@ -1,11 +1,11 @@
-//! A host that has nothing of this crate but the text: it assembles a kernel in a layout of its own choice and dispatches it by hand.
+//! A host that uses only the shader text of this crate: it assembles a kernel with its own tiling and dispatches it.
 
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::shader::{Access, BindingKind, Dialect, Kernel, Params, Variant, assemble};
 use wgpu_distill::wgpu::{self, util::DeviceExt};
 use wgpu_distill::{Config, Progress, Similarity, Storage};
 
-/// The softmax of rows of f32 that lie close together, `lanes` to a row and a workgroup.
+/// The softmax of contiguous f32 rows, with `lanes` per row and workgroup.
 pub fn softmax(
     gpu: &Gpu,
     lanes: u32,
@@ -36,7 +36,7 @@ pub fn softmax(
     let params = Params {
         rows,
         classes: classes as u32,
-        // Fewer than the rows: each owns several, one after the other.
+        // Fewer workgroups than rows: each processes several rows in sequence.
         workgroups: 2,
         student_stride: classes as u32,
         grad_stride: classes as u32,

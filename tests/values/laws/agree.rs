@@ -1,4 +1,4 @@
-//! Two outcomes of one engine, each within the tolerances of `tests/cases/compare.rs`, so within twice those of each other.
+//! Comparison of two results of one engine. Each is within the tolerances of `tests/cases/compare.rs`, so they differ by at most twice those.
 
 use wgpu_distill::{Reduction, RowResult, Storage, flags};
 
@@ -7,17 +7,17 @@ use crate::cases::Tolerance;
 use crate::cases::compare::{Outcome, at_the_step};
 pub use crate::cases::tolerance::close;
 
-/// Of two outcomes, each within the tolerance of the reference.
+/// The tolerance between two outcomes that are each within the tolerance of the reference.
 pub const TOLERANCE: Tolerance = Tolerance::F32.of_two();
 
-/// KDR and TSSR.
+/// The tolerance of KDR and TSSR.
 pub const UNIT: f64 = TOLERANCE.unit;
 
 fn loss_tolerance(drawn: &Drawn, want: f64, rows: f64) -> f64 {
     TOLERANCE.loss_of_sum(want, drawn.config.temperature_factor(), rows)
 }
 
-/// True if rounding decides whether a row's loss is infinite.
+/// Returns true if rounding decides that a row's loss is infinite.
 fn hangs_on_rounding(got: &RowResult, want: &RowResult) -> bool {
     let both = |f: fn(&RowResult) -> f32| [got, want].map(|r| f64::from(f(r)));
     at_the_step(both(|r| r.loss), both(|r| r.tssr), UNIT)
@@ -35,7 +35,7 @@ pub fn row_results(drawn: &Drawn, got: &[RowResult], want: &[RowResult]) -> Resu
         }
         close(&format!("kdr of row {row}"), f(g.kdr), f(w.kdr), UNIT)?;
         close(&format!("tssr of row {row}"), f(g.tssr), f(w.tssr), UNIT)?;
-        // The others say what the logits of a row are like.
+        // The other flags depend on rounding; these depend only on the logits and the label.
         let seen = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
         let (got, want) = (g.flags & seen, w.flags & seen);
         if got != want {
@@ -45,11 +45,11 @@ pub fn row_results(drawn: &Drawn, got: &[RowResult], want: &[RowResult]) -> Resu
     Ok(())
 }
 
-/// Loss, KDR and TSSR of two summaries; the loss is `times` that of the other.
+/// Compares loss, KDR and TSSR of two summaries. The loss of `got` must be `times` that of `want`.
 pub fn summaries(drawn: &Drawn, got: &Outcome, want: &Outcome, times: f64) -> Result<(), String> {
     let f = f64::from;
     let (g, w) = (&got.summary, &want.summary);
-    // A sum of rows may be off by what each of them may be.
+    // The error bound of a sum is the sum of the rows' bounds.
     let magnitude: f64 = want.rows.iter().map(|r| f(r.loss.abs())).sum();
     let rows = want.rows.len() as f64;
     let tolerance = loss_tolerance(
@@ -75,7 +75,7 @@ pub fn summaries(drawn: &Drawn, got: &Outcome, want: &Outcome, times: f64) -> Re
     close("summary tssr", f(g.tssr), f(w.tssr), UNIT)
 }
 
-/// Two gradients `[rows, classes]` in the storage type of the first batch; `weight` is what its `p - y` is multiplied by.
+/// Compares two gradients `[rows, classes]` in the storage type of the first batch. `weight` is the factor of `p - y`.
 pub fn gradients(drawn: &Drawn, got: &[f32], want: &[f32], weight: f64) -> Result<(), String> {
     if got.len() != want.len() {
         return Err(format!(
@@ -84,7 +84,7 @@ pub fn gradients(drawn: &Drawn, got: &[f32], want: &[f32], weight: f64) -> Resul
             want.len()
         ));
     }
-    // Two units in the last place; below the normal f16 those are no smaller.
+    // Two units in the last place. Subnormal f16 numbers have a fixed unit.
     let (ulps, least) = match drawn.storage[2] {
         Storage::F32 => (2e-7, 0.0),
         Storage::F16 => (2.0 / 1024.0, 2.0 / f64::from(1 << 24)),
@@ -103,14 +103,14 @@ pub fn gradients(drawn: &Drawn, got: &[f32], want: &[f32], weight: f64) -> Resul
     Ok(())
 }
 
-/// Everything but the bits.
+/// Compares everything within tolerances.
 pub fn outcomes(drawn: &Drawn, got: &Outcome, want: &Outcome) -> Result<(), String> {
     row_results(drawn, &got.rows, &want.rows)?;
     summaries(drawn, got, want, 1.0)?;
     gradients(drawn, &got.gradient, &want.gradient, drawn.weight())
 }
 
-/// The same in every bit; where not, says by how much.
+/// Compares every bit. The error names the first difference.
 pub fn same_bits(drawn: &Drawn, got: &Outcome, want: &Outcome) -> Result<(), String> {
     outcomes(drawn, got, want)?;
     let (got, want) = (got.bits(), want.bits());

@@ -1,4 +1,4 @@
-//! Any case on buffers against the reference: offsets, gaps, in place, accumulated, labels out of range, every kind of logits, with any options.
+//! Random cases on buffers against the reference: offsets, gaps, in place, accumulated, labels out of range, all kinds of logits, any options.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -18,11 +18,11 @@ enum Way {
     Accumulated,
 }
 
-/// A case's memory layout and the choices that kernels are compiled for.
+/// The memory layout of a case and the choices that kernels are compiled for.
 fn laid_out() -> impl Strategy<Value = Case> {
     let way = select(vec![Way::Beside, Way::InPlace, Way::Accumulated]);
     let offsets = [0usize..9, 0usize..9, 0usize..9];
-    // A third have rows that start at multiples of four elements, all of them.
+    // In a third of the cases all rows start at multiples of four elements.
     let by_four = (0u8..3).prop_map(|n| n == 0);
     (made(Kernels::Any), way, offsets, 0usize..5, by_four).prop_map(
         |(made, way, offsets, gap, by_four)| {
@@ -78,7 +78,7 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
         0u64..9,
     )
         .prop_map(|(case, kind, ignores, bad_labels, config, step)| Case {
-            // 16-bit types have no room for these.
+            // These values exceed the range of 16-bit types.
             kind: match kind {
                 Kind::Huge | Kind::Offset(_) if case.storage.contains(&Storage::F16) => {
                     Kind::Normal
@@ -93,7 +93,7 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
                 scope: case.config.scope,
                 label_smoothing: case.config.label_smoothing,
                 grad_write: case.config.grad_write,
-                // Colder, the logits of these kinds leave a cosine few digits.
+                // At lower temperatures the logits of these kinds leave a cosine with few significant digits.
                 student_temperature: config.student_temperature.max(0.5),
                 teacher_temperature: config.teacher_temperature.max(0.5),
                 ..config

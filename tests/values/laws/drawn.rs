@@ -1,4 +1,4 @@
-//! Random batches with all that can be chosen, as few of them in a normal run as patience allows.
+//! Random batches with random options, and the runner of the laws.
 
 use std::fmt;
 
@@ -17,11 +17,11 @@ use crate::cases::inputs::{Random, Stored, spread};
 use crate::cases::{is_full, is_long};
 use crate::{adapter, report};
 
-/// Logits are multiples of it, up to `LARGEST`, both in units of the batch: exact in every storage type, with room for an offset.
+/// Logits are multiples of `STEP` up to `LARGEST`, in units of the batch. They are exact in every storage type, with room for an offset.
 pub const STEP: f32 = 1.0 / 8.0;
 pub const LARGEST: f32 = 8.0;
 
-/// Which classes are ruled out (`-inf`), every third of them.
+/// The sides on which every third class is masked (`-inf`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Masked {
     None,
@@ -37,21 +37,21 @@ pub struct Drawn {
     pub classes: usize,
     /// Elements between the rows of student and teacher.
     pub gaps: [usize; 2],
-    /// Of student, teacher and gradient.
+    /// Storage types of student, teacher and gradient.
     pub storage: [Storage; 3],
     pub config: Config,
     pub progress: Progress,
     pub masked: Masked,
-    /// A power of two that all logits are multiplied by.
+    /// A power of two that multiplies all logits.
     pub unit: f32,
-    /// For what the law draws itself.
+    /// The seed for random choices of the law.
     pub seed: u64,
     pub student: Vec<f32>, // [rows, classes]
     pub teacher: Vec<f32>, // [rows, classes]
     pub labels: Vec<i32>,
 }
 
-/// Without the logits, which follow from the seed.
+/// Leaves out the logits, which follow from the seed.
 impl fmt::Debug for Drawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -101,7 +101,7 @@ impl Drawn {
         self
     }
 
-    /// The inputs in memory, NaN between the rows.
+    /// The inputs in memory, with NaN between the rows.
     pub fn stored(&self) -> [Stored; 2] {
         [0, 1].map(|i| {
             let values = [&self.student, &self.teacher][i];
@@ -136,7 +136,7 @@ impl Drawn {
         })
     }
 
-    /// Some of the rows, `rows` naming them.
+    /// The batch of the rows that `rows` names.
     pub fn rows(&self, rows: impl Iterator<Item = usize> + Clone) -> Self {
         let n = self.classes;
         let take = |of: &[f32]| {
@@ -209,7 +209,7 @@ pub fn config() -> impl Strategy<Value = Config> {
     )
 }
 
-/// Short rows, many or few; long ones around the edges of units, lanes and blocks, few.
+/// Short rows, few or many, and a few long rows around the edges of vectors, lanes and tiles.
 fn shape() -> impl Strategy<Value = (usize, usize)> {
     let edges = vec![
         127usize, 128, 255, 257, 512, 1023, 1025, 2049, 4095, 4096, 4097, 5003,
@@ -222,12 +222,12 @@ fn shape() -> impl Strategy<Value = (usize, usize)> {
     ]
 }
 
-/// Choices that kernels are compiled for.
+/// The range of choices that kernels are compiled for.
 #[derive(Clone, Copy)]
 pub enum Kernels {
-    /// Any.
+    /// Any choices.
     Any,
-    /// Twenty, the same in every law: a GPU takes far longer to compile one than to run it.
+    /// Five choices, the same in every law, since a GPU compiles a kernel far slower than it runs it.
     Few,
 }
 
@@ -260,7 +260,7 @@ pub fn made(kernels: Kernels) -> BoxedStrategy<Made> {
     some_of(&any).boxed()
 }
 
-/// One of five values, the same five whoever asks.
+/// One of five values, the same five in every call.
 pub fn some_of<S: Strategy>(any: &S) -> impl Strategy<Value = S::Value> + use<S>
 where
     S::Value: Clone + fmt::Debug + 'static,
@@ -273,7 +273,7 @@ where
     select((0..5).map(|_| one().current()).collect::<Vec<_>>())
 }
 
-/// Any batch; with `ignores` some of its labels are `ignore_index`.
+/// Any batch. With `ignores`, some labels are `ignore_index`.
 pub fn drawn(kernels: Kernels, ignores: bool) -> impl Strategy<Value = Drawn> {
     let masked = prop_oneof![
         5 => Just(Masked::None),
@@ -313,7 +313,7 @@ pub fn drawn(kernels: Kernels, ignores: bool) -> impl Strategy<Value = Drawn> {
         })
 }
 
-/// The CPU path by every instruction set, and the GPU under test if there is one, with subgroups and without.
+/// The CPU path with every instruction set, and the GPU under test if there is one, with and without subgroups.
 pub fn engines() -> Vec<Engine> {
     let cpus = Cpu::for_each_instruction_set().into_iter();
     let cpus = cpus.map(|cpu| Engine::Cpu {
@@ -325,12 +325,12 @@ pub fn engines() -> Vec<Engine> {
     cpus.chain(gpus.chain(plain).map(Engine::Gpu)).collect()
 }
 
-/// Cases on a GPU: a third of them in a quick run.
+/// The number of cases on a GPU: a third of them in a quick run.
 pub fn of_gpu(cases: u32) -> u32 {
     if is_full() { cases } else { cases / 3 }
 }
 
-/// The law that a closure says, by the test it stands in, and a seed from that name: each law draws cases of its own.
+/// The name of the test that contains the closure, and a seed from that name, so that each law uses different cases.
 fn name_and_seed<L>(_: &L) -> (&'static str, u64) {
     let path = std::any::type_name::<L>();
     let name = path.split("::{").next().unwrap_or(path);
@@ -339,7 +339,9 @@ fn name_and_seed<L>(_: &L) -> (&'static str, u64) {
     (name, name.bytes().fold(1, mix))
 }
 
-/// Runs a law on as many cases as there is time for. What failed once is in `tests/values/laws/regressions.txt` and comes first.
+/// Runs a law on random cases, `cases[0]` in a normal run and `cases[1]` in a long one.
+///
+/// Inputs that once failed are in `tests/values/laws/regressions.txt` and run first.
 pub fn for_all<S: Strategy, L: Fn(S::Value) -> Result<(), String>>(
     about: &str,
     cases: [u32; 2],
@@ -369,7 +371,7 @@ fn run<S: Strategy>(
     let mut runner = TestRunner::new(ProptestConfig {
         cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
-        // The same every time, but new ones in a long run.
+        // The same cases every time, but new ones in a long run.
         rng_seed: if long {
             RngSeed::Random
         } else {
@@ -392,7 +394,7 @@ fn run<S: Strategy>(
     ));
 }
 
-/// A law of batches that are drawn in some way, on every engine.
+/// Runs a law of random batches on every engine.
 pub fn on_every_engine<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Result<(), String>>(
     draw: impl Fn(Kernels) -> S,
     law: L,

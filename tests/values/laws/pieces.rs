@@ -1,4 +1,4 @@
-//! Statistics of a row's parts merge into those of the row, wherever it is cut.
+//! Statistics of a row's parts merge into those of the row, for any split of its columns.
 
 use crate::steps::Steps;
 use proptest::sample::select;
@@ -15,7 +15,7 @@ use crate::cases::compare;
 use crate::cases::inputs::{Kind, Random};
 use crate::cases::{Case, Ignores};
 
-/// Some of the columns. Labels have no part in what is merged.
+/// A range of the columns. Labels do not affect the merged statistics.
 fn columns(of: &Drawn, start: usize, end: usize) -> Drawn {
     let cut = |values: &[f32]| -> Vec<f32> {
         let rows = values.chunks(of.classes);
@@ -30,7 +30,7 @@ fn columns(of: &Drawn, start: usize, end: usize) -> Drawn {
     }
 }
 
-/// Cuts of a row: up to eight places, parts of one class among them.
+/// Ranges of a row: up to eight cuts, with ranges of one class among them.
 fn cuts(drawn: &Drawn) -> Vec<(usize, usize)> {
     let mut random = Random::new(drawn.seed);
     let wanted = 1 + random.next() as usize % 8;
@@ -43,7 +43,7 @@ fn cuts(drawn: &Drawn) -> Vec<(usize, usize)> {
     at.windows(2).map(|w| (w[0], w[1])).collect()
 }
 
-/// The sums of [`RowStats`] in f64. Maxima are in units of the temperature here.
+/// The sums of [`RowStats`] in f64. Maxima are in units of the temperature.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     ms: f64,
@@ -79,7 +79,7 @@ impl Sums {
         }
     }
 
-    /// The same relative to larger maxima.
+    /// The same sums relative to larger maxima.
     fn relative_to(self, ms: f64, mt: f64, similarity: Similarity) -> Self {
         let (ds, dt) = (self.ms - ms, self.mt - mt);
         let (fs, ft) = (ds.exp(), dt.exp());
@@ -127,7 +127,7 @@ impl Sums {
     }
 }
 
-/// The parts' sums, merged by the formulas that every level of the kernels goes by, are the row's, masked classes included.
+/// The parts' sums, merged by the formulas of the kernels, equal those of the row, masked classes included.
 #[test]
 fn row_stats_of_parts_merge_into_those_of_the_row() {
     on_every_engine(
@@ -155,7 +155,7 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
                 };
                 check("student_lse", m.ms + m.zs.ln(), whole.student_lse(config))?;
                 check("teacher_lse", m.mt + m.zt.ln(), whole.teacher_lse(config))?;
-                // A share below 1e-38 counts as 0 in f32, and in a part of its own it may be all there is: neither answer is wrong then.
+                // A probability below 1e-38 counts as 0 in f32. In a part it may be the only one, so both results are right.
                 if m.masked > 1e-36 * m.zt {
                     check("kl", f64::INFINITY, whole.kl())?;
                 } else if m.masked == 0.0 {
@@ -164,7 +164,7 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
                     let entropy = m.zt.ln() - m.moment / m.zt;
                     check("teacher_entropy", entropy, whole.teacher_entropy())?;
                 }
-                // Smoothing's sum is over as many classes as it counts; a mean of it goes into the loss.
+                // The smoothing sum counts its classes. The loss uses its mean.
                 let count = f64::from(whole.student_count);
                 if m.count != count {
                     return Err(format!(
@@ -192,10 +192,10 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
     );
 }
 
-/// The same of the reference and its merge, to ten digits.
+/// The same for the reference and its merge, to ten digits.
 #[test]
 fn the_references_parts_merge_into_the_row() {
-    // A part with nothing but masked classes has no statistics of its own there.
+    // The reference has no statistics for a part with masked classes only.
     let unmasked = drawn(Kernels::Any, false).prop_filter("masked", |d| d.masked == Masked::None);
     for_all("reference", [200, 4000], &unmasked, |drawn| {
         let stats = |of: &Drawn| {
@@ -228,7 +228,7 @@ fn the_references_parts_merge_into_the_row() {
     });
 }
 
-/// The kernels' own merge: a row in any number of segments, also more than there are units, is what the reference says of the whole.
+/// The kernels' merge of a row in any number of segments matches the reference, also with more segments than vectors.
 fn rows_in_pieces(gpu: &Gpu) {
     let name = Engine::Gpu(gpu.clone()).describe();
     let kinds = vec![
@@ -251,7 +251,7 @@ fn rows_in_pieces(gpu: &Gpu) {
         0usize..4,
     );
     let subgroup = gpu.limits().subgroup;
-    // A size of workgroup, a block, a similarity, smoothing and a storage type are a kernel; shapes and segments are not.
+    // A kernel depends on workgroup size, tile, similarity, smoothing and storage type, but not on shape and segments.
     for_all(
         &name,
         [40, 1500],
@@ -275,7 +275,7 @@ fn rows_in_pieces(gpu: &Gpu) {
             case.config.label_smoothing = smoothing;
             case.gaps = [gap; 3];
             case.ignores = Ignores::EveryThird;
-            // A workgroup holds whole subgroups.
+            // A workgroup has whole subgroups.
             let lanes = subgroup.map_or(lanes, |(_, max)| lanes.max(max));
             let layout = Tiling {
                 lanes,

@@ -1,4 +1,4 @@
-//! A teacher of another vocabulary: by its common prefix, classes that it lacks are masked and classes that it has beyond are not there.
+//! A teacher with another vocabulary, by its common prefix: missing classes count as masked and extra classes have no effect.
 
 use wgpu_distill::{Batch, Engine, Logits, Outputs, TeacherClasses};
 
@@ -7,7 +7,7 @@ use super::drawn::{Drawn, drawn, on_every_engine};
 use crate::cases::compare::Outcome;
 use crate::cases::inputs::{Random, Stored, spread};
 
-/// A batch with a teacher `[rows, classes]` of its own in place of the drawn one.
+/// Runs a batch with another teacher `[rows, classes]`.
 fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Result<Outcome, String> {
     let [student, _] = drawn.stored();
     let stride = classes + drawn.gaps[1];
@@ -52,7 +52,7 @@ fn classes_that_the_teacher_lacks_are_masked() {
     );
 }
 
-/// Also where they are NaN or huge.
+/// Extra classes have no effect, even if they are NaN or huge.
 #[test]
 fn classes_that_only_the_teacher_has_are_not_looked_at() {
     on_every_engine(

@@ -1,4 +1,4 @@
-//! The similarity lies in [0, 1], both ends included and nothing beyond, above all where it is 1 but for rounding.
+//! The similarity lies in [0, 1], including where the exact value is 1 and rounding could exceed it.
 
 use crate::steps::Steps;
 use proptest::strategy::Strategy;
@@ -7,7 +7,7 @@ use wgpu_distill::{Engine, RowStats, Similarity};
 use super::agree::{self, close};
 use super::drawn::{Drawn, STEP, drawn, on_every_engine};
 
-/// Runs a batch; no KDR, of a row or their mean, may lie outside the unit, not by the last place.
+/// Runs a batch and returns the rows' KDR. Fails if a row's KDR, or the mean of KDR or TSSR, is outside [0, 1].
 fn within_the_unit(engine: &Engine, drawn: &Drawn) -> Result<Vec<f32>, String> {
     let got = drawn.run(engine)?;
     let rows: Vec<f32> = got.rows.iter().map(|r| r.kdr).collect();
@@ -27,7 +27,7 @@ fn the_similarity_lies_between_0_and_1() {
     );
 }
 
-/// Teacher and student change places. `ExpNegKl` is the one that need not mind.
+/// The similarity is symmetric in teacher and student. `ExpNegKl` alone is not.
 #[test]
 fn the_similarity_is_symmetric() {
     let symmetric = |of| {
@@ -80,7 +80,7 @@ fn equal_rows_have_similarity_1() {
     );
 }
 
-/// One class of each row is a step off: near enough to 1 that rounding could carry a similarity beyond it, or a divergence below 0.
+/// One class of each row differs by a step: close enough to 1 that rounding could exceed 1, or make a divergence negative.
 #[test]
 fn nearly_equal_rows_have_no_similarity_above_1() {
     on_every_engine(
@@ -105,7 +105,7 @@ fn nearly_equal_rows_have_no_similarity_above_1() {
     );
 }
 
-/// Sums of equal rows, each rounded its own way, can give less than 0: the divergence that is handed out is not.
+/// Sums of equal rows, each rounded differently, can give a negative divergence. The result is clamped to 0.
 #[test]
 fn a_divergence_below_0_is_rounding() {
     let mut stats = RowStats::default();

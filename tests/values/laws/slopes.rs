@@ -1,4 +1,4 @@
-//! The gradient is the slope of the loss, TSSR held: in f64, by central differences, for any batch and any class.
+//! The reference's gradient equals the central differences of its loss with TSSR held constant, in f64, for random batches and classes.
 
 use proptest::strategy::Strategy;
 use wgpu_distill::{Batch, Logits, reference};
@@ -43,7 +43,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
                 moved.student[row * n + i] += by;
                 reference::row_loss(&drawn.config, &batch(&moved), row, result.tssr)
             };
-            // Twelve classes of each row, the label among them.
+            // Twelve classes of each row, including the label.
             let step = n.div_ceil(11);
             let label = drawn.labels[row] as usize;
             for i in (0..n).step_by(step).chain([label]) {

@@ -1,4 +1,4 @@
-//! Rows so far apart that the last begins beyond 2^31 elements and 2^32 bytes: the same results as close together.
+//! Rows so far apart that the last starts beyond 2^31 elements and 2^32 bytes give the same results as contiguous rows.
 
 use crate::steps::Steps;
 use wgpu_distill::cpu::Cpu;
@@ -10,12 +10,14 @@ use super::{App, ROUNDING, TOLERANCE, check_rows, check_summary, close, labels, 
 
 const ROWS: usize = 10;
 const CLASSES: usize = 37;
-/// The largest stride there may be.
+/// The largest allowed stride.
 const STRIDE: usize = 1 << 28;
-/// Elements from a student's row to its teacher's: both lie in one piece of memory.
+/// Elements from a student's row to its teacher's row in the shared allocation.
 const BESIDE: usize = 4096;
 
-/// 5 GB of zeros, of which the system gives only the pages that are written; rows of both matrices, at the stride and close together.
+/// 5 GB of zeros, of which the system commits only the pages that are written.
+///
+/// Holds the rows of both matrices at the stride and contiguously.
 struct Work {
     far: Vec<half::bf16>,
     close: [Vec<half::bf16>; 2],
@@ -74,7 +76,7 @@ fn rows_beyond_2_to_the_31_elements() {
             scope,
             ..Config::default()
         };
-        // The CPU path: to the bit, with every instruction set.
+        // The CPU path gives the same bits with every instruction set.
         for cpu in Cpu::for_each_instruction_set() {
             let run = |batch| cpu.run(&config, progress, batch, Outputs::ALL);
             let got = run(&far);
@@ -86,7 +88,7 @@ fn rows_beyond_2_to_the_31_elements() {
             let stats = |batch| cpu.observe(&config, batch).expect("valid");
             assert_eq!(stats(&far), stats(&near), "{}", cpu.describe());
         }
-        // Slices on the GPU, where each row is a piece of its own.
+        // Slices on the GPU, where each row is a row range of its own.
         let Some(engine) = &gpu else { continue };
         let about = format!("{}, {scope:?}", engine.describe());
         let want = reference::distill(&config, progress, &near).expect("valid");

@@ -1,4 +1,4 @@
-//! Ends: futures that nobody waits for, buffers that are gone. Nothing hangs, nothing panics, what remains works on.
+//! Dropped futures and unusable buffers. Nothing hangs or panics, and the context stays usable.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use wgpu_distill::{Config, Decision, Outputs, Storage, wgpu};
 use super::losses::{CLASSES, HALFWAY, Work};
 use super::{App, at};
 
-/// Futures dropped before they began and while their work is under way: the context does the next work as if nothing had been.
+/// Futures dropped before they begin and during their work do not affect later calls.
 #[test]
 fn dropped_futures_leave_the_context_working() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -37,13 +37,13 @@ fn dropped_futures_leave_the_context_working() {
     app.is_silent();
 }
 
-/// Polls a future once and drops it. Returns true if it was still under way.
+/// Polls a future once and drops it. Returns true if it was not complete.
 fn dropped_under_way<T>(future: impl Future<Output = T>) -> bool {
     let polled = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
     polled.is_pending()
 }
 
-/// The same of each step on its own, again and again: nothing piles up that would give the next call other results.
+/// Dropped futures of each step, repeatedly, do not change the results of later calls.
 #[test]
 fn dropped_steps_leave_the_context_working() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -90,7 +90,7 @@ fn dropped_steps_leave_the_context_working() {
     app.is_silent();
 }
 
-/// An error of the application's own reaches its handler, also while our work is prepared and after.
+/// An error of the application reaches its handler, before, during and after calls of the library.
 #[test]
 fn the_applications_errors_stay_its_own() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -105,7 +105,7 @@ fn the_applications_errors_stay_its_own() {
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()));
     drop(polled);
-    // More than any buffer may have.
+    // Larger than the largest allowed buffer.
     let _ = app.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("the application's mistake"),
         size: 1 << 40,
@@ -120,19 +120,21 @@ fn the_applications_errors_stay_its_own() {
     app.is_silent();
 }
 
-/// Buffers that cannot be used, in each place that takes one: destroyed, mapped, or of another device. wgpu finds that out, and says so to whoever owns the device; we neither panic nor hide it, and the next work with the right buffers is done.
+/// Unusable buffers in each argument: destroyed, mapped, or from another device.
+///
+/// wgpu detects them and reports them to the device's owner. The library neither panics nor hides the error, and the next call succeeds.
 #[test]
 fn unusable_buffers_are_reported_to_the_application() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
         return;
     };
-    // Of the same instance: buffers of another one wgpu cannot tell from its own, or panics.
+    // A device of the same instance. With buffers of another instance wgpu may panic or not notice.
     let other = pollster::block_on(app.adapter.request_device(&Default::default()));
     let (other, _queue) = other.expect("a second device");
     let gpu = app.gpu();
     let (rows, classes) = (2, 4);
     let right = || app.buffer(&[0; 256]);
-    // Mapping needs a usage that storage may not have: a buffer still mapped from its creation will do.
+    // `MAP_WRITE` cannot be combined with `STORAGE`, so the buffer stays mapped from its creation.
     let mapped = || {
         app.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("mapped"),
@@ -187,13 +189,13 @@ fn unusable_buffers_are_reported_to_the_application() {
             let encoded = step(&buffers, None);
             let heard = std::mem::take(&mut *app.heard.lock().unwrap());
             let told = encoded.is_err() || !heard.is_empty();
-            assert!(told, "{about}, place {place}: nobody was told");
+            assert!(told, "{about}, place {place}: no error was reported");
             let next = step(&[(); 6].map(|()| right()), None);
             assert_eq!(next, Ok(()), "after {about}, place {place}");
             app.is_silent();
         }
     }
-    // A workspace of another device, which then goes as well.
+    // A workspace from another device, which is then destroyed.
     let own = [(); 6].map(|()| right());
     let workspace = {
         let on = |buffer| GpuLogits::new(buffer, Storage::F32, classes);
@@ -218,7 +220,7 @@ fn unusable_buffers_are_reported_to_the_application() {
         let encoded = step(&own, Some(&workspace));
         let heard = std::mem::take(&mut *app.heard.lock().unwrap());
         let told = encoded.is_err() || !heard.is_empty();
-        assert!(told, "a workspace {about}: nobody was told");
+        assert!(told, "a workspace {about}: no error was reported");
         assert_eq!(step(&own, None), Ok(()), "after a workspace {about}");
         app.is_silent();
         other.destroy();

@@ -1,4 +1,4 @@
-//! Devices that offer little: default limits, the least that is needed, small buffers and bindings.
+//! Devices with low limits: default limits, the least that is needed, small buffers and bindings.
 
 use crate::steps::Steps;
 use wgpu_distill::gpu::{GpuBatch, GpuLogits, GpuOutputs};
@@ -9,7 +9,7 @@ use wgpu_distill::{
 
 use super::{App, ROUNDING, TOLERANCE, at, check_rows, check_summary, close, labels, noise};
 
-/// 160 MB a matrix where a binding holds 128 MiB: two chunks of whole rows. Rows at both ends of both are compared with the reference.
+/// Matrices of 160 MB with bindings of 128 MiB: two chunks of whole rows. The first and last rows of both match the reference.
 #[test]
 fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -18,7 +18,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     assert_eq!(app.device.features(), wgpu::Features::empty());
     let gpu = app.gpu();
     let (rows, classes) = (40_000, 1000);
-    // 997 rows of noise again and again, so that a row's neighbours are others than its chunk's.
+    // 997 rows of noise, repeated, so that a row has other neighbours in each repetition.
     let tile = 997 * classes;
     let values = |seed| -> Vec<f32> {
         let tile = noise(tile, seed);
@@ -40,7 +40,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
         row_results: Some(at(&results, 0)),
-        // In place: nothing of the size rows x classes besides the caller's own.
+        // In place, so that no other matrix of rows x classes is needed.
         gradient: Some(logits(&s)),
     };
     let config = Config::default();
@@ -65,7 +65,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let summary: Summary = bytemuck::pod_read_unaligned(&read.pop().expect("the summary"));
     let results: Vec<RowResult> = bytemuck::pod_collect_to_vec(&read.pop().expect("the rows"));
 
-    // The mean's denominator is that of the whole batch.
+    // The denominator of the mean counts the whole batch.
     let valid = labels.iter().filter(|l| **l >= 0).count();
     let over = Config {
         reduction: Reduction::SumOver(valid as f32),
@@ -102,14 +102,14 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     app.is_silent();
 }
 
-/// Limits, from the most to the least that will do.
+/// Limits, from the highest to the lowest that are sufficient.
 fn devices() -> [(&'static str, wgpu::Limits); 3] {
-    // One kernel binds seven storage buffers and WebGPU's default is eight; this is all that must be raised.
+    // One kernel binds seven storage buffers. WebGPU's default of eight is the only limit above the downlevel defaults.
     let downlevel = wgpu::Limits {
         max_storage_buffers_per_shader_stage: 8,
         ..wgpu::Limits::downlevel_defaults()
     };
-    // Buffers of 1 MiB and bindings of 256 KiB: slices are uploaded in pieces, pieces bound in chunks.
+    // Buffers of 1 MiB and bindings of 256 KiB: slices are uploaded in row ranges, which are bound in chunks.
     let small = wgpu::Limits {
         max_buffer_size: 1 << 20,
         max_storage_buffer_binding_size: 256 << 10,
@@ -122,7 +122,7 @@ fn devices() -> [(&'static str, wgpu::Limits); 3] {
     ]
 }
 
-/// Every scope, and rows short and long, on devices that offer little.
+/// Every scope, with short and long rows, on devices with low limits.
 #[test]
 fn small_devices_are_enough() {
     for (about, limits) in devices() {
@@ -157,7 +157,7 @@ fn small_devices_are_enough() {
     }
 }
 
-/// Single steps on a device with small buffers: each is cut into pieces as well.
+/// Single steps on a device with small buffers are split into row ranges, too.
 #[test]
 fn single_steps_are_cut_into_pieces() {
     let [.., (_, limits)] = devices();
@@ -197,10 +197,10 @@ fn single_steps_are_cut_into_pieces() {
     app.is_silent();
 }
 
-/// Single steps where half a binding is more than a binding holds behind its alignment: a step is one dispatch all the same.
+/// Single steps with bindings so small that alignment leaves less than half of one. Each step is still one dispatch.
 #[test]
 fn single_steps_fit_the_smallest_bindings() {
-    // The smallest that the alignment of 256 bytes leaves room for a row of 16 in.
+    // 512 bytes are the least that leave room for a row of 16 after an alignment of 256 bytes.
     for bytes in [512, 640, 1024] {
         let Some(app) = App::new(wgpu::Limits {
             max_storage_buffer_binding_size: bytes,
@@ -245,8 +245,10 @@ fn single_steps_fit_the_smallest_bindings() {
     }
 }
 
-/// A teacher with a hundred times the student's classes, of which the common ones count: its rows lie far apart, and a binding ends where the last class that counts does. Rows that
-/// no binding holds in one piece, and a single one that no buffer holds, are no obstacle.
+/// A teacher with a hundred and more times the student's classes, used by its common prefix.
+///
+/// Its rows lie far apart, and a binding ends at the last common class.
+/// Rows that exceed a binding, and a row that exceeds a buffer, are accepted.
 #[test]
 fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
     let limits = |buffer| wgpu::Limits {
@@ -293,7 +295,9 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
     }
 }
 
-/// All outputs in one buffer and all inputs in another: none overlaps, though the bindings around them do, which start at multiples of 256 bytes.
+/// All inputs in one buffer and all outputs in another.
+///
+/// The ranges do not overlap, although their bindings do, which start at multiples of 256 bytes.
 #[test]
 fn neighbours_in_one_buffer_leave_each_other_alone() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -304,7 +308,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
     let (student, teacher) = (noise(rows * classes, 21), noise(rows * classes, 22));
     let labels = labels(rows, classes);
     let matrix = (4 * rows * classes) as u64;
-    // Student, teacher, labels, gradient, row results at the next multiple of 16, summary at the next of 256.
+    // Offsets of student, teacher, labels and gradient; row results at the next multiple of 16, summary at the next multiple of 256.
     let (t, l, g) = (matrix, 2 * matrix, 2 * matrix + 4 * rows as u64);
     let r = (g + matrix).next_multiple_of(16);
     let sum = (r + 16 * rows as u64).next_multiple_of(256);

@@ -1,4 +1,6 @@
-//! Devices that are lost: every call ends, with an error that says so; the application's own callbacks and scopes stay its own; other devices work on.
+//! Lost devices: every call ends with an error that names the loss.
+//!
+//! The application's callbacks and scopes keep working, and other devices are not affected.
 
 use std::future::Future;
 use std::sync::mpsc;
@@ -16,10 +18,10 @@ use wgpu_distill::{
 use super::{App, at, labels, noise};
 
 pub const HALFWAY: Progress = Progress { step: 1, total: 2 };
-/// Longer than anything here takes on the slowest machine: whoever is not back by then hangs.
+/// Longer than any call takes on a slow machine. A call that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs something that might hang, and fails if it does or panics.
+/// Runs work that might hang, and fails if it hangs or panics.
 fn in_time<T: Send + 'static>(about: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
@@ -30,7 +32,7 @@ fn in_time<T: Send + 'static>(about: &str, work: impl FnOnce() -> T + Send + 'st
     }
 }
 
-/// A batch large enough that it is not done at once.
+/// A batch large enough that it is still running when the device is lost.
 pub struct Work {
     values: [Vec<f32>; 2],
     pub labels: Vec<i32>,
@@ -60,12 +62,12 @@ impl Work {
 fn is_loss<T: std::fmt::Debug>(about: &str, result: Result<T>) {
     match result {
         Err(Error::DeviceLost(reason)) => assert!(!reason.is_empty(), "{about}"),
-        // Out of memory, say, would send its reader to look for memory, and a fault of this crate's to report one.
+        // Another error would mislead the user: `OutOfMemory` towards memory, an internal error towards a bug report.
         other => panic!("{about}: {other:?}, expected the loss of the device"),
     }
 }
 
-/// Everything that a context offers, on a device that is gone.
+/// Every call of a context on a lost device.
 #[test]
 fn a_destroyed_device_gives_an_error() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -124,17 +126,17 @@ fn a_destroyed_device_gives_an_error() {
         );
     }
     app.is_silent();
-    // The application's callback is still there, and was called for the one loss there was.
+    // The application's callback is still set and was called once.
     let _ = app.device.poll(wgpu::PollType::Poll);
     assert_eq!(*lost.lock().unwrap(), [wgpu::DeviceLostReason::Destroyed]);
-    // A new context on the same adapter does what this one no longer can.
+    // A new context on the same adapter works.
     let next = App::new(wgpu::Limits::default()).expect("as before");
     let done = Work::new().run(&next.gpu());
     assert!(done.is_ok(), "{done:?}");
     next.is_silent();
 }
 
-/// The device goes while work is under way: the future ends with the loss, and a context on another device never notices.
+/// The device is lost during a call. The future returns the loss, and a context on another device is not affected.
 #[test]
 fn a_device_destroyed_under_way_ends_the_future() {
     let apps = [(); 2].map(|()| App::new(wgpu::Limits::default()));
@@ -166,7 +168,7 @@ fn a_device_destroyed_under_way_ends_the_future() {
     healthy.is_silent();
 }
 
-/// `encode` on a device that is gone: an error, no panic and no hang, and nothing in the application's handler.
+/// `encode` on a lost device returns an error without a panic or a hang. The application's handler receives nothing.
 #[test]
 fn encoding_for_a_destroyed_device_is_an_error() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -193,7 +195,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
     app.is_silent();
 }
 
-/// Scopes of the application's around our calls: what goes wrong with us is not in them, what goes wrong with it is, before and after.
+/// Error scopes of the application around calls of the library catch the application's errors and none of the library's.
 #[test]
 fn the_applications_scopes_stay_its_own() {
     let Some(app) = App::new(wgpu::Limits::default()) else {

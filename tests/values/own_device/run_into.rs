@@ -1,4 +1,4 @@
-//! `run_into`: memory of the caller, every storage type, gaps between rows, accumulation, batches in several row ranges.
+//! `run_into`: caller memory, every storage type, gaps between rows, accumulation, batches in several row ranges.
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
@@ -10,10 +10,10 @@ use super::{App, labels, noise};
 
 const PROGRESS: Progress = Progress { step: 2, total: 3 };
 
-/// Rows that a device with buffers of 64 KiB takes in four ranges, the last one shorter.
+/// Rows that a device with buffers of 64 KiB processes in four row ranges, the last one shorter.
 const ROWS: usize = 701;
 
-/// Memory with numbers in it, and how they were made.
+/// Memory in the given storage type with the given values.
 fn stored(storage: Storage, values: impl Iterator<Item = f64>) -> Gradient {
     match storage {
         Storage::F32 => Gradient::F32(values.map(|x| x as f32).collect()),
@@ -31,7 +31,7 @@ fn rounding(storage: Storage) -> f64 {
     }
 }
 
-/// Engines on the caller's device: one with buffers for the whole batch, one with small buffers, and the CPU path.
+/// Three engines: a GPU with buffers for the whole batch, a GPU with small buffers, and the CPU path.
 fn engines() -> (Vec<App>, Vec<Engine>) {
     let small = wgpu::Limits {
         max_buffer_size: 64 << 10,
@@ -47,7 +47,7 @@ fn engines() -> (Vec<App>, Vec<Engine>) {
     (apps, engines)
 }
 
-/// What `run_into` and its async form left behind: they must agree in every bit.
+/// The results of `run_into`. Its async form must give the same bits.
 fn run_into(
     engine: &Engine,
     config: &Config,
@@ -86,7 +86,7 @@ fn numbers(gradient: &Gradient) -> Vec<f64> {
         .collect()
 }
 
-/// Overwriting leaves the bits of `run` in the rows and nothing in the gaps, with and without a gap behind the last row.
+/// `Overwrite` writes the bits of `run` into the rows and leaves the gaps unchanged, with and without a gap after the last row.
 #[test]
 fn overwriting_leaves_what_run_returns() {
     let (apps, engines) = engines();
@@ -115,7 +115,7 @@ fn overwriting_leaves_what_run_returns() {
                 let want = engine.run(&config, PROGRESS, &batch, outputs);
                 let want = want.unwrap_or_else(|e| panic!("{about}: {e}"));
                 let want_gradient = numbers(want.gradient.as_ref().expect("asked for"));
-                // The gap behind the last row may be missing.
+                // The gap after the last row is optional.
                 let behind = if storage == Storage::F16 { gap } else { 0 };
                 let elements = (ROWS - 1) * stride + classes + behind;
                 let memory = stored(storage, (0..elements).map(|_| 7.0));
@@ -136,7 +136,7 @@ fn overwriting_leaves_what_run_returns() {
     apps.iter().for_each(App::is_silent);
 }
 
-/// Accumulation adds in f32 and rounds once: with minus the rounded gradient in memory, the rounding error of that remains.
+/// Accumulation adds in f32 and rounds once. Onto the negated rounded gradient it gives the rounding error.
 #[test]
 fn accumulation_adds_in_f32_and_rounds_once() {
     let (apps, engines) = engines();
@@ -153,7 +153,7 @@ fn accumulation_adds_in_f32_and_rounds_once() {
             };
             let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
             config.grad_write = GradWrite::Accumulate;
-            // The largest gradient that a row can have.
+            // The largest gradient of a row.
             let w = 600.0 / f64::from(want.summary.valid_rows);
             for storage in Storage::ALL {
                 let elements = (ROWS - 1) * stride + classes;
@@ -197,7 +197,7 @@ fn accumulation_adds_in_f32_and_rounds_once() {
     apps.iter().for_each(App::is_silent);
 }
 
-/// Outputs that are not asked for are not needed: rows alone, the gradient alone, the summary alone.
+/// Each output can be requested alone: rows, gradient or summary.
 #[test]
 fn each_output_can_be_left_out() {
     let (apps, engines) = engines();
@@ -228,7 +228,7 @@ fn each_output_can_be_left_out() {
     apps.iter().for_each(App::is_silent);
 }
 
-/// Memory of another shape is refused and stays as it is; so is accumulation into a new gradient.
+/// Memory of another shape is refused and stays unchanged. Accumulation into a new gradient is refused, too.
 #[test]
 fn memory_of_another_shape_is_refused() {
     let (apps, engines) = engines();

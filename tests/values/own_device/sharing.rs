@@ -1,4 +1,4 @@
-//! Sharing of an encoder, a workspace and a context between threads and futures. Two devices share nothing.
+//! Encoders, workspaces and contexts shared between threads and futures, and two independent devices.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -12,14 +12,14 @@ use wgpu_distill::{
 
 use super::{App, ROUNDING, at, check_rows, check_summary, labels, noise};
 
-/// Several encodings with other progress, rules and reductions, in one encoder and one submission, sharing one workspace.
+/// Several encodings with different progress, selection and reduction share one encoder, submission and workspace.
 #[test]
 fn encodings_share_an_encoder_and_a_workspace() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
         return;
     };
     let gpu = app.gpu();
-    // More rows than workgroups count for themselves, so that the count in the workspace is reused too.
+    // More rows than a workgroup counts by itself, so that the row count in the workspace is reused too.
     let (rows, classes) = (1500, 12);
     let (student, teacher) = (noise(rows * classes, 8), noise(rows * classes, 9));
     let labels = labels(rows, classes);
@@ -74,7 +74,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
         ),
     ];
     let [s, t] = [&student, &teacher].map(|v| app.buffer(bytemuck::cast_slice(v)));
-    // With another ignore_index, -100 is a label out of range, whose loss would be NaN; 0 will do.
+    // With another ignore_index, -100 is a label out of range, whose loss would be NaN. 0 replaces it.
     let only_classes: Vec<i32> = labels.iter().map(|l| (*l).max(0)).collect();
     let l = [&labels, &only_classes].map(|v| app.buffer(bytemuck::cast_slice(v)));
     let matrix = (4 * rows * classes) as u64;
@@ -141,7 +141,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
     app.is_silent();
 }
 
-/// A batch of the host's, and what to do with it.
+/// A batch in host memory and its progress.
 struct Work {
     student: Vec<f32>,
     teacher: Vec<f32>,
@@ -177,7 +177,7 @@ impl Work {
     }
 }
 
-/// Each awaited single step gives the bits of its blocking form.
+/// Each async single step gives the bits of its blocking form.
 #[test]
 fn awaited_steps_are_the_steps() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -204,7 +204,7 @@ fn awaited_steps_are_the_steps() {
     assert_eq!(Ok(gradient), gpu.apply(&config, &batch, &decisions));
 }
 
-/// Two contexts on two devices at the same time: each keeps its pipelines and its results, and both come to the same bits.
+/// Two contexts on two devices at the same time. Each has its own pipelines and results, and both give the same bits.
 #[test]
 fn two_devices_do_not_mix() {
     let apps = [(); 2].map(|()| App::new(wgpu::Limits::default()));
@@ -230,7 +230,7 @@ fn two_devices_do_not_mix() {
     second.is_silent();
 }
 
-/// Polls all futures in turn until each is done.
+/// Polls all futures in turn until all are complete.
 async fn join<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     let mut open: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut done: Vec<Option<F::Output>> = open.iter().map(|_| None).collect();
@@ -255,7 +255,7 @@ fn is_send<T: Send>(value: T) -> T {
     value
 }
 
-/// One future, several at once on one thread, and calls from several threads, all on one context. The futures may move between threads.
+/// One future, several futures on one thread, and calls from several threads, all on one context. Futures can move between threads.
 #[test]
 fn futures_and_threads_share_a_context() {
     let Some(app) = App::new(wgpu::Limits::default()) else {
@@ -275,10 +275,7 @@ fn futures_and_threads_share_a_context() {
     for (n, (work, got)) in works.iter().zip(&joined).enumerate() {
         work.check(&format!("future {n}"), got);
     }
-    assert_eq!(
-        alone, joined[0],
-        "the same bits, whatever else is under way"
-    );
+    assert_eq!(alone, joined[0], "the same bits with other work under way");
     std::thread::scope(|scope| {
         for (n, work) in works.iter().enumerate() {
             let (gpu, config, joined) = (gpu.clone(), &config, &joined);

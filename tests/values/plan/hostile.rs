@@ -1,4 +1,4 @@
-//! Limits that leave little room or none, odd devices, impossible shapes, and whatever proptest thinks of: a sound plan or an error, never a panic.
+//! Low limits, unusual devices, impossible shapes and random problems give a sound plan or an error, never a panic.
 
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
@@ -8,7 +8,7 @@ use wgpu_distill::{Config, Error, Result, Scope, Storage};
 
 use super::{CLASSES, SUBGROUPS, check, planned, problem, scoped};
 
-/// Rows cannot be cut, so the largest that fits is planned and one element more is refused.
+/// Rows cannot be split. The longest row that fits gets a plan, and one more element is refused.
 #[test]
 fn a_row_larger_than_a_binding_is_an_error() {
     for binding_bytes in [4 << 10, 64 << 10, 1 << 20, 128 << 20] {
@@ -42,7 +42,7 @@ fn a_row_larger_than_a_binding_is_an_error() {
     }
 }
 
-/// Workgroups leave partial sums behind, which are bound whole: they too fit a binding, or the plan is refused.
+/// The partial sums of all workgroups are bound together. They fit a binding, or the plan is refused.
 #[test]
 fn partial_sums_fit_a_binding() {
     for (binding_bytes, rows) in [
@@ -66,14 +66,14 @@ fn partial_sums_fit_a_binding() {
     }
 }
 
-/// A device of invented size and rows of a binding each: the plan would list more dispatches than the host has memory for.
+/// Rows as long as a binding on a device with many workgroups. The plan would list more dispatches than host memory can hold.
 #[test]
 fn too_many_chunks_are_refused() {
     let limits = Limits {
         binding_bytes: 4 << 10,
         ..Limits::DEFAULT
     };
-    // Rows that fill a binding alone: as many chunks as rows. The partial sums of these chunks would fit the second device.
+    // Each row fills a binding, so there are as many chunks as rows. Their partial sums would fit the second device.
     let long = problem(1_000_000_000, 900, Storage::F32);
     let wide = Limits {
         binding_bytes: 1 << 40,
@@ -93,7 +93,7 @@ fn too_many_chunks_are_refused() {
     }
 }
 
-/// Limits that leave no room at all: an error, not an arithmetic panic.
+/// Limits without any room give an error, not an arithmetic panic.
 #[test]
 fn hopeless_limits_are_refused() {
     let d = Limits::DEFAULT;
@@ -138,7 +138,7 @@ fn hopeless_limits_are_refused() {
     refusals(cases.map(|(why, limits)| (why, problem(4, 1000, Storage::F32), limits)));
 }
 
-/// Matrices that no door of the crate lets through, but `Plan::new` may be given.
+/// Matrices that the other calls refuse, but that `Plan::new` can receive.
 #[test]
 fn impossible_shapes_are_refused() {
     let shape = |classes, row_stride| {
@@ -151,8 +151,8 @@ fn impossible_shapes_are_refused() {
         ("stride 0", shape(1000, 0)),
         ("rows that overlap", shape(1000, 999)),
         ("no classes", shape(0, 1000)),
-        ("all the classes there are", shape(usize::MAX, usize::MAX)),
-        ("all the strides there are", shape(1000, usize::MAX)),
+        ("the most classes", shape(usize::MAX, usize::MAX)),
+        ("the largest strides", shape(1000, usize::MAX)),
     ];
     refusals(cases.map(|(why, problem)| (why, problem, Limits::DEFAULT)));
 }
@@ -170,7 +170,7 @@ fn refusals(cases: impl IntoIterator<Item = (&'static str, Problem, Limits)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Devices whose limits are no powers of two, or between the usual ones: there is a plan for each.
+/// Devices whose limits are not powers of two or lie between the usual values get a plan.
 #[test]
 fn odd_devices_have_plans() {
     let mut wrong = Vec::new();
@@ -206,7 +206,7 @@ fn odd_devices_have_plans() {
     );
 }
 
-/// The caller's lanes and workgroup sizes are used as given, or refused with both numbers.
+/// Lanes and workgroup sizes from the caller are used as given, or refused with both numbers.
 #[test]
 fn chosen_lanes_are_taken_or_refused() {
     let with = |lanes, size, subgroup| -> Result<Plan> {
@@ -247,7 +247,7 @@ fn chosen_lanes_are_taken_or_refused() {
         ("a workgroup of no power of two", 4, 96, None),
         ("more lanes than the workgroup", 128, 64, None),
         ("more than the device has", 512, 512, None),
-        ("as many as there are", u32::MAX, u32::MAX, None),
+        ("the largest numbers", u32::MAX, u32::MAX, None),
         ("half a subgroup", 8, 16, Some(8)),
         ("another subgroup", 4, 64, Some(4)),
         ("a row over some subgroups of several rows", 32, 64, Some(8)),
@@ -299,7 +299,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
-    // A binding of 1 MiB is a hundredth of what every device offers; below, the partial sums of the chunks would not fit.
+    // A binding of 1 MiB is far below every device's limit. With less, the partial sums of the chunks would not fit.
     let numbers = (20..32u32, 4..9u32, 5..11u32, 14..17u32);
     let subgroup = proptest::option::of(proptest::sample::select(&SUBGROUPS[..]));
     (numbers, 1..70_000u32, subgroup, any::<bool>()).prop_map(
@@ -316,7 +316,9 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-/// Shapes, strides, offsets and limits that no table would think of. What failed once is in `tests/values/plan/regressions.txt` and comes first.
+/// Random shapes, strides, offsets and limits.
+///
+/// Inputs that once failed are in `tests/values/plan/regressions.txt` and run first.
 #[test]
 fn any_plan_is_sound() {
     let path = concat!(
@@ -340,7 +342,7 @@ fn any_plan_is_sound() {
     });
 }
 
-/// Numbers at the ends of their types, which the fuzzer found to panic, to wrap around, or to fill the memory with chunks.
+/// Values at the ends of their types. The fuzzer found that they panicked, wrapped around, or filled the memory with chunks.
 #[test]
 fn limits_that_no_device_has_are_refused() {
     let d = Limits::DEFAULT;
@@ -365,7 +367,7 @@ fn limits_that_no_device_has_are_refused() {
         ("smallest above largest", small, sizes(Some((64, 32)))),
         ("alignment beyond any binding", small, far),
         ("alignment beyond 64 bits", small, endless),
-        // Two thousand million rows in chunks of one.
+        // Two thousand million rows in chunks of one row.
         (
             "chunks beyond any memory",
             problem(i32::MAX as usize, 16_000, Storage::F32),

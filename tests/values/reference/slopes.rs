@@ -7,21 +7,21 @@ use crate::cases::tolerance::assert_close;
 const ONCE: TemperatureScaling = TemperatureScaling::None;
 const SQUARED: TemperatureScaling = TemperatureScaling::Squared;
 
-/// Name, classes, temperatures of student and teacher, smoothing, scaling, and what logits are multiplied by.
+/// Name, classes, temperatures of student and teacher, smoothing, scaling, and the factor of the logits.
 type Shape = (&'static str, usize, [f32; 2], f32, TemperatureScaling, f32);
 
 const SLOPES: [Shape; 6] = [
-    // Nothing but the two cross-entropies.
+    // The two cross-entropies alone.
     ("bare", 5, [1.0, 1.0], 0.0, ONCE, 1.0),
-    // Temperatures that differ must not be swapped.
+    // Different temperatures, which must not be swapped.
     ("temperatures", 7, [2.5, 0.75], 0.0, ONCE, 2.0),
-    // A low temperature makes the slope eight times as steep.
+    // A low temperature, which makes the slope eight times as steep.
     ("steep", 6, [0.125, 0.125], 0.0, ONCE, 0.25),
-    // Smoothing spreads the truth over all classes, T^2 multiplies it all.
+    // Smoothing spreads the label over all classes. T^2 multiplies the loss.
     ("smoothing", 9, [1.5, 3.0], 0.25, SQUARED, 1.0),
-    // Two classes, where each gradient is the other's negative.
+    // Two classes, each with the other's negated gradient.
     ("two", 2, [1.0, 4.0], 0.125, SQUARED, 3.0),
-    // More classes than any unrolled loop, some of them with next to no probability.
+    // More classes than an unrolled loop handles, some of them with a tiny probability.
     ("peaked", 67, [1.0, 2.0], 0.0, ONCE, 4.0),
 ];
 
@@ -39,7 +39,7 @@ fn slope_config(n: usize) -> Config {
 /// The step of a logit. Logits are multiples of 1/256 below 16, so that it is exact in f32.
 const STEP: f32 = 1.0 / 16384.0;
 
-/// Numbers in about [-3.5, 3.5] times `scale`, bell-shaped, from their index alone.
+/// Approximately normal values in about [-3.5, 3.5] times `scale`, computed from the index.
 fn logits(n: usize, seed: u32, scale: f32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9).wrapping_add(1);
     let mut uniform = || {
@@ -55,7 +55,7 @@ fn logits(n: usize, seed: u32, scale: f32) -> Vec<f32> {
         .collect()
 }
 
-/// Slopes of `loss` at `at`, one for each logit, by central differences.
+/// The slope of `loss` at each logit, by central differences.
 fn differences(at: &[f32], loss: impl Fn(&[f32]) -> f64) -> Vec<f64> {
     let slope = |i: usize| {
         let mut moved = at.to_vec();
@@ -77,14 +77,14 @@ fn check_slopes(about: &str, gradient: &[f64], slopes: &[f64]) {
     }
 }
 
-/// TSSR is held: it steers, no gradient goes through it.
+/// TSSR is constant in the gradient.
 #[test]
 fn reference_gradient_equals_differences_of_its_loss() {
     for (n, (name, classes, .., scale)) in SLOPES.into_iter().enumerate() {
         let config = slope_config(n);
         let student = logits(classes, 2 * n as u32, scale);
         let mut teacher = logits(classes, 2 * n as u32 + 1, scale);
-        // A class that the teacher rules out has a slope as any other.
+        // A class that the teacher masks has a slope like any other.
         teacher[0] = f32::NEG_INFINITY;
         let labels = [classes as i32 - 1];
         for tssr in [0.0, 0.3, 1.0] {
@@ -105,7 +105,7 @@ fn reference_gradient_equals_differences_of_its_loss() {
     }
 }
 
-/// The same through the reduction, for a selection whose TSSR does not hang on the student.
+/// The same through the reduction, for a selection whose TSSR does not depend on the student.
 #[test]
 fn reference_distill_gradient_equals_differences_of_its_loss() {
     for (n, (name, classes, .., scale)) in SLOPES.into_iter().enumerate() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use burn_distill::DistillationLossConfig;
 
-/// A way to train a student. Without a distillation loss: Burn's cross-entropy.
+/// A method of training a student. Without a distillation loss it uses Burn's cross-entropy.
 pub struct Method {
     pub name: String,
     pub loss: Option<DistillationLossConfig>,

@@ -134,7 +134,7 @@ fn transposed_logits_and_int64_labels() {
         let loss = on.loss(config().init());
         let want =
             floats(loss.forward(plain.clone(), teacher.clone(), targets.clone(), progress()));
-        // The same numbers in column-major order.
+        // The same values in column-major order.
         let student = plain.transpose().mul_scalar(1.0).transpose();
         let teacher = teacher.transpose().mul_scalar(1.0).transpose();
         let got = floats(loss.forward(
@@ -208,7 +208,7 @@ fn two_losses_in_one_graph_and_one_loss_used_twice() {
             progress(),
         );
         let two = loss.forward(student.clone(), other.clone(), targets.clone(), progress());
-        // The first loss enters twice: as it is and squared.
+        // The first loss enters the sum twice: as it is and squared.
         let value = floats(one.clone().inner())[0];
         let grads = (one.clone() + two + one.clone() * one).backward();
         let got = floats(student.grad(&grads).expect("tracked"));

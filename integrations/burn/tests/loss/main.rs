@@ -1,4 +1,4 @@
-//! The loss through its public interface, on each execution path. One binary: linking Burn takes longer than a test.
+//! The loss through its public interface, on each execution path. There is one binary, since linking Burn takes longer than a test.
 
 mod autodiff;
 #[path = "../../../../tests/cases/mod.rs"]

@@ -66,7 +66,7 @@ fn order_of_work_without_waits() {
     }
 }
 
-/// Each thread is a stream of Burn's. None may see unfinished work of another.
+/// Each thread is a stream of Burn. None may read unfinished work of another.
 #[test]
 fn many_threads_at_once() {
     for on in devices::all() {
@@ -99,7 +99,7 @@ fn many_threads_at_once() {
     }
 }
 
-/// Burn's allocator holds one gradient if the student is tracked, otherwise nothing of that size; this includes temporary memory.
+/// Burn's allocator holds one gradient if the student is tracked, otherwise nothing of that size. This includes temporary memory.
 #[test]
 fn memory_is_one_gradient_at_most() {
     const ROWS: usize = 512;
@@ -107,7 +107,7 @@ fn memory_is_one_gradient_at_most() {
     let Some((one, other)) = devices::application().zip(devices::application()) else {
         return;
     };
-    // With exclusive pages the bytes reserved are the most that were in use.
+    // With exclusive pages the reserved bytes are the peak of the used bytes.
     let options = || {
         Device::wgpu_options()
             .memory_config(burn::tensor::wgpu::MemoryConfiguration::ExclusivePages)

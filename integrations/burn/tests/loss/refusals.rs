@@ -187,7 +187,7 @@ fn labels_out_of_range() {
             let rows = floats(done.row_loss);
             assert!(rows[1].is_nan() && rows[0].is_finite() && rows[2] == 0.0);
         }
-        // A 64-bit label beyond 32 bits is out of range, even if its low half is a class.
+        // A 64-bit label beyond 32 bits is out of range, even if its lower 32 bits are a class.
         if d.supports_dtype(DType::I64) {
             let wide = Tensor::<1, Int>::from_data([0i64, 1 << 32, 1, 2], (d, DType::I64));
             assert_eq!(wide.dtype(), DType::I64);
@@ -215,7 +215,7 @@ fn configuration_is_saved_and_loaded() {
     assert_eq!(config, back);
 }
 
-/// 10 rows in batches of 4 are 3 steps, of which the division counts 2.
+/// 10 rows in batches of 4 are 3 steps, but an integer division gives 2.
 #[test]
 fn a_schedule_that_rounds_down_does_not_stop_the_training() {
     const EPOCHS: u64 = 2;
@@ -233,7 +233,7 @@ fn a_schedule_that_rounds_down_does_not_stop_the_training() {
     assert_eq!(tssr, [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]);
 }
 
-/// A denominator of 0 says that no row has a label.
+/// With a denominator of 0 no row may have a label.
 #[test]
 fn a_denominator_of_0_is_for_batches_without_a_label() {
     for on in devices::all() {

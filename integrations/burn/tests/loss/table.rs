@@ -17,7 +17,9 @@ fn dtype(storage: Storage) -> DType {
     }
 }
 
-/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`. It is a view on flex, and on wgpu if the gap is a multiple of the device's alignment.
+/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`.
+///
+/// It is a view on flex, and on wgpu if the gap is a multiple of the device's alignment.
 fn logits(values: &[f32], case: &Case, i: usize, on: &TestDevice) -> Tensor<2> {
     let classes = [case.classes, case.teacher_classes][i];
     let stride = classes + case.gaps[i];
@@ -100,7 +102,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         floats(out.row_kdr),
         floats(out.row_tssr),
     );
-    // Rows' flags are not given out; what they mean shows in the counts.
+    // The output has no row flags. The counts show their meaning.
     let rows = (0..case.rows).map(|i| {
         let mut row = RowResult::default();
         (row.loss, row.kdr, row.tssr) = (losses[i], kdr[i], tssr[i]);

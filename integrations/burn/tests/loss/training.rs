@@ -141,7 +141,7 @@ fn metrics_are_weighted_by_their_rows() {
     let (mut agreed, mut all) = (0.0, 0.0);
     // Seed, rows, rows with NaN at the end.
     for (seed, n, nan) in [(1u64, 10usize, 0usize), (2, 30, 7), (3, 4, 0), (4, 8, 5)] {
-        // The first 3 rows are ignored. In two batches a label is out of range, in the last one of a row with NaN.
+        // The first 3 rows are ignored. Two batches have a label out of range, in the last batch in a row with NaN.
         let targets = labels(n, CLASSES, &device).slice_fill(0..3, -100);
         let targets = match seed {
             2 => targets.slice_fill(4..5, 999),

@@ -29,12 +29,14 @@ fn results(
     [floats(each), floats(student.grad(&grads).expect("tracked"))]
 }
 
-/// A copy in a buffer of its own.
+/// A copy in its own buffer.
 fn copy(tensor: &Tensor<2>) -> Tensor<2> {
     Tensor::from_data(tensor.to_data(), &tensor.device())
 }
 
-/// Burn slices without a copy if both ends are multiples of the device's alignment. 64 f32 are 256 bytes, a multiple on every device.
+/// Burn slices without a copy if both ends are multiples of the device's alignment.
+///
+/// 64 f32 are 256 bytes, a multiple of the alignment on every device.
 #[test]
 fn slices_give_what_copies_give() {
     for on in devices::all() {
@@ -57,7 +59,7 @@ fn slices_give_what_copies_give() {
     }
 }
 
-/// As with a data loader: one thread computes a tensor, another uses it while the work is still queued.
+/// One thread computes a tensor and another uses it while the work is still queued, as with a data loader.
 #[test]
 fn tensors_of_other_threads_are_waited_for() {
     const CLASSES: usize = 257;
