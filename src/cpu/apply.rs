@@ -21,8 +21,6 @@ pub(super) fn apply<V: Vector>(
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    let classes = row.student.len();
-    let mut gradient = gradient;
     let accumulate = row.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
     if result & flags::IGNORED != 0 {
@@ -34,10 +32,27 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
         return fill(gradient, f32::NAN);
     }
+    match accumulate {
+        true => write_tiles::<V, true>(row, decision, gradient, kept, scratch),
+        false => write_tiles::<V, false>(row, decision, gradient, kept, scratch),
+    }
+}
+
+/// Writes the gradient of a row with finite results, or adds it to the memory. A constant says which: a branch per tile cost 5 % at
+/// 1,000 classes.
+#[inline(always)]
+fn write_tiles<V: Vector, const ACCUMULATE: bool>(
+    row: &Row<'_>,
+    decision: &Decision,
+    mut gradient: ValuesMut<'_>,
+    kept: bool,
+    scratch: &mut Scratch,
+) {
+    let classes = row.student.len();
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         let out = match &mut gradient {
-            ValuesMut::F32(g) if !accumulate => &mut g[start..start + n],
+            ValuesMut::F32(g) if !ACCUMULATE => &mut g[start..start + n],
             _ => &mut scratch.first[..n],
         };
         let exponents = exponents(row.config);
@@ -56,11 +71,11 @@ pub(super) fn apply<V: Vector>(
             out[label] -= decision.label_share;
         }
         let values = &mut scratch.first[..n];
-        match (gradient.part(start..start + n), accumulate) {
+        match (gradient.part(start..start + n), ACCUMULATE) {
             (ValuesMut::F32(_), false) => {}
             (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
             (ValuesMut::F16(g), _) => {
-                if accumulate {
+                if ACCUMULATE {
                     g.convert_to_f32_slice(&mut scratch.second[..n]);
                     let there = scratch.second.iter();
                     values.iter_mut().zip(there).for_each(|(x, g)| *x += g);
