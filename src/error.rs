@@ -194,7 +194,7 @@ pub enum Error {
         limit: u64,
     },
     /// An option that this call does not offer.
-    #[error("not supported here: `{what}` ({why})")]
+    #[error("{what} is not supported here: {why}")]
     Unsupported {
         /// The option.
         what: String,

@@ -243,7 +243,7 @@ pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()>
 pub(crate) fn new_gradient(config: &Config) -> Result<()> {
     if config.grad_write == GradWrite::Accumulate {
         return Err(Error::Unsupported {
-            what: "grad_write: Accumulate".to_owned(),
+            what: "`GradWrite::Accumulate`".to_owned(),
             why: "this call returns a new gradient; pass memory to add it to with `run_into`",
         });
     }

@@ -129,7 +129,7 @@ impl Plan {
         let in_place = problem.in_place && problem.gradient.is_some();
         if in_place && choices.accumulate {
             return Err(Error::Unsupported {
-                what: "grad_write: Accumulate with the gradient in place of the student's logits"
+                what: "`GradWrite::Accumulate` with the gradient in place of the student's logits"
                     .to_owned(),
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
             });

@@ -61,7 +61,7 @@ fn limits_below_those_of_every_device() {
                 offset_alignment: 4,
                 ..default
             },
-            "not supported here: `an offset alignment of 4 bytes` (it must be a power of two of at least 16 bytes)",
+            "an offset alignment of 4 bytes is not supported here: it must be a power of two of at least 16 bytes",
         ),
     ] {
         assert_eq!(with(limits), want);
@@ -87,18 +87,18 @@ fn tilings_that_no_device_runs() {
                 vectors_per_lane: 17,
                 ..right
             },
-            "not supported here: `a tiling of 1 lane per row in workgroups of 16` (`vectors_per_lane` must be 1 to 16)",
+            "a tiling of 1 lane per row in workgroups of 16 is not supported here: `vectors_per_lane` must be 1 to 16",
         ),
         (
             Tiling { lanes: 3, ..right },
-            "not supported here: `a tiling of 3 lanes per row in workgroups of 16` (both must be powers of two, and a row's lanes must fit in a workgroup)",
+            "a tiling of 3 lanes per row in workgroups of 16 is not supported here: both must be powers of two, and a row's lanes must fit in a workgroup",
         ),
         (
             Tiling {
                 subgroup_min: Some(8),
                 ..right
             },
-            "not supported here: `a tiling of 1 lane per row in workgroups of 16` (the device has no subgroup operations)",
+            "a tiling of 1 lane per row in workgroups of 16 is not supported here: the device has no subgroup operations",
         ),
     ] {
         assert_eq!(with(tiling), want);
@@ -106,7 +106,7 @@ fn tilings_that_no_device_runs() {
 }
 
 fn in_place_and_accumulate() -> String {
-    "not supported here: `grad_write: Accumulate with the gradient in place of the student's logits` (the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient)".to_owned()
+    "`GradWrite::Accumulate` with the gradient in place of the student's logits is not supported here: the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient".to_owned()
 }
 
 fn accumulate() -> Config {
