@@ -306,7 +306,7 @@ fn a_new_gradient_is_not_accumulated() {
         ..Config::default()
     };
     let want = Error::Unsupported {
-        what: "grad_write: Accumulate".to_owned(),
+        what: "`GradWrite::Accumulate`".to_owned(),
         why: "",
     };
     let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
