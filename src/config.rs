@@ -119,7 +119,7 @@ impl Selection {
         }
     }
 
-    /// Returns true if TSSR depends on training time (TSTR). Otherwise [`Progress::NONE`] is accepted.
+    /// Returns true if TSSR depends on training time (TSTR). Otherwise [`Progress::NONE`](crate::Progress::NONE) is accepted.
     pub fn needs_progress(self) -> bool {
         match self {
             Self::Max | Self::Min | Self::Mean | Self::Product | Self::Tstr => true,
@@ -312,9 +312,8 @@ pub enum GradWrite {
 /// Later versions may add fields: write `Config { .., ..Config::default() }`.
 ///
 /// The kernels multiply the loss by [`temperature_factor`](Self::temperature_factor) and the gradient by
-/// [`gradient_factor`](Self::gradient_factor). Each must be 0 or have a magnitude between 1e-30 and 1e30. Its quotient by the
-/// denominator of the reduction must be 0 or have a magnitude between 2.4e-38 and 1e30. Other values are refused with the name
-/// of the product.
+/// [`gradient_factor`](Self::gradient_factor). Each, and its quotient by the denominator of the reduction (for a mean the number of
+/// rows), must be 0 or have a magnitude between 1e-30 and 1e30. Other values are refused with the name of the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
     /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.

@@ -10,12 +10,9 @@ use crate::{
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
 
-/// Magnitudes of factors, 2^-100 to 2^100. A loss of 1e8 nats times the largest factor fits f32.
+/// Magnitudes of factors and of their quotients by the denominator, 2^-100 to 2^100. A loss of 1e8 nats times the largest fits f32;
+/// the smallest divided by the sum of a row of 2^26 classes is a normal f32, which no device flushes to 0.
 const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30;
-
-/// Magnitudes of their quotients by the denominator of a reduction, 2^-125 to 2^100. They are normal f32, even if a division is off by a
-/// few units in the last place.
-const QUOTIENTS: RangeInclusive<f64> = 2.350_988_701_644_575e-38..=1.267_650_600_228_229_4e30;
 
 fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
     if ok {
@@ -67,16 +64,13 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     factors(config)
 }
 
-fn in_range(names: [&'static str; 2], values: [f64; 2], range: &RangeInclusive<f64>) -> Result<()> {
+fn in_range(names: [&'static str; 2], values: [f64; 2]) -> Result<()> {
     for (field, value) in names.into_iter().zip(values) {
-        if value != 0.0 && !range.contains(&value.abs()) {
+        if value != 0.0 && !FACTORS.contains(&value.abs()) {
             return Err(Error::InvalidConfig {
                 field,
                 value: format!("{value:e}"),
-                expected: match range == &FACTORS {
-                    true => "0 or a magnitude between 1e-30 and 1e30",
-                    false => "0 or a magnitude between 2.4e-38 and 1e30",
-                },
+                expected: "0 or a magnitude between 1e-30 and 1e30",
             });
         }
     }
@@ -106,11 +100,9 @@ fn factors(config: &Config) -> Result<()> {
             ],
         ),
     };
-    in_range(names, values, &FACTORS)?;
+    in_range(names, values)?;
     match config.reduction {
-        Reduction::SumOver(d) if d != 0.0 => {
-            in_range(quotients, values.map(|v| v / f64::from(d)), &QUOTIENTS)
-        }
+        Reduction::SumOver(d) if d != 0.0 => in_range(quotients, values.map(|v| v / f64::from(d))),
         _ => Ok(()),
     }
 }
@@ -121,11 +113,14 @@ pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
         return Ok(());
     }
     let values = [config.temperature_factor(), config.gradient_factor()];
-    let names = [
-        "the factor of the loss / rows",
-        "the factor of the gradient / rows",
-    ];
-    in_range(names, values.map(|v| v / rows.max(1) as f64), &QUOTIENTS)
+    let names = match config.temperature_scaling {
+        TemperatureScaling::Squared => [
+            "student_temperature * teacher_temperature / rows",
+            "grad_loss * teacher_temperature / rows",
+        ],
+        TemperatureScaling::None => ["1 / rows", "grad_loss / student_temperature / rows"],
+    };
+    in_range(names, values.map(|v| v / rows.max(1) as f64))
 }
 
 pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
@@ -366,13 +361,13 @@ mod tests {
             ..Config::default()
         };
         let most = i32::MAX as usize;
-        // 2.1e9 rows divide 1e-28 to 4.7e-38, and 1e-29 to a subnormal number.
-        assert_eq!(mean(&with(1e-28, Reduction::Mean), most), Ok(()));
+        // 2.1e9 rows divide 1e-20 to 4.7e-30, and 1e-21 to 4.7e-31.
+        assert_eq!(mean(&with(1e-20, Reduction::Mean), most), Ok(()));
         assert_eq!(mean(&with(0.0, Reduction::Mean), most), Ok(()));
-        assert_eq!(mean(&with(1e-29, Reduction::Sum), most), Ok(()));
-        assert_eq!(mean(&with(1e-29, Reduction::Mean), 1000), Ok(()));
-        let refused = mean(&with(1e-29, Reduction::Mean), most);
-        let field = "the factor of the gradient / rows";
+        assert_eq!(mean(&with(1e-21, Reduction::Sum), most), Ok(()));
+        assert_eq!(mean(&with(1e-21, Reduction::Mean), 1000), Ok(()));
+        let refused = mean(&with(1e-21, Reduction::Mean), most);
+        let field = "grad_loss / student_temperature / rows";
         assert!(
             matches!(&refused, Err(Error::InvalidConfig { field: f, .. }) if *f == field),
             "{refused:?}"

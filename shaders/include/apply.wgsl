@@ -7,6 +7,9 @@ fn is_filled(flags: u32) -> bool {
 }
 
 fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
+    if (ACCUMULATE && (flags & IGNORED) != 0u) {
+        return;
+    }
     let fill = vec4<u32>(select(params.nan_bits, 0u, (flags & IGNORED) != 0u));
     for (var vector = invocation.lane; vector < row.vectors; vector += LANES) {
         store_grad(row.grad, (row.start + vector) * 4u - row.misalignment, fill);

@@ -128,6 +128,8 @@ struct Pool {
 }
 
 struct State {
+    /// The process that started the threads: a fork copies their number but none of them.
+    process: u32,
     /// One entry for each helper that a job still needs.
     jobs: VecDeque<Arc<Job>>,
     threads: usize,
@@ -135,6 +137,7 @@ struct State {
 
 static POOL: Pool = Pool {
     state: Mutex::new(State {
+        process: 0,
         jobs: VecDeque::new(),
         threads: 0,
     }),
@@ -144,6 +147,14 @@ static POOL: Pool = Pool {
 impl Pool {
     fn submit(&'static self, job: &Arc<Job>, helpers: usize) {
         let mut state = lock(&self.state);
+        let process = std::process::id();
+        if state.process != process {
+            *state = State {
+                process,
+                jobs: VecDeque::new(),
+                threads: 0,
+            };
+        }
         while state.threads < helpers {
             let thread = thread::Builder::new().name("wgpu-distill".to_owned());
             if thread.spawn(|| self.work()).is_err() {

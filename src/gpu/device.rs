@@ -115,7 +115,7 @@ impl Gpu {
         }
     }
 
-    /// A context on the same device that uses no subgroup operations. It compiles its own kernels.
+    /// A context on the same device that uses no subgroup operations.
     pub fn without_subgroups(&self) -> Self {
         let limits = Limits {
             subgroup: None,
@@ -123,7 +123,6 @@ impl Gpu {
         };
         Self {
             limits,
-            pipelines: Arc::default(),
             description: format!("{}, plain", self.description).into(),
             ..self.clone()
         }

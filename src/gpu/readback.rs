@@ -81,16 +81,18 @@ impl Download {
 
     /// Waits for the results.
     pub async fn wait(self, gpu: &Gpu) -> Result<Arrived> {
-        let lost = |reason: String| Error::DeviceLost(reason);
+        // wgpu only says that a buffer could not be mapped.
+        let lost =
+            || Error::DeviceLost("it was destroyed or lost before the results arrived".to_owned());
         let (ending, ended) = Ending::new();
         let slice = self.staging.slice(..);
         let mapped = ending.clone();
         slice.map_async(wgpu::MapMode::Read, move |outcome| {
-            mapped.tell(outcome.map_err(|e| lost(e.to_string())));
+            mapped.tell(outcome.map_err(|_| lost()));
         });
         drive(gpu, self.submission, ending);
-        ended.await.map_err(|e| lost(e.to_string()))??;
-        let bytes = slice.get_mapped_range().map_err(|e| lost(e.to_string()))?;
+        ended.await.map_err(|_| lost())??;
+        let bytes = slice.get_mapped_range().map_err(|_| lost())?;
         Ok(Arrived {
             bytes,
             parts: self.parts,

@@ -265,7 +265,7 @@ fn kernels_that_cannot_be_compiled_are_tried_again() {
     let Some(bench) = Bench::new() else { return };
     for (about, call) in CALLS.into_iter().chain(ENCODES) {
         // A context without compiled kernels.
-        let fresh = || bench.gpu.without_subgroups();
+        let fresh = || Gpu::new(bench.gpu.device(), bench.gpu.queue());
         let gpu = fresh();
         let (result, happened) = with(Fault::NoPipeline, || call(&gpu));
         assert!(happened, "{about}");

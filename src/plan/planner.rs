@@ -122,6 +122,7 @@ impl Plan {
         tiling: &Tiling,
     ) -> Result<Self> {
         check_limits(limits)?;
+        validate::mean(config, problem.rows)?;
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }

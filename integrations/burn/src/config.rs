@@ -40,7 +40,7 @@ pub struct DistillationLossConfig {
     /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
     #[config(default = "TeacherClasses::SameAsStudent")]
     pub teacher_classes: TeacherClasses,
-    /// Forward multiplies the gradient by it; backward divides by it. Between 1.2e-38 and 8.5e37. Default 1.
+    /// Forward multiplies the gradient by it; backward divides by it. Between 1e-30 and 1e30, also divided by the student's temperature. Default 1.
     ///
     /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two).
     /// Errors of wgpu-distill call it `grad_loss`.
@@ -62,9 +62,8 @@ impl DistillationLossConfig {
     /// # Errors
     /// [`Error::Distill`] or [`Error::GradScale`] for a field outside its range. The text names the field, its value and the range.
     pub fn try_init(&self) -> Result<DistillationLoss> {
-        // The backward multiplies by the reciprocal, which GPUs may flush to 0 if it is subnormal.
-        let normal = self.grad_scale.is_normal() && self.grad_scale.recip().is_normal();
-        if !(normal && self.grad_scale > 0.0) {
+        // The backward multiplies by the reciprocal, which must be a normal number as well.
+        if !(1e-30..=1e30).contains(&self.grad_scale) {
             return Err(Error::GradScale {
                 value: self.grad_scale,
             });

@@ -89,7 +89,7 @@ pub enum Error {
     )]
     Capturing,
     /// `grad_scale` is outside its range.
-    #[error("`grad_scale` is {value}, expected a number between 1.2e-38 and 8.5e37")]
+    #[error("`grad_scale` is {value}, expected a number between 1e-30 and 1e30")]
     GradScale {
         /// Its value.
         value: f32,

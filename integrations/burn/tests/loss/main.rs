@@ -10,7 +10,17 @@ mod devices;
 mod inputs;
 mod order_and_memory;
 mod refusals;
+#[path = "../../../../tests/report/mod.rs"]
+mod report;
 mod table;
 #[cfg(feature = "train")]
 mod training;
 mod views;
+
+#[test]
+fn a_skipped_gpu_is_reported() {
+    let variable = "WGPU_DISTILL_SKIP_GPU";
+    if std::env::var_os(variable).is_some() {
+        report::left_out("tests of Burn on a GPU", variable);
+    }
+}

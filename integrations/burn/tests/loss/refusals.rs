@@ -141,9 +141,8 @@ fn progress_and_configuration() {
         (new().with_grad_scale(-1.0), "grad_scale"),
         (new().with_grad_scale(f32::NAN), "grad_scale"),
         (new().with_grad_scale(f32::INFINITY), "grad_scale"),
-        // One of grad_scale and its reciprocal is subnormal or infinite.
-        (new().with_grad_scale(1e-38), "grad_scale"),
-        (new().with_grad_scale(1e38), "grad_scale"),
+        (new().with_grad_scale(9e-31), "grad_scale"),
+        (new().with_grad_scale(1.1e30), "grad_scale"),
     ] {
         let error = config.try_init().expect_err(field);
         assert!(error.to_string().contains(field), "{error}");

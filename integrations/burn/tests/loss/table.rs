@@ -153,10 +153,14 @@ fn run_all(on: &TestDevice) {
         }
     }
     let failed = failures.len();
-    println!(
-        "cases: {passed} passed, {failed} failed, {inapplicable} not applicable: {} ({extent})",
+    let fusion = match cfg!(feature = "fusion") {
+        true => "with",
+        false => "without",
+    };
+    crate::report::ran(&format!(
+        "burn, {fusion} fusion: {passed} passed, {failed} failed, {inapplicable} not applicable: {} ({extent})",
         on.name
-    );
+    ));
     let applicable = passed + failed;
     assert!(4 * applicable > table.len(), "few cases apply to Burn");
     assert!(
