@@ -1,4 +1,4 @@
-//! The method in f64 by its textbook formulas (docs/METHOD.md). Every kernel is checked against it.
+//! The method in f64 by its textbook formulas. Every kernel is checked against it. METHOD is docs/METHOD.md.
 //!
 //! It favours readability and differs from the kernels: whole probability vectors, no online sums, no merging.
 //! Each kernel has one function here, under the kernel's name.
@@ -8,7 +8,7 @@ use crate::{
     validate,
 };
 
-/// Twin of the kernel `softmax`: `e^(x / temperature) / sum`, `[rows, classes]`.
+/// Twin of the kernel `softmax` (METHOD, section 1): `e^(x / temperature) / sum`, `[rows, classes]`.
 ///
 /// NaN for a row with NaN or `+inf`, or with only `-inf`.
 pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f64>> {
@@ -64,7 +64,7 @@ fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
     (0..n).map(value).collect()
 }
 
-/// Metrics of one row of student and teacher.
+/// Metrics of one row of student and teacher (METHOD, section 3).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStats {
     /// `ln sum e^s` with `s` the student's logits over its temperature.
@@ -81,7 +81,7 @@ pub struct RowStats {
     pub flags: u32,
 }
 
-/// Twin of the kernel `observe`: the metrics of every row. Like the kernel, it flags labels out of range and does not refuse them.
+/// Twin of the kernel `observe` (METHOD, section 3): the metrics of every row. It flags labels out of range and does not refuse them.
 pub fn observe(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
     validate::shapes(config, batch)?;
     Ok((0..batch.rows())
@@ -140,7 +140,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     stats
 }
 
-/// Twin of the kernel `merge_row_stats`: the metrics of a row from those of its segments. KDR is NaN because
+/// Twin of the kernel `merge_row_stats` (METHOD, section 3): the metrics of a row from those of its segments. KDR is NaN because
 /// it is not a function of the segments' KDR.
 pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
     let merged = |of: fn(&RowStats) -> f64| lse(&segments.iter().map(of).collect::<Vec<_>>(), 1.0);
@@ -165,8 +165,8 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
     }
 }
 
-/// Twin of the kernel `second_sweep` and of the one-sweep similarities of `observe`: the similarity of two distributions, given by the
-/// logarithms of their probabilities.
+/// Twin of the kernel `second_sweep` and of the one-sweep similarities of `observe` (METHOD, section 4): the similarity of two
+/// distributions, given by the logarithms of their probabilities.
 pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
     let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
         log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
@@ -234,7 +234,7 @@ pub struct Summary {
     pub non_finite_rows: u32,
 }
 
-/// Twin of the kernel `valid_rows`: the number of labels that are a class and not `ignore_index`.
+/// Twin of the kernel `valid_rows` (METHOD, section 6): the number of labels that are a class and not `ignore_index`.
 pub fn valid_rows(labels: &[i32], classes: usize, ignore_index: i32) -> u32 {
     let valid = |l: &i32| *l != ignore_index && *l >= 0 && (*l as usize) < classes;
     labels.iter().copied().filter(valid).count() as u32
@@ -255,7 +255,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// Twin of the kernel `summary`: the reduced loss, means and counts.
+/// Twin of the kernel `summary` (METHOD, sections 6 and 7): the reduced loss, means and counts.
 pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     let count = |bit: u32| rows.iter().filter(|r| r.flags & bit != 0).count() as u32;
     let valid_rows = rows.iter().filter(|r| r.counts()).count() as u32;
@@ -271,7 +271,7 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     }
 }
 
-/// TSSR from TSTR and KDR.
+/// TSSR from TSTR and KDR (METHOD, section 5).
 pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
     match selection {
         Selection::Max => tstr.max(kdr),
@@ -302,15 +302,16 @@ fn log_p_and_target(
     (log_softmax_row(&s, config.student_temperature), y)
 }
 
-/// `- sum y ln p` of a finite row with a class for a label, with temperature scaling. A target share of 0 contributes 0 even if `p` is 0.
+/// `- sum y ln p` of a finite row with a class for a label, with temperature scaling (METHOD, sections 2 and 6). A `y` of 0
+/// contributes 0 even if `p` is 0.
 pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f64 {
     let (log_p, y) = log_p_and_target(config, batch, row, tssr);
     let terms = log_p.iter().zip(&y).filter(|(_, y)| **y > 0.0);
     config.temperature_factor() * terms.map(|(log_p, y)| -y * log_p).sum::<f64>()
 }
 
-/// Twin of the kernel `decide`: KDR, TSSR and loss of every row from its metrics. The loss is 0 for ignored rows, and NaN for rows
-/// with an invalid label or without a finite result.
+/// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
+/// ignored rows, and NaN for rows with an invalid label or without a finite result.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -346,8 +347,8 @@ pub fn decide(
     Ok(row_stats.iter().enumerate().map(decide_row).collect())
 }
 
-/// Twin of the kernel `apply`: the gradient `[rows, classes]` for the TSSR of every row. It is 0 for ignored rows, and NaN for rows
-/// with an invalid label or without a finite result.
+/// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
+/// ignored rows, and NaN for rows with an invalid label or without a finite result.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -386,7 +387,7 @@ pub struct Distillation {
     pub grad_student_logits: Vec<f64>,
 }
 
-/// Twin of the kernel `distill`: the whole method. Like the kernel, it flags labels out of range and does not refuse them.
+/// Twin of the kernel `distill` (METHOD, section 2): all steps. Like the kernel, it flags labels out of range and does not refuse them.
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     let stats = observe(config, batch)?;
     let rows = decide(config, progress, batch, &stats)?;

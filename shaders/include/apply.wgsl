@@ -1,5 +1,5 @@
-// Apply: grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share.
-// Each logit is loaded once, each gradient element stored once.
+// Apply: grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
+// (docs/METHOD.md, section 6). Each logit is loaded once, each gradient element stored once.
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {

@@ -1,4 +1,4 @@
-// Decide: TSSR, loss and gradient coefficients of a row from its statistics.
+// Decide: TSSR, loss and gradient coefficients of a row from its statistics (docs/METHOD.md, sections 5 and 6).
 
 #import log_sum
 

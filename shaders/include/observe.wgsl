@@ -1,4 +1,4 @@
-// Observe: one lane's sums over its part of a row, in one online sweep, VECTORS_PER_LANE vectors at a time.
+// Observe: one lane's sums (docs/METHOD.md, section 3) over its part of a row, in one online sweep, VECTORS_PER_LANE vectors at a time.
 // Each logit is loaded once. All loads of a tile precede the first use, and sums are rescaled once per tile.
 // The exponentials of the last tile stay in registers, relative to the lane's maxima at that time. They are single variables
 // because compilers keep a dynamically indexed array in memory.
@@ -42,7 +42,8 @@ fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<
     }
 }
 
-// The checked path: adds 4 classes that may be padding, infinite, NaN or huge. Their bits are tested before any arithmetic.
+// The checked path (docs/METHOD.md, sections 7 and 8): adds 4 classes that may be padding, infinite, NaN or huge.
+// Their bits are tested before any arithmetic.
 fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let first = vector * 4u - row.misalignment;
     let s = load_student(row.student, first);

@@ -1,4 +1,4 @@
-// The similarity of a row's two distributions (KDR), in [0, 1]:
+// The similarity of a row's two distributions (KDR), in [0, 1] (docs/METHOD.md, section 4):
 //   cosine          sum pq / sqrt(sum p^2 sum q^2)                  from the sums
 //   bhattacharyya   sum sqrt(pq)                                    from the sums
 //   exp-neg-kl      exp(-KL), KL = A/zt - ln zt + ln zs             from the sums

@@ -1,4 +1,5 @@
-// The mergeable statistics of a part of a row: a monoid. s, t: logits over their temperatures; ms, mt: their maxima.
+// The mergeable statistics of a part of a row: a monoid (docs/METHOD.md, section 3).
+// s, t: logits over their temperatures; ms, mt: their maxima.
 // The maxima are not divided by the temperature, so that a common offset costs no precision.
 // Distances from the maxima are in units of ln 2, as the exponents of `exp2` are, until `in_nats`.
 

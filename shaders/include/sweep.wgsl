@@ -1,4 +1,4 @@
-// The second sweep of the similarities that need a row's normalisers first.
+// The second sweep of the similarities that need a row's normalisers first (docs/METHOD.md, section 4).
 
 // p log2(p scale), scale = 2 / (p+q). For equal rows the ratio to the mean is 1, and the error is that of log2 near 1. 0 log 0 = 0.
 fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
