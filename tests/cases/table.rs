@@ -1,7 +1,7 @@
 //! The rows of the table.
 
+use super::case::{Case, Ignores};
 use super::inputs::Kind;
-use super::{Case, Ignores};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,

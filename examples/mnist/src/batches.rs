@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2, s};
 use crate::augment;
 use crate::data::{Digits, PIXELS};
 use crate::random::Random;
-use crate::train::Schedule;
+use crate::schedule::Schedule;
 
 /// Repeats the first digits, in a new order in every epoch.
 pub struct Batches<'a> {
