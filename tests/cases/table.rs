@@ -110,7 +110,7 @@ fn shapes(list: &mut Vec<Case>) {
     }
 }
 
-/// The hard inputs of METHOD, section 4.
+/// The hard inputs of METHOD, section 7.
 fn hard_inputs(list: &mut Vec<Case>) {
     let kinds = [
         Kind::Peaked,
