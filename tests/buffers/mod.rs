@@ -66,8 +66,8 @@ impl Bench {
     }
 
     /// Uses plans with this tiling, which must have this kind.
-    pub fn with_tiling(gpu: Gpu, layout: Tiling, kind: PlanKind) -> Self {
-        let plans = Plans::With(layout, kind);
+    pub fn with_tiling(gpu: Gpu, tiling: Tiling, kind: PlanKind) -> Self {
+        let plans = Plans::With(tiling, kind);
         Self { gpu, plans }
     }
 
@@ -199,8 +199,8 @@ impl Bench {
         let plan = match &self.plans {
             Plans::Own => self.gpu.plan(config, &batch, &outputs),
             Plans::Of(limits) => Ok(invented_plan(case, &batch, &outputs, *limits)),
-            Plans::With(layout, kind) => {
-                let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, layout);
+            Plans::With(tiling, kind) => {
+                let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, tiling);
                 assert!(
                     plan.as_ref().is_ok_and(|p| p.kind() == *kind),
                     "{kind:?}: {plan:?}"

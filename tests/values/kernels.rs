@@ -173,7 +173,7 @@ fn columns<'a>(batch: &Batch<'a>, start: usize, classes: usize) -> Batch<'a> {
     }
 }
 
-/// The reference's counterparts of `merge_row_stats` and `second_sweep`. `tests/values/layouts.rs` runs the kernels.
+/// The reference's counterparts of `merge_row_stats` and `second_sweep`. `tests/values/tilings.rs` runs the kernels.
 #[test]
 fn merge_row_stats_and_second_sweep() {
     let (rows, classes) = (5, 300);

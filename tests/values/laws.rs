@@ -8,8 +8,8 @@ use crate::cases;
 mod agree;
 mod any_case;
 mod drawn;
-mod pieces;
 mod prefix;
+mod segments;
 mod similarity;
 mod slopes;
 
