@@ -75,11 +75,11 @@ impl Case {
 
     /// Returns true if `run` supports the case: on slices, with a new gradient.
     pub fn on_slices(&self) -> bool {
-        self.into_slices() && self.config.grad_write == GradWrite::Overwrite
+        self.runs_into_slices() && self.config.grad_write == GradWrite::Overwrite
     }
 
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
-    pub fn into_slices(&self) -> bool {
+    pub fn runs_into_slices(&self) -> bool {
         !self.in_place && !self.bad_labels
     }
 

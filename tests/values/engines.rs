@@ -45,7 +45,7 @@ fn run_all(
 
 /// Runs a case on slices. Accumulation and gradients with gaps use `run_into`, the others `run`.
 fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, String>> {
-    if !case.into_slices() {
+    if !case.runs_into_slices() {
         return None;
     }
     Some(if case.on_slices() && case.gaps[2] == 0 {
