@@ -49,13 +49,13 @@ fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, Stri
         return None;
     }
     Some(if case.on_slices() && case.gaps[2] == 0 {
-        into_new_gradient(engine, case)
+        with_new_gradient(engine, case)
     } else {
-        into_own_gradient(engine, case)
+        with_callers_gradient(engine, case)
     })
 }
 
-fn into_new_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
+fn with_new_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
     let host = case.host();
     let outputs = Outputs {
         rows: true,
@@ -70,7 +70,7 @@ fn into_new_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, Str
 }
 
 /// Fails if an element between the rows of the gradient changes.
-fn into_own_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
+fn with_callers_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
     let host = case.host();
     let [_, _, stride] = case.strides();
     let before = initial_gradient(case, stride, 0);
