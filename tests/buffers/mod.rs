@@ -5,7 +5,7 @@
 
 #[path = "../adapter/mod.rs"]
 pub mod adapter;
-mod poison;
+pub mod poison;
 #[path = "../report/mod.rs"]
 pub mod report;
 
@@ -15,9 +15,9 @@ use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem, Tiling};
 use wgpu_distill::{RowResult, Storage, Summary, wgpu};
 
 use crate::cases::Case;
-use crate::cases::compare::{Outcome, before};
-use crate::cases::inputs::{POISON, Stored, spread};
-use poison::{gather, poisoned, untouched, written};
+use crate::cases::compare::Outcome;
+use crate::cases::inputs::{Stored, spread};
+use poison::{gather, initial_gradient, poisoned, untouched, written};
 
 /// The requested outputs. The buffers of the others exist and must stay unchanged.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ impl Bench {
     }
 
     /// Uses plans with this tiling, which must have this kind.
-    pub fn with_tiling(gpu: Gpu, layout: Tiling, kind: PlanKind) -> Self {
-        let plans = Plans::With(layout, kind);
+    pub fn with_tiling(gpu: Gpu, tiling: Tiling, kind: PlanKind) -> Self {
+        let plans = Plans::With(tiling, kind);
         Self { gpu, plans }
     }
 
@@ -138,7 +138,8 @@ impl Bench {
         } else {
             (strides[2], case.offsets[2])
         };
-        let initial = self.initial_gradient(case, g_stride, g_offset);
+        let initial = initial_gradient(case, g_stride, g_offset);
+        let initial = initial.values().as_bytes().to_vec();
         let own_gradient = self.buffer(&initial);
         let gradient_buffer = if case.in_place {
             &student_buffer
@@ -198,8 +199,8 @@ impl Bench {
         let plan = match &self.plans {
             Plans::Own => self.gpu.plan(config, &batch, &outputs),
             Plans::Of(limits) => Ok(invented_plan(case, &batch, &outputs, *limits)),
-            Plans::With(layout, kind) => {
-                let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, layout);
+            Plans::With(tiling, kind) => {
+                let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, tiling);
                 assert!(
                     plan.as_ref().is_ok_and(|p| p.kind() == *kind),
                     "{kind:?}: {plan:?}"
@@ -269,24 +270,6 @@ impl Bench {
             return Err("a gradient was written that was not requested".to_owned());
         }
         Ok((outcome, plan))
-    }
-
-    /// The gradient's memory before the call: poison, or known values for accumulation.
-    fn initial_gradient(&self, case: &Case, stride: usize, offset: usize) -> Vec<u8> {
-        use wgpu_distill::GradWrite::Accumulate;
-        let value = |i| {
-            if case.config.grad_write == Accumulate {
-                before(i)
-            } else {
-                POISON
-            }
-        };
-        let values: Vec<f32> = (0..case.rows * case.classes).map(value).collect();
-        let spread_out = spread(&values, case.classes, stride, offset);
-        Stored::round(&spread_out, case.storage[2])
-            .values()
-            .as_bytes()
-            .to_vec()
     }
 
     /// The bytes before and between the rows of the gradient, which must stay unchanged.

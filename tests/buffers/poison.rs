@@ -5,7 +5,8 @@ use std::ops::Range;
 use wgpu_distill::{GradWrite, Storage, Values};
 
 use crate::cases::Case;
-use crate::cases::inputs::{POISON, Stored};
+use crate::cases::compare::before;
+use crate::cases::inputs::{POISON, Stored, spread};
 
 /// Returns this many bytes of poison.
 pub fn poisoned(bytes: usize) -> Vec<u8> {
@@ -35,6 +36,19 @@ pub fn written(name: &str, bytes: &[u8]) -> Result<(), String> {
         Some(at) => Err(format!("word {at} of {name} was not written")),
         None => Ok(()),
     }
+}
+
+/// The gradient's memory before the call: poison, or known values for accumulation.
+pub fn initial_gradient(case: &Case, stride: usize, offset: usize) -> Stored {
+    let value = |i| match case.config.grad_write {
+        GradWrite::Accumulate => before(i),
+        _ => POISON,
+    };
+    let values: Vec<f32> = (0..case.rows * case.classes).map(value).collect();
+    Stored::round(
+        &spread(&values, case.classes, stride, offset),
+        case.storage[2],
+    )
 }
 
 /// Returns the rows of the gradient as f32.

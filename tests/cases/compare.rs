@@ -3,7 +3,7 @@
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{GradWrite, Reduction, RowResult, Storage, Summary, reference};
 
-use super::Case;
+use super::case::Case;
 use super::inputs::Kind;
 use super::tolerance::{Tolerance, close, gradient_weight, is_close};
 

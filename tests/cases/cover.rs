@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 
+use super::case::Case;
 use super::inputs::Kind;
-use super::{Case, all};
+use super::table::all;
 use wgpu_distill::{GradWrite, Scope, Selection};
 
 /// Upper bounds of the ranges of row lengths: one class, one vector, one subgroup and so on. Lengths within a range count as equal.

@@ -1,7 +1,7 @@
 //! Extreme inputs: seeded logits of several kinds, laid out with strides and offsets, with poison between the rows.
 
 use half::{bf16, f16};
-use wgpu_distill::{Storage, Values, half};
+use wgpu_distill::{Storage, Values, ValuesMut, half};
 
 /// Kinds of logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -207,6 +207,14 @@ impl Stored {
     }
 
     pub fn values(&self) -> Values<'_> {
+        match self {
+            Self::F32(v) => v.into(),
+            Self::F16(v) => v.into(),
+            Self::Bf16(v) => v.into(),
+        }
+    }
+
+    pub fn values_mut(&mut self) -> ValuesMut<'_> {
         match self {
             Self::F32(v) => v.into(),
             Self::F16(v) => v.into(),

@@ -7,6 +7,7 @@
 // Each test binary compiles this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+mod case;
 pub mod compare;
 mod cover;
 mod depth;
@@ -14,16 +15,13 @@ pub mod inputs;
 mod table;
 pub mod tolerance;
 
+pub use case::{Case, Host, Ignores};
 pub use cover::{Pair, choices, cover, cover_of, pairs};
 pub use depth::{Depth, depth, is_full, is_long};
 pub use table::all;
 pub use tolerance::Tolerance;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-use inputs::{Kind, Random, Stored};
-use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage, reference};
+use std::sync::OnceLock;
 
 /// The cases for a driver that compiles kernels: a cover of pairs, or the whole table at full depth.
 pub fn for_drivers() -> Vec<Case> {
@@ -38,163 +36,5 @@ pub fn extent(cases: &[Case]) -> String {
     match cases.len() {
         n if n == whole => format!("all {whole}"),
         n => format!("cover of pairs: {n} of {whole} cases"),
-    }
-}
-
-/// One problem with all arguments.
-#[derive(Clone, Debug)]
-pub struct Case {
-    pub name: String,
-    /// The reason for the case.
-    pub why: &'static str,
-    pub rows: usize,
-    pub classes: usize,
-    pub teacher_classes: usize,
-    pub kind: Kind,
-    pub config: Config,
-    pub progress: Progress,
-    /// Storage types of student, teacher and gradient.
-    pub storage: [Storage; 3],
-    /// Elements between the rows of student, teacher and gradient: the row stride less the classes.
-    pub gaps: [usize; 3],
-    /// Elements before row 0, of student, teacher and gradient; buffers only.
-    pub offsets: [usize; 3],
-    /// The gradient is written over the student's logits; buffers only.
-    pub in_place: bool,
-    /// Some labels are `ignore_index`.
-    pub ignores: Ignores,
-    /// Some labels are out of range; buffers only.
-    pub bad_labels: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Ignores {
-    None,
-    EveryThird,
-    All,
-}
-
-impl Case {
-    fn new(name: impl Into<String>, why: &'static str, rows: usize, classes: usize) -> Self {
-        Self {
-            name: name.into(),
-            why,
-            rows,
-            classes,
-            teacher_classes: classes,
-            kind: Kind::Normal,
-            config: Config::default(),
-            progress: Progress::new(2, 5),
-            storage: [Storage::F32; 3],
-            gaps: [0; 3],
-            offsets: [0; 3],
-            in_place: false,
-            ignores: Ignores::None,
-            bad_labels: false,
-        }
-    }
-
-    /// A case outside the table, of one kind of logits.
-    pub fn of_shape(rows: usize, classes: usize, kind: Kind, storage: [Storage; 3]) -> Self {
-        Self {
-            kind,
-            storage,
-            ..Self::new("", "", rows, classes)
-        }
-    }
-
-    /// Returns true if the case can run on slices.
-    pub fn on_slices(&self) -> bool {
-        !self.in_place && !self.bad_labels && self.config.grad_write == GradWrite::Overwrite
-    }
-
-    pub fn labels(&self) -> Vec<i32> {
-        let mut random = Random::new(77);
-        let label = |row: usize| {
-            let class = (random.next() as usize % self.classes) as i32;
-            match self.ignores {
-                Ignores::All => self.config.ignore_index,
-                Ignores::EveryThird if row % 3 == 1 => self.config.ignore_index,
-                _ if self.bad_labels && row == 2 => self.classes as i32,
-                _ if self.bad_labels && row == 3 => -1,
-                _ if self.bad_labels && row == 5 => i32::MIN,
-                _ if self.bad_labels && row == 6 => i32::MAX,
-                _ => class,
-            }
-        };
-        (0..self.rows).map(label).collect()
-    }
-
-    /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
-    pub fn logits(&self) -> [Vec<f32>; 2] {
-        let (student, teacher) = inputs::logits(
-            self.kind,
-            self.rows,
-            self.classes,
-            self.teacher_classes,
-            0xd15_7111,
-        );
-        [student, teacher]
-    }
-
-    /// The reference's results, computed once per process.
-    pub fn reference(&self) -> Arc<reference::Distillation> {
-        type Computed = Arc<OnceLock<Arc<reference::Distillation>>>;
-        static KNOWN: Mutex<Option<HashMap<String, Computed>>> = Mutex::new(None);
-        let computed = {
-            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = known.get_or_insert_default();
-            known.entry(format!("{self:?}")).or_default().clone()
-        };
-        let compute = || {
-            let host = self.host();
-            let done = reference::distill(&self.config, self.progress, &host.batch());
-            Arc::new(done.unwrap_or_else(|e| panic!("{}: {e}", self.name)))
-        };
-        computed.get_or_init(compute).clone()
-    }
-
-    pub fn strides(&self) -> [usize; 3] {
-        [
-            self.classes + self.gaps[0],
-            self.teacher_classes + self.gaps[1],
-            self.classes + self.gaps[2],
-        ]
-    }
-
-    /// The inputs in host memory, with gaps.
-    pub fn host(&self) -> Host {
-        let [student, teacher] = self.logits();
-        let strides = self.strides();
-        let student = inputs::spread(&student, self.classes, strides[0], 0);
-        let teacher = inputs::spread(&teacher, self.teacher_classes, strides[1], 0);
-        Host {
-            student: Stored::round(&student, self.storage[0]),
-            teacher: Stored::round(&teacher, self.storage[1]),
-            labels: self.labels(),
-            classes: [self.classes, self.teacher_classes],
-            strides: [strides[0], strides[1]],
-        }
-    }
-}
-
-/// A case's inputs.
-pub struct Host {
-    pub student: Stored,
-    pub teacher: Stored,
-    pub labels: Vec<i32>,
-    classes: [usize; 2],
-    strides: [usize; 2],
-}
-
-impl Host {
-    pub fn batch(&self) -> Batch<'_> {
-        Batch {
-            student_logits: Logits::new(self.student.values(), self.classes[0])
-                .with_row_stride(self.strides[0]),
-            teacher_logits: Logits::new(self.teacher.values(), self.classes[1])
-                .with_row_stride(self.strides[1]),
-            labels: &self.labels,
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The rows of the table.
 
+use super::case::{Case, Ignores};
 use super::inputs::Kind;
-use super::{Case, Ignores};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -110,7 +110,7 @@ fn shapes(list: &mut Vec<Case>) {
     }
 }
 
-/// The hard inputs of METHOD, section 4.
+/// The hard inputs of METHOD, section 7.
 fn hard_inputs(list: &mut Vec<Case>) {
     let kinds = [
         Kind::Peaked,

@@ -35,13 +35,6 @@ impl Tolerance {
         ..Self::F32
     };
 
-    /// For gradients of independent rows with terms that cancel. `p`, the temperature ratio and the label's term of a target near 1 have
-    /// about eight roundings together, each of at most half of 1.2e-7.
-    pub const CANCELLING: Self = Self {
-        gradient_rounding: 5e-7,
-        ..Self::F32
-    };
-
     /// For the difference of two results that are each within a tolerance of the reference: twice the tolerance.
     pub const fn of_two(self) -> Self {
         Self {

@@ -210,17 +210,17 @@ fn results_without_memory() {
     }
     {
         let stats = vec![RowStats::default(); 4_500_000];
-        let select = cpu.decide(&row, progress, &stats, 3);
-        is_refused("decide", select.map(drop));
+        let decide = cpu.decide(&row, progress, &stats, 3);
+        is_refused("decide", decide.map(drop));
     }
     works();
 }
 
 /// A batch larger than the device's buffers, read back in row ranges. Host memory ends between two of them.
 #[test]
-fn no_memory_for_further_pieces_is_an_error() {
+fn no_memory_for_further_row_ranges_is_an_error() {
     let _turn = crate::turn();
-    let test = "no_memory_for_further_pieces_is_an_error";
+    let test = "no_memory_for_further_row_ranges_is_an_error";
     let Some(gpu) = adapter::gpu() else { return };
     let info = gpu.device().adapter_info();
     if !info.name.contains("llvmpipe") {
@@ -237,11 +237,11 @@ fn no_memory_for_further_pieces_is_an_error() {
             assert!(outcomes[1].contains("done"), "{}", outcomes[1]);
         }
         Ok("measure") => println!("\nKiB in use: {}", in_use_kib()),
-        Ok(_) => pieces_without_memory(&gpu),
+        Ok(_) => row_ranges_without_memory(&gpu),
     }
 }
 
-fn pieces_without_memory(gpu: &Gpu) {
+fn row_ranges_without_memory(gpu: &Gpu) {
     // On the adapter of the same name, with buffers of 16 MiB, so that most memory is used by the host's results.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
@@ -403,8 +403,8 @@ const NARROW_CALLS: [(&str, Call); 7] = [
     }),
     ("decide", |gpu, batch| {
         let stats: Vec<RowStats> = zeros(batch.rows() / 16);
-        let select = gpu.decide(&Config::default(), Progress::new(1, 2), &stats, 1);
-        select.map(drop)
+        let decide = gpu.decide(&Config::default(), Progress::new(1, 2), &stats, 1);
+        decide.map(drop)
     }),
     ("apply", |gpu, batch| {
         let decisions: Vec<Decision> = zeros(batch.rows() / 8);

@@ -6,10 +6,11 @@
 mod parts;
 
 use crate::buffers::Bench;
+use crate::buffers::poison::{gather, initial_gradient};
 use crate::cases::compare::{self, Outcome};
 use crate::{adapter, cases, report};
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::{Engine, Outputs, wgpu};
+use wgpu_distill::{Engine, GradientMut, Outputs, OutputsMut, RowResult, wgpu};
 
 /// Runs every case that an engine supports and reports all failures.
 fn run_all(
@@ -42,21 +43,53 @@ fn run_all(
     );
 }
 
+/// Runs a case on slices. Accumulation and gradients with gaps use `run_into`, the others `run`.
 fn on_slices(engine: &Engine, case: &cases::Case) -> Option<Result<Outcome, String>> {
-    if !case.on_slices() {
+    if !case.runs_into_slices() {
         return None;
     }
+    Some(if case.on_slices() && case.gaps[2] == 0 {
+        with_new_gradient(engine, case)
+    } else {
+        with_callers_gradient(engine, case)
+    })
+}
+
+fn with_new_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
     let host = case.host();
     let outputs = Outputs {
         rows: true,
         gradient: Some(case.storage[2]),
     };
     let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
-    Some(done.map_err(|e| e.to_string()).map(|done| Outcome {
+    done.map_err(|e| e.to_string()).map(|done| Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
         gradient: done.into_grad_student_logits(),
-    }))
+    })
+}
+
+/// Fails if an element between the rows of the gradient changes.
+fn with_callers_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, String> {
+    let host = case.host();
+    let [_, _, stride] = case.strides();
+    let before = initial_gradient(case, stride, 0);
+    let mut memory = before.clone();
+    let mut rows = vec![RowResult::default(); case.rows];
+    let gradient = GradientMut::new(memory.values_mut(), case.classes).with_row_stride(stride);
+    let outputs = OutputsMut {
+        rows: Some(&mut rows),
+        gradient: Some(gradient),
+    };
+    let summary = engine.run_into(&case.config, case.progress, &host.batch(), outputs);
+    let summary = summary.map_err(|e| e.to_string())?;
+    let [memory, before] = [&memory, &before].map(|stored| stored.values().as_bytes());
+    let gradient = gather(case, memory, before, stride, 0)?;
+    Ok(Outcome {
+        summary,
+        rows,
+        gradient,
+    })
 }
 
 /// The CPU path with every instruction set.

@@ -159,8 +159,8 @@ fn bad_configurations_are_refused() {
         let want = config_error(field, &value.to_string());
         refused_on_slices(&about, &config, &batch, &want, true);
         for engine in engines() {
-            let select = engine.decide(&config, HALFWAY, &[], 3);
-            refused(&format!("{about}, select"), select, &want);
+            let decide = engine.decide(&config, HALFWAY, &[], 3);
+            refused(&format!("{about}, decide"), decide, &want);
         }
     }
 }

@@ -60,6 +60,15 @@ fn close(about: &str, got: f32, want: f32) {
     assert_close(about, got, want, tolerance);
 }
 
+/// Compares two gradients of one engine, which differ by the rounding of `p` and `y` alone. `weight` is the factor of `p - y`.
+fn close_gradients(about: &str, got: &[f32], want: &[f32], weight: f64) {
+    assert_eq!(got.len(), want.len(), "{about}");
+    let tolerance = Tolerance::F32.of_two().gradient(0.0, weight);
+    for (got, want) in got.iter().zip(want) {
+        assert_close(about, f64::from(*got), f64::from(*want), tolerance);
+    }
+}
+
 /// Liger #441: the teacher ran earlier. Its logits come from a file, with another type and stride than the student's.
 #[test]
 fn teacher_logits_from_a_file_will_do() {
@@ -241,12 +250,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         let (got, want) = (run(&engine, &config, &both), run(&engine, &config, &cut));
         close(&engine.describe(), got.summary.loss, want.summary.loss);
         close(&engine.describe(), got.summary.kdr, want.summary.kdr);
-        assert!(
-            got.gradient
-                .iter()
-                .zip(&want.gradient)
-                .all(|(g, w)| (g - w).abs() < 1e-6)
-        );
+        close_gradients(&engine.describe(), &got.gradient, &want.gradient, 1.0);
     }
 }
 
@@ -280,14 +284,7 @@ fn gradient_accumulation_is_the_whole_batch() {
             gradient.extend(got.gradient);
         }
         close(&engine.describe(), loss, whole.summary.loss);
-        assert!(
-            gradient
-                .iter()
-                .zip(&whole.gradient)
-                .all(|(g, w)| (g - w).abs() < 1e-6),
-            "{}",
-            engine.describe()
-        );
+        close_gradients(&engine.describe(), &gradient, &whole.gradient, 0.25);
     }
 }
 
@@ -317,14 +314,7 @@ fn the_fused_loss_is_the_plain_one() {
             for (plain, fused) in plain.iter().zip(&fused.rows) {
                 close(&engine.describe(), fused.loss, plain.result.loss);
             }
-            assert!(
-                gradient
-                    .iter()
-                    .zip(&fused.gradient)
-                    .all(|(g, w)| (g - w).abs() < 1e-6),
-                "{}",
-                engine.describe()
-            );
+            close_gradients(&engine.describe(), &gradient, &fused.gradient, 1.0);
         }
     }
 }

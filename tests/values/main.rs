@@ -23,7 +23,6 @@ mod house;
 mod imports;
 mod kernels;
 mod laws;
-mod layouts;
 mod licences;
 mod own_device;
 mod plan;
@@ -31,6 +30,7 @@ mod record;
 mod reference;
 mod refusals;
 mod shaders;
+mod tilings;
 mod vectors;
 
 use buffers::{adapter, report};

@@ -185,7 +185,7 @@ fn labels(rows: usize, classes: usize) -> Vec<i32> {
     (0..rows).map(label).collect()
 }
 
-const TOLERANCE: Tolerance = Tolerance::CANCELLING;
+const TOLERANCE: Tolerance = Tolerance::F32;
 const ROUNDING: f64 = TOLERANCE.gradient_rounding;
 
 /// Fails unless rows are within the tolerances for f32.

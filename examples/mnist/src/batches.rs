@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2, s};
 use crate::augment;
 use crate::data::{Digits, PIXELS};
 use crate::random::Random;
-use crate::train::Schedule;
+use crate::schedule::Schedule;
 
 /// Repeats the first digits, in a new order in every epoch.
 pub struct Batches<'a> {
@@ -43,7 +43,7 @@ impl<'a> Batches<'a> {
             .iter()
             .zip(self.images.rows_mut())
         {
-            let image = image.as_slice_mut().expect("a row lies in one piece");
+            let image = image.as_slice_mut().expect("a row is contiguous");
             let digit = self.digits.image(index);
             if self.warp {
                 augment::warp(digit, &mut self.random, image);
@@ -70,7 +70,7 @@ impl<'a> Batches<'a> {
 pub fn unwarped(digits: &Digits) -> (Array2<f32>, Vec<i32>) {
     let mut images = Array2::zeros((digits.len(), PIXELS));
     for (index, mut image) in images.rows_mut().into_iter().enumerate() {
-        let image = image.as_slice_mut().expect("a row lies in one piece");
+        let image = image.as_slice_mut().expect("a row is contiguous");
         augment::copy(digits.image(index), image);
     }
     let labels = (0..digits.len()).map(|index| digits.label(index)).collect();

@@ -19,6 +19,7 @@ mod options;
 mod plot;
 mod random;
 mod report;
+mod schedule;
 mod students;
 mod train;
 
@@ -33,8 +34,8 @@ use wgpu_distill::{Config, Engine, Selection};
 use data::Mnist;
 use options::Options;
 use report::{Report, grouped, shape};
+use schedule::Schedule;
 use students::{Method, School, TestSet};
-use train::Schedule;
 
 /// The learning rate of the first step, for teacher and students alike.
 const LEARNING_RATE: f32 = 2e-3;

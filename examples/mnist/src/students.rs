@@ -13,7 +13,7 @@ use crate::data::{CLASSES, Digits};
 use crate::learner::Learner;
 use crate::network::{Activations, Network};
 use crate::random::{Purpose, Random};
-use crate::train::Schedule;
+use crate::schedule::Schedule;
 
 /// Rows of a forward pass for measuring accuracy.
 const TEST_ROWS: usize = 500;

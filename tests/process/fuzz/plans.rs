@@ -101,7 +101,7 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
     }
 }
 
-fn layout(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
+fn tiling(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
     let number = |from: &mut Bytes<'_>| match from.byte() {
         0..230 => 1 << (from.byte() % 11),
         _ => from.u32(),
@@ -131,13 +131,13 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let (limits, problem) = (limits(from), problem(from));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
     let own = Tiling::for_shape(problem.rows, problem.classes, &limits);
-    let layout = if from.rarely(3) {
-        layout(from, &limits)
+    let tiling = if from.rarely(3) {
+        tiling(from, &limits)
     } else {
         own
     };
-    let plan = Plan::with_tiling(&config, &problem, &limits, &layout);
-    if layout == own && plan != Plan::new(&config, &problem, &limits) {
+    let plan = Plan::with_tiling(&config, &problem, &limits, &tiling);
+    if tiling == own && plan != Plan::new(&config, &problem, &limits) {
         return Err(about("two plans for one problem".to_owned()));
     }
     match plan {

@@ -8,6 +8,7 @@ use wgpu_distill::{
 
 use super::{SIX, engines};
 use crate::cases::inputs::{self, Kind};
+use crate::cases::tolerance::assert_close;
 
 const HALFWAY: Progress = Progress { step: 1, total: 2 };
 const ROWS: usize = 37;
@@ -180,11 +181,9 @@ fn halves_accumulate_to_the_whole() {
             assert!(done.is_ok(), "{done:?}");
         }
         for (got, want) in sum.iter().zip(&by_row) {
-            assert!(
-                (got - want).abs() <= 1e-5,
-                "{}: {got}, want {want}",
-                engine.describe()
-            );
+            let (got, want) = (f64::from(*got), f64::from(*want));
+            // One engine computes both from the same rows, so the bound is below `Tolerance` for 37 rows of weight 1.
+            assert_close(&engine.describe(), got, want, 1e-5);
         }
     }
 }

@@ -5,7 +5,9 @@ use wgpu_distill::{
 };
 
 use super::engines;
+use crate::cases::Tolerance;
 use crate::cases::inputs::{self, Kind};
+use crate::cases::tolerance::{assert_close, gradient_weight};
 
 #[test]
 fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
@@ -48,7 +50,10 @@ fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
             averaged += counted;
         }
         let kdr = (kdr / f64::from(averaged)) as f32;
-        assert!((kdr - whole.summary.kdr).abs() <= 1e-6);
+        // Both are means of the same KDRs, so half the promise is enough.
+        let tolerance = Tolerance::F32.unit / 2.0;
+        let both = [kdr, whole.summary.kdr].map(f64::from);
+        assert_close("kdr", both[0], both[1], tolerance);
         let valid = whole.summary.valid_rows as f32;
         let given = |kdr: f32| Config {
             scope: Scope::Given(kdr.clamp(0.0, 1.0)),
@@ -69,14 +74,19 @@ fn micro_batches_with_the_kdr_of_all_equal_the_whole() {
             (loss, gradient)
         };
         let (loss, gradient) = run(&given);
-        let want = whole.summary.loss;
-        assert!((loss - want).abs() <= 1e-5 * want, "{loss}, want {want}");
+        let want = f64::from(whole.summary.loss);
+        let tolerance = Tolerance::F32.loss(want, 1.0);
+        assert_close("loss", f64::from(loss), want, tolerance);
+        let weight = gradient_weight(&config, whole.summary.valid_rows);
         let whole_gradient = whole.into_grad_student_logits();
         let apart = |gradient: &[f32]| {
             let pairs = gradient.iter().zip(&whole_gradient);
             pairs.map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
         };
-        assert!(apart(&gradient) <= 1e-7, "{}", apart(&gradient));
+        // One engine computes both, so the rounding of `p` and `y` alone remains.
+        let tolerance = Tolerance::F32.of_two().gradient(0.0, weight);
+        let off = f64::from(apart(&gradient));
+        assert!(off <= tolerance, "{off:e}, allowed {tolerance:e}");
         // A KDR per micro-batch gives another gradient, so both passes are needed.
         let (_, own) = run(&|kdr| Config {
             scope: Scope::Batch,

@@ -276,8 +276,8 @@ fn plans_for_another_device_are_refused() {
         ..Config::default()
     };
     let outputs = GpuOutputs::default();
-    for (about, limits, layout, suits) in cases {
-        let plan = Plan::with_tiling(&config, &problem, &limits, &layout);
+    for (about, limits, tiling, is_supported) in cases {
+        let plan = Plan::with_tiling(&config, &problem, &limits, &tiling);
         let plan = plan.unwrap_or_else(|e| panic!("{about}: {e}"));
         let mut encoder = bench.encoder();
         let done = bench.gpu.encode_plan(
@@ -289,7 +289,7 @@ fn plans_for_another_device_are_refused() {
             &outputs,
             None,
         );
-        let want = if suits {
+        let want = if is_supported {
             Ok(())
         } else {
             Err(Error::PlanMismatch)

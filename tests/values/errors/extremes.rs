@@ -162,10 +162,10 @@ fn bad_arguments_of_single_steps_are_refused() {
             refused(&name, run, &length(n));
         }
         let stats = [RowStats::default(); 2];
-        let select = |classes| engine.decide(&config, HALFWAY, &stats, classes);
-        refused(&name, select(0), &Error::ZeroClasses { name: "row_stats" });
+        let decide = |classes| engine.decide(&config, HALFWAY, &stats, classes);
+        refused(&name, decide(0), &Error::ZeroClasses { name: "row_stats" });
         let far = limit("the number of classes", u64::MAX, MOST_CLASSES);
-        refused(&name, select(usize::MAX), &far);
+        refused(&name, decide(usize::MAX), &far);
     }
 }
 

@@ -159,7 +159,7 @@ fn small_devices_are_enough() {
 
 /// Single steps on a device with small buffers are split into row ranges, too.
 #[test]
-fn single_steps_are_cut_into_pieces() {
+fn single_steps_are_cut_into_row_ranges() {
     let [.., (_, limits)] = devices();
     let Some(app) = App::new(limits) else { return };
     let (rows, classes) = (5000, 33);

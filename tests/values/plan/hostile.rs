@@ -215,14 +215,14 @@ fn chosen_lanes_are_taken_or_refused() {
             ..Limits::DEFAULT
         };
         let problem = problem(100, 1000, Storage::F32);
-        let layout = Tiling {
+        let tiling = Tiling {
             lanes,
             workgroup_size: size,
             vectors_per_lane: 2,
             subgroup_min: subgroup,
             segments: 1,
         };
-        Plan::with_tiling(&Config::default(), &problem, &limits, &layout)
+        Plan::with_tiling(&Config::default(), &problem, &limits, &tiling)
     };
     for (lanes, size, subgroup) in [
         (1, 1, None),
@@ -377,7 +377,7 @@ fn limits_that_no_device_has_are_refused() {
 }
 
 #[test]
-fn layouts_at_the_ends_of_their_types_are_refused() {
+fn tilings_at_the_ends_of_their_types_are_refused() {
     let usual = Tiling {
         lanes: 64,
         workgroup_size: 64,
@@ -390,7 +390,7 @@ fn layouts_at_the_ends_of_their_types_are_refused() {
         workgroup_bytes: u32::MAX - 1,
         ..Limits::DEFAULT
     };
-    for layout in [
+    for tiling in [
         Tiling {
             segments: u32::MAX,
             ..usual
@@ -405,7 +405,7 @@ fn layouts_at_the_ends_of_their_types_are_refused() {
         },
     ] {
         let problem = problem(4, 1000, Storage::F32);
-        let plan = Plan::with_tiling(&Config::default(), &problem, &limits, &layout);
-        assert!(plan.is_err(), "{layout:?}: {plan:?}");
+        let plan = Plan::with_tiling(&Config::default(), &problem, &limits, &tiling);
+        assert!(plan.is_err(), "{tiling:?}: {plan:?}");
     }
 }

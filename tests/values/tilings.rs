@@ -23,7 +23,7 @@ const STORAGE: [[Storage; 3]; 4] = [
 struct Way {
     kind: PlanKind,
     /// Lanes, workgroup size, vectors per lane, segments.
-    layout: [u32; 4],
+    tiling: [u32; 4],
     classes: usize,
     scope: Scope,
     /// True for the tiling of each kind that runs more combinations of similarity and storage type.
@@ -57,9 +57,9 @@ fn ways() -> Vec<Way> {
         (TwoPhase, [256, 256, 2, 1], 1201, batch, false),
     ]
     .into_iter()
-    .map(|(kind, layout, classes, scope, thorough)| Way {
+    .map(|(kind, tiling, classes, scope, thorough)| Way {
         kind,
-        layout,
+        tiling,
         classes,
         scope,
         thorough,
@@ -85,7 +85,7 @@ fn run_one(bench: &Bench, way: &Way, case: &Case) {
     let about = format!(
         "{:?} {:?} {:?} {:?} {:?}, {} classes + {}, in place: {}, {:?}",
         way.kind,
-        way.layout,
+        way.tiling,
         case.config.similarity,
         case.storage,
         case.kind,
@@ -129,7 +129,7 @@ fn run_all(gpu: Gpu) {
     let subgroup_min = subgroup.map(|(min, _)| min);
     let mut count = 0;
     for (n, mut way) in ways().into_iter().enumerate() {
-        let [lanes, small, vectors_per_lane, segments] = way.layout;
+        let [lanes, small, vectors_per_lane, segments] = way.tiling;
         // A workgroup has whole subgroups. Larger workgroups get longer rows, so that the plan keeps its kind.
         let workgroup_size = subgroup.map_or(small, |(_, max)| small.max(max));
         way.classes *= (workgroup_size / small) as usize;
@@ -139,14 +139,14 @@ fn run_all(gpu: Gpu) {
             Some(min) => lanes.min(min),
             None => lanes,
         };
-        let layout = Tiling {
+        let tiling = Tiling {
             lanes,
             workgroup_size,
             vectors_per_lane,
             subgroup_min,
             segments,
         };
-        let bench = Bench::with_tiling(gpu.clone(), layout, way.kind);
+        let bench = Bench::with_tiling(gpu.clone(), tiling, way.kind);
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             for (j, storage) in STORAGE.into_iter().enumerate() {
                 for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
@@ -171,14 +171,14 @@ fn run_all(gpu: Gpu) {
         }
     }
     report::ran(&format!(
-        "layouts: {count} cases passed: {}",
+        "tilings: {count} cases passed: {}",
         gpu.describe()
     ));
 }
 
 #[test]
 fn every_plan_with_subgroups() {
-    if let Some(gpu) = adapter::with_subgroups("layouts with subgroups") {
+    if let Some(gpu) = adapter::with_subgroups("tilings with subgroups") {
         run_all(gpu);
     }
 }

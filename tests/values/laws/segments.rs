@@ -1,4 +1,4 @@
-//! Statistics of a row's parts merge into those of the row, for any split of its columns.
+//! Statistics of a row's segments merge into those of the row, for any split of its columns.
 
 use crate::steps::Steps;
 use proptest::sample::select;
@@ -127,9 +127,9 @@ impl Sums {
     }
 }
 
-/// The parts' sums, merged by the formulas of the kernels, equal those of the row, masked classes included.
+/// The segments' sums, merged by the formulas of the kernels, equal those of the row, masked classes included.
 #[test]
-fn row_stats_of_parts_merge_into_those_of_the_row() {
+fn row_stats_of_segments_merge_into_those_of_the_row() {
     on_every_engine(
         |of| drawn(of, false),
         |engine, drawn| {
@@ -141,21 +141,23 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
                     .map_err(|e| e.to_string())
             };
             let whole = stats(&drawn)?;
-            let mut parts = Vec::new();
+            let mut segments = Vec::new();
             for (start, end) in cuts(&drawn) {
-                parts.push(stats(&columns(&drawn, start, end))?);
+                segments.push(stats(&columns(&drawn, start, end))?);
             }
             for (row, whole) in whole.iter().enumerate() {
-                let sums = parts.iter().map(|part| Sums::of(&part[row], config));
+                let sums = segments
+                    .iter()
+                    .map(|segment| Sums::of(&segment[row], config));
                 let merged = sums.reduce(|a, b| a.merge(b, config.similarity));
-                let m = merged.expect("there is a part");
+                let m = merged.expect("there is a segment");
                 let check = |what: &str, got: f64, want: f64| {
                     let tolerance = TOLERANCE.statistic(want);
                     close(&format!("{what} of row {row}"), got, want, tolerance)
                 };
                 check("student_lse", m.ms + m.zs.ln(), whole.student_lse(config))?;
                 check("teacher_lse", m.mt + m.zt.ln(), whole.teacher_lse(config))?;
-                // A probability below 1e-38 counts as 0 in f32. In a part it may be the only one, so both results are right.
+                // A probability below 1e-38 counts as 0 in f32. In a segment it may be the only one, so both results are right.
                 if m.masked > 1e-36 * m.zt {
                     check("kl", f64::INFINITY, whole.kl())?;
                 } else if m.masked == 0.0 {
@@ -194,8 +196,8 @@ fn row_stats_of_parts_merge_into_those_of_the_row() {
 
 /// The same for the reference and its merge, to ten digits.
 #[test]
-fn the_references_parts_merge_into_the_row() {
-    // The reference has no statistics for a part with masked classes only.
+fn the_references_segments_merge_into_the_row() {
+    // The reference has no statistics for a segment with masked classes only.
     let unmasked = drawn(Kernels::Any, false).prop_filter("masked", |d| d.masked == Masked::None);
     for_all("reference", [200, 4000], &unmasked, |drawn| {
         let stats = |of: &Drawn| {
@@ -203,12 +205,15 @@ fn the_references_parts_merge_into_the_row() {
             reference::observe(&of.config, &of.batch(&stored)).map_err(|e| e.to_string())
         };
         let whole = stats(&drawn)?;
-        let mut parts = Vec::new();
+        let mut segments = Vec::new();
         for (start, end) in cuts(&drawn) {
-            parts.push(stats(&columns(&drawn, start, end))?);
+            segments.push(stats(&columns(&drawn, start, end))?);
         }
         for (row, want) in whole.iter().enumerate() {
-            let of_row: Vec<_> = parts.iter().map(|part| part[row].clone()).collect();
+            let of_row: Vec<_> = segments
+                .iter()
+                .map(|segment| segment[row].clone())
+                .collect();
             let got = reference::merge_row_stats(&of_row);
             for (what, got, want) in [
                 ("student_lse", got.student_lse, want.student_lse),
@@ -229,7 +234,7 @@ fn the_references_parts_merge_into_the_row() {
 }
 
 /// The kernels' merge of a row in any number of segments matches the reference, also with more segments than vectors.
-fn rows_in_pieces(gpu: &Gpu) {
+fn rows_in_segments(gpu: &Gpu) {
     let name = Engine::Gpu(gpu.clone()).describe();
     let kinds = vec![
         Kind::Normal,
@@ -277,7 +282,7 @@ fn rows_in_pieces(gpu: &Gpu) {
             case.ignores = Ignores::EveryThird;
             // A workgroup has whole subgroups.
             let lanes = subgroup.map_or(lanes, |(_, max)| lanes.max(max));
-            let layout = Tiling {
+            let tiling = Tiling {
                 lanes,
                 workgroup_size: lanes,
                 vectors_per_lane,
@@ -287,24 +292,24 @@ fn rows_in_pieces(gpu: &Gpu) {
             let host = case.host();
             let want = reference::distill(&case.config, case.progress, &host.batch());
             let want = want.map_err(|e| e.to_string())?;
-            let got = Bench::with_tiling(gpu.clone(), layout, PlanKind::Split).run(&case)?;
+            let got = Bench::with_tiling(gpu.clone(), tiling, PlanKind::Split).run(&case)?;
             compare::check(&case, &want, &got)
         },
     );
 }
 
 #[test]
-fn a_row_in_any_number_of_pieces_is_the_row() {
+fn a_row_in_any_number_of_segments_is_the_row() {
     let Some(gpu) = adapter::without_subgroups() else {
         return;
     };
-    rows_in_pieces(&gpu);
+    rows_in_segments(&gpu);
 }
 
 #[test]
-fn a_row_in_any_number_of_pieces_is_the_row_with_subgroups() {
+fn a_row_in_any_number_of_segments_is_the_row_with_subgroups() {
     let what = "laws of rows in segments with subgroups";
     if let Some(gpu) = adapter::with_subgroups(what) {
-        rows_in_pieces(&gpu);
+        rows_in_segments(&gpu);
     }
 }
