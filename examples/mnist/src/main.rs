@@ -129,7 +129,11 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     println!("\n{}\n{}\n", report.table(), report.words());
     plot::draw(&options.plot, &school.methods, &courses, teacher_accuracy)
         .map_err(|reason| format!("--plot {}: {reason}", options.plot.display()))?;
-    println!("plot      {}", options.plot.display());
+    let plot = options.plot.canonicalize();
+    println!(
+        "plot      {}",
+        plot.as_ref().unwrap_or(&options.plot).display()
+    );
     println!("total     {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }
