@@ -249,3 +249,28 @@ fn memory_of_another_shape_is_refused() {
         }
     }
 }
+
+/// Accumulation leaves the bits of ignored rows as they are: arithmetic would turn -0 into 0, and may change a NaN.
+#[test]
+fn accumulation_does_not_touch_ignored_rows() {
+    let config = Config {
+        grad_write: GradWrite::Accumulate,
+        ..Config::default()
+    };
+    let labels = [config.ignore_index, 1];
+    let batch = Batch::new(&SIX, &SIX, &labels, 3);
+    for engine in engines() {
+        let before = [-0.0, f32::NAN, f32::INFINITY, 1.0, 1.0, 1.0];
+        let mut gradient = before;
+        let outputs = OutputsMut {
+            gradient: Some(GradientMut::new(&mut gradient[..], 3)),
+            ..OutputsMut::default()
+        };
+        let done = engine.run_into(&config, HALFWAY, &batch, outputs);
+        assert_eq!(done.expect("valid").ignored_rows, 1);
+        let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let about = engine.describe();
+        assert_eq!(bits(&gradient[..3]), bits(&before[..3]), "{about}");
+        assert_ne!(bits(&gradient[3..]), bits(&before[3..]), "{about}");
+    }
+}
