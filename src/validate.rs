@@ -77,12 +77,18 @@ fn in_range(names: [&'static str; 2], values: [f64; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the factors of loss and gradient, and their quotients by a given denominator.
-fn factors(config: &Config) -> Result<()> {
-    let values = [config.temperature_factor(), config.gradient_factor()];
-    let squared = config.temperature_scaling == TemperatureScaling::Squared;
-    let (names, quotients) = match squared {
-        true => (
+/// Names of the factors of loss and gradient in errors: alone, over a given denominator, over the rows of a mean.
+fn factor_names(config: &Config) -> [[&'static str; 2]; 3] {
+    match config.temperature_scaling {
+        TemperatureScaling::None => [
+            ["1", "grad_loss / student_temperature"],
+            [
+                "1 / denominator",
+                "grad_loss / student_temperature / denominator",
+            ],
+            ["1 / rows", "grad_loss / student_temperature / rows"],
+        ],
+        TemperatureScaling::Squared => [
             [
                 "student_temperature * teacher_temperature",
                 "grad_loss * teacher_temperature",
@@ -91,15 +97,18 @@ fn factors(config: &Config) -> Result<()> {
                 "student_temperature * teacher_temperature / denominator",
                 "grad_loss * teacher_temperature / denominator",
             ],
-        ),
-        false => (
-            ["1", "grad_loss / student_temperature"],
             [
-                "1 / denominator",
-                "grad_loss / student_temperature / denominator",
+                "student_temperature * teacher_temperature / rows",
+                "grad_loss * teacher_temperature / rows",
             ],
-        ),
-    };
+        ],
+    }
+}
+
+/// Checks the factors of loss and gradient, and their quotients by a given denominator.
+fn factors(config: &Config) -> Result<()> {
+    let values = [config.temperature_factor(), config.gradient_factor()];
+    let [names, quotients, _] = factor_names(config);
     in_range(names, values)?;
     match config.reduction {
         Reduction::SumOver(d) if d != 0.0 => in_range(quotients, values.map(|v| v / f64::from(d))),
@@ -113,13 +122,7 @@ pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
         return Ok(());
     }
     let values = [config.temperature_factor(), config.gradient_factor()];
-    let names = match config.temperature_scaling {
-        TemperatureScaling::Squared => [
-            "student_temperature * teacher_temperature / rows",
-            "grad_loss * teacher_temperature / rows",
-        ],
-        TemperatureScaling::None => ["1 / rows", "grad_loss / student_temperature / rows"],
-    };
+    let [.., names] = factor_names(config);
     in_range(names, values.map(|v| v / rows.max(1) as f64))
 }
 
@@ -212,7 +215,7 @@ pub(crate) fn elements(rows: usize, classes: usize) -> Result<usize> {
 }
 
 /// Checks the caller's memory for results.
-pub(crate) fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
+fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
     let (rows, classes) = (batch.rows(), batch.classes());
     if let Some(results) = &outputs.rows {
         row_count("rows", rows, results.len())?;
@@ -333,6 +336,18 @@ pub(crate) fn new_run(config: &Config, progress: Progress, batch: &Batch<'_>) ->
     self::batch(config, batch)?;
     self::progress(config.selection, progress)?;
     new_gradient(config)
+}
+
+/// Checks a call on slices that writes to the caller's memory.
+pub(crate) fn run_into(
+    config: &Config,
+    progress: Progress,
+    batch: &Batch<'_>,
+    outputs: &OutputsMut<'_>,
+) -> Result<()> {
+    self::batch(config, batch)?;
+    self::progress(config.selection, progress)?;
+    self::outputs(batch, outputs)
 }
 
 /// Checks the statistics for `decide`. `classes` is the student's number of classes.

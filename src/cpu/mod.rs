@@ -274,9 +274,7 @@ impl Cpu {
         batch: &Batch<'_>,
         outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
-        validate::batch(config, batch)?;
-        validate::progress(config.selection, progress)?;
-        validate::outputs(batch, &outputs)?;
+        validate::run_into(config, progress, batch, &outputs)?;
         let rows = outputs.rows.unwrap_or_default();
         self.distill(config, progress, batch, outputs.gradient, rows)
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::memory::padded;
 use crate::plan::{Limits, Matrix, Plan, Problem};
-use crate::{Batch, Logits, OutputsMut, Result, Storage, Values};
+use crate::{Batch, Logits, OutputsMut, Result, Storage};
 
 /// Row ranges of at most `most` bytes each, usually one; empty if there are no rows. All but the last have the same length.
 pub(super) fn row_ranges(rows: usize, bytes_per_row: usize, most: u64) -> Vec<Range<usize>> {
@@ -42,13 +42,12 @@ pub(super) fn teacher_of<'a>(batch: &Batch<'a>) -> Logits<'a> {
 /// Rows `range` of a batch.
 pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
     let cut = |logits: &Logits<'a>| {
-        let start = (range.start * logits.row_stride).min(logits.values.len());
-        let values = match logits.values {
-            Values::F32(v) => Values::F32(&v[start..]),
-            Values::F16(v) => Values::F16(&v[start..]),
-            Values::Bf16(v) => Values::Bf16(&v[start..]),
-        };
-        Logits { values, ..*logits }
+        let len = logits.values.len();
+        let start = (range.start * logits.row_stride).min(len);
+        Logits {
+            values: logits.values.part(start..len),
+            ..*logits
+        }
     };
     Batch {
         student_logits: cut(&batch.student_logits),

@@ -55,9 +55,7 @@ impl Gpu {
         batch: &Batch<'_>,
         outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
-        validate::batch(config, batch)?;
-        validate::progress(config.selection, progress)?;
-        validate::outputs(batch, &outputs)?;
+        validate::run_into(config, progress, batch, &outputs)?;
         let storage = outputs.gradient.as_ref().map(|g| g.values.storage());
         let work = RowRanges::new(self, config, batch, storage)?;
         self.run_ranges(work, progress, batch, outputs).await

@@ -16,7 +16,8 @@ use crate::plan::{
 };
 use crate::shader::Kernel;
 use crate::{
-    Batch, Config, Decision, Error, Logits, Progress, Result, RowStats, Scope, Storage, validate,
+    Batch, Config, Decision, Error, Logits, Progress, Reduction, Result, RowStats, Scope, Storage,
+    validate,
 };
 
 /// A kernel with its inputs and the operand that holds its results.
@@ -114,8 +115,10 @@ impl Gpu {
         validate::logits("logits", logits, rows)?;
         self.run_step(&Step {
             kernel: Kernel::Softmax,
+            // No loss: without a mean there are no factors over rows to check.
             config: Config {
                 student_temperature: temperature,
+                reduction: Reduction::Sum,
                 ..Config::default()
             },
             progress: Progress::NONE,

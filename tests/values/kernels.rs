@@ -80,6 +80,25 @@ fn softmax() {
     report::ran(&format!("kernels: softmax, {cases} cases"));
 }
 
+/// Softmax has no loss, so the range of the loss's factors does not narrow its temperatures.
+#[test]
+fn softmax_at_the_ends_of_the_temperatures() {
+    let (rows, classes) = (100, 3);
+    let (values, _) = inputs::logits(Kind::Normal, rows, classes, classes, 11);
+    let logits = Logits::new(&values[..], classes);
+    for engine in engines() {
+        for temperature in [1e-30, 1e30] {
+            let want = reference::softmax(&logits, rows, temperature).expect("valid");
+            let got = engine.softmax(&logits, rows, temperature).expect("valid");
+            assert_eq!(got.len(), want.len());
+            for (g, w) in got.iter().zip(&want) {
+                let about = format!("{}: {temperature:e}", engine.describe());
+                assert_close(&about, f64::from(*g), *w, 1e-6);
+            }
+        }
+    }
+}
+
 /// A lane rescales its sum a hundred times. The error of the factors must not accumulate.
 #[test]
 fn softmax_of_a_long_row() {
