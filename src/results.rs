@@ -19,6 +19,9 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
+    /// The loss has no gradient: a reverse divergence of a class that the teacher masks, or an attached TSSR beside an infinite part.
+    /// The row's gradient is NaN.
+    pub const NO_GRADIENT: u32 = 64;
 }
 
 /// One row's outcome.
