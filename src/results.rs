@@ -19,8 +19,7 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
-    /// The loss has no gradient: a reverse divergence of a class that the teacher masks, or an attached TSSR beside an infinite part.
-    /// The row's gradient is NaN.
+    /// The row's loss is infinite and has no derivative; its gradient is NaN.
     pub const NO_GRADIENT: u32 = 64;
 }
 

@@ -224,12 +224,10 @@ impl Rule {
             return;
         }
         let kdr = f(stats.kdr);
-        let by_tssr = share(self.hard_loss, hard) - share(self.soft_loss, soft);
+        // An infinite part has no slope through its share.
+        let part = |weight: f64, term: f64| if term.is_finite() { weight * term } else { 0.0 };
+        let by_tssr = part(self.hard_loss, hard) - part(self.soft_loss, soft);
         let j = by_tssr * slope * self.unit;
-        if !j.is_finite() {
-            terms.student = f64::NAN;
-            return;
-        }
         match self.config.similarity {
             Similarity::Cosine => {
                 let (zs, zt) = (f(stats.student_sum), f(stats.teacher_sum));

@@ -23,19 +23,6 @@ impl Part {
         first: f64::NAN,
         second: f64::NAN,
     };
-
-    /// An infinite value that no small change of the logits makes finite.
-    pub const INFINITE: Self = Self {
-        value: f64::INFINITY,
-        student: 0.0,
-        teacher: 0.0,
-        first: 0.0,
-        second: 0.0,
-    };
-
-    pub fn has_gradient(&self) -> bool {
-        !self.student.is_nan()
-    }
 }
 
 /// `weight * term`, 0 for a weight of 0 even if the term is infinite.

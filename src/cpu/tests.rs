@@ -414,29 +414,6 @@ fn reverse_divergence_of_a_masked_class() {
     }
 }
 
-/// Rows without a common class.
-#[test]
-fn disjoint_rows() {
-    let inf = f32::NEG_INFINITY;
-    let (x, y) = ([1.0, 0.5, inf, inf], [inf, inf, 0.25, 1.0]);
-    for divergence in [Divergence::NegLogOverlap, Divergence::Taid { share: 0.5 }] {
-        let config = Config {
-            divergence,
-            selection: Selection::Fixed(0.0),
-            ..Config::default()
-        };
-        let labels = [0];
-        let batch = Batch::new(&x, &y, &labels, 4);
-        for engine in Cpu::for_each_instruction_set() {
-            let got = engine
-                .run(&config, STEP, &batch, Outputs::GRADIENT)
-                .expect("valid");
-            assert_eq!(got.summary.loss, f32::INFINITY);
-            assert_eq!(got.into_grad_student_logits(), [0.0; 4]);
-        }
-    }
-}
-
 /// Every divergence but the cross-entropy is 0 for equal rows, and so is its gradient.
 #[test]
 fn equal_rows() {

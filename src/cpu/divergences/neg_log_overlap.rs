@@ -6,7 +6,11 @@ use crate::cpu::part::{Part, overlap};
 pub(super) fn part(stats: &RowStats) -> Part {
     let (overlap, sign_mean) = overlap(stats);
     if overlap == 0.0 {
-        return Part::INFINITE;
+        // No small change of the logits makes it finite: the gradient counts as 0.
+        return Part {
+            value: f64::INFINITY,
+            ..Part::default()
+        };
     }
     Part {
         value: -overlap.ln(),

@@ -6,8 +6,8 @@ use crate::cpu::part::Part;
 pub(super) fn part(stats: &RowStats, share: f64) -> Part {
     let sum = f64::from(stats.power_cross);
     if sum == 0.0 {
-        // No class has both p and q.
-        return Part::INFINITE;
+        // No class has both p and q, and `m` has no class at all.
+        return Part::NO_GRADIENT;
     }
     let (log_zs, log_zt) = (
         f64::from(stats.student_sum).ln(),
