@@ -19,6 +19,8 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
+    /// The row's loss is infinite and has no derivative; its gradient is NaN.
+    pub const NO_GRADIENT: u32 = 64;
 }
 
 /// One row's outcome.

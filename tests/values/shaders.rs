@@ -179,7 +179,7 @@ fn structs_have_the_layout_of_their_twins() {
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
             student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
-            loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
+            soft_loss_factor, soft_grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
             write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes)[..]
     );
     assert_eq!(
