@@ -60,7 +60,8 @@ pub struct Params {
     pub rule_second: f32,
     pub shape_first: f32,
     pub shape_second: f32,
-    pub reserved: [u32; 3],
+    pub grad_loss: f32,
+    pub reserved: [u32; 2],
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
@@ -121,6 +122,7 @@ impl Params {
             rule_second,
             shape_first,
             shape_second,
+            grad_loss: config.grad_loss,
             denominator,
             scope,
             counts_rows,

@@ -61,6 +61,15 @@ pub enum SweepSum {
 }
 
 impl SweepSum {
+    /// Every sum.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::MixtureStudent,
+        Self::MixtureTeacher,
+        Self::MixtureProduct,
+        Self::Overlap,
+        Self::SignMean,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MixtureStudent => "mixture_student",

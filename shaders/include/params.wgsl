@@ -62,9 +62,9 @@ struct Params {
     shape_first: f32,       // the numbers of the gradient's shape
 
     shape_second: f32,
+    grad_loss: f32,         // the upstream gradient
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

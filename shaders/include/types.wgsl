@@ -6,6 +6,7 @@ const NON_FINITE: u32 = 4u;
 const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
+const NO_GRADIENT: u32 = 64u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
