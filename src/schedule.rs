@@ -1,6 +1,6 @@
 //! Schedules: warped training time, numbers that change with it, and the moving average of KDR.
 //!
-//! Selections such as [`Selection::Tstr`](crate::Selection::Tstr) use the elapsed share of training time (TSTR), which grows linearly.
+//! Selections such as [`Selection::Tstr`] use the elapsed share of training time (TSTR), which grows linearly.
 //! [`Progress::warped`] gives a progress whose share grows differently:
 //!
 //! ```
