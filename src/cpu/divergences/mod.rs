@@ -24,6 +24,7 @@ macro_rules! parts {
         $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
     )*) => {
         /// The soft part of a row with finite logits.
+        #[inline(always)]
         pub(super) fn part(divergence: Divergence, stats: &RowStats) -> Part {
             match divergence {
                 $( Divergence::$variant $({ $($number),+ })? => $stem::part(stats $( $(, f64::from($number))+ )?) ),*
