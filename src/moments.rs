@@ -81,9 +81,10 @@ macro_rules! moments {
                 match self { $( Self::$moment => stats.$field ),* }
             }
 
-            /// Its field of `stats`, to be written.
-            pub fn of_mut(self, stats: &mut crate::RowStats) -> &mut f32 {
-                match self { $( Self::$moment => &mut stats.$field ),* }
+            /// Writes sums, one for each moment, to their fields of `stats`.
+            #[inline(always)]
+            pub fn write(sums: &[f64; Self::ALL.len()], stats: &mut crate::RowStats) {
+                $( stats.$field = sums[Self::$moment as usize] as f32; )*
             }
         }
     };

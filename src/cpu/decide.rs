@@ -147,6 +147,7 @@ impl Rule {
 
     /// Loss and coefficients of a finite row with a label. A share of 0 contributes 0 even if its term is infinite. The student's
     /// coefficient is NaN if the row has no gradient.
+    #[inline(always)]
     fn terms(&self, stats: &RowStats, tssr: f64) -> Terms {
         let soft = divergences::part(&self.config, stats);
         let hard = soft.hard * self.hard(stats);
@@ -226,6 +227,7 @@ impl Rule {
     }
 
     /// The sum of the exponentials of the student's logits at the hard part's temperature, relative to their maximum.
+    #[inline(always)]
     fn hard_log_sum(&self, stats: &RowStats) -> f64 {
         let sum = match self.own_hard() {
             true => stats.hard_sum,
@@ -240,6 +242,7 @@ impl Rule {
     }
 
     /// The cross-entropy with the label.
+    #[inline(always)]
     fn hard(&self, stats: &RowStats) -> f64 {
         let f = f64::from;
         let temperature = self.config.label_temperature();

@@ -67,29 +67,30 @@ impl Sums {
         stats.teacher_max = self.teacher_max;
         stats.teacher_sum = self.zt as f32;
         stats.masked_mass = self.masked_mass as f32;
-        for moment in Moment::ALL {
-            *moment.of_mut(stats) = self.of(moment) as f32;
-        }
+        Moment::write(&self.moments, stats);
         stats.flags = self.flags;
     }
 
     /// Makes the sums relative to larger maxima (docs/METHOD.md, section 3: the merge with an empty segment).
+    #[inline(always)]
     pub fn rescale(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
-        let old = *self;
-        (self.student_max, self.teacher_max) = (student_max, teacher_max);
-        if old.zs == 0.0 && old.zt == 0.0 {
-            // Nothing is summed yet.
-            return;
+        let same = self.student_max == student_max && self.teacher_max == teacher_max;
+        let empty = self.zs == 0.0 && self.zt == 0.0;
+        if !same && !empty {
+            self.rescale_sums(student_max, teacher_max, setup);
         }
+        (self.student_max, self.teacher_max) = (student_max, teacher_max);
+    }
+
+    #[inline(never)]
+    fn rescale_sums(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
+        let old = *self;
         let from = |old: f32, new: f32, temperature: f32| {
             (f64::from(old) - f64::from(new)) / f64::from(temperature)
         };
         let config = setup.config;
         let ds = from(old.student_max, student_max, config.student_temperature);
         let dt = from(old.teacher_max, teacher_max, config.teacher_temperature);
-        if ds == 0.0 && dt == 0.0 {
-            return;
-        }
         let (fs, ft) = (ds.exp(), dt.exp());
         let [u, v] = setup.rule.shape_numbers.map(f64::from);
         for moment in setup.moments.iter() {
@@ -519,10 +520,15 @@ impl Sums {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
             // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
-            match set.bits() {
-                METHOD => self.add::<V>(s, t, setup, const { Moments::from_bits(METHOD) }, exps),
-                _ => self.add::<V>(s, t, setup, set, exps),
+            macro_rules! sets {
+                ($($set:ident),*) => {
+                    match set.bits() {
+                        $( $set => self.add::<V>(s, t, setup, const { Moments::from_bits($set) }, exps), )*
+                        _ => self.add::<V>(s, t, setup, set, exps),
+                    }
+                };
             }
+            sets!(COSINE, BHATTACHARYYA, OTHER);
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);
@@ -533,10 +539,17 @@ impl Sums {
     }
 }
 
-const METHOD: u32 = Similarity::Cosine
-    .moments()
-    .with(Moments::of(&[Moment::Difference, Moment::Moment]))
-    .bits();
+/// The moments of the method with its similarities.
+const fn method(similarity: Similarity) -> u32 {
+    let moments = similarity.moments();
+    moments
+        .with(Moments::of(&[Moment::Difference, Moment::Moment]))
+        .bits()
+}
+
+const COSINE: u32 = method(Similarity::Cosine);
+const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
+const OTHER: u32 = method(Similarity::Overlap);
 
 /// The sum of all lanes.
 #[inline(always)]

@@ -26,6 +26,7 @@ macro_rules! parts {
         $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         /// The soft part of a row with finite logits.
+        #[inline(always)]
         pub(super) fn part(config: &Config, stats: &RowStats) -> Part {
             match config.divergence {
                 $( Divergence::$variant $({ $($number),+ })? =>
