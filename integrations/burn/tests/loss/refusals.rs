@@ -1,12 +1,11 @@
 //! Bad input gives an error with a remedy, never a wrong number.
 
-use burn::config::Config;
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
     DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress, Reduction, Scope,
-    Selection, Similarity, TeacherClasses, TrainingSteps,
+    Selection, TrainingSteps,
 };
-use wgpu_distill::Error as CoreError;
+use wgpu_distill::{Error as CoreError, GradWrite};
 
 use crate::devices;
 use crate::inputs::{floats, labels, logits};
@@ -143,6 +142,13 @@ fn progress_and_configuration() {
         (new().with_grad_scale(f32::INFINITY), "grad_scale"),
         (new().with_grad_scale(9e-31), "grad_scale"),
         (new().with_grad_scale(1.1e30), "grad_scale"),
+        (
+            DistillationLossConfig::from(wgpu_distill::Config {
+                grad_write: GradWrite::Accumulate,
+                ..Default::default()
+            }),
+            "`grad_write` is Accumulate, expected Overwrite",
+        ),
     ] {
         let error = config.try_init().expect_err(field);
         assert!(error.to_string().contains(field), "{error}");
@@ -197,21 +203,6 @@ fn labels_out_of_range() {
             }
         }
     }
-}
-
-#[test]
-fn configuration_is_saved_and_loaded() {
-    let config = DistillationLossConfig::new()
-        .with_student_temperature(2.5)
-        .with_similarity(Similarity::JensenShannon)
-        .with_selection(Selection::Fixed(0.25))
-        .with_scope(Scope::Given(0.5))
-        .with_reduction(Reduction::SumOver(7.0))
-        .with_teacher_classes(TeacherClasses::CommonPrefix)
-        .with_ignore_index(3);
-    let text = config.to_string();
-    let back = DistillationLossConfig::load_binary(text.as_bytes()).expect("what was saved");
-    assert_eq!(config, back);
 }
 
 /// 10 rows in batches of 4 are 3 steps, but an integer division gives 2.

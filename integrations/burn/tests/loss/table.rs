@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_distill::DistillationLossConfig;
-use wgpu_distill::{Reduction, RowResult, Storage, Summary, Values};
+use wgpu_distill::{Config, GradWrite, Reduction, RowResult, Storage, Summary, Values};
 
 use crate::cases::compare::{self, Outcome};
 use crate::cases::inputs::{self, Stored};
@@ -65,21 +65,15 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
     let labels = TensorData::new(case.labels(), [case.rows]);
     let labels = Tensor::<1, Int>::from_data(labels, (&on.device, DType::I32));
     let c = &case.config;
-    let config = DistillationLossConfig::new()
-        .with_student_temperature(c.student_temperature)
-        .with_teacher_temperature(c.teacher_temperature)
-        .with_temperature_scaling(c.temperature_scaling)
-        .with_similarity(c.similarity)
-        .with_selection(c.selection)
-        .with_scope(c.scope)
-        .with_reduction(c.reduction)
-        .with_label_smoothing(c.label_smoothing)
-        .with_ignore_index(c.ignore_index)
-        .with_teacher_classes(c.teacher_classes);
+    let config = DistillationLossConfig::from(Config {
+        // The upstream gradient below: in Burn the field does not change the gradient.
+        grad_loss: 1.0,
+        grad_write: GradWrite::Overwrite,
+        ..*c
+    });
     let loss = on.loss(config.init());
     assert!(student.device() == device);
     let out = loss.forward_with_metrics(student.clone(), teacher, labels, case.progress);
-    // wgpu-distill calls the upstream gradient `grad_loss`.
     let root = match c.reduction {
         Reduction::None => out.loss.clone().sum(),
         _ => out.loss.clone(),
