@@ -2,13 +2,13 @@
 //
 //   ms = max of the segments' ms; every sum is rescaled to it and added: the merge of the monoid in include/sums.wgsl
 //
-// segment_stats, similarity_sums: [rows, segments]; row_stats: [rows]. similarity_sums: from `second_sweep`, if the similarity needs it.
+// segment_stats, sweep_sums: [rows, segments]; row_stats: [rows]. sweep_sums: from `second_sweep`, if similarity or divergence need it.
 // LANES invocations own a row and read each of its segments once. Sums are f32, merged in a fixed order.
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
-@group(0) @binding(7) var<storage, read> similarity_sums: array<f32>;  // [rows, segments]
+@group(0) @binding(7) var<storage, read> sweep_sums: array<vec4<f32>>;  // [rows, segments]
 @group(0) @binding(8) var<storage, read_write> row_stats: array<RowStats>;  // [rows]
 
 #import params
@@ -16,6 +16,7 @@
 #import sums
 #import invocation
 #import similarity
+#import sweep_sums
 #import complete
 #import merge
 #import partial
@@ -29,15 +30,15 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let exists = index < params.rows;
         let at = min(index, params.rows - 1u);
         let sums = in_nats(merge_segments(at, invocation));
-        var similarity_sum = 0.0;
+        var sweeps = vec3<f32>();
         if (SECOND_SWEEP) {
             for (var i = invocation.lane; i < params.segments; i += LANES) {
-                similarity_sum += similarity_sums[at * params.segments + i];
+                sweeps += sweep_sums[at * params.segments + i].xyz;
             }
-            similarity_sum = reduce_add(similarity_sum, invocation);
+            sweeps = reduce_sweep_sums(sweeps, invocation);
         }
         let first = segment_stats[at * params.segments];
-        let stats = complete_stats(stats_from(sums, first.label, first.label_logit), sums, similarity_sum);
+        let stats = complete_stats(stats_from(sums, first.label, first.label_logit), sums, sweeps);
         if (exists && invocation.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
             add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));

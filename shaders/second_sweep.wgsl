@@ -1,8 +1,8 @@
-// second_sweep: each segment's part of the similarities that need the row's normalisers first.
+// second_sweep: each segment's part of the sums that need the row's normalisers first.
 //
-//   jensen-shannon  sum p log2(2p/(p+q)) + q log2(2q/(p+q))      overlap  sum min(p, q)      over the classes of a segment
+//   the similarity's, and the two of the divergence, as include/sweep.wgsl has them, over the classes of a segment
 //
-// student_logits, teacher_logits: [rows, classes]; segment_stats, similarity_sums: [rows, segments].
+// student_logits, teacher_logits: [rows, classes]; segment_stats, sweep_sums: [rows, segments].
 // LANES invocations own a segment. They first merge the statistics of all segments of their row, which costs less than a dispatch.
 // Then they read each logit once. Sums are f32, in two levels.
 
@@ -12,7 +12,7 @@
 #end
 @group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
 @group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
-@group(0) @binding(8) var<storage, read_write> similarity_sums: array<f32>;  // [rows, segments]
+@group(0) @binding(8) var<storage, read_write> sweep_sums: array<vec4<f32>>;  // [rows, segments]
 
 #import params
 #import types
@@ -37,9 +37,9 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let sums = merge_segments(row, invocation);
         let ignored = (sums.flags & IGNORED) != 0u;
         let segment = segment_at(row, at % params.segments, index < segments && !ignored);
-        let similarity_sum = reduce_add(sweep_vectors(segment, segment.vectors, invocation, sums), invocation);
+        let reduced = reduce_sweep_sums(sweep_vectors(segment, segment.vectors, invocation, sums), invocation);
         if (index < segments && invocation.lane == 0u) {
-            similarity_sums[index] = similarity_sum;
+            sweep_sums[index] = vec4<f32>(reduced, 0.0);
         }
     }
 }

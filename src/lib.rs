@@ -12,18 +12,21 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod moments;
 mod outputs;
 mod params;
 pub mod plan;
 mod progress;
 pub mod reference;
 mod results;
+mod rule;
 pub mod shader;
 mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, GradWrite, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+    Config, Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
+    TeacherClasses, TemperatureScaling, TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Config, Progress, Reduction, Scope, Selection};
+use crate::{Config, Progress, Reduction, Scope, rule};
 
 /// The uniform buffer of every kernel. All offsets and strides are in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
@@ -35,8 +35,8 @@ pub struct Params {
     pub fixed: f32,
     pub given_kdr: f32,
     pub smoothing: f32,
-    pub loss_factor: f32,
-    pub grad_factor: f32,
+    pub soft_loss_factor: f32,
+    pub soft_grad_factor: f32,
     pub denominator: f32,
     pub scope: u32,
     pub counts_rows: u32,
@@ -49,6 +49,18 @@ pub struct Params {
     pub segments: u32,
     pub segment_vectors: u32,
     pub label_classes: u32,
+    pub hard_loss_factor: f32,
+    pub hard_grad_factor: f32,
+    pub hard_log2: f32,
+    pub hard_inverse: f32,
+    pub hard_ratio: f32,
+    pub z_loss: f32,
+    pub z_grad_factor: f32,
+    pub rule_first: f32,
+    pub rule_second: f32,
+    pub shape_first: f32,
+    pub shape_second: f32,
+    pub grad_loss: f32,
     pub reserved: [u32; 2],
 }
 
@@ -69,15 +81,7 @@ pub(crate) fn label_classes(config: &Config, classes: usize) -> u32 {
 impl Params {
     /// The parameters that follow from configuration and progress. Shape and offsets are 0.
     pub fn of(config: &Config, progress: Progress) -> Self {
-        let (selection, fixed) = match config.selection {
-            Selection::Max => (0, 0.0),
-            Selection::Min => (1, 0.0),
-            Selection::Mean => (2, 0.0),
-            Selection::Product => (3, 0.0),
-            Selection::Tstr => (4, 0.0),
-            Selection::Kdr => (5, 0.0),
-            Selection::Fixed(w) => (6, w),
-        };
+        let [fixed, _] = config.selection.numbers();
         let (scope, given_kdr) = match config.scope {
             Scope::Row => (0, 0.0),
             Scope::Batch => (1, 0.0),
@@ -91,17 +95,34 @@ impl Params {
         };
         let student = f64::from(config.student_temperature);
         let teacher = f64::from(config.teacher_temperature);
+        let hard = config.label_temperature();
+        let (hard_loss_factor, hard_grad_factor) = config.hard_factors();
+        let z_loss = f64::from(config.z_loss);
+        let [rule_first, rule_second] = config.divergence.numbers();
+        let (_, [shape_first, shape_second]) = rule::shape(config);
         Self {
             student_log2: (LOG2_E / student) as f32,
             teacher_log2: (LOG2_E / teacher) as f32,
             student_inverse: (1.0 / student) as f32,
             tstr: progress.tstr(),
-            selection,
+            selection: config.selection.index(),
             fixed,
             given_kdr,
             smoothing: config.label_smoothing,
-            loss_factor: config.temperature_factor() as f32,
-            grad_factor: config.gradient_factor() as f32,
+            soft_loss_factor: (f64::from(config.soft_weight) * config.temperature_factor()) as f32,
+            soft_grad_factor: (f64::from(config.soft_weight) * config.gradient_factor()) as f32,
+            hard_loss_factor: hard_loss_factor as f32,
+            hard_grad_factor: hard_grad_factor as f32,
+            hard_log2: (LOG2_E / hard) as f32,
+            hard_inverse: (1.0 / hard) as f32,
+            hard_ratio: (student / hard) as f32,
+            z_loss: config.z_loss,
+            z_grad_factor: (2.0 * z_loss * f64::from(config.grad_loss) / hard) as f32,
+            rule_first,
+            rule_second,
+            shape_first,
+            shape_second,
+            grad_loss: config.grad_loss,
             denominator,
             scope,
             counts_rows,

@@ -19,6 +19,8 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
+    /// The row's loss is infinite and has no derivative; its gradient is NaN.
+    pub const NO_GRADIENT: u32 = 64;
 }
 
 /// One row's outcome.
@@ -74,7 +76,7 @@ pub struct RowStats {
     pub difference: f32,
     /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask.
     pub moment: f32,
-    /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
+    /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. Else 0.
     pub cross: f32,
     /// `Cosine`: `sum e^(2 (s - ms))`. Else 0.
     pub student_square: f32,
@@ -94,6 +96,35 @@ pub struct RowStats {
     pub flags: u32,
     /// With label smoothing, the classes that `student_offset` sums over. Else 0.
     pub student_count: f32,
+    /// `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
+    pub root_cross: f32,
+    /// `R = sum e^(s - ms) ((s - ms) - (t - mt))`, over the classes that both have; for the reverse divergence. Else 0.
+    pub reverse_difference: f32,
+    /// `sum e^(s - ms)` over the classes that the teacher masks or lacks; for the reverse divergence. Else 0.
+    pub unseen_mass: f32,
+    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy. Else 0.
+    pub student_moment: f32,
+    /// `zh`: `sum e^(h - mh)`, with `h` the logits over the temperature of the hard part; if it has its own. Else 0.
+    pub hard_sum: f32,
+    /// `X = sum e^(u (t - mt) + v (s - ms))`, for the divergences of powers. Else 0.
+    pub power_cross: f32,
+    /// `PS = sum e^((u + v) (s - ms))`. Else 0.
+    pub student_power: f32,
+    /// `PT = sum e^((u + v) (t - mt))`. Else 0.
+    pub teacher_power: f32,
+    /// `W = sum e^(u (t - mt) + v (s - ms)) ((t - mt) - (s - ms))`. Else 0.
+    pub power_difference: f32,
+    /// 1 or more if the largest logits of both have the same class, else 0; with metrics.
+    pub agreement: f32,
+    /// The similarity's sum of the second sweep. Else 0.
+    pub similarity_sum: f32,
+    /// The divergence's first sum of the second sweep. Else 0.
+    pub sweep_first: f32,
+    /// The divergence's second sum of the second sweep. Else 0.
+    pub sweep_second: f32,
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out. Else 0.
+    pub teacher_label_logit: f32,
+    pub(crate) reserved: [u32; 2],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -136,7 +167,8 @@ impl RowStats {
 
 /// The results of one row, and the coefficients of its gradient (docs/METHOD.md, section 6).
 ///
-/// `grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share`
+/// `grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) + hard_scale e^(h_i - mh) - label_share [i = label] - uniform_share
+/// + first_scale f1_i + second_scale f2_i`, with the terms `f1` and `f2` of the divergence's shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 #[non_exhaustive]
@@ -147,9 +179,9 @@ pub struct Decision {
     pub student_max: f32,
     /// Largest teacher logit.
     pub teacher_max: f32,
-    /// `w / sum e^(s - ms)` with `w = scale / student_temperature`.
+    /// The factor of `e^(s - ms)`; for the method `w / sum e^(s - ms)` with `w = scale / student_temperature`.
     pub student_scale: f32,
-    /// `w (1 - tssr) / sum e^(t - mt)`
+    /// The factor of `e^(t - mt)`; for the method `w (1 - tssr) / sum e^(t - mt)`.
     pub teacher_scale: f32,
     /// `w tssr (1 - e)`
     pub label_share: f32,
@@ -157,7 +189,21 @@ pub struct Decision {
     pub uniform_share: f32,
     /// The row's label.
     pub label: i32,
-    pub(crate) reserved: [u32; 5],
+    /// The factor of `e^(h - mh)`, if the hard part has a temperature of its own.
+    pub hard_scale: f32,
+    /// The factor of `f1`.
+    pub first_scale: f32,
+    /// The factor of `f2`.
+    pub second_scale: f32,
+    /// `1 / sum e^(s - ms)`
+    pub student_inverse: f32,
+    /// `1 / sum e^(t - mt)`
+    pub teacher_inverse: f32,
+    /// The gradient at the label, if `owns_label` is 1.
+    pub label_gradient: f32,
+    /// 1 if the label's class has `label_gradient` instead of the sum of terms.
+    pub owns_label: u32,
+    pub(crate) reserved: [u32; 2],
 }
 
 /// The batch's outcome.

@@ -2,9 +2,12 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use crate::config::require;
+use crate::rule::Shape;
 use crate::{
-    Batch, Config, Error, GradWrite, Logits, OutputsMut, Progress, Reduction, Result, RowStats,
-    Scope, Selection, TeacherClasses, TemperatureScaling, batch,
+    Batch, Config, Error, GradWrite, HardTemperature, Logits, OutputsMut, Progress, Reduction,
+    Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+    TssrGradient, batch,
 };
 
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
@@ -13,17 +16,6 @@ const MAX_DIVISOR: f32 = 8.507_059e37;
 /// Magnitudes of factors and of their quotients by the denominator, 2^-100 to 2^100. A loss of 1e8 nats times the largest fits f32;
 /// the smallest divided by the sum of a row of 2^26 classes is a normal f32, which no device flushes to 0.
 const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30;
-
-fn require(ok: bool, field: &'static str, value: f32, expected: &'static str) -> Result<()> {
-    if ok {
-        return Ok(());
-    }
-    Err(Error::InvalidConfig {
-        field,
-        value: value.to_string(),
-        expected,
-    })
-}
 
 /// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
 pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
@@ -39,12 +31,24 @@ pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
 pub(crate) fn config(config: &Config) -> Result<()> {
     temperature("student_temperature", config.student_temperature)?;
     temperature("teacher_temperature", config.teacher_temperature)?;
-    let unit = |x: f32| (0.0..=1.0).contains(&x);
-    if let Selection::Fixed(w) = config.selection {
-        require(unit(w), "selection: Fixed", w, "a number in [0, 1]")?;
+    config.selection.check()?;
+    config.divergence.check()?;
+    if let HardTemperature::Own(own) = config.hard_temperature {
+        temperature("hard_temperature: Own", own)?;
     }
+    for (field, weight) in [
+        ("hard_weight", config.hard_weight),
+        ("soft_weight", config.soft_weight),
+    ] {
+        let ok = weight == 0.0 || (1e-6..=1e6).contains(&weight);
+        require(ok, field, weight, "0, or a number between 1e-6 and 1e6")?;
+    }
+    let z = config.z_loss;
+    let ok = z == 0.0 || (1e-9..=1e3).contains(&z);
+    require(ok, "z_loss", z, "0, or a number between 1e-9 and 1e3")?;
     if let Scope::Given(kdr) = config.scope {
-        require(unit(kdr), "scope: Given", kdr, "a number in [0, 1]")?;
+        let ok = (0.0..=1.0).contains(&kdr);
+        require(ok, "scope: Given", kdr, "a number in [0, 1]")?;
     }
     if let Reduction::SumOver(d) = config.reduction {
         // GPUs may flush a smaller number to 0.
@@ -61,7 +65,45 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
+    attached(config)?;
     factors(config)
+}
+
+/// Refuses an attached TSSR where its gradient does not fit into the sweeps of the kernels.
+fn attached(config: &Config) -> Result<()> {
+    if config.tssr_gradient == TssrGradient::Detached {
+        return Ok(());
+    }
+    let refuse = |what: String, why| Err(Error::Unsupported { what, why });
+    if matches!(
+        config.similarity,
+        Similarity::JensenShannon | Similarity::Overlap
+    ) {
+        return refuse(
+            format!(
+                "`TssrGradient::Attached` with the similarity `{}`",
+                config.similarity
+            ),
+            "it needs a similarity of one sweep: `Cosine`, `Bhattacharyya` or `ExpNegKl`",
+        );
+    }
+    if config.scope != Scope::Row {
+        return refuse(
+            "`TssrGradient::Attached` with a scope other than `Row`".to_owned(),
+            "TSSR then depends on other rows or on a given number; use `Scope::Row`",
+        );
+    }
+    let shape = config.divergence.rule().shape;
+    if shape != Shape::Plain && config.similarity != Similarity::ExpNegKl {
+        return refuse(
+            format!(
+                "`TssrGradient::Attached` with `{}` and the divergence `{}`",
+                config.similarity, config.divergence
+            ),
+            "a kernel adds the terms of one of them; use `SoftCrossEntropy`, `ForwardKl` or the similarity `ExpNegKl`",
+        );
+    }
+    Ok(())
 }
 
 fn in_range(names: [&'static str; 2], values: [f64; 2]) -> Result<()> {

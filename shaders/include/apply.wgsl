@@ -1,9 +1,14 @@
-// Apply: grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
-// (docs/METHOD.md, section 6). Each logit is loaded once, each gradient element stored once.
+// Apply: the gradient of a row from its decision (docs/METHOD.md, section 6). Each logit is loaded once, each gradient element stored once.
+//
+//   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
+//
+// With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
+
+#import $SHAPE
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
-    return (flags & (IGNORED | NON_FINITE | INVALID_LABEL)) != 0u;
+    return (flags & (IGNORED | NON_FINITE | INVALID_LABEL | NO_GRADIENT)) != 0u;
 }
 
 fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
@@ -16,7 +21,7 @@ fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
     }
 }
 
-// Stores the gradient of 4 classes, given their scaled exponentials.
+// Stores the gradient of 4 classes, given their scaled exponentials and the further terms.
 fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
     let share = select(
         vec4<f32>(decision.uniform_share),
@@ -25,6 +30,19 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
     );
     store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
 }
+
+#if shaped
+// Stores the gradient of 4 classes, given their exponents of 2 (with KEEP_LOGITS) and exponentials, relative to the row's maxima.
+fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+    let p = es * decision.student_inverse;
+    let q = et * decision.teacher_inverse;
+    var student = es * decision.student_scale + shape_terms(p, q, ds, dt, decision);
+    if (HARD_OWN) {
+        student += exp2(ds * params.hard_ratio) * decision.hard_scale;
+    }
+    apply_vector(row, first, student, et * decision.teacher_scale, decision);
+}
+#end
 
 // Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
 fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decision) {
@@ -38,12 +56,22 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let s_$i = load_student(row.student, first_$i);
         let t_$i = load_teacher(row.teacher, first_$i);
 #end
-#unroll
+#unroll plain
         if (vector_$i < vectors) {
             let es = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
             let et = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
             apply_vector(row, first_$i, es, select(vec4<f32>(), et, teacher_has), decision);
+        }
+#end
+#unroll shaped
+        if (vector_$i < vectors) {
+            // Clamped, because 0 * inf is NaN.
+            let lowest = vec4<f32>(-1e37);
+            let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
+            let ds = max((s_$i - decision.student_max) * params.student_log2, lowest);
+            let dt = select(lowest, max((t_$i - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
+            apply_shaped(row, first_$i, ds, dt, exp2(ds), exp2(dt), decision);
         }
 #end
     }

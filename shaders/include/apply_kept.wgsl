@@ -1,17 +1,33 @@
-// Apply, for a row that the same lanes have just observed: the exponentials of its last tile are in registers.
+// Apply, for a row that the same lanes have just observed: its last tile is in registers.
 
 fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
     if (is_filled(decision.result.flags)) {
         fill_vectors(row, invocation, decision.result.flags);
         return;
     }
+    let start = row.vectors - TILE_VECTORS + invocation.lane;
+#if plain
     let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
     let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
-    let start = row.vectors - TILE_VECTORS + invocation.lane;
-#unroll
+#end
+#unroll plain
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
         apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, decision);
+    }
+#end
+#if shaped
+    let s_scale = exp2((kept_student_max - decision.student_max) * params.student_log2);
+    let t_scale = exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
+#end
+#unroll shaped
+    if (start + $iu * LANES < row.vectors) {
+        let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
+        let ds = (kept_student_$i - decision.student_max) * params.student_log2;
+        let dt = (kept_teacher_$i - decision.teacher_max) * params.teacher_log2;
+        let es = kept_exponentials(kept_student_$i, decision.student_max, params.student_log2, s_scale);
+        let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, params.teacher_log2, t_scale);
+        apply_shaped(row, first, ds, dt, es, et, decision);
     }
 #end
     apply_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, decision);

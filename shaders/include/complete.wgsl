@@ -13,19 +13,15 @@ fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
     stats.student_sum = sums.student_sum;
     stats.teacher_max = sums.teacher_max;
     stats.teacher_sum = sums.teacher_sum;
-    stats.difference = sums.difference;
-    stats.moment = sums.moment;
-    stats.cross = sums.cross;
-    stats.student_square = sums.student_square;
-    stats.teacher_square = sums.teacher_square;
-    stats.student_offset = sums.student_offset;
-    stats.student_count = sums.student_count;
     stats.masked_mass = sums.masked_mass;
+#moments
+    stats.$moment = sums.$moment;
+#end
     return stats;
 }
 
-// The statistics of a whole row; `similarity_sum` is the second sweep's, 0 without one.
-fn complete_stats(stats: RowStats, sums: Sums, similarity_sum: f32) -> RowStats {
+// The statistics of a whole row; `sweep_sums` are the second sweep's, 0 without one.
+fn complete_stats(stats: RowStats, sums: Sums, sweep_sums: vec3<f32>) -> RowStats {
     var y = stats;
     if ((stats.flags & IGNORED) != 0u) {
         return y;
@@ -34,8 +30,10 @@ fn complete_stats(stats: RowStats, sums: Sums, similarity_sum: f32) -> RowStats 
     if ((stats.flags & live) != live) {
         y.flags |= NON_FINITE;
     }
-    y.cross = select(sums.cross, similarity_sum, SECOND_SWEEP);
+    y.similarity_sum = sweep_sums.x;
+    y.sweep_first = sweep_sums.y;
+    y.sweep_second = sweep_sums.z;
     let finite = (y.flags & NON_FINITE) == 0u;
-    y.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, similarity_sum)), finite);
+    y.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, sweep_sums.x)), finite);
     return y;
 }

@@ -1,17 +1,48 @@
 // Decide: TSSR, loss and gradient coefficients of a row from its statistics (docs/METHOD.md, sections 5 and 6).
+// `divergence_of` is the rule of the soft part, in shaders/divergences/.
 
 #import log_sum
+
+// The soft part and the coefficients of its gradient with respect to s: student p - teacher q + first f1 + second f2.
+struct SoftPart {
+    value: f32,        // in nats; valid only if `infinite` is false
+    infinite: bool,
+    undefined: bool,   // infinite, without a gradient
+    student: f32,
+    teacher: f32,
+    first: f32,
+    second: f32,
+}
+
+// A finite value with a gradient of p and q alone.
+fn plain_part(value: f32, infinite: bool) -> SoftPart {
+    return SoftPart(value, infinite, false, 1.0, 1.0, 0.0, 0.0);
+}
+
+#import $DIVERGENCE
 
 // TSSR from TSTR and KDR.
 fn select_tssr(kdr: f32) -> f32 {
     switch params.selection {
-        case 0u: { return max(params.tstr, kdr); }
-        case 1u: { return min(params.tstr, kdr); }
-        case 2u: { return 0.5 * (params.tstr + kdr); }
-        case 3u: { return params.tstr * kdr; }
-        case 4u: { return params.tstr; }
-        case 5u: { return kdr; }
+        case SELECTION_MAX: { return max(params.tstr, kdr); }
+        case SELECTION_MIN: { return min(params.tstr, kdr); }
+        case SELECTION_MEAN: { return 0.5 * (params.tstr + kdr); }
+        case SELECTION_PRODUCT: { return params.tstr * kdr; }
+        case SELECTION_TSTR: { return params.tstr; }
+        case SELECTION_KDR: { return kdr; }
         default: { return params.fixed; }
+    }
+}
+
+// The derivative of TSSR with respect to KDR.
+fn select_slope(kdr: f32) -> f32 {
+    switch params.selection {
+        case SELECTION_MAX: { return select(0.0, 1.0, kdr > params.tstr); }
+        case SELECTION_MIN: { return select(0.0, 1.0, kdr < params.tstr); }
+        case SELECTION_MEAN: { return 0.5; }
+        case SELECTION_PRODUCT: { return params.tstr; }
+        case SELECTION_KDR: { return 1.0; }
+        default: { return 0.0; }
     }
 }
 
@@ -20,27 +51,36 @@ fn weigh(share: f32, term: f32) -> f32 {
     return select(share * term, 0.0, share == 0.0);
 }
 
-// loss = tssr * hard + (1 - tssr) * soft, in nats; `value` is valid only if `infinite` is false.
-struct Loss {
-    value: f32,
-    infinite: bool,
+// share * hard + (1 - share) * soft, without rounding if both are equal.
+fn mixed(share: f32, hard: f32, soft: f32) -> f32 {
+    return select(share * hard + (1.0 - share) * soft, hard, hard == soft);
 }
 
-fn row_loss(stats: RowStats, tssr: f32) -> Loss {
-    let log_zs = log_sum(stats.student_sum);
-    let label_masked = stats.label_logit == 0xff800000u;
-    var hard = log_zs - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.student_inverse;
-    var hard_infinite = label_masked;
-    if (SMOOTHING) {
-        hard_infinite = label_masked || (stats.flags & STUDENT_MASKED) != 0u;
-        let uniform_part = log_zs - stats.student_offset / f32(params.classes);
-        hard = (1.0 - params.smoothing) * hard + params.smoothing * uniform_part;
+// The cross-entropy with the label, in nats; `value` is valid only if `infinite` is false.
+struct HardPart {
+    value: f32,
+    infinite: bool,
+    normaliser: f32,  // of the student at the temperature of the hard part
+}
+
+fn hard_part(stats: RowStats) -> HardPart {
+    var normaliser = stats.student_sum;
+    if (HARD_OWN) {
+        normaliser = stats.hard_sum;
     }
-    let soft = log_zs + (stats.difference - stats.moment) / stats.teacher_sum;
-    let soft_infinite = stats.masked_mass > 0.0;
-    let infinite = (hard_infinite && tssr > 0.0) || (soft_infinite && tssr < 1.0);
-    let loss = weigh(tssr, select(hard, 0.0, hard_infinite)) + weigh(1.0 - tssr, select(soft, 0.0, soft_infinite));
-    return Loss(loss * params.loss_factor, infinite);
+    let log_sum_exp = log_sum(normaliser);
+    let label_masked = stats.label_logit == 0xff800000u;
+    var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse;
+    var infinite = label_masked;
+    if (SMOOTHING) {
+        infinite = label_masked || (stats.flags & STUDENT_MASKED) != 0u;
+        var offset = stats.student_offset / f32(params.classes);
+        if (HARD_OWN) {
+            offset *= params.hard_ratio;
+        }
+        value = (1.0 - params.smoothing) * value + params.smoothing * (log_sum_exp - offset);
+    }
+    return HardPart(select(value, 0.0, infinite), infinite, normaliser);
 }
 
 fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
@@ -64,12 +104,71 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         decision.result.loss = nan;
         return decision;
     }
-    let loss = row_loss(stats, tssr);
-    decision.result.loss = select(bitcast<u32>(loss.value), params.infinity_bits, loss.infinite);
-    let w = params.grad_factor / denominator;
-    decision.student_scale = w / stats.student_sum;
-    decision.teacher_scale = w * (1.0 - tssr) / stats.teacher_sum;
-    decision.label_share = w * tssr * (1.0 - params.smoothing);
-    decision.uniform_share = w * tssr * params.smoothing / f32(params.classes);
+    let hard = hard_part(stats);
+    var soft = divergence_of(stats);
+    soft.value = select(soft.value, 0.0, soft.infinite);
+    let hard_share = tssr * params.hard_loss_factor;
+    let soft_share = (1.0 - tssr) * params.soft_loss_factor;
+    var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
+    if ((soft.undefined && soft_share > 0.0)) {
+        decision.result.flags |= NO_GRADIENT;
+    }
+
+    // The scale of the reduction divides every factor of the gradient.
+    let hard_weight = params.hard_grad_factor / denominator;
+    let soft_weight = params.soft_grad_factor / denominator;
+    let soft_rest = soft_weight * (1.0 - tssr);
+    var student = mixed(tssr, hard_weight, soft_weight * soft.student);
+    var teacher = soft_rest * soft.teacher;
+    var hard_student = 0.0;
+    if (HARD_OWN) {
+        student = soft_rest * soft.student;
+        hard_student = hard_weight * tssr;
+    }
+    decision.first_scale = soft_rest * soft.first;
+    decision.second_scale = soft_rest * soft.second;
+    if (TSSR_ATTACHED) {
+        let difference = weigh(params.hard_loss_factor, hard.value) - weigh(params.soft_loss_factor, soft.value);
+        let by_kdr = params.grad_loss * params.student_inverse / denominator * difference * select_slope(tssr_kdr);
+        attach_tssr(stats, by_kdr, &student, &teacher, &decision);
+    }
+    if (params.z_loss > 0.0) {
+        let log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
+        loss += params.z_loss * log_sum_exp * log_sum_exp;
+        let weight = params.z_grad_factor * log_sum_exp / denominator;
+        if (HARD_OWN) {
+            hard_student += weight;
+        } else {
+            student += weight;
+        }
+    }
+    let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
+    decision.result.loss = select(bitcast<u32>(loss), params.infinity_bits, infinite);
+    decision.student_inverse = 1.0 / stats.student_sum;
+    decision.teacher_inverse = 1.0 / stats.teacher_sum;
+    decision.student_scale = student / stats.student_sum;
+    decision.teacher_scale = teacher / stats.teacher_sum;
+    decision.hard_scale = hard_student / hard.normaliser;
+    decision.label_share = hard_weight * tssr * (1.0 - params.smoothing);
+    decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
     return decision;
+}
+
+// Adds the gradient through KDR; `by_kdr` is the derivative of the loss with respect to it, in the unit of the gradient.
+fn attach_tssr(stats: RowStats, by_kdr: f32, student: ptr<function, f32>, teacher: ptr<function, f32>, decision: ptr<function, Decision>) {
+    let kdr = bitcast<f32>(stats.kdr);
+#if cosine
+    let student_norm = sqrt(stats.student_square) / stats.student_sum;
+    let teacher_norm = sqrt(stats.teacher_square) / stats.teacher_sum;
+    (*decision).first_scale += by_kdr / (student_norm * teacher_norm);
+    (*decision).second_scale -= by_kdr * kdr / (student_norm * student_norm);
+#end
+#if bhattacharyya
+    (*decision).first_scale += 0.5 * by_kdr;
+    *student -= 0.5 * by_kdr * kdr;
+#end
+#if exp_neg_kl
+    *student -= by_kdr * kdr;
+    *teacher -= by_kdr * kdr;
+#end
 }

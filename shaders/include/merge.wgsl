@@ -2,21 +2,20 @@
 
 fn sums_of(segment: RowStats) -> Sums {
     let log2e = 1.4426950408889634;
-    return Sums(
-        segment.student_max,
-        segment.teacher_max,
-        segment.student_sum,
-        segment.teacher_sum,
-        segment.difference * log2e,
-        segment.moment * log2e,
-        segment.cross,
-        segment.student_square,
-        segment.teacher_square,
-        segment.student_offset * log2e,
-        segment.student_count,
-        segment.masked_mass,
-        segment.flags,
-    );
+    var x: Sums;
+    x.student_max = segment.student_max;
+    x.teacher_max = segment.teacher_max;
+    x.student_sum = segment.student_sum;
+    x.teacher_sum = segment.teacher_sum;
+    x.masked_mass = segment.masked_mass;
+    x.flags = segment.flags;
+#moments
+    x.$moment = segment.$moment;
+#end
+#moments with a factor
+    x.$moment *= log2e;
+#end
+    return x;
 }
 
 // Returns the merged sums to every lane of the row. Must be called in uniform control flow.

@@ -1,7 +1,7 @@
 // Observe: one lane's sums (docs/METHOD.md, section 3) over its part of a row, in one online sweep, VECTORS_PER_LANE vectors at a time.
 // Each logit is loaded once. All loads of a tile precede the first use, and sums are rescaled once per tile.
-// The exponentials of the last tile stay in registers, relative to the lane's maxima at that time. They are single variables
-// because compilers keep a dynamically indexed array in memory.
+// The last tile stays in registers: its exponentials, relative to the lane's maxima at that time, or with KEEP_LOGITS its logits.
+// They are single variables because compilers keep a dynamically indexed array in memory.
 
 #unroll
 var<private> kept_student_$i: vec4<f32>;
@@ -26,20 +26,9 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
 fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
     (*sums).student_sum += total(es);
     (*sums).teacher_sum += total(et);
-    (*sums).difference += dot(et, dt - ds);
-    (*sums).moment += dot(et, dt);
-    if (SIMILARITY == COSINE) {
-        (*sums).cross += dot(es, et);
-        (*sums).student_square += dot(es, es);
-        (*sums).teacher_square += dot(et, et);
-    }
-    if (SIMILARITY == BHATTACHARYYA) {
-        (*sums).cross += total(sqrt(es * et));
-    }
-    if (SMOOTHING) {
-        (*sums).student_offset += total(ds);
-        (*sums).student_count += 4.0;
-    }
+#moments
+    (*sums).$moment += $term;
+#end
 }
 
 // The checked path (docs/METHOD.md, sections 7 and 8): adds 4 classes that may be padding, infinite, NaN or huge.
@@ -70,27 +59,35 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     // The clamps are those of `rescale_sums`.
     let zero = vec4<f32>();
     let ds = select(zero, max((s_real - student_max) * params.student_log2, vec4<f32>(-1e37)), s_ok);
-    let dt = max((t_real - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
+    let dt = max((t_real - teacher_max) * params.teacher_log2, vec4<f32>(LOWEST_DT));
     let es = select(zero, exp2(ds), s_ok);
     let et = select(zero, exp2(dt), t_ok);
-    let seen = select(et, zero, hidden);
-    (*sums).masked_mass += total(et - seen);
+    let seen_teacher = select(et, zero, hidden);
+    let seen_student = select(zero, es, t_ok);
+    (*sums).masked_mass += total(et - seen_teacher);
     (*sums).student_sum += total(es);
     (*sums).teacher_sum += total(et);
-    (*sums).difference += dot(seen, dt - ds);
-    (*sums).moment += dot(seen, dt);
-    if (SIMILARITY == COSINE) {
-        (*sums).cross += dot(es, et);
-        (*sums).student_square += dot(es, es);
-        (*sums).teacher_square += dot(et, et);
+#moments
+    (*sums).$moment += $checked_term;
+#end
+}
+
+// Returns true if padding takes the checked path: sums of distances count it otherwise.
+fn edges_are_checked() -> bool {
+    return CHECK_EDGES || (CHECK_TEACHER_EDGES && params.teacher_classes < params.classes);
+}
+
+// The smaller of the factors of the student's temperatures.
+fn far_log2() -> f32 {
+    if (HARD_SUMMED) {
+        return min(params.student_log2, params.hard_log2);
     }
-    if (SIMILARITY == BHATTACHARYYA) {
-        (*sums).cross += total(sqrt(es * et));
-    }
-    if (SMOOTHING) {
-        (*sums).student_offset += total(ds);
-        (*sums).student_count += total(select(zero, vec4<f32>(1.0), s_ok));
-    }
+    return params.student_log2;
+}
+
+// A finite value so far below the maximum that its exponential is 0, for masked classes and padding.
+fn far_below(largest: f32, log2: f32) -> vec4<f32> {
+    return vec4<f32>(largest - (1e4 / log2 + abs(largest)));
 }
 
 // Adds those of the vectors start, start + LANES, ... that exist in the row's segment. At least the last of them exists.
@@ -129,8 +126,8 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
     let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
     // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
-    let far_below = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
-    let checked = magnitude >= params.checked_from_bits || far_below || !has_teacher || (SMOOTHING && edge);
+    let after_huge = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
+    let checked = magnitude >= params.checked_from_bits || after_huge || !has_teacher || (edge && edges_are_checked());
     if (checked) {
         for (var i = 0u; i < VECTORS_PER_LANE; i++) {
             let vector = start + i * LANES;
@@ -161,26 +158,36 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
             let exists = vec4<bool>(vector_$i < row.vectors);
             let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes)) & is_finite(s_$i);
             let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes)) & is_finite(t_$i);
-            let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
-            let dt = max((t_$i - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
-            kept_student_$i = select(vec4<f32>(), exp2(ds), s_in);
-            kept_teacher_$i = select(vec4<f32>(), exp2(dt), t_in);
+            if (KEEP_LOGITS) {
+                kept_student_$i = select(far_below(student_max, far_log2()), s_$i, s_in);
+                kept_teacher_$i = select(far_below(teacher_max, params.teacher_log2), t_$i, t_in);
+            } else {
+                let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
+                let dt = max((t_$i - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
+                kept_student_$i = select(vec4<f32>(), exp2(ds), s_in);
+                kept_teacher_$i = select(vec4<f32>(), exp2(dt), t_in);
+            }
         }
 #end
         return;
     }
     if (edge) {
-        // Masked classes and padding get a finite value so far below the maximum that their exponential is 0.
-        let s_far = vec4<f32>(student_max - (200.0 / params.student_log2 + abs(student_max)));
-        let t_far = vec4<f32>(teacher_max - (200.0 / params.teacher_log2 + abs(teacher_max)));
+        let s_far = far_below(student_max, far_log2());
+        let t_far = far_below(teacher_max, params.teacher_log2);
 #unroll
         s_$i = select(s_$i, s_far, s_$i == lowest);
         t_$i = select(t_$i, t_far, t_$i == lowest);
 #end
     }
 #unroll
-    kept_student_$i = exp2((s_$i - student_max) * params.student_log2);
-    kept_teacher_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
+    let es_$i = exp2((s_$i - student_max) * params.student_log2);
+    let et_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
+    kept_student_$i = es_$i;
+    kept_teacher_$i = et_$i;
+    if (KEEP_LOGITS) {
+        kept_student_$i = s_$i;
+        kept_teacher_$i = t_$i;
+    }
 #end
     var tile = sums_from(*sums);
 #unroll
@@ -188,11 +195,19 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         &tile,
         (s_$i - student_max) * params.student_log2,
         (t_$i - teacher_max) * params.teacher_log2,
-        kept_student_$i,
-        kept_teacher_$i,
+        es_$i,
+        et_$i,
     );
 #end
     *sums = add_sums(*sums, tile);
+}
+
+// Exponentials relative to a row's maximum, of kept values; `scale` is that of the lane's maximum relative to it.
+fn kept_exponentials(kept: vec4<f32>, largest: f32, log2: f32, scale: f32) -> vec4<f32> {
+    if (KEEP_LOGITS) {
+        return exp2((kept - largest) * log2);
+    }
+    return kept * scale;
 }
 
 // Each tile is summed separately, and the sums of tiles are added in two levels. Added one by one to the 1 of a row's largest logit, the

@@ -31,8 +31,8 @@ struct Params {
     given_kdr: f32,         // the KDR of `Given`
     smoothing: f32,
 
-    loss_factor: f32,       // temperature scaling
-    grad_factor: f32,       // temperature scaling * grad_loss / student_temperature
+    soft_loss_factor: f32,  // soft_weight * temperature scaling
+    soft_grad_factor: f32,  // soft_weight * temperature scaling * grad_loss / student_temperature
     denominator: f32,       // of the reduction, unless it counts rows
     scope: u32,
 
@@ -48,6 +48,21 @@ struct Params {
 
     segment_vectors: u32,   // vectors of a segment
     label_classes: u32,     // labels below this number are classes: `classes`, or 0 if the denominator is 0
+    hard_loss_factor: f32,  // the hard part's, without its share
+    hard_grad_factor: f32,
+
+    hard_log2: f32,         // log2(e) / temperature of the hard part
+    hard_inverse: f32,      // 1 / temperature of the hard part
+    hard_ratio: f32,        // student_temperature / temperature of the hard part
+    z_loss: f32,
+
+    z_grad_factor: f32,     // 2 z_loss grad_loss / temperature of the hard part
+    rule_first: f32,        // the numbers of the divergence
+    rule_second: f32,
+    shape_first: f32,       // the numbers of the gradient's shape
+
+    shape_second: f32,
+    grad_loss: f32,         // the upstream gradient
     reserved_0: u32,
     reserved_1: u32,
 }

@@ -63,21 +63,11 @@ fn lanes_merge(x: Sums) -> Sums {
     var y = rescale_sums(x, lanes_max(x.student_max), lanes_max(x.teacher_max));
     y.student_sum = lanes_add(y.student_sum);
     y.teacher_sum = lanes_add(y.teacher_sum);
-    y.difference = lanes_add(y.difference);
-    y.moment = lanes_add(y.moment);
-    if (SIMILARITY == COSINE || SIMILARITY == BHATTACHARYYA) {
-        y.cross = lanes_add(y.cross);
-    }
-    if (SIMILARITY == COSINE) {
-        y.student_square = lanes_add(y.student_square);
-        y.teacher_square = lanes_add(y.teacher_square);
-    }
-    if (SMOOTHING) {
-        y.student_offset = lanes_add(y.student_offset);
-        y.student_count = lanes_add(y.student_count);
-    }
     y.masked_mass = lanes_add(y.masked_mass);
     y.flags = lanes_or(y.flags);
+#moments
+    y.$moment = lanes_add(y.$moment);
+#end
     return y;
 }
 

@@ -26,13 +26,13 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> 
     if (ignored) {
         sums.flags = IGNORED;
     }
-    var similarity_sum = 0.0;
+    var sweep_sums = vec3<f32>();
     if (SECOND_SWEEP && params.segments == 1u) {
-        similarity_sum = reduce_add(second_sweep(row, invocation, sums), invocation);
+        sweep_sums = reduce_sweep_sums(second_sweep(row, invocation, sums), invocation);
     }
     let stats = stats_from(sums, label, label_logit);
     if (params.segments > 1u) {
         return stats;
     }
-    return complete_stats(stats, sums, similarity_sum);
+    return complete_stats(stats, sums, sweep_sums);
 }

@@ -1,4 +1,7 @@
-// The second sweep of the similarities that need a row's normalisers first (docs/METHOD.md, section 4).
+// The second sweep: sums over the normalised probabilities p and q (docs/METHOD.md, section 4; docs/LOSSES.md).
+// Components: the similarity's sum, the divergence's first and second sum.
+
+#import sweep_sums
 
 // p log2(p scale), scale = 2 / (p+q). For equal rows the ratio to the mean is 1, and the error is that of log2 near 1. 0 log 0 = 0.
 fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
@@ -6,7 +9,7 @@ fn divergence_term(p: vec4<f32>, scale: vec4<f32>) -> vec4<f32> {
     return select(vec4<f32>(), p * log2(max(p * scale, tiny)), p > tiny);
 }
 
-// The sum of the terms of four classes.
+// The sum of the similarity's terms of four classes.
 fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
     if (SIMILARITY == OVERLAP) {
         return total(min(p, q));
@@ -15,10 +18,58 @@ fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
     return total(divergence_term(p, scale) + divergence_term(q, scale));
 }
 
-// One lane's sum over vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
-fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> f32 {
-    var all = 0.0;
-    var recent = 0.0;
+// p (v - ln(1 + v)) with v = share (q - p) / p: the terms of KL(p, m), m = share q + (1 - share) p, plus m - p, whose sum is 0.
+// Each term is at least 0, so that nearly equal rows keep their digits.
+fn mixture_term(p: vec4<f32>, q: vec4<f32>, share: f32) -> vec4<f32> {
+    let tiny = vec4<f32>(1.2e-38);
+    let v = share * (q - p) / max(p, tiny);
+    let series = v * v * (0.5 - v * (0.33333334 - v * (0.25 - v * (0.2 - v * 0.16666667))));
+    let near = abs(v) < vec4<f32>(0.05);
+    let direct = v - log(max(1.0 + v, tiny));
+    return select(share * q, p * select(direct, series, near), p > tiny);
+}
+
+// The sign of p - q; 0 where both are equal up to rounding.
+fn sign_of_difference(p: vec4<f32>, q: vec4<f32>) -> vec4<f32> {
+    return select(sign(p - q), vec4<f32>(), abs(p - q) <= 4e-6 * max(p, q));
+}
+
+// One of the divergence's sums, over four classes.
+fn sweep_term(which: u32, p: vec4<f32>, q: vec4<f32>) -> f32 {
+    let share = params.shape_first;
+    if (which == SWEEP_MIXTURE_STUDENT) {
+        return total(mixture_term(p, q, share));
+    }
+    if (which == SWEEP_MIXTURE_TEACHER) {
+        return total(mixture_term(q, p, 1.0 - share));
+    }
+    if (which == SWEEP_MIXTURE_PRODUCT) {
+        return total(p * (q / max(share * q + (1.0 - share) * p, vec4<f32>(1.2e-38))));
+    }
+    if (which == SWEEP_OVERLAP) {
+        return total(min(p, q));
+    }
+    if (which == SWEEP_SIGN_MEAN) {
+        return dot(p, sign_of_difference(p, q));
+    }
+    return 0.0;
+}
+
+// The sums of four classes.
+fn sweep_terms(p: vec4<f32>, q: vec4<f32>) -> vec3<f32> {
+    var sums = vec3<f32>();
+    if (SWEEPS_SIMILARITY) {
+        sums.x = similarity_term(p, q);
+    }
+    sums.y = sweep_term(SWEEP_FIRST, p, q);
+    sums.z = sweep_term(SWEEP_SECOND, p, q);
+    return sums;
+}
+
+// One lane's sums over vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
+fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> vec3<f32> {
+    var all = vec3<f32>();
+    var recent = vec3<f32>();
     let p_scale = 1.0 / sums.student_sum;
     let q_scale = 1.0 / sums.teacher_sum;
     for (var done = invocation.lane; done < vectors; done += LANES) {
@@ -29,10 +80,10 @@ fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> 
         let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
         let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
         let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
-        recent += similarity_term(p, q);
+        recent += sweep_terms(p, q);
         if ((done / LANES) % VECTORS_PER_PARTIAL_SUM == VECTORS_PER_PARTIAL_SUM - 1u) {
             all += recent;
-            recent = 0.0;
+            recent = vec3<f32>();
         }
     }
     return all + recent;

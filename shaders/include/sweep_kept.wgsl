@@ -1,12 +1,18 @@
-// One lane's sum of the second sweep over a row that it has just observed: the exponentials of the last tile are in registers.
-fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> f32 {
+// One lane's sums of the second sweep over a row that it has just observed: the last tile is in registers.
+fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
     let start = row.vectors - TILE_VECTORS + invocation.lane;
-    var kept = 0.0;
+    var kept = vec3<f32>();
 #unroll
     if (start + $iu * LANES < row.vectors) {
-        kept += similarity_term(kept_student_$i * p_scale, kept_teacher_$i * q_scale);
+        var p = kept_exponentials(kept_student_$i, sums.student_max, params.student_log2, p_scale);
+        var q = kept_exponentials(kept_teacher_$i, sums.teacher_max, params.teacher_log2, q_scale);
+        if (KEEP_LOGITS) {
+            p /= sums.student_sum;
+            q /= sums.teacher_sum;
+        }
+        kept += sweep_terms(p, q);
     }
 #end
     return kept + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);

@@ -6,6 +6,7 @@ const NON_FINITE: u32 = 4u;
 const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
+const NO_GRADIENT: u32 = 64u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -32,6 +33,22 @@ struct RowStats {
     label: i32,
     flags: u32,
     student_count: f32,
+    root_cross: f32,
+    reverse_difference: f32,
+    unseen_mass: f32,
+    student_moment: f32,
+    hard_sum: f32,
+    power_cross: f32,
+    student_power: f32,
+    teacher_power: f32,
+    power_difference: f32,
+    agreement: f32,
+    similarity_sum: f32,
+    sweep_first: f32,
+    sweep_second: f32,
+    teacher_label_logit: u32,
+    reserved_0: u32,
+    reserved_1: u32,
 }
 
 struct Decision {
@@ -43,11 +60,15 @@ struct Decision {
     label_share: f32,
     uniform_share: f32,
     label: i32,
+    hard_scale: f32,
+    first_scale: f32,
+    second_scale: f32,
+    student_inverse: f32,
+    teacher_inverse: f32,
+    label_gradient: u32,
+    owns_label: u32,
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
-    reserved_3: u32,
-    reserved_4: u32,
 }
 
 // The summary of one workgroup's rows. Rows without a finite loss are counted, not added.

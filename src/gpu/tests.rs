@@ -246,7 +246,7 @@ fn no_memory_for_any_buffer_is_an_error() {
         "summary",
         "row_stats",
         "segment_stats",
-        "similarity_sums",
+        "sweep_sums",
         "placeholder",
         "decisions",
         "stats_summary",

@@ -214,7 +214,7 @@ impl<'a> DispatchBuilder<'a> {
                 }
                 "row_stats" => Operand::RowStats,
                 "segment_stats" => Operand::SegmentStats,
-                "similarity_sums" => Operand::SimilaritySums,
+                "sweep_sums" => Operand::SweepSums,
                 "decisions" => Operand::Decisions,
                 "partials" => Operand::Partials,
                 "valid_rows" => Operand::ValidRows,

@@ -21,7 +21,7 @@ pub enum Operand {
     /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`.
     SegmentStats,
     /// Workspace: sums of the second sweep, `f32 [rows of a chunk, segments]`.
-    SimilaritySums,
+    SweepSums,
     /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
     Decisions,
     /// Workspace: partial summaries, one per workgroup.
@@ -46,7 +46,7 @@ impl Operand {
             Self::Summary => "summary",
             Self::RowStats => "row_stats",
             Self::SegmentStats => "segment_stats",
-            Self::SimilaritySums => "similarity_sums",
+            Self::SweepSums => "sweep_sums",
             Self::Decisions => "decisions",
             Self::Partials => "partials",
             Self::ValidRows => "valid_rows",

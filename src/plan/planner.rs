@@ -3,10 +3,12 @@
 use super::chunks::{Chunk, check_partials, chunks, within};
 use super::limits::{Limits, check_limits};
 use super::operand::Operand;
-use super::problem::{DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES};
+use super::problem::{
+    DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES,
+};
 use super::tiling::{Tiling, check_workgroup};
-use crate::shader::{Access, Kernel, Variant};
-use crate::{Config, Error, GradWrite, Reduction, Result, Scope, Similarity, validate};
+use crate::shader::{Access, Kernel, LossVariant, Variant};
+use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
 
 /// The distribution of observe, decide and apply over workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +55,7 @@ impl PlanKind {
 /// The choices of a configuration that a plan depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Choices {
-    similarity: Similarity,
-    smoothing: bool,
+    loss: LossVariant,
     accumulate: bool,
     two_phase: bool,
     counts_rows: bool,
@@ -63,8 +64,7 @@ struct Choices {
 impl Choices {
     fn of(config: &Config) -> Self {
         Self {
-            similarity: config.similarity,
-            smoothing: config.label_smoothing > 0.0,
+            loss: LossVariant::of(config),
             accumulate: config.grad_write == GradWrite::Accumulate,
             two_phase: config.scope == Scope::Batch,
             counts_rows: config.reduction == Reduction::Mean,
@@ -140,8 +140,7 @@ impl Plan {
             teacher: problem.teacher.storage,
             gradient: problem.gradient.map(|g| g.storage),
             access: problem.access(),
-            similarity: config.similarity,
-            smoothing: choices.smoothing,
+            loss: choices.loss,
             accumulate: choices.accumulate && problem.gradient.is_some(),
             shared_buffers: problem.shared_buffers,
             in_place,
@@ -241,9 +240,9 @@ impl Plan {
         self.kind.in_steps()
     }
 
-    /// Returns true if the similarity needs a second sweep over the segments of rows.
+    /// Returns true if similarity or divergence need a second sweep over the segments of rows.
     pub(super) fn sweeps_segments(&self) -> bool {
-        self.kind == PlanKind::Split && self.variant.similarity.needs_second_sweep()
+        self.kind == PlanKind::Split && self.variant.loss.needs_second_sweep()
     }
 
     /// Vectors of four classes in a segment of a row.
@@ -279,8 +278,8 @@ impl Plan {
                 only(self.segments > 1, ROW_STATS_BYTES * segments),
             ),
             (
-                Operand::SimilaritySums,
-                only(self.sweeps_segments(), 4 * segments),
+                Operand::SweepSums,
+                only(self.sweeps_segments(), SWEEP_SUMS_BYTES * segments),
             ),
             (Operand::ValidRows, 64),
             (Operand::StatsSummary, SUMMARY_BYTES),

@@ -4,9 +4,10 @@ use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 64;
-pub(crate) const DECISION_BYTES: u64 = 64;
+pub(crate) const ROW_STATS_BYTES: u64 = 128;
+pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
+pub(super) const SWEEP_SUMS_BYTES: u64 = 16;
 pub(super) const PARTIAL_BYTES: u64 = 48;
 pub(crate) const SUMMARY_BYTES: u64 = 32;
 

@@ -1,7 +1,7 @@
 //! The kernels, and the choices that each of them depends on.
 
 use super::variant::{Access, Variant};
-use crate::{Similarity, Storage};
+use crate::Storage;
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,28 +58,26 @@ impl Kernel {
 
     /// Sets every choice that does not change this kernel to its default, so that equal texts share a pipeline.
     pub fn canonical(self, variant: &Variant) -> Variant {
+        let v = Variant {
+            loss: variant.loss.of_kernel(self),
+            ..*variant
+        };
         let plain = Variant {
             student: Storage::F32,
             teacher: Storage::F32,
             gradient: None,
             access: Access::Element,
-            similarity: Similarity::Cosine,
-            smoothing: false,
             accumulate: false,
             shared_buffers: false,
             in_place: false,
-            workgroup_size: variant.workgroup_size,
-            lanes: variant.lanes,
             vectors_per_lane: 1,
             subgroup_min: None,
+            ..v
         };
-        let v = *variant;
         match self {
             Self::Softmax => Variant {
                 teacher: Storage::F32,
                 in_place: false,
-                similarity: Similarity::Cosine,
-                smoothing: false,
                 accumulate: false,
                 vectors_per_lane: 1,
                 ..v
@@ -98,18 +96,10 @@ impl Kernel {
                 ..v
             },
             Self::MergeRowStats => Variant {
-                similarity: v.similarity,
-                smoothing: v.smoothing,
                 subgroup_min: v.subgroup_min,
                 ..plain
             },
-            Self::Decide => Variant {
-                smoothing: v.smoothing,
-                ..plain
-            },
             Self::Apply => Variant {
-                similarity: Similarity::Cosine,
-                smoothing: false,
                 subgroup_min: None,
                 ..v
             },
@@ -118,7 +108,7 @@ impl Kernel {
                 shared_buffers: v.shared_buffers,
                 ..plain
             },
-            Self::Summary => plain,
+            Self::Decide | Self::Summary => plain,
         }
     }
 }

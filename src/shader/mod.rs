@@ -4,12 +4,17 @@
 
 mod bindings;
 mod kernel;
+mod loss;
+mod moments;
 mod text;
 mod variant;
 
 pub use bindings::{Binding, BindingKind};
 pub use kernel::Kernel;
+pub use loss::LossVariant;
 pub use text::{Dialect, assemble};
 pub use variant::{Access, MAX_VECTORS_PER_LANE, Variant};
 
+pub use crate::moments::Moments;
 pub use crate::params::Params;
+pub use crate::rule::{Shape, SweepSum};

@@ -1,20 +1,25 @@
 //! The text of a kernel.
 //!
-//! A prelude of `const` and `alias` declarations states the variant. The kernel's file from `shaders/` follows, expanded by four rules:
+//! A prelude of `const` and `alias` declarations states the variant. The kernel's file from `shaders/` follows, expanded by five rules:
 //! - `#import name KEY=value ...` inserts `shaders/include/name.wgsl`. Equal lines insert it once. Every occurrence of a KEY is
 //!   replaced, also within a word: `load_THIS` becomes `load_student`. WGSL has neither imports nor generic functions.
 //! - `$KEY` is replaced by the variant's value: the access mode of inputs, for which WGSL has no constants, or the name of an include.
 //! - The lines from `#if condition` to `#end` are kept in variants with that condition. WGSL has no conditional declarations.
 //! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1. Compilers would keep an array in
-//!   memory, but single variables stay in registers.
+//!   memory, but single variables stay in registers. `#unroll condition` drops them in variants without that condition.
+//! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
+//!   leaves out those without a linear factor.
 //!
-//! `#if` and `#unroll` do not nest.
+//! The blocks do not nest.
 
 use std::collections::HashSet;
 
 use super::kernel::Kernel;
 use super::variant::{Access, Variant};
-use crate::{Similarity, Storage};
+use crate::config::divergences;
+use crate::moments::{Factor, Moment};
+use crate::rule::SweepSum;
+use crate::{Selection, Similarity, Storage};
 
 /// The compiler that the text is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,9 +76,37 @@ includes!(
     "sums",
     "sweep",
     "sweep_kept",
+    "sweep_sums",
     "teacher",
     "types",
 );
+
+/// The texts of the shapes of the gradient.
+const SHAPES: &[(&str, &str)] = &[
+    ("plain", include_str!("../../shaders/shapes/plain.wgsl")),
+    (
+        "log_ratio",
+        include_str!("../../shaders/shapes/log_ratio.wgsl"),
+    ),
+    ("mixture", include_str!("../../shaders/shapes/mixture.wgsl")),
+    ("sign", include_str!("../../shaders/shapes/sign.wgsl")),
+    ("power", include_str!("../../shaders/shapes/power.wgsl")),
+];
+
+macro_rules! rule_texts {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $({ $($fields:tt)* })? = $name:literal,
+        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+    )*) => {
+        /// The texts of the divergences' rules.
+        const RULES: &[(&str, &str)] = &[
+            $(($name, include_str!(concat!("../../shaders/divergences/", stringify!($stem), ".wgsl")))),*
+        ];
+    };
+}
+
+divergences!(rule_texts);
 
 /// The file of a kernel.
 pub(super) fn source(kernel: Kernel) -> &'static str {
@@ -142,15 +175,57 @@ impl Variant {
             self.gradient.is_some()
         ));
         line(format!("const ACCUMULATE: bool = {};", self.accumulate));
-        line(format!("const SMOOTHING: bool = {};", self.smoothing));
+        line(format!("const SMOOTHING: bool = {};", self.loss.smoothing));
         line(format!("const IN_PLACE: bool = {};", self.in_place));
-        for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
-            let name = similarity.name().to_uppercase().replace('-', "_");
-            line(format!("const {name}: u32 = {i}u;"));
-            if similarity == self.similarity {
-                line(format!("const SIMILARITY: u32 = {i}u;"));
-            }
+        let upper = |name: &str| name.to_uppercase().replace('-', "_");
+        for similarity in Similarity::ALL {
+            let (name, index) = (upper(similarity.name()), similarity.index());
+            line(format!("const {name}: u32 = {index}u;"));
         }
+        line(format!(
+            "const SIMILARITY: u32 = {};",
+            upper(self.loss.similarity.name())
+        ));
+        for selection in Selection::ALL {
+            let (name, index) = (upper(selection.name()), selection.index());
+            line(format!("const SELECTION_{name}: u32 = {index}u;"));
+        }
+        line("const SWEEP_NONE: u32 = 0u;".to_owned());
+        for (i, sum) in SweepSum::ALL.into_iter().enumerate() {
+            line(format!(
+                "const SWEEP_{}: u32 = {}u;",
+                upper(sum.name()),
+                i + 1
+            ));
+        }
+        let [first, second] = self
+            .loss
+            .sweep
+            .map(|sum| sum.map_or("NONE".to_owned(), |s| upper(s.name())));
+        line(format!("const SWEEP_FIRST: u32 = SWEEP_{first};"));
+        line(format!("const SWEEP_SECOND: u32 = SWEEP_{second};"));
+        line(format!(
+            "const SWEEPS_SIMILARITY: bool = {};",
+            self.loss.similarity.needs_second_sweep()
+        ));
+        line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
+        line(format!(
+            "const KEEP_LOGITS: bool = {};",
+            self.loss.keeps_logits()
+        ));
+        line(format!(
+            "const TSSR_ATTACHED: bool = {};",
+            self.loss.tssr_attached
+        ));
+        let offsets = self.loss.moments.has(Moment::StudentOffset);
+        let hard = self.loss.moments.has(Moment::HardSum);
+        line(format!("const HARD_SUMMED: bool = {hard};"));
+        let reverse = self.loss.moments.has(Moment::ReverseDifference);
+        line(format!("const CHECK_EDGES: bool = {offsets};"));
+        line(format!("const CHECK_TEACHER_EDGES: bool = {reverse};"));
+        // The smallest distance of a teacher's maximum that is told apart.
+        let lowest = if reverse { "-1e37" } else { "-1e4" };
+        line(format!("const LOWEST_DT: f32 = {lowest};"));
         line(format!(
             "alias StudentWord = {};",
             word(self.student, self.access)
@@ -182,6 +257,8 @@ impl Variant {
                 Some(storage) => include_of("store", storage, self.access),
                 None => "store_none".to_owned(),
             },
+            "DIVERGENCE" => format!("divergence {}", self.loss.divergence),
+            "SHAPE" => format!("shape {}", self.loss.shape.name()),
             "REDUCE" => match self.subgroup_min {
                 Some(_) => "reduce_subgroup".to_owned(),
                 None => "reduce_workgroup".to_owned(),
@@ -194,6 +271,12 @@ impl Variant {
     fn holds(&self, condition: &str) -> bool {
         match condition {
             "gradient" => self.gradient.is_some(),
+            "plain" => self.loss.is_plain(),
+            "shaped" => !self.loss.is_plain(),
+            "cosine" => self.loss.similarity == Similarity::Cosine,
+            "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
+            "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
+            "jensen_shannon" => self.loss.similarity == Similarity::JensenShannon,
             "student_bound" => !self.in_place,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
@@ -239,11 +322,23 @@ pub(super) fn substitute(variant: &Variant, text: &str) -> String {
 fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut String) {
     let mut lines = lines_of_variant(variant, text);
     while let Some(line) = lines.next() {
-        if line == "#unroll" {
+        if let Some(condition) = line.strip_prefix("#unroll") {
             let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "#end").collect();
-            for i in 0..variant.vectors_per_lane {
+            let condition = condition.trim_start();
+            let kept = condition.is_empty() || variant.holds(condition);
+            for i in 0..if kept { variant.vectors_per_lane } else { 0 } {
                 for line in &body {
                     out.push_str(&line.replace("$i", &i.to_string()));
+                    out.push('\n');
+                }
+            }
+        } else if let Some(filter) = line.strip_prefix("#moments") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "#end").collect();
+            let all = filter.is_empty();
+            let wanted = |m: &Moment| all || m.factor() != Factor::One;
+            for moment in variant.loss.moments.iter().filter(wanted) {
+                for line in &body {
+                    out.push_str(&moment.expand(line));
                     out.push('\n');
                 }
             }
@@ -263,8 +358,16 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
 /// The text of `name KEY=value ...`.
 fn include(import: &str) -> String {
     let mut words = import.split_whitespace();
-    let name = words.next().unwrap_or_default();
-    let found = INCLUDES.iter().find(|(n, _)| *n == name);
+    let mut name = words.next().unwrap_or_default();
+    let list = match name {
+        "divergence" => RULES,
+        "shape" => SHAPES,
+        _ => INCLUDES,
+    };
+    if name == "divergence" || name == "shape" {
+        name = words.next().unwrap_or_default();
+    }
+    let found = list.iter().find(|(n, _)| *n == name);
     let (_, text) = found.unwrap_or_else(|| panic!("no include `{name}`"));
     let keys = words.filter_map(|word| word.split_once('='));
     keys.fold((*text).to_owned(), |text, (key, value)| {

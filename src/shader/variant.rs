@@ -1,6 +1,7 @@
 //! Choices that are fixed when a kernel's pipeline is made.
 
-use crate::{Similarity, Storage};
+use super::loss::LossVariant;
+use crate::Storage;
 
 /// The width of loads and stores of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,10 +23,8 @@ pub struct Variant {
     pub gradient: Option<Storage>,
     /// The width of loads and stores of rows.
     pub access: Access,
-    /// The measure of KDR.
-    pub similarity: Similarity,
-    /// True if the label is smoothed.
-    pub smoothing: bool,
+    /// The choices that follow from the loss.
+    pub loss: LossVariant,
     /// True if the gradient is added to the contents of its buffer.
     pub accumulate: bool,
     /// True if inputs are bound `read_write`: needed if an output lies in the same buffer.
@@ -51,14 +50,14 @@ pub const MAX_VECTORS_PER_LANE: u32 = 16;
 impl Variant {
     /// Upper bound on the bytes of workgroup memory that a kernel of this variant declares.
     pub fn workgroup_bytes(&self) -> u32 {
-        const SUMS: u32 = 13 * 4;
+        let sums = (6 + self.loss.moments.iter().count() as u32) * 4;
         const PARTIAL: u32 = 12 * 4;
         let reduced = match self.subgroup_min {
             Some(min) => (self.workgroup_size / min).max(1),
             None => self.workgroup_size,
         };
         let rows = self.workgroup_size / self.lanes;
-        let reduced = reduced.saturating_mul(SUMS + 4);
+        let reduced = reduced.saturating_mul(sums + 4);
         reduced
             .saturating_add(rows.saturating_mul(PARTIAL))
             .saturating_add(16)

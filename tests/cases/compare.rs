@@ -1,11 +1,13 @@
 //! Comparison with the f64 reference, within the tolerances of the design.
 
 use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::{GradWrite, Reduction, RowResult, Storage, Summary, reference};
+use wgpu_distill::{
+    Divergence, GradWrite, RowResult, Storage, Summary, TssrGradient, flags, reference,
+};
 
 use super::case::Case;
 use super::inputs::Kind;
-use super::tolerance::{Tolerance, close, gradient_weight, is_close};
+use super::tolerance::{Tolerance, close, gradient_weight, is_close, loss_factor};
 
 /// An engine's results, with the gradient widened to f32, `[rows, classes]`.
 pub struct Outcome {
@@ -52,9 +54,13 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
     known && infinite[0] != infinite[1] && (near(0.0) || near(1.0))
 }
 
+/// Flags that depend only on logits, label and share. The others depend on rounding.
+pub const FLAGS: u32 =
+    flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::NO_GRADIENT;
+
 /// Compares an outcome with the reference. The error names the first difference.
 pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
-    let factor = case.config.temperature_factor();
+    let factor = loss_factor(&case.config);
     let tolerance = tolerance_of(case);
     if got.rows.len() != case.rows {
         return Err(format!("{} row results", got.rows.len()));
@@ -66,10 +72,7 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
         if at_the_step && !summary.loss.is_nan() && !got.summary.loss.is_nan() {
             summary.loss = f64::from(got.summary.loss);
         }
-        let seen = wgpu_distill::flags::IGNORED
-            | wgpu_distill::flags::INVALID_LABEL
-            | wgpu_distill::flags::NON_FINITE;
-        if g.flags & seen != w.flags {
+        if g.flags & FLAGS != w.flags {
             return Err(format!(
                 "flags of row {row}: {:#x}, want {:#x}",
                 g.flags, w.flags
@@ -133,7 +136,7 @@ fn check_summary(
         magnitude / denominator,
         f64::from(w.valid_rows.max(1)) / denominator,
     );
-    let allowed = tolerance.loss_of_sum(magnitude, case.config.temperature_factor(), rows);
+    let allowed = tolerance.loss_of_sum(magnitude, loss_factor(&case.config), rows);
     close("summary loss", f64::from(g.loss), w.loss, allowed)?;
     close("summary kdr", f64::from(g.kdr), w.kdr, tolerance.unit)?;
     close("summary tssr", f64::from(g.tssr), w.tssr, tolerance.unit)?;
@@ -167,7 +170,9 @@ fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> R
         return Err(format!("{} gradient elements", got.len()));
     }
     let weight = gradient_weight(&case.config, want.summary.valid_rows);
+    let further = further_weights(case, want);
     for row in 0..case.rows {
+        let weight = weight + further.get(row).unwrap_or(&0.0);
         let want = &want.grad_student_logits[row * n..(row + 1) * n];
         let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         let tolerance = tolerance_of(case).gradient(largest, weight);
@@ -189,6 +194,49 @@ fn check_gradient(case: &Case, want: &reference::Distillation, got: &[f32]) -> R
         }
     }
     Ok(())
+}
+
+/// The factor of further terms of each row's gradient, which cancel like `p - y`; empty if there are none.
+fn further_weights(case: &Case, want: &reference::Distillation) -> Vec<f64> {
+    let config = &case.config;
+    let attached = config.tssr_gradient == TssrGradient::Attached;
+    // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence.
+    let log_ratio = matches!(
+        config.divergence,
+        Divergence::ReverseKl | Divergence::KlSum { .. }
+    );
+    if !attached && !log_ratio && config.z_loss == 0.0 {
+        return Vec::new();
+    }
+    let host = case.host();
+    let batch = host.batch();
+    let [student, _] = case.logits();
+    let scale =
+        f64::from(config.grad_loss.abs()) / config.reduction.denominator(want.summary.valid_rows);
+    let of_row = |(row, result): (usize, &reference::RowResult)| {
+        if result.flags != 0 {
+            return 0.0;
+        }
+        let part = |tssr| match reference::row_loss(config, &batch, row, tssr) {
+            loss if loss.is_finite() => loss,
+            _ => 0.0,
+        };
+        let mut weight = 0.0;
+        if log_ratio {
+            weight += part(0.0).abs();
+        }
+        // The difference of the parts multiplies the slope of KDR.
+        weight += result.tssr_slope * (part(1.0) - part(0.0)).abs();
+        weight /= f64::from(config.student_temperature);
+        // The log-sum-exp multiplies `h`.
+        let of_row = &student[row * case.classes..(row + 1) * case.classes];
+        let largest = of_row.iter().filter(|x| x.is_finite()).map(|x| x.abs());
+        let lse = f64::from(largest.fold(0.0, f32::max)) / config.label_temperature()
+            + (case.classes as f64).ln();
+        weight + 2.0 * f64::from(config.z_loss) * lse / config.label_temperature()
+    };
+    let rows = want.rows.iter().enumerate().map(of_row);
+    rows.map(|weight| weight * scale).collect()
 }
 
 /// Returns true if the value is within one unit in the last place of the rounded f64 value, or within the f32 tolerance.

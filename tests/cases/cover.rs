@@ -62,7 +62,17 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         Scope::Given(_) => "given".to_owned(),
         other => variant(other),
     };
+    let weights = [config.soft_weight, config.hard_weight].map(|weight| match weight {
+        0.0 => "0",
+        1.0 => "1",
+        _ => "other",
+    });
     vec![
+        ("divergence", variant(config.divergence)),
+        ("hard temperature", variant(config.hard_temperature)),
+        ("weights", weights.join(" and ")),
+        ("z-loss", (config.z_loss > 0.0).to_string()),
+        ("TSSR", variant(config.tssr_gradient)),
         ("similarity", variant(config.similarity)),
         ("selection", selection),
         ("scope", scope),

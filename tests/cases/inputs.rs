@@ -26,6 +26,8 @@ pub enum Kind {
     MaskedTeacher,
     /// A third of the classes masked in the student only: an infinite loss unless the label has all the weight.
     MaskedStudent,
+    /// Every class masked in one of them: odd ones in the student, even ones in the teacher. No class is in both.
+    Disjoint,
     /// All classes masked except the last one of the teacher and the last two of the student.
     MaskedButLast,
     /// Some logits at +-1e30.
@@ -124,6 +126,10 @@ pub fn logits(
             }
             Kind::MaskedTeacher => mask(t, masked),
             Kind::MaskedStudent => mask(s, masked),
+            Kind::Disjoint => {
+                mask(s, |i| i % 2 == 1);
+                mask(t, |i| i % 2 == 0);
+            }
             Kind::MaskedButLast => {
                 mask(s, |i| i + 2 < classes);
                 mask(t, |i| i + 1 < classes);

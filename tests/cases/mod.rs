@@ -12,6 +12,7 @@ pub mod compare;
 mod cover;
 mod depth;
 pub mod inputs;
+mod losses;
 mod table;
 pub mod tolerance;
 

@@ -2,6 +2,7 @@
 
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
+use super::losses;
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -26,6 +27,10 @@ pub fn all() -> Vec<Case> {
     shared_memory(&mut list);
     hard_shared_memory(&mut list);
     options(&mut list);
+    losses::divergences(&mut list);
+    losses::segments(&mut list);
+    losses::attached(&mut list);
+    losses::parts(&mut list);
     list
 }
 

@@ -1,13 +1,13 @@
 //! Allowed differences from the f64 reference.
 
-use wgpu_distill::Config;
+use wgpu_distill::{Config, Divergence, HardTemperature};
 
 /// Allowed differences of f32 results. Every comparison uses these numbers and states its exceptions.
 #[derive(Clone, Copy, Debug)]
 pub struct Tolerance {
     /// For a loss, relative to it.
     pub loss_relative: f64,
-    /// For a loss near 0, in units of the temperature factor if that is above 1.
+    /// For a loss near 0, in units of the loss factor if that is above 1.
     pub loss_absolute: f64,
     /// For KDR and TSSR.
     pub unit: f64,
@@ -47,7 +47,7 @@ impl Tolerance {
         }
     }
 
-    /// The tolerance of a row's loss. `factor` is the temperature factor.
+    /// The tolerance of a row's loss. `factor` is the loss factor.
     pub fn loss(&self, want: f64, factor: f64) -> f64 {
         (self.loss_relative * want.abs()).max(self.loss_absolute * factor.max(1.0))
     }
@@ -73,9 +73,39 @@ impl Tolerance {
     }
 }
 
-/// The factor of `p - y` in the gradient of a batch.
+/// The larger of the factors of the two parts of the loss, without their shares and before reduction. The terms of a divergence whose
+/// derivative has a factor of its own are that much larger than those of the method, and so is their rounding.
+pub fn loss_factor(config: &Config) -> f64 {
+    let factor = config.temperature_factor();
+    let hard = match config.hard_temperature {
+        HardTemperature::Student => factor,
+        _ => 1.0,
+    };
+    let soft = f64::from(config.soft_weight) * factor * terms(config.divergence)[0];
+    soft.max(f64::from(config.hard_weight) * hard)
+}
+
+/// Factors of the terms of a divergence in its value and in its gradient, if they are above 1.
+fn terms(divergence: Divergence) -> [f64; 2] {
+    let f = f64::from;
+    let [value, gradient] = match divergence {
+        Divergence::KlSum { forward, reverse } => [f(forward) + f(reverse); 2],
+        // The powers of probabilities in the value sum to up to 1 each and cancel; their factor is 1 / (alpha beta).
+        Divergence::AlphaBeta { alpha, beta } => [1.0 / (f(alpha) * f(beta)), 1.0 / f(alpha)],
+        _ => [1.0; 2],
+    };
+    [value.max(1.0), gradient.max(1.0)]
+}
+
+/// The factor of the terms of the gradient of a batch: of `p - y` for the method.
 pub fn gradient_weight(config: &Config, valid_rows: u32) -> f64 {
-    config.gradient_factor().abs() / config.reduction.denominator(valid_rows)
+    let factor = config.gradient_factor().abs();
+    let hard = match config.hard_temperature {
+        HardTemperature::Own(temperature) => f64::from(config.grad_loss.abs() / temperature),
+        _ => factor,
+    };
+    let soft = f64::from(config.soft_weight) * factor * terms(config.divergence)[1];
+    soft.max(f64::from(config.hard_weight) * hard) / config.reduction.denominator(valid_rows)
 }
 
 /// Returns true if the values are equal, both NaN, or within the tolerance. An infinity equals only itself.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::report;
-use crate::variants::{BASE, texts};
+use crate::variants::{base, texts};
 use naga::back;
 use naga::compact::{KeepUnused, compact};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -170,33 +170,38 @@ macro_rules! offsets {
 
 #[test]
 fn structs_have_the_layout_of_their_twins() {
-    let text = assemble(Kernel::Decide, &BASE, Dialect::Naga);
-    let (module, _) = parse(Kernel::Decide, &BASE, &text);
+    let text = assemble(Kernel::Decide, &base(), Dialect::Naga);
+    let (module, _) = parse(Kernel::Decide, &base(), &text);
     let shader = members_of(&module, "Params");
     assert_eq!(
-        shader[..38],
+        shader[..50],
         offsets!(Params:
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, stats_offset, decision_offset, partial_offset, partials,
             student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
-            loss_factor, grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
-            write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes)[..]
+            soft_loss_factor, soft_grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
+            write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes,
+            hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
+            rule_second, shape_first, shape_second, grad_loss)[..]
     );
     assert_eq!(
         members_of(&module, "RowResult"),
         offsets!(RowResult: loss, kdr, tssr, flags)
     );
     assert_eq!(
-        members_of(&module, "RowStats"),
+        members_of(&module, "RowStats")[..30],
         offsets!(RowStats:
             student_max, student_sum, teacher_max, teacher_sum, difference, moment, cross, student_square, teacher_square,
-            student_offset, masked_mass, label_logit, kdr, label, flags, student_count)
+            student_offset, masked_mass, label_logit, kdr, label, flags, student_count, root_cross, reverse_difference,
+            unseen_mass, student_moment, hard_sum, power_cross, student_power, teacher_power, power_difference, agreement,
+            similarity_sum, sweep_first, sweep_second, teacher_label_logit)[..]
     );
     let shader = members_of(&module, "Decision");
     assert_eq!(
-        shader[..8],
+        shader[..15],
         offsets!(Decision:
-            result, student_max, teacher_max, student_scale, teacher_scale, label_share, uniform_share, label)
+            result, student_max, teacher_max, student_scale, teacher_scale, label_share, uniform_share, label,
+            hard_scale, first_scale, second_scale, student_inverse, teacher_inverse, label_gradient, owns_label)
             [..]
     );
     let shader = members_of(&module, "Summary");

@@ -2,28 +2,66 @@
 
 use crate::problems::problem;
 use wgpu_distill::plan::{Limits, Plan};
-use wgpu_distill::shader::{Access, Dialect, Kernel, MAX_VECTORS_PER_LANE, Variant, assemble};
-use wgpu_distill::{Config, Similarity, Storage};
-
-pub const BASE: Variant = Variant {
-    student: Storage::F32,
-    teacher: Storage::F32,
-    gradient: Some(Storage::F32),
-    access: Access::Vec4,
-    similarity: Similarity::Cosine,
-    smoothing: false,
-    accumulate: false,
-    shared_buffers: false,
-    in_place: false,
-    workgroup_size: 64,
-    lanes: 64,
-    vectors_per_lane: 2,
-    subgroup_min: None,
+use wgpu_distill::shader::{
+    Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
+use wgpu_distill::{Config, Divergence, HardTemperature, Similarity, Storage, TssrGradient};
+
+/// A variant of the default loss.
+pub fn base() -> Variant {
+    Variant {
+        student: Storage::F32,
+        teacher: Storage::F32,
+        gradient: Some(Storage::F32),
+        access: Access::Vec4,
+        loss: LossVariant::of(&Config::default()),
+        accumulate: false,
+        shared_buffers: false,
+        in_place: false,
+        workgroup_size: 64,
+        lanes: 64,
+        vectors_per_lane: 2,
+        subgroup_min: None,
+    }
+}
+
+/// Every divergence and similarity, with the choices that change sums or gradient.
+fn losses() -> Vec<LossVariant> {
+    let mut list = Vec::new();
+    for divergence in Divergence::ALL {
+        for similarity in Similarity::ALL {
+            for (hard_temperature, label_smoothing) in [
+                (HardTemperature::Student, 0.0),
+                (HardTemperature::Own(1.0), 0.1),
+            ] {
+                list.push(LossVariant::of(&Config {
+                    divergence,
+                    similarity,
+                    hard_temperature,
+                    label_smoothing,
+                    ..Config::default()
+                }));
+            }
+        }
+    }
+    for similarity in [
+        Similarity::Cosine,
+        Similarity::Bhattacharyya,
+        Similarity::ExpNegKl,
+    ] {
+        list.push(LossVariant::of(&Config {
+            similarity,
+            tssr_gradient: TssrGradient::Attached,
+            ..Config::default()
+        }));
+    }
+    list
+}
 
 /// Every value of every choice, and all combinations of choices that meet in one function: storage types with access and accumulation,
 /// reductions with lanes, similarities with smoothing.
 fn variants() -> Vec<Variant> {
+    let base = base();
     let mut list = Vec::new();
     for access in [Access::Vec4, Access::Element] {
         for student in Storage::ALL {
@@ -41,7 +79,7 @@ fn variants() -> Vec<Variant> {
                             teacher,
                             gradient,
                             accumulate,
-                            ..BASE
+                            ..base
                         });
                     }
                 }
@@ -49,7 +87,12 @@ fn variants() -> Vec<Variant> {
         }
     }
     for similarity in Similarity::ALL {
-        for smoothing in [false, true] {
+        for label_smoothing in [0.0, 0.1] {
+            let loss = LossVariant::of(&Config {
+                similarity,
+                label_smoothing,
+                ..Config::default()
+            });
             for subgroup_min in [None, Some(4), Some(32)] {
                 for (lanes, workgroup_size) in [
                     (1, 1),
@@ -65,12 +108,11 @@ fn variants() -> Vec<Variant> {
                     let memory_fits = subgroup_min.is_some() || workgroup_size < 1024;
                     if subgroup_fits && memory_fits {
                         list.push(Variant {
-                            similarity,
-                            smoothing,
+                            loss,
                             subgroup_min,
                             lanes,
                             workgroup_size,
-                            ..BASE
+                            ..base
                         });
                     }
                 }
@@ -78,15 +120,12 @@ fn variants() -> Vec<Variant> {
         }
     }
     for access in [Access::Vec4, Access::Element] {
-        for similarity in Similarity::ALL {
-            for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {
-                list.push(Variant {
-                    access,
-                    similarity,
-                    vectors_per_lane,
-                    ..BASE
-                });
-            }
+        for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {
+            list.push(Variant {
+                access,
+                vectors_per_lane,
+                ..base
+            });
         }
     }
     for access in [Access::Vec4, Access::Element] {
@@ -100,10 +139,19 @@ fn variants() -> Vec<Variant> {
                         shared_buffers,
                         in_place,
                         subgroup_min,
-                        ..BASE
+                        ..base
                     });
                 }
             }
+        }
+    }
+    for loss in losses() {
+        for subgroup_min in [None, Some(4)] {
+            list.push(Variant {
+                loss,
+                subgroup_min,
+                ..base
+            });
         }
     }
     list

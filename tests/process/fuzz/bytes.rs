@@ -119,6 +119,7 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
             true => GradWrite::Accumulate,
             false => GradWrite::Overwrite,
         },
+        ..Config::default()
     }
 }
 

@@ -1,9 +1,11 @@
 //! A host that uses only the shader text of this crate: it assembles a kernel with its own tiling and dispatches it.
 
 use wgpu_distill::gpu::Gpu;
-use wgpu_distill::shader::{Access, BindingKind, Dialect, Kernel, Params, Variant, assemble};
+use wgpu_distill::shader::{
+    Access, BindingKind, Dialect, Kernel, LossVariant, Params, Variant, assemble,
+};
 use wgpu_distill::wgpu::{self, util::DeviceExt};
-use wgpu_distill::{Config, Progress, Similarity, Storage};
+use wgpu_distill::{Config, Progress, Storage};
 
 /// The softmax of contiguous f32 rows, with `lanes` per row and workgroup.
 pub fn softmax(
@@ -19,8 +21,7 @@ pub fn softmax(
         teacher: Storage::F32,
         gradient: Some(Storage::F32),
         access: Access::Element,
-        similarity: Similarity::Cosine,
-        smoothing: false,
+        loss: LossVariant::of(&Config::default()),
         accumulate: false,
         shared_buffers: false,
         in_place: false,

@@ -97,6 +97,7 @@ fn reference_gradient_equals_differences_of_its_loss() {
                 loss: 0.0,
                 kdr: 0.0,
                 tssr,
+                tssr_slope: 0.0,
                 flags: 0,
             };
             let gradient = reference::apply(&config, &batch, &[decision]).expect("valid");

@@ -1,12 +1,21 @@
 //! The method in f64 by its textbook formulas. Every kernel is checked against it. METHOD is docs/METHOD.md.
 //!
-//! It favours readability and differs from the kernels: whole probability vectors, no online sums, no merging.
-//! Each kernel has one function here, under the kernel's name.
+//! It favours readability and differs from the kernels: whole probability vectors, no online sums, no merging, and derivatives of the
+//! formulas instead of coefficients. Each kernel has one function here, under the kernel's name.
+
+mod distributions;
+mod divergences;
+mod mix;
+mod similarity;
 
 use crate::{
-    Batch, Config, Error, Logits, Progress, Reduction, Result, Scope, Selection, Similarity, flags,
-    validate,
+    Batch, Config, Divergence, Error, Logits, Progress, Reduction, Result, Scope, flags, validate,
 };
+use distributions::{Pair, log_probabilities, logits_of, lse, row_values, softmax_row, x_ln_ratio};
+use mix::Row;
+
+pub use mix::select_tssr;
+pub use similarity::second_sweep;
 
 /// Twin of the kernel `softmax` (METHOD, section 1): `e^(x / temperature) / sum`, `[rows, classes]`.
 ///
@@ -14,54 +23,18 @@ use crate::{
 pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f64>> {
     validate::temperature("temperature", temperature)?;
     validate::logits("logits", logits, rows)?;
-    let row = |r| softmax_row(&row_values(logits, r, logits.classes), temperature);
+    let row = |r| softmax_row(&row_values(logits, r, logits.classes), temperature.into());
     Ok((0..rows).flat_map(row).collect())
 }
 
-/// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
-fn log_softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
-    let max = max(x);
-    let z: Vec<f64> = x
-        .iter()
-        .map(|x| (x - max) / f64::from(temperature))
-        .collect();
-    let log_sum = z.iter().map(|z| z.exp()).sum::<f64>().ln();
-    z.into_iter().map(|z| z - log_sum).collect()
+/// The divergence of the student's probabilities `p` from the teacher's `q`, given by the logarithms of both.
+pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> f64 {
+    divergences::value(divergence, Pair { log_p, log_q })
 }
 
-fn softmax_row(x: &[f64], temperature: f32) -> Vec<f64> {
-    log_softmax_row(x, temperature)
-        .into_iter()
-        .map(f64::exp)
-        .collect()
-}
-
-/// The largest logit of a row; NaN if it is not finite or any logit is NaN.
-fn max(x: &[f64]) -> f64 {
-    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if x.iter().any(|x| x.is_nan()) || !max.is_finite() {
-        return f64::NAN;
-    }
-    max
-}
-
-/// `ln sum e^(x / temperature)`
-fn lse(x: &[f64], temperature: f32) -> f64 {
-    let (max, temperature) = (max(x), f64::from(temperature));
-    let sum: f64 = x.iter().map(|x| ((x - max) / temperature).exp()).sum();
-    max / temperature + sum.ln()
-}
-
-/// `n` logits of a row in f64; classes that the row lacks count as `-inf`.
-fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
-    let value = |i| {
-        if i < logits.classes {
-            f64::from(logits.values.get(row * logits.row_stride + i))
-        } else {
-            f64::NEG_INFINITY
-        }
-    };
-    (0..n).map(value).collect()
+/// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
+pub fn divergence_gradient(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> Vec<f64> {
+    divergences::gradient(divergence, Pair { log_p, log_q })
 }
 
 /// Metrics of one row of student and teacher (METHOD, section 3).
@@ -89,18 +62,6 @@ pub fn observe(config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         .collect())
 }
 
-fn pair(batch: &Batch<'_>, row: usize) -> (Vec<f64>, Vec<f64>) {
-    let classes = batch.classes();
-    let s = row_values(&batch.student_logits, row, classes);
-    let t = row_values(&batch.teacher_logits, row, classes);
-    (s, t)
-}
-
-/// `x ln(x / y)`; 0 if `x` is 0.
-fn x_ln_ratio(x: f64, ln_x: f64, ln_y: f64) -> f64 {
-    if x == 0.0 { 0.0 } else { x * (ln_x - ln_y) }
-}
-
 fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let label = batch.labels[row];
     let mut stats = RowStats {
@@ -120,22 +81,17 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
-    let (s, t) = pair(batch, row);
-    stats.student_lse = lse(&s, config.student_temperature);
-    stats.teacher_lse = lse(&t, config.teacher_temperature);
+    let [student, teacher] = logits_of(batch, row);
+    stats.student_lse = lse(&student, config.student_temperature.into());
+    stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
     if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;
     }
-    let log_p = log_softmax_row(&s, config.student_temperature);
-    let log_q = log_softmax_row(&t, config.teacher_temperature);
-    for (log_p, log_q) in log_p.iter().zip(&log_q) {
-        let q = log_q.exp();
-        stats.kl += x_ln_ratio(q, *log_q, *log_p);
-        stats.teacher_entropy -= x_ln_ratio(q, *log_q, 0.0);
-    }
-    stats.kl = stats.kl.max(0.0);
+    let [log_p, log_q] = log_probabilities(config, batch, row);
+    stats.kl = divergence(Divergence::ForwardKl, &log_p, &log_q);
+    stats.teacher_entropy = log_q.iter().map(|log_q| -x_ln_ratio(*log_q, 0.0)).sum();
     stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
 }
@@ -165,33 +121,6 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
     }
 }
 
-/// Twin of the kernel `second_sweep` and of the one-sweep similarities of `observe` (METHOD, section 4): the similarity of two
-/// distributions, given by the logarithms of their probabilities.
-pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        log_p.iter().zip(log_q).map(|(p, q)| f(*p, *q)).sum()
-    };
-    match similarity {
-        Similarity::Cosine => {
-            let pq = sum(&|p, q| p.exp() * q.exp());
-            let pp = sum(&|p, _| p.exp() * p.exp());
-            let qq = sum(&|_, q| q.exp() * q.exp());
-            pq / (pp * qq).sqrt()
-        }
-        Similarity::Bhattacharyya => sum(&|p, q| (p.exp() * q.exp()).sqrt()),
-        Similarity::ExpNegKl => (-sum(&|p, q| x_ln_ratio(q.exp(), q, p)).max(0.0)).exp(),
-        Similarity::JensenShannon => {
-            let divergence = sum(&|p, q| {
-                // Halved after the logarithm, because half of the smallest f64 rounds to 0.
-                let log_mean = (p.exp() + q.exp()).ln() - std::f64::consts::LN_2;
-                0.5 * (x_ln_ratio(p.exp(), p, log_mean) + x_ln_ratio(q.exp(), q, log_mean))
-            });
-            1.0 - divergence / std::f64::consts::LN_2
-        }
-        Similarity::Overlap => sum(&|p, q| p.exp().min(q.exp())),
-    }
-}
-
 /// One row's outcome in f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowResult {
@@ -201,7 +130,9 @@ pub struct RowResult {
     pub kdr: f64,
     /// In `[0, 1]`.
     pub tssr: f64,
-    /// `IGNORED`, `INVALID_LABEL` and `NON_FINITE` of [`flags`].
+    /// The derivative of TSSR with respect to KDR that the gradient passes through; 0 if TSSR is detached.
+    pub tssr_slope: f64,
+    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE` and `NO_GRADIENT` of [`flags`].
     pub flags: u32,
 }
 
@@ -271,47 +202,14 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     }
 }
 
-/// TSSR from TSTR and KDR (METHOD, section 5).
-pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
-    match selection {
-        Selection::Max => tstr.max(kdr),
-        Selection::Min => tstr.min(kdr),
-        Selection::Mean => (tstr + kdr) / 2.0,
-        Selection::Product => tstr * kdr,
-        Selection::Tstr => tstr,
-        Selection::Kdr => kdr,
-        Selection::Fixed(w) => f64::from(w),
-    }
-}
-
-/// `ln p` of a row, and its target `y = tssr EK + (1 - tssr) STK`.
-fn log_p_and_target(
-    config: &Config,
-    batch: &Batch<'_>,
-    row: usize,
-    tssr: f64,
-) -> (Vec<f64>, Vec<f64>) {
-    let (s, t) = pair(batch, row);
-    let mut y = softmax_row(&t, config.teacher_temperature);
-    let (e, classes) = (f64::from(config.label_smoothing), y.len());
-    for (i, y) in y.iter_mut().enumerate() {
-        let one_hot = f64::from(i as i64 == i64::from(batch.labels[row]));
-        let truth = (1.0 - e) * one_hot + e / classes as f64;
-        *y = tssr * truth + (1.0 - tssr) * *y;
-    }
-    (log_softmax_row(&s, config.student_temperature), y)
-}
-
-/// `- sum y ln p` of a finite row with a class for a label, with temperature scaling (METHOD, sections 2 and 6). A `y` of 0
-/// contributes 0 even if `p` is 0.
+/// The loss of a finite row with a class for a label, with temperature scaling, before reduction (METHOD, sections 2 and 6).
 pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f64 {
-    let (log_p, y) = log_p_and_target(config, batch, row, tssr);
-    let terms = log_p.iter().zip(&y).filter(|(_, y)| **y > 0.0);
-    config.temperature_factor() * terms.map(|(log_p, y)| -y * log_p).sum::<f64>()
+    Row::new(config, batch, row).loss(config, tssr)
 }
 
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
-/// ignored rows, and NaN for rows with an invalid label or without a finite result.
+/// ignored rows, and NaN for rows with an invalid label or without a finite result. A row whose loss is infinite and has no derivative is
+/// flagged `NO_GRADIENT`.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -328,11 +226,13 @@ pub fn decide(
             Scope::Batch => mean_kdr,
             Scope::Given(kdr) => f64::from(kdr),
         };
-        let tssr = select_tssr(config.selection, f64::from(progress.tstr()), kdr);
+        let tstr = f64::from(progress.tstr());
+        let tssr = select_tssr(config.selection, tstr, kdr);
         let mut result = RowResult {
             loss: f64::NAN,
             kdr: stats.kdr,
             tssr,
+            tssr_slope: 0.0,
             flags: stats.flags,
         };
         if stats.flags & flags::IGNORED != 0 {
@@ -340,7 +240,13 @@ pub fn decide(
         } else if stats.flags & flags::NON_FINITE != 0 {
             result.tssr = f64::NAN;
         } else if stats.flags == 0 {
-            result.loss = row_loss(config, batch, row, tssr);
+            let row = Row::new(config, batch, row);
+            result.loss = row.loss(config, tssr);
+            result.tssr_slope = mix::tssr_slope(config, tstr, kdr);
+            let has_gradient = || row.gradient(config, tssr, result.tssr_slope).is_some();
+            if result.loss.is_infinite() && !has_gradient() {
+                result.flags = flags::NO_GRADIENT;
+            }
         }
         result
     };
@@ -348,29 +254,28 @@ pub fn decide(
 }
 
 /// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
-/// ignored rows, and NaN for rows with an invalid label or without a finite result.
+/// ignored rows, and NaN for rows with an invalid label, without a finite result or without a derivative.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
     let valid = decisions.iter().filter(|d| d.counts()).count() as u32;
-    let scale = config.gradient_factor() / denominator(config.reduction, valid);
+    let scale = f64::from(config.grad_loss) / denominator(config.reduction, valid);
     let elements = validate::elements(batch.rows(), batch.classes())?;
     let mut gradient = Vec::new();
     let room = gradient.try_reserve_exact(elements);
     room.map_err(|_| Error::no_room(elements.saturating_mul(size_of::<f64>())))?;
     for (row, decision) in decisions.iter().enumerate() {
-        if decision.flags == 0 {
-            let (log_p, y) = log_p_and_target(config, batch, row, decision.tssr);
-            gradient.extend(
-                log_p
-                    .iter()
-                    .zip(&y)
-                    .map(|(log_p, y)| scale * (log_p.exp() - y)),
-            );
-        } else {
-            let ignored = decision.flags & flags::IGNORED != 0;
-            let value = if ignored { 0.0 } else { f64::NAN };
-            gradient.resize(gradient.len() + batch.classes(), value);
+        let of_row = match decision.flags {
+            0 => Row::new(config, batch, row).gradient(config, decision.tssr, decision.tssr_slope),
+            _ => None,
+        };
+        match of_row {
+            Some(of_row) => gradient.extend(of_row.into_iter().map(|g| scale * g)),
+            None => {
+                let ignored = decision.flags & flags::IGNORED != 0;
+                let value = if ignored { 0.0 } else { f64::NAN };
+                gradient.resize(gradient.len() + batch.classes(), value);
+            }
         }
     }
     Ok(gradient)

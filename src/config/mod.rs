@@ -1,164 +1,32 @@
 //! The configuration and the types of its fields.
 
-use std::fmt;
-use std::str::FromStr;
+mod choice;
+mod divergence;
+mod selection;
+mod similarity;
 
-use crate::Error;
+use crate::{Error, Result};
 
-/// The measure of similarity of teacher and student (KDR): per row, in `[0, 1]`, 1 for equal distributions.
-///
-/// `q` are the teacher's probabilities (STK), `p` the student's. Formulas and sources: docs/METHOD.md, section 4.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub enum Similarity {
-    /// `sum(p q) / sqrt(sum(p^2) sum(q^2))`, the cosine of the angle between the two.
-    #[default]
-    Cosine,
-    /// `sum(sqrt(p q))`, the Bhattacharyya coefficient.
-    Bhattacharyya,
-    /// `exp(-KL(q, p))` with `KL = sum(q ln(q / p))`.
-    ExpNegKl,
-    /// `1 - JSD(q, p) / ln 2`, one minus the Jensen-Shannon divergence in bits.
-    JensenShannon,
-    /// `sum(min(p, q))`, one minus the total variation distance.
-    Overlap,
-}
+pub use divergence::Divergence;
+pub(crate) use divergence::divergences;
+pub use selection::Selection;
+pub use similarity::Similarity;
 
-impl Similarity {
-    /// Every similarity, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
-        Self::Cosine,
-        Self::Bhattacharyya,
-        Self::ExpNegKl,
-        Self::JensenShannon,
-        Self::Overlap,
-    ];
-
-    /// Returns true if KDR needs a second sweep over the row, because its sum needs the normalisers of both distributions first.
-    pub fn needs_second_sweep(self) -> bool {
-        matches!(self, Self::JensenShannon | Self::Overlap)
+/// Refuses a field's value unless `ok`.
+pub(crate) fn require(
+    ok: bool,
+    field: &'static str,
+    value: f32,
+    expected: &'static str,
+) -> Result<()> {
+    if ok {
+        return Ok(());
     }
-
-    /// The name on command lines and in reports, for example `exp-neg-kl`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cosine => "cosine",
-            Self::Bhattacharyya => "bhattacharyya",
-            Self::ExpNegKl => "exp-neg-kl",
-            Self::JensenShannon => "jensen-shannon",
-            Self::Overlap => "overlap",
-        }
-    }
-}
-
-impl fmt::Display for Similarity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Similarity {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let found = Self::ALL.into_iter().find(|s| s.name() == text);
-        found.ok_or_else(|| Error::InvalidConfig {
-            field: "similarity",
-            value: text.to_owned(),
-            expected: "cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap",
-        })
-    }
-}
-
-/// The rule that selects the share of the true label in the target (TSSR) from the elapsed share of training time (TSTR) and the
-/// similarity (KDR).
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub enum Selection {
-    /// The larger of TSTR and KDR.
-    Max,
-    /// The smaller of TSTR and KDR.
-    #[default]
-    Min,
-    /// The arithmetic mean of TSTR and KDR.
-    Mean,
-    /// TSTR times KDR.
-    Product,
-    /// TSTR alone: the teacher annealing of BAM! (Clark et al. 2019).
-    Tstr,
-    /// KDR alone.
-    Kdr,
-    /// A constant in `[0, 1]`: plain distillation with a fixed mix; 1 is training on labels only.
-    Fixed(f32),
-}
-
-impl Selection {
-    /// Every selection. `Fixed` has the value 0.5.
-    pub const ALL: [Self; 7] = [
-        Self::Max,
-        Self::Min,
-        Self::Mean,
-        Self::Product,
-        Self::Tstr,
-        Self::Kdr,
-        Self::Fixed(0.5),
-    ];
-
-    /// The name on command lines and in reports, for example `max`; `fixed` without its number.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Max => "max",
-            Self::Min => "min",
-            Self::Mean => "mean",
-            Self::Product => "product",
-            Self::Tstr => "tstr",
-            Self::Kdr => "kdr",
-            Self::Fixed(_) => "fixed",
-        }
-    }
-
-    /// Returns true if TSSR depends on training time (TSTR). Otherwise [`Progress::NONE`](crate::Progress::NONE) is accepted.
-    pub fn needs_progress(self) -> bool {
-        match self {
-            Self::Max | Self::Min | Self::Mean | Self::Product | Self::Tstr => true,
-            Self::Kdr | Self::Fixed(_) => false,
-        }
-    }
-}
-
-impl fmt::Display for Selection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(w) => write!(f, "{}:{w}", self.name()),
-            _ => f.write_str(self.name()),
-        }
-    }
-}
-
-impl FromStr for Selection {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let selection = match text.split_once(':') {
-            Some(("fixed", w)) => w
-                .parse()
-                .ok()
-                .filter(|w| (0.0..=1.0).contains(w))
-                .map(Self::Fixed),
-            Some(_) => None,
-            None => {
-                let named = |s: &Self| s.name() == text && !matches!(s, Self::Fixed(_));
-                Self::ALL.into_iter().find(named)
-            }
-        };
-        selection.ok_or_else(|| Error::InvalidConfig {
-            field: "selection",
-            value: text.to_owned(),
-            expected: "max, min, mean, product, tstr, kdr or fixed:W with W in [0, 1]",
-        })
-    }
+    Err(Error::InvalidConfig {
+        field,
+        value: value.to_string(),
+        expected,
+    })
 }
 
 /// The KDR that selects a row's TSSR.
@@ -281,6 +149,32 @@ pub enum TemperatureScaling {
     Squared,
 }
 
+/// The temperature of the hard part, the cross-entropy with the label.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum HardTemperature {
+    /// The student's temperature, as the method has it: one target for one softmax. `temperature_scaling` multiplies both parts.
+    #[default]
+    Student,
+    /// A temperature of its own, between 1e-30 and 1e30: usually 1, as in Hinton et al. 2015. `temperature_scaling` multiplies the soft
+    /// part only.
+    Own(f32),
+}
+
+/// The gradient of TSSR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum TssrGradient {
+    /// TSSR is a constant for the gradient, as the method has it.
+    #[default]
+    Detached,
+    /// The gradient also passes through KDR. A row may then lower its loss by moving away from the teacher. For the similarities
+    /// `Cosine`, `Bhattacharyya` and `ExpNegKl`, and scopes other than `Batch`.
+    Attached,
+}
+
 /// The treatment of a teacher whose number of classes differs from the student's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -330,6 +224,19 @@ pub struct Config {
     pub teacher_temperature: f32,
     /// Default: `None`.
     pub temperature_scaling: TemperatureScaling,
+    /// The soft part of the loss. Default: `SoftCrossEntropy`.
+    pub divergence: Divergence,
+    /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
+    pub soft_weight: f32,
+    /// Multiplies the hard part, besides its share TSSR. 0, or between 1e-6 and 1e6. Default 1.
+    pub hard_weight: f32,
+    /// The temperature of the hard part. Default: the student's.
+    pub hard_temperature: HardTemperature,
+    /// The weight of the z-loss `lse^2`, with `lse` the log-sum-exp of the student's logits at the temperature of the hard part (PaLM,
+    /// Chowdhery et al. 2022). 0, or between 1e-9 and 1e3. `temperature_scaling` does not multiply it. Default 0.
+    pub z_loss: f32,
+    /// Default: `Detached`.
+    pub tssr_gradient: TssrGradient,
     /// The measure of KDR. Default: `Cosine`.
     pub similarity: Similarity,
     /// The rule that selects TSSR from TSTR and KDR. Default: `Min`.
@@ -359,6 +266,12 @@ impl Default for Config {
             student_temperature: 1.0,
             teacher_temperature: 1.0,
             temperature_scaling: TemperatureScaling::None,
+            divergence: Divergence::SoftCrossEntropy,
+            soft_weight: 1.0,
+            hard_weight: 1.0,
+            hard_temperature: HardTemperature::Student,
+            z_loss: 0.0,
+            tssr_gradient: TssrGradient::Detached,
             similarity: Similarity::Cosine,
             selection: Selection::Min,
             scope: Scope::Row,
@@ -379,6 +292,29 @@ impl Config {
             TemperatureScaling::None => 1.0,
             TemperatureScaling::Squared => {
                 f64::from(self.student_temperature) * f64::from(self.teacher_temperature)
+            }
+        }
+    }
+
+    /// The temperature of the hard part.
+    pub fn label_temperature(&self) -> f64 {
+        match self.hard_temperature {
+            HardTemperature::Student => f64::from(self.student_temperature),
+            HardTemperature::Own(temperature) => f64::from(temperature),
+        }
+    }
+
+    /// The factors of the hard part in loss and gradient before reduction, without its share TSSR.
+    pub(crate) fn hard_factors(&self) -> (f64, f64) {
+        let weight = f64::from(self.hard_weight);
+        match self.hard_temperature {
+            HardTemperature::Student => (
+                weight * self.temperature_factor(),
+                weight * self.gradient_factor(),
+            ),
+            HardTemperature::Own(temperature) => {
+                let grad_loss = f64::from(self.grad_loss);
+                (weight, weight * grad_loss / f64::from(temperature))
             }
         }
     }

@@ -1,0 +1,104 @@
+//! The macro that defines an enum of choices: its variants, names, numbers, text form and parser.
+
+/// Defines an enum of choices.
+///
+/// An entry is `Variant = "name"`, `Variant(number = default) = "name"` or `Variant { number = default, .. } = "name"`. The enum gets
+/// `ALL` (with the default numbers), `name`, `index`, `numbers` (those of the variant), `Display` and `FromStr`. The text form is the
+/// name, followed by `:` and each number. The type has a method `check` that refuses numbers out of range.
+macro_rules! choice {
+    (
+        $(#[$meta:meta])*
+        $type:ident, $field:literal;
+        $(
+            $(#[$doc:meta])*
+            $variant:ident
+            $( ( $tuple:ident = $tuple_default:literal ) )?
+            $( { $( $(#[$number_doc:meta])* $number:ident = $default:literal ),+ $(,)? } )?
+            = $name:literal
+        ),+ $(,)?
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[non_exhaustive]
+        pub enum $type {
+            $(
+                $(#[$doc])*
+                $variant
+                $( (#[doc = concat!("The ", stringify!($tuple), ".")] f32) )?
+                $( { $( $(#[$number_doc])* $number: f32 ),+ } )?
+            ),+
+        }
+
+        impl $type {
+            /// Every choice, in the order of the documentation. Numbers have an example value.
+            pub const ALL: [Self; [$($name),+].len()] = [
+                $( Self::$variant $( { 0: $tuple_default } )? $( { $($number: $default),+ } )? ),+
+            ];
+
+            /// The names with their numbers, for the texts of errors.
+            const EXPECTED: &str = concat!(
+                $( $name, $( ":", stringify!($tuple), )? $( $( ":", stringify!($number), )+ )? ", " ),+
+            );
+
+            /// The name on command lines and in reports, without numbers.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant { .. } => $name ),+
+                }
+            }
+
+            /// The position in `ALL`. The kernels have the same number.
+            pub(crate) fn index(self) -> u32 {
+                let same = |choice: &Self| choice.name() == self.name();
+                Self::ALL.iter().position(same).expect("`ALL` has every variant") as u32
+            }
+
+            /// The numbers of the variant, in the order of its fields, then 0.
+            pub(crate) fn numbers(self) -> [f32; 2] {
+                let list: &[f32] = match &self {
+                    $( Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )? =>
+                        &[$(*$tuple)? $( $(*$number),+ )?] ),+
+                };
+                std::array::from_fn(|i| list.get(i).copied().unwrap_or(0.0))
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())?;
+                match self {
+                    $( Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )? => {
+                        $( write!(f, ":{}", $tuple)?; )?
+                        $( $( write!(f, ":{}", $number)?; )+ )?
+                        Ok(())
+                    } ),+
+                }
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = crate::Error;
+
+            fn from_str(text: &str) -> Result<Self, crate::Error> {
+                let mut parts = text.split(':');
+                let name = parts.next().unwrap_or_default();
+                let numbers: Option<Vec<f32>> = parts.map(|part| part.parse().ok()).collect();
+                let found = match (name, numbers.as_deref()) {
+                    $( ($name, Some(&[$($tuple)? $( $($number),+ )?])) =>
+                        Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?), )+
+                    _ => None,
+                };
+                let found = found.ok_or_else(|| crate::Error::InvalidConfig {
+                    field: $field,
+                    value: text.to_owned(),
+                    expected: Self::EXPECTED.trim_end_matches(", "),
+                })?;
+                found.check()?;
+                Ok(found)
+            }
+        }
+    };
+}
+
+pub(crate) use choice;

@@ -1,0 +1,46 @@
+//! The rule that selects TSSR.
+
+use super::choice::choice;
+use super::require;
+use crate::Result;
+
+choice! {
+    /// The rule that selects the share of the true label in the target (TSSR) from the elapsed share of training time (TSTR) and the
+    /// similarity (KDR).
+    Selection, "selection";
+    /// The larger of TSTR and KDR.
+    Max = "max",
+    /// The smaller of TSTR and KDR.
+    #[default]
+    Min = "min",
+    /// The arithmetic mean of TSTR and KDR.
+    Mean = "mean",
+    /// TSTR times KDR.
+    Product = "product",
+    /// TSTR alone: the teacher annealing of BAM! (Clark et al. 2019).
+    Tstr = "tstr",
+    /// KDR alone.
+    Kdr = "kdr",
+    /// A constant in `[0, 1]`: plain distillation with a fixed mix; 1 is training on labels only, 0 on the teacher only.
+    Fixed(share = 0.5) = "fixed",
+}
+
+impl Selection {
+    /// Returns true if TSSR depends on training time (TSTR). Otherwise [`Progress::NONE`](crate::Progress::NONE) is accepted.
+    pub fn needs_progress(self) -> bool {
+        match self {
+            Self::Max | Self::Min | Self::Mean | Self::Product | Self::Tstr => true,
+            Self::Kdr | Self::Fixed(_) => false,
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::Fixed(share) => {
+                let ok = (0.0..=1.0).contains(&share);
+                require(ok, "selection: Fixed", share, "a number in [0, 1]")
+            }
+            _ => Ok(()),
+        }
+    }
+}

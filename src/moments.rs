@@ -1,0 +1,161 @@
+//! The moments of a row: sums over its classes that the losses and similarities need, each as data.
+//!
+//! A moment is `sum weight * factor`, relative to the maxima of the part of the row that it covers. Weight and factor decide how it is
+//! accumulated, rescaled to other maxima and merged. `shader/moments.rs` generates the kernels' code from the table; the CPU path walks it.
+//! The normalisers `student_sum` and `teacher_sum` and the `masked_mass` belong to every row and are not in the table.
+
+/// The weight of a class. `s`, `t`: logits over their temperatures; `ms`, `mt`: their maxima; `ds = s - ms`, `dt = t - mt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// 1, over the classes that the student does not mask.
+    One,
+    /// `e^ds`
+    Student,
+    /// `e^dt`
+    Teacher,
+    /// `e^ds` of the classes that the teacher masks or lacks.
+    Unseen,
+    /// `e^(ds + dt)`
+    Both,
+    /// `e^((ds + dt) / 2)`
+    RootOfBoth,
+    /// `e^(2 ds)`
+    StudentSquare,
+    /// `e^(2 dt)`
+    TeacherSquare,
+    /// `e^(u dt + v ds)`, with the exponents of the divergence.
+    Power,
+    /// `e^((u + v) ds)`
+    StudentPower,
+    /// `e^((u + v) dt)`
+    TeacherPower,
+    /// `e^(ds ts / th)`, the student at the temperature `th` of the hard part.
+    Hard,
+    /// 1 where both `ds` and `dt` are 0.
+    Peak,
+}
+
+/// The linear factor of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factor {
+    One,
+    /// `ds`
+    Student,
+    /// `dt`
+    Teacher,
+    /// `dt - ds`
+    TeacherMinusStudent,
+    /// `ds - dt`
+    StudentMinusTeacher,
+}
+
+macro_rules! moments {
+    ($( $(#[$doc:meta])* $moment:ident $field:ident $weight:ident $factor:ident; )*) => {
+        /// A moment of a row.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Moment {
+            $( $(#[$doc])* $moment ),*
+        }
+
+        impl Moment {
+            /// Every moment, in the order of the fields of the kernels' `Sums`.
+            pub const ALL: [Self; [$(stringify!($field)),*].len()] = [$(Self::$moment),*];
+
+            /// The name of its field in `Sums` and [`RowStats`](crate::RowStats).
+            pub fn field(self) -> &'static str {
+                match self { $( Self::$moment => stringify!($field) ),* }
+            }
+
+            pub const fn weight(self) -> Weight {
+                match self { $( Self::$moment => Weight::$weight ),* }
+            }
+
+            pub const fn factor(self) -> Factor {
+                match self { $( Self::$moment => Factor::$factor ),* }
+            }
+
+            /// Its field of `stats`.
+            pub fn of(self, stats: &crate::RowStats) -> f32 {
+                match self { $( Self::$moment => stats.$field ),* }
+            }
+
+            /// Its field of `stats`, to be written.
+            pub fn of_mut(self, stats: &mut crate::RowStats) -> &mut f32 {
+                match self { $( Self::$moment => &mut stats.$field ),* }
+            }
+        }
+    };
+}
+
+moments! {
+    /// `A`, over the classes that the student does not mask.
+    Difference difference Teacher TeacherMinusStudent;
+    /// `B`, over the classes that the student does not mask.
+    Moment moment Teacher Teacher;
+    /// `D`
+    Cross cross Both One;
+    /// `H`
+    RootCross root_cross RootOfBoth One;
+    StudentSquare student_square StudentSquare One;
+    TeacherSquare teacher_square TeacherSquare One;
+    /// `U`
+    StudentOffset student_offset One Student;
+    /// The classes that the student does not mask.
+    StudentCount student_count One One;
+    /// `R`, over the classes that both have.
+    ReverseDifference reverse_difference Student StudentMinusTeacher;
+    /// The student's mass where the teacher has no class.
+    UnseenMass unseen_mass Unseen One;
+    /// `C`
+    StudentMoment student_moment Student Student;
+    /// `zh`
+    HardSum hard_sum Hard One;
+    /// `X`
+    PowerCross power_cross Power One;
+    /// `PS`
+    StudentPower student_power StudentPower One;
+    /// `PT`
+    TeacherPower teacher_power TeacherPower One;
+    /// `W`
+    PowerDifference power_difference Power TeacherMinusStudent;
+    /// 1 if the largest logits of student and teacher have the same class.
+    Agreement agreement Peak One;
+}
+
+/// A set of moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Moments(u32);
+
+impl Moments {
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) const fn of(list: &[Moment]) -> Self {
+        let (mut bits, mut i) = (0, 0);
+        while i < list.len() {
+            bits |= 1 << list[i] as u32;
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    pub(crate) const fn has(self, moment: Moment) -> bool {
+        self.0 & (1 << moment as u32) != 0
+    }
+
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The set as a constant of a generic function.
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Moment> {
+        Moment::ALL.into_iter().filter(move |m| self.has(*m))
+    }
+}

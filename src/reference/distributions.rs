@@ -1,0 +1,110 @@
+//! Rows of logits and their distributions in f64.
+
+use crate::{Batch, Config, Logits};
+
+/// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
+pub(super) fn log_softmax_row(x: &[f64], temperature: f64) -> Vec<f64> {
+    let max = max(x);
+    let z: Vec<f64> = x.iter().map(|x| (x - max) / temperature).collect();
+    let log_sum = z.iter().map(|z| z.exp()).sum::<f64>().ln();
+    z.into_iter().map(|z| z - log_sum).collect()
+}
+
+pub(super) fn softmax_row(x: &[f64], temperature: f64) -> Vec<f64> {
+    log_softmax_row(x, temperature)
+        .into_iter()
+        .map(f64::exp)
+        .collect()
+}
+
+/// The largest logit of a row; NaN if it is not finite or any logit is NaN.
+fn max(x: &[f64]) -> f64 {
+    let max = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if x.iter().any(|x| x.is_nan()) || !max.is_finite() {
+        return f64::NAN;
+    }
+    max
+}
+
+/// `ln sum e^(x / temperature)`
+pub(super) fn lse(x: &[f64], temperature: f64) -> f64 {
+    let max = max(x);
+    let sum: f64 = x.iter().map(|x| ((x - max) / temperature).exp()).sum();
+    max / temperature + sum.ln()
+}
+
+/// `n` logits of a row in f64; classes that the row lacks count as `-inf`.
+pub(super) fn row_values(logits: &Logits<'_>, row: usize, n: usize) -> Vec<f64> {
+    let value = |i| {
+        if i < logits.classes {
+            f64::from(logits.values.get(row * logits.row_stride + i))
+        } else {
+            f64::NEG_INFINITY
+        }
+    };
+    (0..n).map(value).collect()
+}
+
+/// `x ln(x / y)` from the logarithms of both; 0 if `x` is 0.
+pub(super) fn x_ln_ratio(ln_x: f64, ln_y: f64) -> f64 {
+    let x = ln_x.exp();
+    if x == 0.0 { 0.0 } else { x * (ln_x - ln_y) }
+}
+
+/// `factor * value`; 0 if the factor is 0, even if the value is infinite.
+pub(super) fn weighted(factor: f64, value: f64) -> f64 {
+    if factor == 0.0 { 0.0 } else { factor * value }
+}
+
+/// `ln(share e^a + (1 - share) e^b)`; `-inf` if both are.
+pub(super) fn log_mixture(share: f64, a: f64, b: f64) -> f64 {
+    let (a, b) = (share.ln() + a, (-share).ln_1p() + b);
+    let (low, high) = (a.min(b), a.max(b));
+    if low == f64::NEG_INFINITY {
+        return high;
+    }
+    high + (low - high).exp().ln_1p()
+}
+
+/// The logarithms of the probabilities of student, `p`, and teacher, `q`.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub log_p: &'a [f64],
+    pub log_q: &'a [f64],
+}
+
+impl Pair<'_> {
+    /// `f(ln p, ln q)` of every class.
+    pub(super) fn map(self, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+        let pairs = self.log_p.iter().zip(self.log_q);
+        pairs.map(|(p, q)| f(*p, *q)).collect()
+    }
+
+    /// The sum of `f(ln p, ln q)` over the classes.
+    pub(super) fn sum(self, f: impl Fn(f64, f64) -> f64) -> f64 {
+        self.map(f).into_iter().sum()
+    }
+
+    /// The gradient with respect to `s`, with `p = softmax(s)`, of a function of `p` whose derivative with respect to `p_i` is `F'_i`:
+    /// `p_i (F'_i - sum p_j F'_j)`. `terms` are the products `p_i F'_i`.
+    pub(super) fn through_softmax(self, terms: &[f64]) -> Vec<f64> {
+        let sum: f64 = terms.iter().sum();
+        let each = terms.iter().zip(self.log_p);
+        each.map(|(term, log_p)| term - log_p.exp() * sum).collect()
+    }
+}
+
+/// The logits of both, with the student's number of classes.
+pub(super) fn logits_of(batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
+    let classes = batch.classes();
+    [&batch.student_logits, &batch.teacher_logits].map(|logits| row_values(logits, row, classes))
+}
+
+/// `ln p` and `ln q` of a row at the temperatures of the configuration.
+pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
+    let [student, teacher] = logits_of(batch, row);
+    [
+        log_softmax_row(&student, f64::from(config.student_temperature)),
+        log_softmax_row(&teacher, f64::from(config.teacher_temperature)),
+    ]
+}

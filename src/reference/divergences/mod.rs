@@ -1,0 +1,51 @@
+//! The divergences by their textbook formulas, one file each. A file has `value`, and `terms`: `p_i F'_i` with `F'_i` the derivative of
+//! the value with respect to `p_i`. A term that is not finite means that the divergence has no derivative there.
+
+mod alpha_beta;
+mod forward_kl;
+mod jsd;
+mod kl_sum;
+mod kl_tv;
+mod neg_log_overlap;
+mod reverse_kl;
+mod skew_kl;
+mod skew_reverse_kl;
+mod soft_cross_entropy;
+mod taid;
+mod total_variation;
+
+use super::distributions::Pair;
+use crate::Divergence;
+use crate::config::divergences;
+
+macro_rules! dispatch {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+    )*) => {
+        /// The divergence of `p` from `q`.
+        pub(super) fn value(divergence: Divergence, pair: Pair<'_>) -> f64 {
+            match divergence {
+                $( Divergence::$variant $({ $($number),+ })? => $stem::value(pair $($(, f64::from($number))+)?) ),*
+            }
+        }
+
+        fn terms(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
+            match divergence {
+                $( Divergence::$variant $({ $($number),+ })? => $stem::terms(pair $($(, f64::from($number))+)?) ),*
+            }
+        }
+    };
+}
+
+divergences!(dispatch);
+
+/// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
+pub(super) fn gradient(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
+    let terms = terms(divergence, pair);
+    if terms.iter().any(|term| !term.is_finite()) {
+        return vec![f64::NAN; terms.len()];
+    }
+    pair.through_softmax(&terms)
+}

@@ -1,0 +1,170 @@
+//! The parts of the computation that a configuration needs: moments of the first sweep, sums of the second, the shape of the gradient.
+
+use crate::config::divergences;
+use crate::moments::{Moment, Moments};
+use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
+
+/// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// No further terms.
+    Plain,
+    /// `f1 = p ln(p / q)`, from the logits.
+    LogRatio,
+    /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + (1 - a) p`.
+    Mixture,
+    /// `f1 = p sgn(p - q)`
+    Sign,
+    /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
+    Power,
+}
+
+impl Shape {
+    /// Every shape.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::LogRatio,
+        Self::Mixture,
+        Self::Sign,
+        Self::Power,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::LogRatio => "log_ratio",
+            Self::Mixture => "mixture",
+            Self::Sign => "sign",
+            Self::Power => "power",
+        }
+    }
+
+    /// Returns true if the terms need logits, because a probability may have underflowed.
+    pub(crate) fn needs_logits(self) -> bool {
+        matches!(self, Self::LogRatio | Self::Power)
+    }
+}
+
+/// A sum over the normalised probabilities `p` and `q`, which needs a second sweep. `m = a q + (1 - a) p`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SweepSum {
+    /// `KL(p, m) = sum p ln(p / m)`
+    MixtureStudent,
+    /// `KL(q, m) = sum q ln(q / m)`
+    MixtureTeacher,
+    /// `sum p q / m`
+    MixtureProduct,
+    /// `sum min(p, q)`
+    Overlap,
+    /// `sum p sgn(p - q)`
+    SignMean,
+}
+
+impl SweepSum {
+    /// Every sum.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::MixtureStudent,
+        Self::MixtureTeacher,
+        Self::MixtureProduct,
+        Self::Overlap,
+        Self::SignMean,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::MixtureStudent => "mixture_student",
+            Self::MixtureTeacher => "mixture_teacher",
+            Self::MixtureProduct => "mixture_product",
+            Self::Overlap => "overlap",
+            Self::SignMean => "sign_mean",
+        }
+    }
+}
+
+/// The needs of a divergence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rule {
+    pub shape: Shape,
+    /// `a` of `Mixture`; `u` and `v` of `Power`.
+    pub shape_numbers: [f32; 2],
+    pub moments: Moments,
+    /// Sums of the second sweep, at most two: `sweep_first` and `sweep_second` of [`RowStats`](crate::RowStats).
+    pub sweep: &'static [SweepSum],
+}
+
+macro_rules! rules {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+    )*) => {
+        impl Divergence {
+            /// The needs of the divergence.
+            #[allow(unused_variables, reason = "not every number is one of the shape")]
+            pub(crate) fn rule(self) -> Rule {
+                match self {
+                    $( Self::$variant $({ $($number),+ })? => Rule {
+                        shape: Shape::$shape,
+                        shape_numbers: numbers(&[$($shape_number),*]),
+                        moments: const { Moments::of(&[$(Moment::$moment),*]) },
+                        sweep: &[$(SweepSum::$sum),*],
+                    } ),*
+                }
+            }
+        }
+    };
+}
+
+divergences!(rules);
+
+fn numbers(list: &[f32]) -> [f32; 2] {
+    std::array::from_fn(|i| list.get(i).copied().unwrap_or(0.0))
+}
+
+impl Similarity {
+    /// The moments of the similarity.
+    pub(crate) const fn moments(self) -> Moments {
+        use Moment::{Cross, Difference, RootCross, StudentSquare, TeacherSquare};
+        match self {
+            Self::Cosine => Moments::of(&[Cross, StudentSquare, TeacherSquare]),
+            Self::Bhattacharyya => Moments::of(&[RootCross]),
+            Self::ExpNegKl => Moments::of(&[Difference]),
+            Self::JensenShannon | Self::Overlap => Moments::NONE,
+        }
+    }
+}
+
+/// The moments that a configuration needs from logits to gradient.
+pub(crate) fn moments(config: &Config) -> Moments {
+    let mut all = config
+        .divergence
+        .rule()
+        .moments
+        .with(config.similarity.moments());
+    if config.label_smoothing > 0.0 {
+        all = all.with(const { Moments::of(&[Moment::StudentOffset, Moment::StudentCount]) });
+    }
+    if config.hard_temperature != HardTemperature::Student {
+        all = all.with(const { Moments::of(&[Moment::HardSum]) });
+    }
+    all
+}
+
+/// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
+/// `validate.rs` refuses it beside another shape.
+pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {
+    let rule = config.divergence.rule();
+    if config.tssr_gradient == TssrGradient::Attached {
+        match config.similarity {
+            Similarity::Cosine => return (Shape::Power, [1.0, 1.0]),
+            Similarity::Bhattacharyya => return (Shape::Power, [0.5, 0.5]),
+            _ => {}
+        }
+    }
+    (rule.shape, rule.shape_numbers)
+}
+
+/// Returns true if KDR or the divergence needs a second sweep over the row.
+pub(crate) fn needs_second_sweep(config: &Config) -> bool {
+    config.similarity.needs_second_sweep() || !config.divergence.rule().sweep.is_empty()
+}

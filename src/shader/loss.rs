@@ -1,0 +1,107 @@
+//! The choices of a kernel that follow from the loss.
+
+use super::kernel::Kernel;
+use crate::moments::{Moment, Moments};
+use crate::rule::{self, Shape, SweepSum};
+use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
+
+/// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct LossVariant {
+    /// The measure of KDR.
+    pub similarity: Similarity,
+    /// The name of the divergence.
+    pub divergence: &'static str,
+    /// The shape of the gradient.
+    pub shape: Shape,
+    /// The moments that are summed.
+    pub moments: Moments,
+    /// The divergence's sums of the second sweep.
+    pub sweep: [Option<SweepSum>; 2],
+    /// True if the hard part has a temperature of its own.
+    pub hard_own: bool,
+    /// True if the gradient also passes through KDR.
+    pub tssr_attached: bool,
+    /// True if the label is smoothed.
+    pub smoothing: bool,
+}
+
+impl LossVariant {
+    /// The choices of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let sums = config.divergence.rule().sweep;
+        Self {
+            similarity: config.similarity,
+            divergence: config.divergence.name(),
+            shape: rule::shape(config).0,
+            moments: rule::moments(config),
+            sweep: std::array::from_fn(|i| sums.get(i).copied()),
+            hard_own: config.hard_temperature != HardTemperature::Student,
+            tssr_attached: config.tssr_gradient == TssrGradient::Attached,
+            smoothing: config.label_smoothing > 0.0,
+        }
+    }
+
+    /// The choices of kernels that do not depend on the loss.
+    fn none() -> Self {
+        Self {
+            similarity: Similarity::default(),
+            divergence: Divergence::default().name(),
+            shape: Shape::Plain,
+            moments: Moments::NONE,
+            sweep: [None; 2],
+            hard_own: false,
+            tssr_attached: false,
+            smoothing: false,
+        }
+    }
+
+    /// The choices that change the text of a kernel.
+    pub(super) fn of_kernel(self, kernel: Kernel) -> Self {
+        let none = Self::none();
+        match kernel {
+            Kernel::Distill => self,
+            // `RowStats` of single steps always has what its metrics need.
+            Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
+                similarity: self.similarity,
+                moments: self
+                    .moments
+                    .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
+                sweep: self.sweep,
+                ..none
+            },
+            Kernel::Decide => Self {
+                similarity: match self.tssr_attached {
+                    true => self.similarity,
+                    false => none.similarity,
+                },
+                shape: none.shape,
+                moments: none.moments,
+                sweep: none.sweep,
+                ..self
+            },
+            Kernel::Apply => Self {
+                shape: self.shape,
+                hard_own: self.hard_own,
+                ..none
+            },
+            Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,
+        }
+    }
+
+    /// Returns true if the gradient has terms of p, q and the label only.
+    pub(super) fn is_plain(&self) -> bool {
+        self.shape == Shape::Plain && !self.hard_own
+    }
+
+    /// Returns true if the last tile's logits stay in registers instead of its exponentials.
+    pub(super) fn keeps_logits(&self) -> bool {
+        self.shape.needs_logits() || self.hard_own
+    }
+
+    /// Returns true if KDR or the divergence needs a second sweep.
+    pub(crate) fn needs_second_sweep(&self) -> bool {
+        self.similarity.needs_second_sweep() || self.sweep[0].is_some()
+    }
+}
