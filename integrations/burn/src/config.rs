@@ -5,7 +5,8 @@ use std::fmt;
 use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
-    GradWrite, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+    Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
+    TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 use crate::error::{Error, Result};
@@ -79,6 +80,18 @@ setters! {
     with_teacher_temperature(teacher_temperature: f32);
     /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
     with_temperature_scaling(temperature_scaling: TemperatureScaling);
+    /// The soft part of the loss. Default: the cross-entropy with the teacher's probabilities.
+    with_divergence(divergence: Divergence);
+    /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
+    with_soft_weight(soft_weight: f32);
+    /// Multiplies the hard part, besides its share TSSR. 0, or between 1e-6 and 1e6. Default 1.
+    with_hard_weight(hard_weight: f32);
+    /// The temperature of the hard part. Default: the student's.
+    with_hard_temperature(hard_temperature: HardTemperature);
+    /// The weight of the square of the student's log-sum-exp. 0, or between 1e-9 and 1e3. Default 0.
+    with_z_loss(z_loss: f32);
+    /// Detaches TSSR from the gradient or attaches it. Default: detached.
+    with_tssr_gradient(tssr_gradient: TssrGradient);
     /// The similarity of the two distributions (KDR). Default: cosine.
     with_similarity(similarity: Similarity);
     /// Selects the share of the true label (TSSR) from progress (TSTR) and KDR. Default: the smaller of the two.

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use wgpu_distill::{Config, HardTemperature, Reduction, Scope, Selection, Similarity};
 
 use super::soft_part::{self, SoftRule};
-use super::softmax::{Softmax, weighted};
+use super::softmax::{Softmax, mixture, weighted};
+use super::sums::over_classes;
 use crate::error::{Error, Result};
 
 type Map<const D: usize> = Box<dyn Fn(Tensor<D>) -> Tensor<D>>;
@@ -99,30 +100,27 @@ fn similarity(choice: Similarity) -> Result<fn(&Softmax, &Softmax) -> Tensor<2>>
     Ok(match choice {
         Similarity::Cosine => |p, q| {
             let (a, b) = (p.probabilities.clone(), q.probabilities.clone());
-            let square = |x: Tensor<2>| (x.clone() * x).sum_dim(1);
-            (a.clone() * b.clone()).sum_dim(1) / (square(a) * square(b)).sqrt()
+            let square = |x: Tensor<2>| over_classes(x.clone() * x);
+            over_classes(a.clone() * b.clone()) / (square(a) * square(b)).sqrt()
         },
         Similarity::Bhattacharyya => {
-            |p, q| ((p.log.clone() + q.log.clone()) * 0.5).exp().sum_dim(1)
+            |p, q| over_classes(((p.log.clone() + q.log.clone()) * 0.5).exp())
         }
         Similarity::ExpNegKl => |p, q| {
-            weighted(&q.probabilities, q.log.clone(), p.log.clone())
-                .sum_dim(1)
-                .clamp_min(0.0)
-                .neg()
-                .exp()
+            let terms = weighted(&q.probabilities, q.log.clone(), p.log.clone());
+            over_classes(terms).clamp_min(0.0).neg().exp()
         },
         Similarity::JensenShannon => |p, q| {
             let (a, b) = (&p.probabilities, &q.probabilities);
-            let ln_mean = ((a.clone() + b.clone()) * 0.5).log();
+            let ln_mean = mixture(0.5, p, q).log();
             let student = weighted(a, p.log.clone(), ln_mean.clone());
             let teacher = weighted(b, q.log.clone(), ln_mean);
-            (student + teacher).sum_dim(1) * (-0.5 / LN_2) + 1.0
+            over_classes(student + teacher) * (-0.5 / LN_2) + 1.0
         },
         Similarity::Overlap => |p, q| {
             let (a, b) = (p.probabilities.clone(), q.probabilities.clone());
             let less = a.clone().lower(b.clone());
-            b.mask_where(less, a).sum_dim(1)
+            over_classes(b.mask_where(less, a))
         },
         other => return Err(refusal("similarity", other)),
     })

@@ -4,14 +4,18 @@
 //! first, since infinity times 0 is NaN.
 
 mod choices;
+mod part;
 mod soft_part;
 mod softmax;
+mod sums;
 
 use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
+use part::Part;
 use softmax::{Softmax, common_prefix, minus_log};
+use sums::{over_classes, over_rows};
 
 use crate::error::Result;
 use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
@@ -69,7 +73,7 @@ pub(crate) fn distill(
     let averaged_rows = averaged.clone().sum().clamp_min(1.0);
     let mean = |x: Tensor<2>| {
         let kept = x.mask_fill(good.clone().bool_not(), 0.0);
-        (total(kept) / averaged_rows.clone()).reshape([1, 1])
+        (over_rows(kept) / averaged_rows.clone()).reshape([1, 1])
     };
 
     let kdr = (choices.similarity)(&p, &q).clamp(0.0, 1.0);
@@ -87,21 +91,41 @@ pub(crate) fn distill(
     let one_hot = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
     let one_hot = one_hot.scatter(1, class, one, IndexingUpdateOp::Add);
     let truth = one_hot * (1.0 - e) + e / classes as f32;
-    let hard = minus_log(&truth, &h.log).sum_dim(1);
-    let soft = (choices.soft)(&p, &q);
-
-    let hard_share = tssr.clone();
-    let soft_share = (tssr.clone().neg() + 1.0) * config.soft_weight;
-    // A part with a share of 0 contributes 0 even if it is infinite.
-    let times = |part: Tensor<2>, share: &Tensor<2>, factor: f64| {
-        let none = share.clone().equal_scalar(0.0).expand(part.dims());
-        (part * (share.clone() * factor as f32)).mask_fill(none, 0.0)
+    let hard = Part {
+        value: over_classes(minus_log(&truth, &h.log)),
+        gradient: want_gradient.then(|| h.probabilities.clone() - truth),
+        share: tssr.clone(),
+        loss_factor: choices.hard.loss_factor,
+        gradient_factor: choices.hard.gradient_factor,
     };
-    let mut loss = times(hard, &hard_share, choices.hard.loss_factor)
-        + times(soft.value.clone(), &soft_share, config.temperature_factor());
-    if config.z_loss != 0.0 {
-        loss = loss + h.log_sum.clone().square() * config.z_loss;
-    }
+    let divergence = (choices.soft)(&p, &q);
+    let soft = Part {
+        gradient: want_gradient.then(|| divergence.gradient(&p)),
+        value: divergence.value,
+        share: (tssr.clone().neg() + 1.0) * config.soft_weight,
+        loss_factor: config.temperature_factor(),
+        gradient_factor: config.gradient_factor(),
+    };
+    let z_loss = (config.z_loss != 0.0).then(|| {
+        let lse = h.log_sum.clone();
+        let factor = f64::from(config.z_loss);
+        Part {
+            value: lse.clone() * lse.clone(),
+            gradient: want_gradient.then(|| h.probabilities.clone() * lse.clone() * 2.0),
+            share: lse.ones_like(),
+            loss_factor: factor,
+            gradient_factor: factor * f64::from(config.grad_loss) / config.label_temperature(),
+        }
+    });
+    let parts: Vec<Part> = [Some(hard), Some(soft), z_loss]
+        .into_iter()
+        .flatten()
+        .collect();
+    let loss = parts
+        .iter()
+        .map(Part::loss)
+        .reduce(Tensor::add)
+        .expect("two parts");
 
     let nan_rows = bad.clone().bool_or(invalid.clone());
     let with_nan_and_ignored = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
@@ -113,20 +137,8 @@ pub(crate) fn distill(
     let valid_rows = count(valid);
     let denominator = (choices.denominator)(valid_rows.clone().float().cast(FloatDType::F32));
     let gradient = want_gradient.then(|| {
-        let per_row = denominator.clone().recip().reshape([1, 1]);
-        // The quotient of factor and denominator first: it is in range.
-        let scaled = |direction: Tensor<2>, share: &Tensor<2>, factor: f64| {
-            let scale = per_row.clone() * factor as f32;
-            times(direction, &(share.clone() * scale), 1.0)
-        };
-        let hard = h.probabilities.clone() - truth;
-        let mut gradient = scaled(hard, &hard_share, choices.hard.gradient_factor)
-            + scaled(soft.gradient(&p), &soft_share, config.gradient_factor());
-        if config.z_loss != 0.0 {
-            let factor = 2.0 * f64::from(config.z_loss) * f64::from(config.grad_loss);
-            let scale = per_row.clone() * (factor / config.label_temperature()) as f32;
-            gradient = gradient + h.probabilities.clone() * (h.log_sum.clone() * scale);
-        }
+        let terms = parts.iter().filter_map(|part| part.gradient(&denominator));
+        let gradient = terms.reduce(Tensor::add).expect("two parts");
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
         gradient
             .mask_fill(whole(&nan_rows), f32::NAN)
@@ -136,7 +148,7 @@ pub(crate) fn distill(
     let summary = Tensor::cat(
         vec![
             // Divided before the sum, because the sum of losses near the largest f32 would overflow.
-            total(loss.clone() / denominator.reshape([1, 1])),
+            over_rows(loss.clone() / denominator.reshape([1, 1])),
             mean(kdr.clone()).reshape([1]),
             mean(tssr.clone()).reshape([1]),
             Tensor::zeros([5], (&device, DType::F32)),
@@ -164,24 +176,6 @@ pub(crate) fn distill(
         counts,
         gradient,
     })
-}
-
-/// The sum of a column `[rows, 1]`, as `[1]`. Two-level summation bounds the rounding error on backends that add one by one.
-fn total(column: Tensor<2>) -> Tensor<1> {
-    const ROWS_PER_PARTIAL_SUM: usize = 512;
-    let [rows, _] = column.dims();
-    let partial_sums = rows / ROWS_PER_PARTIAL_SUM;
-    if partial_sums == 0 {
-        return column.sum();
-    }
-    let even = partial_sums * ROWS_PER_PARTIAL_SUM;
-    let groups = column.clone().slice([0..even, 0..1]);
-    let groups = groups.reshape([partial_sums, ROWS_PER_PARTIAL_SUM]);
-    let sum = groups.sum_dim(1).sum();
-    if even == rows {
-        return sum;
-    }
-    sum + column.slice([even..rows, 0..1]).sum()
 }
 
 /// Labels below this number are classes. It is 0 if the denominator is 0, because then no row has a label.

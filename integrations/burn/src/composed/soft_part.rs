@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 use wgpu_distill::Divergence;
 
-use super::softmax::{Softmax, minus_log, weighted};
+use super::softmax::{Softmax, minus_log, mixture, weighted};
+use super::sums::over_classes;
 
 /// A divergence of the student's probabilities `p` from the teacher's `q`.
 pub(super) struct SoftPart {
@@ -20,7 +21,7 @@ impl SoftPart {
         let none = self.slopes.clone().is_inf().any_dim(1);
         let none = none.expand([rows, classes]);
         let slopes = self.slopes.clone().mask_fill(none.clone(), 0.0);
-        let mean = slopes.clone().sum_dim(1);
+        let mean = over_classes(slopes.clone());
         (slopes - p.probabilities.clone() * mean).mask_fill(none, f32::NAN)
     }
 }
@@ -51,10 +52,6 @@ pub(super) fn rule(divergence: Divergence) -> Option<SoftRule> {
     })
 }
 
-fn total(x: Tensor<2>) -> Tensor<2> {
-    x.sum_dim(1)
-}
-
 /// `a x + b y`; a part with a weight of 0 contributes 0 even if it is infinite.
 fn sum(x: SoftPart, a: f32, y: SoftPart, b: f32) -> SoftPart {
     let times = |x: Tensor<2>, a: f32| match a {
@@ -70,7 +67,7 @@ fn sum(x: SoftPart, a: f32, y: SoftPart, b: f32) -> SoftPart {
 /// `- sum q ln p`, `F' = - q / p`
 fn soft_cross_entropy(p: &Softmax, q: &Softmax) -> SoftPart {
     SoftPart {
-        value: total(minus_log(&q.probabilities, &p.log)),
+        value: over_classes(minus_log(&q.probabilities, &p.log)),
         slopes: q.probabilities.clone().neg(),
     }
 }
@@ -79,24 +76,22 @@ fn soft_cross_entropy(p: &Softmax, q: &Softmax) -> SoftPart {
 fn forward_kl(p: &Softmax, q: &Softmax) -> SoftPart {
     let terms = weighted(&q.probabilities, q.log.clone(), p.log.clone());
     SoftPart {
-        value: total(terms).clamp_min(0.0),
+        value: over_classes(terms).clamp_min(0.0),
         slopes: q.probabilities.clone().neg(),
     }
 }
 
-/// `sum p ln(p / q)`, `F' = ln(p / q)`: a constant in `F'` has no effect on the gradient.
+/// `sum p ln(p / q)`, `F' = ln(p / q)`: a constant in `F'` has no effect on the gradient. Infinite, without a derivative, if only the teacher
+/// masks a class, however small `p` is there.
 fn reverse_kl(p: &Softmax, q: &Softmax) -> SoftPart {
+    let masked = |x: &Softmax| x.log.clone().equal_scalar(f32::NEG_INFINITY);
+    let unseen = masked(q).bool_and(masked(p).bool_not());
     let terms = weighted(&p.probabilities, p.log.clone(), q.log.clone());
+    let terms = terms.mask_fill(unseen, f32::INFINITY);
     SoftPart {
-        value: total(terms.clone()).clamp_min(0.0),
+        value: over_classes(terms.clone()).clamp_min(0.0),
         slopes: terms,
     }
-}
-
-/// `m = share a + (1 - share) b`, above 0 so that quotients and logarithms are finite.
-fn mixture(share: f32, a: &Softmax, b: &Softmax) -> Tensor<2> {
-    let m = a.probabilities.clone() * share + b.probabilities.clone() * (1.0 - share);
-    m.clamp_min(f32::MIN_POSITIVE)
 }
 
 /// `beta KL(q, m) + (1 - beta) KL(p, m)` with `m = beta q + (1 - beta) p`, `F' = (1 - beta) ln(p / m)`
@@ -105,7 +100,7 @@ fn jsd(p: &Softmax, q: &Softmax, beta: f32) -> SoftPart {
     let teacher = weighted(&q.probabilities, q.log.clone(), ln_m.clone()) * beta;
     let student = weighted(&p.probabilities, p.log.clone(), ln_m) * (1.0 - beta);
     SoftPart {
-        value: total(teacher + student.clone()).clamp_min(0.0),
+        value: over_classes(teacher + student.clone()).clamp_min(0.0),
         slopes: student,
     }
 }
@@ -115,7 +110,7 @@ fn skew_kl(p: &Softmax, q: &Softmax, alpha: f32) -> SoftPart {
     let m = mixture(alpha, q, p);
     let terms = weighted(&q.probabilities, q.log.clone(), m.clone().log());
     SoftPart {
-        value: total(terms).clamp_min(0.0),
+        value: over_classes(terms).clamp_min(0.0),
         slopes: p.probabilities.clone() * (q.probabilities.clone() / m) * (alpha - 1.0),
     }
 }
@@ -126,7 +121,7 @@ fn skew_reverse_kl(p: &Softmax, q: &Softmax, alpha: f32) -> SoftPart {
     let terms = weighted(&p.probabilities, p.log.clone(), m.clone().log());
     let product = p.probabilities.clone() * (q.probabilities.clone() / m);
     SoftPart {
-        value: total(terms.clone()).clamp_min(0.0),
+        value: over_classes(terms.clone()).clamp_min(0.0),
         slopes: terms + product * (1.0 - alpha),
     }
 }
@@ -143,14 +138,14 @@ fn signed(p: &Softmax, q: &Softmax) -> Tensor<2> {
 /// `sum min(p, q)`
 fn overlap(p: &Softmax, q: &Softmax) -> Tensor<2> {
     let smaller = p.probabilities.clone().min_pair(q.probabilities.clone());
-    total(smaller).clamp_max(1.0)
+    over_classes(smaller).clamp_max(1.0)
 }
 
 /// `sum abs(p - q) / 2`, `F' = sgn(p - q) / 2`
 fn total_variation(p: &Softmax, q: &Softmax) -> SoftPart {
     let apart = p.probabilities.clone() - q.probabilities.clone();
     SoftPart {
-        value: total(apart.abs()) * 0.5,
+        value: over_classes(apart.abs()) * 0.5,
         slopes: signed(p, q) * 0.5,
     }
 }
@@ -189,7 +184,7 @@ fn alpha_beta(p: &Softmax, q: &Softmax, alpha: f32, beta: f32) -> SoftPart {
     // The sum of terms that are each at least 0.
     let terms = teacher * (alpha / both) + student.clone() * (beta / both) - cross.clone();
     SoftPart {
-        value: total(terms).clamp_min(0.0) / (alpha * beta),
+        value: over_classes(terms).clamp_min(0.0) / (alpha * beta),
         slopes: (student - cross) / alpha,
     }
 }
@@ -201,7 +196,8 @@ fn taid(p: &Softmax, q: &Softmax, share: f32) -> SoftPart {
     let none_ignored = p.bad.clone().bool_and(p.bad.clone().bool_not());
     let logits = q.log.clone() * share + p.log.clone() * (1.0 - share);
     let m = Softmax::of(logits, 1.0, &none_ignored);
-    let value = total(weighted(&m.probabilities, m.log.clone(), p.log.clone())).clamp_min(0.0);
+    let value =
+        over_classes(weighted(&m.probabilities, m.log.clone(), p.log.clone())).clamp_min(0.0);
     let whole = m.bad.clone().expand([rows, classes]);
     SoftPart {
         value: value.mask_fill(m.bad, f32::INFINITY),

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Bool, DType, Tensor};
 
+use super::sums::over_classes;
+
 /// The softmax of a matrix of logits and its logarithm.
 pub(super) struct Softmax {
     /// `[rows, classes]`, 0 at masked classes and in bad rows.
@@ -36,7 +38,7 @@ impl Softmax {
         let max = logits.clone().max_dim(1);
         let z = ((logits - max.clone()) / temperature).mask_fill(masked.clone(), f32::NEG_INFINITY);
         let powers = z.clone().exp().mask_fill(masked, 0.0);
-        let sum = powers.clone().sum_dim(1);
+        let sum = over_classes(powers.clone());
         let ln_sum = sum.clone().log();
         Self {
             probabilities: (powers / sum).mask_fill(whole.clone(), 0.0),
@@ -72,4 +74,10 @@ pub(super) fn weighted(x: &Tensor<2>, ln_a: Tensor<2>, ln_b: Tensor<2>) -> Tenso
 pub(super) fn minus_log(x: &Tensor<2>, ln_a: &Tensor<2>) -> Tensor<2> {
     let none = x.clone().equal_scalar(0.0);
     (x.clone() * ln_a.clone()).neg().mask_fill(none, 0.0)
+}
+
+/// `m = share a + (1 - share) b`, above 0 so that quotients and logarithms are finite.
+pub(super) fn mixture(share: f32, a: &Softmax, b: &Softmax) -> Tensor<2> {
+    let m = a.probabilities.clone() * share + b.probabilities.clone() * (1.0 - share);
+    m.clamp_min(f32::MIN_POSITIVE)
 }

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
-    DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress, Reduction, Scope,
-    Selection, TrainingSteps,
+    DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath, Progress,
+    Reduction, Scope, Selection, TrainingSteps, TssrGradient,
 };
 use wgpu_distill::{Error as CoreError, GradWrite};
 
@@ -143,6 +143,10 @@ fn progress_and_configuration() {
         (new().with_grad_scale(9e-31), "grad_scale"),
         (new().with_grad_scale(1.1e30), "grad_scale"),
         (
+            new().with_divergence(Divergence::Jsd { beta: 1.0 }),
+            "ReverseKl",
+        ),
+        (
             DistillationLossConfig::from(wgpu_distill::Config {
                 grad_write: GradWrite::Accumulate,
                 ..Default::default()
@@ -152,6 +156,31 @@ fn progress_and_configuration() {
     ] {
         let error = config.try_init().expect_err(field);
         assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+/// The kernels have choices that Burn's operations lack. The configuration is valid, so the call refuses, also without rows.
+#[test]
+fn the_composed_path_refuses_by_name() {
+    let attached = DistillationLossConfig::new().with_tssr_gradient(TssrGradient::Attached);
+    for on in devices::all() {
+        let loss = on.loss(attached.init());
+        for rows in [4, 0] {
+            let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
+            let (teacher, labels) = (logits(2, rows, 5, &on.device), labels(rows, 5, &on.device));
+            let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
+            if on.path != ExecutionPath::Composed {
+                done.expect("the kernels have it");
+                continue;
+            }
+            let error = done.expect_err("Burn's operations lack it");
+            let want = Error::NotComposed {
+                field: "tssr_gradient".to_owned(),
+                value: "Attached".to_owned(),
+            };
+            assert_eq!(error, want);
+            assert!(error.to_string().contains("`tssr_gradient` is Attached"));
+        }
     }
 }
 

@@ -2,16 +2,16 @@
 
 use burn::config::{Config, ConfigError};
 use burn_distill::{
-    DistillationLossConfig, Reduction, Scope, Selection, Similarity, TeacherClasses,
-    TemperatureScaling,
+    DistillationLossConfig, Divergence, HardTemperature, Reduction, Scope, Selection, Similarity,
+    TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 fn load(text: &str) -> Result<DistillationLossConfig, ConfigError> {
     DistillationLossConfig::load_binary(text.as_bytes())
 }
 
-/// No field has its default.
-fn config() -> DistillationLossConfig {
+/// The fields of the version before the divergences, none with its default.
+fn earlier() -> DistillationLossConfig {
     DistillationLossConfig::new()
         .with_student_temperature(2.5)
         .with_teacher_temperature(3.5)
@@ -28,8 +28,20 @@ fn config() -> DistillationLossConfig {
 
 #[test]
 fn a_saved_configuration_loads_again() {
-    let back = load(&config().to_string()).expect("what was saved");
-    assert_eq!(config(), back);
+    let config = || {
+        earlier()
+            .with_divergence(Divergence::Jsd { beta: 0.75 })
+            .with_soft_weight(0.5)
+            .with_hard_weight(2.0)
+            .with_hard_temperature(HardTemperature::Own(1.5))
+            .with_z_loss(1e-4)
+            .with_tssr_gradient(TssrGradient::Attached)
+    };
+    for divergence in Divergence::ALL {
+        let config = config().with_divergence(divergence);
+        let back = load(&config.to_string()).expect("what was saved");
+        assert_eq!(config, back);
+    }
 
     let file = std::env::temp_dir().join(format!("burn-distill-{}.json", std::process::id()));
     config().save(&file).expect("a file");
@@ -54,7 +66,7 @@ fn a_file_of_an_earlier_version_loads() {
         "teacher_classes": "CommonPrefix",
         "grad_scale": 1024.0
     }"#;
-    assert_eq!(load(text).expect("it loads"), config());
+    assert_eq!(load(text).expect("it loads"), earlier());
 }
 
 #[test]
@@ -71,6 +83,7 @@ fn fields_and_choices_that_this_version_lacks_are_refused_by_name() {
     for (text, name) in [
         (r#"{ "simlarity": "Cosine" }"#, "simlarity"),
         (r#"{ "similarity": "Sine" }"#, "Sine"),
+        (r#"{ "divergence": "Hellinger" }"#, "Hellinger"),
     ] {
         let error = load(text).expect_err(name).to_string();
         assert!(error.contains(name), "{error}");
