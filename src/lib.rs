@@ -16,10 +16,12 @@ mod moments;
 mod outputs;
 mod params;
 pub mod plan;
+pub mod presets;
 mod progress;
 pub mod reference;
 mod results;
 mod rule;
+pub mod schedule;
 pub mod shader;
 mod validate;
 

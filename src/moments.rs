@@ -146,7 +146,11 @@ impl Moments {
         Self(self.0 | other.0)
     }
 
-    /// The set as a constant of a generic function.
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The set as a number, for patterns.
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }

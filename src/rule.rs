@@ -11,7 +11,7 @@ pub enum Shape {
     Plain,
     /// `f1 = p ln(p / q)`, from the logits.
     LogRatio,
-    /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + (1 - a) p`.
+    /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + b p`, `b = 1 - a`.
     Mixture,
     /// `f1 = p sgn(p - q)`
     Sign,
@@ -45,7 +45,7 @@ impl Shape {
     }
 }
 
-/// A sum over the normalised probabilities `p` and `q`, which needs a second sweep. `m = a q + (1 - a) p`.
+/// A sum over the normalised probabilities `p` and `q`, which needs a second sweep. `m = a q + b p`, `b = 1 - a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SweepSum {
     /// `KL(p, m) = sum p ln(p / m)`
@@ -85,7 +85,7 @@ impl SweepSum {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rule {
     pub shape: Shape,
-    /// `a` of `Mixture`; `u` and `v` of `Power`.
+    /// `a` and `b` of `Mixture`, both given so that a small one keeps its digits; `u` and `v` of `Power`.
     pub shape_numbers: [f32; 2],
     pub moments: Moments,
     /// Sums of the second sweep, at most two: `sweep_first` and `sweep_second` of [`RowStats`](crate::RowStats).

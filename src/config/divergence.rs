@@ -37,19 +37,19 @@ macro_rules! divergences {
             Jsd {
                 /// The teacher's weight, between 0 and 1. Near 0 the loss is about `beta KL(q, p)`, near 1 about `(1 - beta) KL(p, q)`.
                 beta = 0.5,
-            } = "jsd", jsd, Mixture(beta), [], [MixtureStudent, MixtureTeacher];
+            } = "jsd", jsd, Mixture(beta, 1.0 - beta), [], [MixtureStudent, MixtureTeacher];
 
             /// The skew KL divergence `KL(q, alpha q + (1 - alpha) p)`: DistiLLM (Ko et al. 2024). At most `- ln alpha`.
             SkewKl {
                 /// The teacher's share of the mixture, between 0 and 1.
                 alpha = 0.1,
-            } = "skew-kl", skew_kl, Mixture(alpha), [], [MixtureTeacher, MixtureProduct];
+            } = "skew-kl", skew_kl, Mixture(alpha, 1.0 - alpha), [], [MixtureTeacher, MixtureProduct];
 
             /// The skew reverse KL divergence `KL(p, alpha p + (1 - alpha) q)`: DistiLLM (Ko et al. 2024). At most `- ln alpha`.
             SkewReverseKl {
                 /// The student's share of the mixture, between 0 and 1.
                 alpha = 0.1,
-            } = "skew-reverse-kl", skew_reverse_kl, Mixture(1.0 - alpha), [], [MixtureStudent, MixtureProduct];
+            } = "skew-reverse-kl", skew_reverse_kl, Mixture(1.0 - alpha, alpha), [], [MixtureStudent, MixtureProduct];
 
             /// The total variation distance `sum abs(p - q) / 2`, in `[0, 1]`.
             TotalVariation = "total-variation", total_variation, Sign(), [], [Overlap, SignMean];

@@ -1,6 +1,6 @@
 //! The configuration and the types of its fields.
 
-mod choice;
+pub(crate) mod choice;
 mod divergence;
 mod selection;
 mod similarity;

@@ -1,32 +1,84 @@
 //! Decide: TSSR, loss and gradient coefficients of a row from its statistics. Scalar, in f64.
 
-use crate::{Config, Decision, RowResult, RowStats, Selection, flags};
-
-pub(super) fn select_tssr(selection: Selection, tstr: f32, kdr: f32) -> f32 {
-    match selection {
-        Selection::Max => tstr.max(kdr),
-        Selection::Min => tstr.min(kdr),
-        Selection::Mean => 0.5 * (tstr + kdr),
-        Selection::Product => tstr * kdr,
-        Selection::Tstr => tstr,
-        Selection::Kdr => kdr,
-        Selection::Fixed(w) => w,
-    }
-}
+use super::divergences;
+use super::part::{Part, share};
+use super::selection::{select_tssr, tssr_by_kdr};
+use crate::{
+    Config, Decision, HardTemperature, RowResult, RowStats, Similarity, TssrGradient, flags,
+};
 
 /// The values that `decide` uses for all rows of a batch.
-#[derive(Clone, Copy)]
 pub(super) struct Rule {
-    pub config: Config,
-    pub tstr: f32,
+    config: Config,
+    tstr: f32,
     /// The KDR for all rows; `None` for each row's own.
-    pub shared_kdr: Option<f32>,
-    /// The factor of `p - y` in the gradient, divided by the denominator of the reduction.
-    pub gradient_weight: f64,
-    pub classes: usize,
+    shared_kdr: Option<f32>,
+    classes: usize,
+    /// The factors of hard and soft part in the loss, without their shares.
+    hard_loss: f64,
+    soft_loss: f64,
+    /// The factors of hard and soft part in the gradient, over the denominator of the reduction, without their shares.
+    hard: f64,
+    soft: f64,
+    /// The factor of `lse h` in the gradient.
+    z: f64,
+    /// The factor in the gradient of any part's derivative with respect to the student's logits over their temperature.
+    unit: f64,
+}
+
+/// The loss of a row, and the coefficients of its gradient. `student`, `teacher` and `hard` are those of probabilities.
+struct Terms {
+    loss: f64,
+    student: f64,
+    teacher: f64,
+    hard: f64,
+    first: f64,
+    second: f64,
+    label: f64,
+    uniform: f64,
+}
+
+impl Terms {
+    const NAN: Self = Self {
+        loss: f64::NAN,
+        student: f64::NAN,
+        teacher: f64::NAN,
+        hard: f64::NAN,
+        first: f64::NAN,
+        second: f64::NAN,
+        label: f64::NAN,
+        uniform: f64::NAN,
+    };
 }
 
 impl Rule {
+    /// `valid` rows have a label.
+    pub fn of(
+        config: &Config,
+        tstr: f32,
+        shared_kdr: Option<f32>,
+        valid: u32,
+        classes: usize,
+    ) -> Self {
+        let denominator = config.reduction.denominator(valid);
+        let (hard_loss, hard) = config.hard_factors();
+        let soft_weight = f64::from(config.soft_weight);
+        let grad_loss = f64::from(config.grad_loss);
+        let z = 2.0 * f64::from(config.z_loss) * grad_loss / config.label_temperature();
+        Self {
+            config: *config,
+            tstr,
+            shared_kdr,
+            classes,
+            hard_loss,
+            soft_loss: soft_weight * config.temperature_factor(),
+            hard: hard / denominator,
+            soft: soft_weight * config.gradient_factor() / denominator,
+            z: z / denominator,
+            unit: grad_loss / f64::from(config.student_temperature) / denominator,
+        }
+    }
+
     pub fn decide(&self, stats: &RowStats) -> Decision {
         let mut decision = Decision {
             label: stats.label,
@@ -39,7 +91,6 @@ impl Rule {
             return decision;
         }
         let nan = f32::NAN;
-        let (mut loss, mut gradient_unit) = (0.0, 1.0);
         let mut result = RowResult {
             loss: nan,
             kdr: nan,
@@ -50,47 +101,153 @@ impl Rule {
             result.kdr = stats.kdr;
             let kdr = self.shared_kdr.unwrap_or(stats.kdr);
             result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
-            loss = self.loss(stats, f64::from(result.tssr));
         }
-        if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) != 0 {
-            loss = f64::NAN;
-            gradient_unit = f64::NAN;
+        let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
+            self.terms(stats, f64::from(result.tssr))
+        } else {
+            Terms::NAN
+        };
+        result.loss = terms.loss as f32;
+        if terms.student.is_nan() && !terms.loss.is_nan() {
+            result.flags |= flags::NO_GRADIENT;
         }
-        let factor = self.config.temperature_factor();
-        result.loss = (loss * factor) as f32;
-
-        let tssr = f64::from(result.tssr);
-        let e = f64::from(self.config.label_smoothing);
-        let w = gradient_unit * self.gradient_weight;
-        decision.student_scale = (w / f64::from(stats.student_sum)) as f32;
-        decision.teacher_scale = (w * (1.0 - tssr) / f64::from(stats.teacher_sum)) as f32;
-        decision.label_share = (w * tssr * (1.0 - e)) as f32;
-        decision.uniform_share = (w * tssr * e / self.classes as f64) as f32;
+        let (zs, zt) = (f64::from(stats.student_sum), f64::from(stats.teacher_sum));
+        decision.student_scale = (terms.student / zs) as f32;
+        decision.teacher_scale = (terms.teacher / zt) as f32;
+        if self.own_hard() {
+            decision.hard_scale = (terms.hard / f64::from(stats.hard_sum)) as f32;
+        }
+        decision.label_share = terms.label as f32;
+        decision.uniform_share = terms.uniform as f32;
+        decision.first_scale = terms.first as f32;
+        decision.second_scale = terms.second as f32;
+        decision.student_inverse = (1.0 / zs) as f32;
+        decision.teacher_inverse = (1.0 / zt) as f32;
         decision.result = result;
         decision
     }
 
-    /// The cross-entropy of the weighted target, in which a share of 0 contributes 0 even if its term is infinite.
-    fn loss(&self, stats: &RowStats, tssr: f64) -> f64 {
-        let f = f64::from;
-        let inverse_temperature = 1.0 / f(self.config.student_temperature);
-        let log_zs = f(stats.student_sum).ln();
-        let mut hard = log_zs - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
-        let e = f(self.config.label_smoothing);
-        if e > 0.0 {
-            hard = if stats.flags & flags::STUDENT_MASKED != 0 {
-                f64::INFINITY
-            } else {
-                let mean_offset = f(stats.student_offset) / self.classes as f64;
-                (1.0 - e) * hard + e * (log_zs - mean_offset)
-            };
-        }
-        let soft = if stats.masked_mass > 0.0 {
-            f64::INFINITY
-        } else {
-            log_zs + (f(stats.difference) - f(stats.moment)) / f(stats.teacher_sum)
+    fn own_hard(&self) -> bool {
+        self.config.hard_temperature != HardTemperature::Student
+    }
+
+    /// Loss and coefficients of a finite row with a label. A share of 0 contributes 0 even if its term is infinite. The student's
+    /// coefficient is NaN if the row has no gradient.
+    fn terms(&self, stats: &RowStats, tssr: f64) -> Terms {
+        let hard = self.hard(stats);
+        let soft = divergences::part(self.config.divergence, stats);
+        let soft_loss = (1.0 - tssr) * self.soft_loss;
+        let mut loss = share(tssr * self.hard_loss, hard) + share(soft_loss, soft.value);
+        // The gradient of a part without weight is 0, even if the part has no gradient.
+        let part = match soft_loss {
+            0.0 => Part::default(),
+            _ => soft,
         };
-        let share = |weight: f64, term: f64| if weight == 0.0 { 0.0 } else { weight * term };
-        share(tssr, hard) + share(1.0 - tssr, soft)
+        let weight = self.soft * (1.0 - tssr);
+        let e = f64::from(self.config.label_smoothing);
+        let mut terms = Terms {
+            loss,
+            // If hard and soft part have the same weight, this is exactly that weight.
+            student: self.hard + (1.0 - tssr) * (self.soft * part.student - self.hard),
+            teacher: weight * part.teacher,
+            hard: 0.0,
+            first: weight * part.first,
+            second: weight * part.second,
+            label: self.hard * tssr * (1.0 - e),
+            uniform: self.hard * tssr * e / self.classes as f64,
+        };
+        let mut z = 0.0;
+        if self.config.z_loss > 0.0 {
+            let lse = self.hard_lse(stats);
+            loss += f64::from(self.config.z_loss) * lse * lse;
+            z = self.z * lse;
+        }
+        terms.loss = loss;
+        if self.own_hard() {
+            terms.student = weight * part.student;
+            terms.hard = self.hard * tssr + z;
+        } else {
+            terms.student += z;
+        }
+        if self.config.tssr_gradient == TssrGradient::Attached {
+            self.attach(stats, hard, soft.value, &mut terms);
+        }
+        match terms.student.is_nan() {
+            true => Terms {
+                loss: terms.loss,
+                ..Terms::NAN
+            },
+            false => terms,
+        }
+    }
+
+    /// The sum of the exponentials of the student's logits at the hard part's temperature, relative to their maximum.
+    fn hard_log_sum(&self, stats: &RowStats) -> f64 {
+        let sum = match self.own_hard() {
+            true => stats.hard_sum,
+            false => stats.student_sum,
+        };
+        f64::from(sum).ln()
+    }
+
+    /// The log-sum-exp of the student's logits at the hard part's temperature.
+    fn hard_lse(&self, stats: &RowStats) -> f64 {
+        f64::from(stats.student_max) / self.config.label_temperature() + self.hard_log_sum(stats)
+    }
+
+    /// The cross-entropy with the label.
+    fn hard(&self, stats: &RowStats) -> f64 {
+        let f = f64::from;
+        let temperature = self.config.label_temperature();
+        let log_sum = self.hard_log_sum(stats);
+        let inverse_temperature = 1.0 / temperature;
+        let hard = log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
+        let e = f(self.config.label_smoothing);
+        if e == 0.0 {
+            return hard;
+        }
+        if stats.flags & flags::STUDENT_MASKED != 0 {
+            return f64::INFINITY;
+        }
+        let mut mean_offset = f(stats.student_offset) / self.classes as f64;
+        if self.own_hard() {
+            mean_offset *= f(self.config.student_temperature) * inverse_temperature;
+        }
+        (1.0 - e) * hard + e * (log_sum - mean_offset)
+    }
+
+    /// Adds the gradient through TSSR and KDR.
+    fn attach(&self, stats: &RowStats, hard: f64, soft: f64, terms: &mut Terms) {
+        let f = f64::from;
+        let slope = tssr_by_kdr(self.config.selection, self.tstr, stats.kdr);
+        if slope == 0.0 {
+            return;
+        }
+        let kdr = f(stats.kdr);
+        // An infinite part has no slope through its share.
+        let part = |weight: f64, term: f64| if term.is_finite() { weight * term } else { 0.0 };
+        let by_tssr = part(self.hard_loss, hard) - part(self.soft_loss, soft);
+        let j = by_tssr * slope * self.unit;
+        match self.config.similarity {
+            Similarity::Cosine => {
+                let (zs, zt) = (f(stats.student_sum), f(stats.teacher_sum));
+                let (pp, qq) = (
+                    f(stats.student_square) / (zs * zs),
+                    f(stats.teacher_square) / (zt * zt),
+                );
+                terms.first += j / (pp * qq).sqrt();
+                terms.second -= j * kdr / pp;
+            }
+            Similarity::Bhattacharyya => {
+                terms.first += 0.5 * j;
+                terms.student -= 0.5 * j * kdr;
+            }
+            Similarity::ExpNegKl => {
+                terms.student -= j * kdr;
+                terms.teacher -= j * kdr;
+            }
+            // `validate` refuses them.
+            Similarity::JensenShannon | Similarity::Overlap => {}
+        }
     }
 }

@@ -4,12 +4,19 @@
 
 mod apply;
 mod decide;
+mod divergences;
 mod isa;
 mod lanes;
+mod mixture;
 mod observe;
+mod part;
 mod pool;
 mod row;
 mod scalar;
+mod second_sweep;
+mod selection;
+mod setup;
+mod shapes;
 mod similarity;
 mod summary;
 mod sums;
@@ -25,6 +32,7 @@ use crate::{
 use decide::Rule;
 use isa::Isa;
 use row::{Row, values};
+use setup::Setup;
 use summary::SummaryAccumulator;
 use tasks::{rows_per_task, tasks};
 use tile::Scratch;
@@ -106,6 +114,7 @@ impl Cpu {
             teacher_temperature: temperature,
             ..Config::default()
         };
+        let setup = Setup::of(&config);
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
         let tasks = tasks(rows, classes, Some(target), &mut []);
@@ -117,7 +126,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
-                    config: &config,
+                    setup: &setup,
                 };
                 // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
                 let stats = self.isa.observe(&r, true, &mut scratch);
@@ -150,13 +159,14 @@ impl Cpu {
     }
 
     fn observe_rows(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
+        let setup = Setup::of(config);
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
         tasks::run(self.threads, tasks, |(task, stats)| {
             let mut scratch = Scratch::new();
             for (i, stats) in stats.iter_mut().enumerate() {
-                let row = Row::of(config, batch, task * per_task + i);
+                let row = Row::of(&setup, batch, task * per_task + i);
                 *stats = self.isa.observe(&row, false, &mut scratch);
             }
         });
@@ -199,17 +209,12 @@ impl Cpu {
                 total.kdr += f64::from(s.kdr);
             }
         }
-        Rule {
-            config: *config,
-            tstr: progress.tstr(),
-            shared_kdr: match config.scope {
-                Scope::Row => None,
-                Scope::Batch => Some(total.mean_kdr()),
-                Scope::Given(kdr) => Some(kdr),
-            },
-            gradient_weight: config.gradient_factor() / config.reduction.denominator(valid),
-            classes,
-        }
+        let shared_kdr = match config.scope {
+            Scope::Row => None,
+            Scope::Batch => Some(total.mean_kdr()),
+            Scope::Given(kdr) => Some(kdr),
+        };
+        Rule::of(config, progress.tstr(), shared_kdr, valid, classes)
     }
 
     /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`].
@@ -226,6 +231,7 @@ impl Cpu {
         validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
+        let setup = Setup::of(config);
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
         let tasks = tasks(rows, classes, Some(target), &mut []);
@@ -234,7 +240,7 @@ impl Cpu {
             for row in task.rows.clone() {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
                 let target = gradient.row(row - task.rows.start);
-                let r = Row::of(config, batch, row);
+                let r = Row::of(&setup, batch, row);
                 self.isa
                     .apply(&r, &decisions[row], target, false, &mut scratch);
             }
@@ -295,6 +301,7 @@ impl Cpu {
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
+        let setup = Setup::of(config);
         let tasks = tasks(rows, classes, gradient, results);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
@@ -302,7 +309,7 @@ impl Cpu {
             let keep = stats.is_empty() && task.gradient.is_some();
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
-                let r = Row::of(config, batch, row);
+                let r = Row::of(&setup, batch, row);
                 let decision = match stats.get(row) {
                     Some(stats) => rule.decide(stats),
                     None => rule.decide(&self.isa.observe(&r, keep, &mut scratch)),
@@ -327,3 +334,6 @@ impl Default for Cpu {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

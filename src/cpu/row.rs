@@ -1,25 +1,26 @@
 //! One row of a batch.
 
-use crate::{Batch, Config, Logits, Values};
+use super::setup::Setup;
+use crate::{Batch, Logits, Values};
 
-/// The logits and the label of one row, and the configuration.
+/// The logits and the label of one row, and the numbers of the call.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub student: Values<'a>,
     /// May have fewer classes than the student.
     pub teacher: Values<'a>,
     pub label: i32,
-    pub config: &'a Config,
+    pub setup: &'a Setup<'a>,
 }
 
 impl<'a> Row<'a> {
-    pub fn of(config: &'a Config, batch: &Batch<'a>, row: usize) -> Self {
+    pub fn of(setup: &'a Setup<'a>, batch: &Batch<'a>, row: usize) -> Self {
         let classes = batch.classes();
         Self {
             student: values(&batch.student_logits, row, classes),
             teacher: values(&batch.teacher_logits, row, classes),
             label: batch.labels[row],
-            config,
+            setup,
         }
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Scratch {
     pub teacher: Tile,
     pub first: Tile,
     pub second: Tile,
+    pub third: Tile,
     pub kept: Kept,
 }
 
@@ -69,6 +70,7 @@ impl Scratch {
             teacher: [0.0; TILE],
             first: [0.0; TILE],
             second: [0.0; TILE],
+            third: [0.0; TILE],
             kept: Kept::default(),
         }
     }

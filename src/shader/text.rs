@@ -46,6 +46,7 @@ includes!(
     "aligned",
     "apply",
     "apply_kept",
+    "below",
     "bf16",
     "complete",
     "count",

@@ -92,6 +92,8 @@ fn terms(divergence: Divergence) -> [f64; 2] {
         Divergence::KlSum { forward, reverse } => [f(forward) + f(reverse); 2],
         // The powers of probabilities in the value sum to up to 1 each and cancel; their factor is 1 / (alpha beta).
         Divergence::AlphaBeta { alpha, beta } => [1.0 / (f(alpha) * f(beta)), 1.0 / f(alpha)],
+        // A difference of log-sum-exps: `statistic_absolute` is four times `loss_absolute`.
+        Divergence::Taid { .. } => [4.0, 1.0],
         _ => [1.0; 2],
     };
     [value.max(1.0), gradient.max(1.0)]

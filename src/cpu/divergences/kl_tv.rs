@@ -1,0 +1,16 @@
+//! `l KL(q, p) + (1 - l) TV(p, q)` with `l = scale e^(- decay sum min(p, q))`, a constant for the gradient
+
+use crate::RowStats;
+use crate::cpu::part::{Part, overlap, share};
+
+pub(super) fn part(stats: &RowStats, scale: f64, decay: f64) -> Part {
+    let (overlap, sign_mean) = overlap(stats);
+    let l = scale * (-decay * overlap).exp();
+    Part {
+        value: share(l, stats.kl()) + (1.0 - l) * (1.0 - overlap),
+        student: l - 0.5 * (1.0 - l) * sign_mean,
+        teacher: l,
+        first: 0.5 * (1.0 - l),
+        second: 0.0,
+    }
+}

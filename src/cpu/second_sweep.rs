@@ -1,0 +1,109 @@
+//! The second sweep: sums over the probabilities of a row, which need its normalisers.
+//!
+//! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
+
+use super::lanes::{LANES, sum};
+use super::mixture;
+use super::row::Row;
+use super::scalar::{exp2, log2};
+use super::tile::{Scratch, TILE, Tile, chunks, tile};
+use super::vector::Vector;
+use crate::rule::SweepSum;
+use crate::{RowStats, Similarity};
+
+/// Probabilities `p` and `q` with this relative difference count as equal: rounding must not give the gradient a sign.
+const EQUAL: f32 = 4e-6;
+
+/// `sgn(p - q)`
+#[inline(always)]
+pub(super) fn sign(p: f32, q: f32) -> f32 {
+    let larger = if p > q { p } else { q };
+    let one = if p > q { 1.0 } else { -1.0 };
+    if (p - q).abs() > EQUAL * larger {
+        one
+    } else {
+        0.0
+    }
+}
+
+/// Fills in the sums of the second sweep that similarity and divergence need.
+#[inline(always)]
+pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
+    let classes = row.student.len();
+    let setup = row.setup;
+    let (inv_zs, inv_zt) = (1.0 / stats.student_sum, 1.0 / stats.teacher_sum);
+    let [a, b] = setup.rule.shape_numbers;
+    let mut of_similarity = 0.0;
+    let mut sums = [0.0; 2];
+    for start in (0..classes).step_by(TILE) {
+        let n = TILE.min(classes - start);
+        let s = tile(row.student, start, n, &mut scratch.student);
+        let t = tile(row.teacher, start, n, &mut scratch.teacher);
+        let p = &mut scratch.first[..s.len()];
+        let q = &mut scratch.second[..t.len()];
+        probabilities::<V>(s, stats.student_max, setup.student_log2, inv_zs, p);
+        probabilities::<V>(t, stats.teacher_max, setup.teacher_log2, inv_zt, q);
+        let (p, q, terms) = (&*p, &*q, &mut scratch.student);
+        of_similarity += match setup.config.similarity {
+            Similarity::JensenShannon => add(p, q, terms, jensen_shannon::<V>),
+            Similarity::Overlap => add(p, q, terms, smaller),
+            _ => 0.0,
+        };
+        for (total, sum) in sums.iter_mut().zip(setup.rule.sweep) {
+            *total += match sum {
+                SweepSum::MixtureStudent => {
+                    add(p, q, terms, |p, q| mixture::divergence::<V>(p, q, a, b))
+                }
+                SweepSum::MixtureTeacher => {
+                    add(q, p, terms, |q, p| mixture::divergence::<V>(q, p, b, a))
+                }
+                SweepSum::MixtureProduct => add(p, q, terms, |p, q| mixture::product(p, q, a, b)),
+                SweepSum::Overlap => add(p, q, terms, smaller),
+                SweepSum::SignMean => add(p, q, terms, |p, q| p * sign(p, q)),
+            };
+        }
+    }
+    stats.similarity_sum = of_similarity as f32;
+    [stats.sweep_first, stats.sweep_second] = sums.map(|sum| sum as f32);
+}
+
+/// `2^((x - max) k) inverse` of every value.
+#[inline(always)]
+fn probabilities<V: Vector>(x: &[f32], max: f32, k: f32, inverse: f32, out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = exp2::<V>((x - max) * k) * inverse;
+    }
+}
+
+/// The sum of a tile's terms. Compilers vectorise the elementwise loop; the sum is in lanes.
+#[inline(always)]
+fn add(p: &[f32], q: &[f32], terms: &mut Tile, term: impl Fn(f32, f32) -> f32) -> f64 {
+    let terms = &mut terms[..p.len()];
+    for ((o, p), q) in terms.iter_mut().zip(p).zip(q) {
+        *o = term(*p, *q);
+    }
+    let mut acc = [0.0; LANES];
+    for term in chunks(terms) {
+        for i in 0..LANES {
+            acc[i] += term[i];
+        }
+    }
+    sum(acc)
+}
+
+#[inline(always)]
+fn smaller(p: f32, q: f32) -> f32 {
+    if p < q { p } else { q }
+}
+
+/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. With ratios to the mean, the divergence of equal rows is exactly 0: log2(1) = 0.
+/// Subnormal probabilities are left out: they are too small to matter, and this log2 needs normal numbers.
+#[inline(always)]
+fn jensen_shannon<V: Vector>(p: f32, q: f32) -> f32 {
+    let tiny = f32::MIN_POSITIVE;
+    let scale = 2.0 / if p + q > tiny { p + q } else { tiny };
+    let (rp, rq) = (p * scale, q * scale);
+    let lp = p * log2::<V>(if rp > tiny { rp } else { tiny });
+    let lq = q * log2::<V>(if rq > tiny { rq } else { tiny });
+    (if p > tiny { lp } else { 0.0 }) + (if q > tiny { lq } else { 0.0 })
+}
