@@ -13,7 +13,7 @@ pub enum Shape {
     LogRatio,
     /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + b p`, `b = 1 - a`.
     Mixture,
-    /// `f1 = p sgn(p - q)`
+    /// `f1 = p [p < q]`, half of it where both are equal.
     Sign,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
@@ -56,7 +56,7 @@ pub enum SweepSum {
     MixtureProduct,
     /// `sum min(p, q)`
     Overlap,
-    /// `sum p sgn(p - q)`
+    /// `sum p [p < q]`, at most the overlap; equal probabilities count half.
     SignMean,
 }
 
