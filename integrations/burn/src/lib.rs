@@ -47,5 +47,5 @@ pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
     Divergence, HardTemperature, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
-    TemperatureScaling, TssrGradient,
+    TemperatureScaling, TssrGradient, presets, schedule,
 };

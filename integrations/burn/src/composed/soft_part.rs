@@ -82,12 +82,9 @@ fn forward_kl(p: &Softmax, q: &Softmax) -> SoftPart {
 }
 
 /// `sum p ln(p / q)`, `F' = ln(p / q)`: a constant in `F'` has no effect on the gradient. Infinite, without a derivative, if only the teacher
-/// masks a class, however small `p` is there.
+/// masks a class.
 fn reverse_kl(p: &Softmax, q: &Softmax) -> SoftPart {
-    let masked = |x: &Softmax| x.log.clone().equal_scalar(f32::NEG_INFINITY);
-    let unseen = masked(q).bool_and(masked(p).bool_not());
     let terms = weighted(&p.probabilities, p.log.clone(), q.log.clone());
-    let terms = terms.mask_fill(unseen, f32::INFINITY);
     SoftPart {
         value: over_classes(terms.clone()).clamp_min(0.0),
         slopes: terms,
