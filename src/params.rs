@@ -61,7 +61,8 @@ pub struct Params {
     pub shape_first: f32,
     pub shape_second: f32,
     pub grad_loss: f32,
-    pub reserved: [u32; 2],
+    pub teacher_hard_ratio: f32,
+    pub reserved: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
@@ -123,6 +124,7 @@ impl Params {
             shape_first,
             shape_second,
             grad_loss: config.grad_loss,
+            teacher_hard_ratio: (teacher / hard) as f32,
             denominator,
             scope,
             counts_rows,

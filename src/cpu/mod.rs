@@ -334,6 +334,3 @@ impl Default for Cpu {
         Self::new()
     }
 }
-
-#[cfg(test)]
-mod tests;
