@@ -63,8 +63,8 @@ struct Params {
 
     shape_second: f32,
     grad_loss: f32,         // the upstream gradient
+    skip_non_finite: u32,   // 1: rows without a finite result are left out
     reserved_0: u32,
-    reserved_1: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;
