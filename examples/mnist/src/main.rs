@@ -14,6 +14,7 @@ mod augment;
 mod batches;
 mod data;
 mod learner;
+mod methods;
 mod network;
 mod options;
 mod plot;
@@ -29,7 +30,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_distill::{Config, Engine, Selection};
+use wgpu_distill::{Batch, Engine, Outputs, Progress};
 
 use data::Mnist;
 use options::Options;
@@ -62,6 +63,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         name => Engine::gpu(name)?,
     };
     println!("engine    {}", engine.describe());
+    let methods = methods::methods(options);
+    try_out(&engine, &methods)?;
 
     let test = TestSet::new(&digits.test);
     let teacher_sizes = Options::sizes(&options.teacher);
@@ -100,7 +103,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             warp: options.warp,
             learning_rate: LEARNING_RATE,
         },
-        methods: methods(options),
+        methods,
         points: POINTS,
     };
     println!(
@@ -156,45 +159,19 @@ fn read(options: &Options) -> Result<Mnist, Box<dyn Error>> {
     Ok(digits)
 }
 
-/// The four methods of training a student. They differ only in the selection of the label's weight.
-fn methods(options: &Options) -> Vec<Method> {
-    let temperatures = Config {
-        student_temperature: options.temperature,
-        teacher_temperature: options.temperature,
-        ..Config::default()
-    };
-    let with = |selection| Config {
-        selection,
-        ..temperatures
-    };
-    vec![
-        Method {
-            name: "labels only".to_owned(),
-            // Without a teacher the temperature is 1.
-            config: Config {
-                selection: Selection::Fixed(1.0),
-                ..Config::default()
-            },
-        },
-        Method {
-            name: format!("plain distillation (fixed:{})", options.fixed),
-            config: with(Selection::Fixed(options.fixed)),
-        },
-        Method {
-            name: "teacher annealing (tstr)".to_owned(),
-            config: with(Selection::Tstr),
-        },
-        Method {
-            name: format!(
-                "this method ({}, {})",
-                options.selection, options.similarity
-            ),
-            config: Config {
-                similarity: options.similarity,
-                ..with(options.selection)
-            },
-        },
-    ]
+/// Calls every method's loss on one row, so that numbers out of range are refused before the teacher is trained.
+fn try_out(engine: &Engine, methods: &[Method]) -> Result<(), wgpu_distill::Error> {
+    let logits = [0.0; data::CLASSES];
+    let batch = Batch::new(&logits, &logits, &[0], data::CLASSES);
+    for method in methods {
+        engine.run(
+            &method.config,
+            Progress::new(0, 1),
+            &batch,
+            Outputs::SUMMARY,
+        )?;
+    }
+    Ok(())
 }
 
 /// A progress bar on stderr. Nothing is drawn if stderr is not a terminal.
