@@ -13,6 +13,7 @@
 mod augment;
 mod batches;
 mod data;
+mod estimate;
 mod learner;
 mod methods;
 mod network;
@@ -22,6 +23,7 @@ mod random;
 mod report;
 mod schedule;
 mod students;
+mod study;
 mod train;
 
 use std::error::Error;
@@ -33,7 +35,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_distill::{Batch, Engine, Outputs, Progress};
 
 use data::Mnist;
-use options::Options;
+use options::{Command, Options};
 use report::{Report, grouped, shape};
 use schedule::Schedule;
 use students::{Method, School, TestSet};
@@ -44,7 +46,12 @@ const LEARNING_RATE: f32 = 2e-3;
 const POINTS: u64 = 50;
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let result = match &options.command {
+        Some(Command::Study(study)) => study::run(study, |steps| progress_bar("study     ", steps)),
+        None => run(&options),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -77,7 +84,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     let teacher_start = Instant::now();
     let bar = progress_bar("teacher   ", schedule.steps());
-    let teacher = train::teacher(&engine, &digits.train, &teacher_sizes, &schedule, &bar)?;
+    let teacher = train::teacher(&engine, &digits.train, &teacher_sizes, &schedule, 0, &bar)?;
     bar.finish_and_clear();
     let teacher_time = teacher_start.elapsed();
     let teacher_accuracy = test.accuracy(&teacher);
@@ -176,9 +183,8 @@ fn try_out(engine: &Engine, methods: &[Method]) -> Result<(), wgpu_distill::Erro
 
 /// A progress bar on stderr. Nothing is drawn if stderr is not a terminal.
 fn progress_bar(name: &'static str, steps: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} steps, {eta} left {msg}")
-            .expect("the template is valid");
+    let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len}, {eta} left {msg}")
+        .expect("the template is valid");
     let bar = ProgressBar::new(steps).with_style(style).with_prefix(name);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     bar

@@ -3,16 +3,21 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use wgpu_distill::{Divergence, Selection, Similarity};
+
+use crate::study::StudyOptions;
 
 /// Trains a teacher on MNIST and small students by six methods: on the labels only, on the teacher only,
 /// by plain distillation in two forms, by teacher annealing, and with wgpu-distill's method.
 ///
 /// The repository's 10,000 digits are used unless --data names a folder with other files.
 #[derive(Parser)]
-#[command(name = "mnist")]
+#[command(name = "mnist", args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Folder with MNIST's four IDX files, gzipped or not [default: the repository's data/]
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"), hide_default_value = true)]
     pub data: PathBuf,
@@ -130,6 +135,12 @@ pub struct Options {
     /// File for the plot, as SVG [default: target/mnist.svg of the repository]
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist.svg"), hide_default_value = true)]
     pub plot: PathBuf,
+}
+
+/// What to do instead of the example.
+#[derive(Subcommand)]
+pub enum Command {
+    Study(StudyOptions),
 }
 
 impl Options {

@@ -171,7 +171,10 @@ impl School<'_> {
             let (images, _) = batches::unwarped(self.train, self.schedule.digits);
             self.teacher.all_logits(images.view(), TEST_ROWS)
         });
-        each_seed(seeds, |seed| self.train_seed(seed, known.as_ref(), bar))
+        let threads = thread::available_parallelism().map_or(1, |n| n.get());
+        each_seed(seeds, threads, |seed| {
+            self.train_seed(seed, known.as_ref(), bar)
+        })
     }
 
     /// Trains one student per method.
@@ -242,12 +245,12 @@ pub fn rows(matrix: &Array2<f32>, indices: &[usize], out: &mut Vec<f32>) {
     }
 }
 
-/// The results of `work` for the seeds `1..=seeds`, in their order. Each processor takes a seed at a time.
+/// The results of `work` for the seeds `1..=seeds`, in their order. Each of the threads takes a seed at a time.
 pub fn each_seed<T: Send, E: Send>(
     seeds: u64,
+    threads: usize,
     work: impl Fn(u64) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let threads = thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let next = AtomicU64::new(1);
     let worker = || {
         let mut done = Vec::new();
@@ -261,7 +264,7 @@ pub fn each_seed<T: Send, E: Send>(
     };
     let mut results = Vec::new();
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(seeds))
+        let workers: Vec<_> = (0..seeds.min(threads as u64))
             .map(|_| scope.spawn(worker))
             .collect();
         for worker in workers {
