@@ -137,6 +137,9 @@ impl Similarity {
     }
 }
 
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
+pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
+
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {
     let mut all = config

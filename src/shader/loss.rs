@@ -1,7 +1,7 @@
 //! The choices of a kernel that follow from the loss.
 
 use super::kernel::Kernel;
-use crate::moments::{Moment, Moments};
+use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
 use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
 
@@ -69,9 +69,7 @@ impl LossVariant {
             // `RowStats` of single steps always has what its metrics need.
             Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
                 similarity: self.similarity,
-                moments: self
-                    .moments
-                    .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
+                moments: self.moments.with(rule::STATISTICS),
                 sweep: self.sweep,
                 label_apart: self.label_apart,
                 ..none

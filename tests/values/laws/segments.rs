@@ -69,8 +69,11 @@ impl Sums {
             mt: f(stats.teacher_max) / f(config.teacher_temperature),
             zt: f(stats.teacher_sum),
             difference: f(stats.difference),
-            moment: f(stats.moment),
-            cross: f(stats.cross),
+            moment: f(stats.teacher_moment),
+            cross: match config.similarity {
+                Similarity::Bhattacharyya => f(stats.root_cross),
+                _ => f(stats.cross),
+            },
             ss: f(stats.student_square),
             tt: f(stats.teacher_square),
             masked: f(stats.masked_mass),
