@@ -117,7 +117,7 @@ fn measure(
                 let (work, runner) = &mut sets[at];
                 let time = runner.time(work);
                 times.push(time);
-                total += time.0;
+                total += time;
             }
             total
         });
@@ -128,12 +128,12 @@ fn measure(
     };
     drop(sets);
     let copy = runner.copy_bandwidth();
-    let median = |pick: fn(&(Duration, Duration)) -> Duration| {
-        let mut all: Vec<Duration> = times.iter().map(pick).collect();
+    let walls: Vec<Duration> = (0..9).map(|_| runner.wall(&work)).collect();
+    let median = |mut all: Vec<Duration>| {
         all.sort();
         all[all.len() / 2].as_secs_f64()
     };
-    let (device, clock) = (median(|t| t.0), median(|t| t.1));
+    let (device, clock) = (median(times), median(walls));
     let rate = work.model_bytes() as f64 / device;
     let mut plan = runner.plan();
     if let Runner::Gpu(gpu) = &runner {

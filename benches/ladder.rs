@@ -113,7 +113,7 @@ fn main() {
         }
         for _ in 0..ROUNDS {
             for (_, runner, times) in &mut all {
-                times.push(1e3 * runner.time(&work).0.as_secs_f64());
+                times.push(1e3 * runner.time(&work).as_secs_f64());
             }
         }
         for (step, runner, times) in &mut all {

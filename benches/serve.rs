@@ -111,7 +111,7 @@ fn answer(
         *ready = Some(prepare(engine, &request.problem)?);
     }
     let r = ready.as_mut().ok_or("nothing prepared")?;
-    let time = |_| 1e3 * r.runner.time(&r.work).0.as_secs_f64();
+    let time = |_| 1e3 * r.runner.time(&r.work).as_secs_f64();
     let times: Vec<f64> = (0..request.rounds).map(time).collect();
     Ok(serde_json::json!({
         "system": system,
