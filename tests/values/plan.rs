@@ -357,9 +357,9 @@ fn plans_say_what_they_are() {
         text(1000, 50_257)
     );
     assert!(
-        text(300, 4096).starts_with("resident: "),
+        text(100, 4096).starts_with("resident: "),
         "{}",
-        text(300, 4096)
+        text(100, 4096)
     );
     assert!(
         text(4, 50_257).starts_with("split: "),
