@@ -16,17 +16,19 @@ mod moments;
 mod outputs;
 mod params;
 pub mod plan;
+pub mod presets;
 mod progress;
 pub mod reference;
 mod results;
 mod rule;
+pub mod schedule;
 pub mod shader;
 mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient,
+    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};

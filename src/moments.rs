@@ -31,6 +31,8 @@ pub(crate) enum Weight {
     TeacherPower,
     /// `e^(ds ts / th)`, the student at the temperature `th` of the hard part.
     Hard,
+    /// `e^(dt tt / th)`
+    TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
 }
@@ -74,11 +76,6 @@ macro_rules! moments {
                 match self { $( Self::$moment => Factor::$factor ),* }
             }
 
-            /// Its field of `stats`.
-            pub fn of(self, stats: &crate::RowStats) -> f32 {
-                match self { $( Self::$moment => stats.$field ),* }
-            }
-
             /// Writes sums, one for each moment, to their fields of `stats`.
             #[inline(always)]
             pub fn write(sums: &[f64; Self::ALL.len()], stats: &mut crate::RowStats) {
@@ -111,6 +108,8 @@ moments! {
     StudentMoment student_moment Student Student;
     /// `zh`
     HardSum hard_sum Hard One;
+    /// `zh` of the teacher.
+    TeacherHardSum teacher_hard_sum TeacherHard One;
     /// `X`
     PowerCross power_cross Power One;
     /// `PS`
@@ -121,6 +120,16 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+}
+
+impl Moment {
+    /// Returns true if `RowStats` also has it for the classes beside the label.
+    pub const fn is_of_rest(self) -> bool {
+        matches!(
+            self,
+            Self::Difference | Self::Moment | Self::HardSum | Self::TeacherHardSum
+        )
+    }
 }
 
 /// A set of moments.

@@ -90,13 +90,15 @@ pub(crate) struct Rule {
     pub moments: Moments,
     /// Sums of the second sweep, at most two: `sweep_first` and `sweep_second` of [`RowStats`](crate::RowStats).
     pub sweep: &'static [SweepSum],
+    /// True if the label's class is left out of the sums and has a gradient of its own.
+    pub label_apart: bool,
 }
 
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         impl Divergence {
             /// The needs of the divergence.
@@ -108,6 +110,7 @@ macro_rules! rules {
                         shape_numbers: numbers(&[$($shape_number),*]),
                         moments: const { Moments::of(&[$(Moment::$moment),*]) },
                         sweep: &[$(SweepSum::$sum),*],
+                        label_apart: false $( || stringify!($label) == "label_apart" )?,
                     } ),*
                 }
             }

@@ -1,6 +1,7 @@
 // The second sweep: sums over the normalised probabilities p and q (docs/METHOD.md, section 4; docs/LOSSES.md).
 // Components: the similarity's sum, the divergence's first and second sum.
 
+#import below
 #import sweep_sums
 
 // p log2(p scale), scale = 2 / (p+q). For equal rows the ratio to the mean is 1, and the error is that of log2 near 1. 0 log 0 = 0.
@@ -29,11 +30,6 @@ fn mixture_term(p: vec4<f32>, q: vec4<f32>, share: f32) -> vec4<f32> {
     return select(share * q, p * select(direct, series, near), p > tiny);
 }
 
-// The sign of p - q; 0 where both are equal up to rounding.
-fn sign_of_difference(p: vec4<f32>, q: vec4<f32>) -> vec4<f32> {
-    return select(sign(p - q), vec4<f32>(), abs(p - q) <= 4e-6 * max(p, q));
-}
-
 // One of the divergence's sums, over four classes.
 fn sweep_term(which: u32, p: vec4<f32>, q: vec4<f32>) -> f32 {
     let share = params.shape_first;
@@ -50,7 +46,7 @@ fn sweep_term(which: u32, p: vec4<f32>, q: vec4<f32>) -> f32 {
         return total(min(p, q));
     }
     if (which == SWEEP_SIGN_MEAN) {
-        return dot(p, sign_of_difference(p, q));
+        return total(below(p, q));
     }
     return 0.0;
 }

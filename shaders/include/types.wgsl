@@ -7,6 +7,7 @@ const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
+const SKIPPED: u32 = 128u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -47,8 +48,16 @@ struct RowStats {
     sweep_first: f32,
     sweep_second: f32,
     teacher_label_logit: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    teacher_hard_sum: f32,
+    rest_student_max: f32,
+    rest_student_sum: f32,
+    rest_teacher_max: f32,
+    rest_teacher_sum: f32,
+    rest_difference: f32,
+    rest_moment: f32,
+    rest_hard_sum: f32,
+    rest_teacher_hard_sum: f32,
+    rest_masked_mass: f32,
 }
 
 struct Decision {

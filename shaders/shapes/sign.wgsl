@@ -1,6 +1,8 @@
-// sign: f1 = p sgn(p - q); the sign is 0 where both are equal up to rounding.
+// sign: f1 = p where it is below q, half of it where both are equal, else 0. The sign of p - q instead of it would cancel where p and q
+// hardly overlap.
+
+#import below
 
 fn shape_terms(p: vec4<f32>, q: vec4<f32>, ds: vec4<f32>, dt: vec4<f32>, decision: Decision) -> vec4<f32> {
-    let equal = abs(p - q) <= 4e-6 * max(p, q);
-    return decision.first_scale * p * select(sign(p - q), vec4<f32>(), equal);
+    return decision.first_scale * below(p, q);
 }

@@ -49,12 +49,14 @@ macro_rules! choice {
             }
 
             /// The position in `ALL`. The kernels have the same number.
+            #[allow(dead_code, reason = "not every choice reaches the kernels by its number")]
             pub(crate) fn index(self) -> u32 {
                 let same = |choice: &Self| choice.name() == self.name();
                 Self::ALL.iter().position(same).expect("`ALL` has every variant") as u32
             }
 
             /// The numbers of the variant, in the order of its fields, then 0.
+            #[allow(dead_code, reason = "not every choice reaches the kernels by its number")]
             pub(crate) fn numbers(self) -> [f32; 2] {
                 let list: &[f32] = match &self {
                     $( Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )? =>

@@ -59,7 +59,13 @@ impl Sums {
             mut ps,
             mut pt,
         ] = [zero; 5];
-        let [mut partial_s, mut partial_t, mut partial_h] = [zero; 3];
+        let [
+            mut partial_s,
+            mut partial_t,
+            mut partial_h,
+            mut partial_th,
+            mut teacher_hard,
+        ] = [zero; 5];
         let [mut partial_x, mut partial_ps, mut partial_pt] = [zero; 3];
         let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
         for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
@@ -70,6 +76,10 @@ impl Sums {
                 if has(Moment::HardSum) {
                     hard = hard.add(partial_h);
                     partial_h = zero;
+                }
+                if has(Moment::TeacherHardSum) {
+                    teacher_hard = teacher_hard.add(partial_th);
+                    partial_th = zero;
                 }
                 if has(Moment::PowerCross) {
                     power_cross = power_cross.add(partial_x);
@@ -86,7 +96,8 @@ impl Sums {
             }
             let s = V::load(s).sub(ms);
             let ds = s.mul(ks);
-            let dt = V::load(t).sub(mt).mul(kt);
+            let t = V::load(t).sub(mt);
+            let dt = t.mul(kt);
             let (p, q) = (ds.exp2(), dt.exp2());
             p.store(es);
             q.store(et);
@@ -119,6 +130,9 @@ impl Sums {
             if has(Moment::HardSum) {
                 partial_h = partial_h.add(s.mul(kh).exp2());
             }
+            if has(Moment::TeacherHardSum) {
+                partial_th = partial_th.add(t.mul(kh).exp2());
+            }
             if powers {
                 let x = dt.mul_add(u, ds.mul(v)).exp2();
                 if has(Moment::PowerCross) {
@@ -149,6 +163,7 @@ impl Sums {
             (Moment::ReverseDifference, reverse),
             (Moment::StudentMoment, student_moment),
             (Moment::HardSum, hard.add(partial_h)),
+            (Moment::TeacherHardSum, teacher_hard.add(partial_th)),
             (Moment::PowerCross, power_cross.add(partial_x)),
             (Moment::PowerDifference, power_difference),
             (Moment::StudentPower, ps.add(partial_ps)),
@@ -241,6 +256,7 @@ impl Sums {
             ));
             add!(StudentMoment, |i, sum| fused(es[i], ds_near[i], sum));
             add!(HardSum, |i, sum| sum + exp2::<V>((s[i] - ms) * kh));
+            add!(TeacherHardSum, |i, sum| sum + exp2::<V>((t[i] - mt) * kh));
             let power = |i: usize| {
                 let x = exp2::<V>(u * ((t[i] - mt) * kt) + v * ((s[i] - ms) * ks));
                 let both = s[i] > f32::NEG_INFINITY && t[i] > f32::NEG_INFINITY;

@@ -3,8 +3,8 @@
 use std::f64::consts::LN_2;
 
 use super::setup::Setup;
-use crate::RowStats;
 use crate::moments::{Factor, Moment, Weight};
+use crate::{RowStats, flags};
 
 /// The sums of `RowStats`, in f64 and relative to the row's maxima so far.
 #[derive(Clone, Copy)]
@@ -89,6 +89,10 @@ impl Sums {
                     let own = f64::from(config.student_temperature) / config.label_temperature();
                     ((ds * own).exp(), 0.0)
                 }
+                Weight::TeacherHard => {
+                    let own = f64::from(config.teacher_temperature) / config.label_temperature();
+                    ((dt * own).exp(), 0.0)
+                }
                 Weight::Peak => (0.0, 0.0),
             };
             let shift = match moment.factor() {
@@ -107,6 +111,78 @@ impl Sums {
         self.masked_mass *= ft;
         self.zs *= fs;
         self.zt *= ft;
+    }
+
+    /// The sums with one more class, given by its logits. A class that both mask changes nothing but the flags.
+    pub fn with_class(&self, student: f32, teacher: f32, setup: &Setup<'_>) -> Self {
+        let mut sums = *self;
+        for (logit, live, masked) in [
+            (student, flags::STUDENT_LIVE, flags::STUDENT_MASKED),
+            (teacher, flags::TEACHER_LIVE, 0),
+        ] {
+            sums.flags |= match logit {
+                f32::NEG_INFINITY => masked,
+                x if x.is_finite() => live,
+                _ => flags::NON_FINITE,
+            };
+        }
+        if sums.flags & flags::NON_FINITE != 0 {
+            return sums;
+        }
+        let of = |logit: f32| match logit {
+            f32::NEG_INFINITY => (f32::MIN, 0.0),
+            x => (x, 1.0),
+        };
+        let ((student_max, s), (teacher_max, t)) = (of(student), of(teacher));
+        let mut class = Self {
+            student_max,
+            teacher_max,
+            zs: s,
+            zt: t,
+            masked_mass: t * (1.0 - s),
+            ..Self::EMPTY
+        };
+        for moment in setup.moments.iter().filter(|m| m.factor() == Factor::One) {
+            class.moments[moment as usize] = match moment.weight() {
+                Weight::One
+                | Weight::Student
+                | Weight::StudentSquare
+                | Weight::StudentPower
+                | Weight::Hard => s,
+                Weight::Teacher
+                | Weight::TeacherSquare
+                | Weight::TeacherPower
+                | Weight::TeacherHard => t,
+                Weight::Unseen => s * (1.0 - t),
+                Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
+            };
+        }
+        let maxima = (
+            student_max.max(sums.student_max),
+            teacher_max.max(sums.teacher_max),
+        );
+        sums.rescale(maxima.0, maxima.1, setup);
+        class.rescale(maxima.0, maxima.1, setup);
+        sums.zs += class.zs;
+        sums.zt += class.zt;
+        sums.masked_mass += class.masked_mass;
+        for (sum, one) in sums.moments.iter_mut().zip(class.moments) {
+            *sum += one;
+        }
+        sums
+    }
+
+    /// Writes the sums of the classes beside the label to the row's statistics.
+    pub fn write_rest(&self, stats: &mut RowStats) {
+        stats.rest_student_max = self.student_max;
+        stats.rest_student_sum = self.zs as f32;
+        stats.rest_teacher_max = self.teacher_max;
+        stats.rest_teacher_sum = self.zt as f32;
+        stats.rest_masked_mass = self.masked_mass as f32;
+        stats.rest_difference = self.of(Moment::Difference) as f32;
+        stats.rest_moment = self.of(Moment::Moment) as f32;
+        stats.rest_hard_sum = self.of(Moment::HardSum) as f32;
+        stats.rest_teacher_hard_sum = self.of(Moment::TeacherHardSum) as f32;
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Rules of the repository that the compiler does not check: names of kernels, shaders and twins, unused files, loops of the shaders.
 
 mod files;
+mod losses;
 
 use std::collections::HashSet;
 use std::fs;

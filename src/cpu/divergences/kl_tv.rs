@@ -12,5 +12,6 @@ pub(super) fn part(stats: &RowStats, scale: f64, decay: f64) -> Part {
         teacher: l,
         first: -(1.0 - l),
         second: 0.0,
+        ..Part::default()
     }
 }

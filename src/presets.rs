@@ -1,0 +1,374 @@
+//! Configurations by the names under which losses are known.
+//!
+//! Each function returns a [`Config`]. Change any field of it afterwards; to use a known divergence with this crate's selection of the
+//! label's share, for example:
+//!
+//! ```
+//! use wgpu_distill::{Config, Divergence, Selection, presets};
+//!
+//! let config = Config {
+//!     selection: Selection::Min,
+//!     ..presets::gkd(0.5)
+//! };
+//! assert_eq!(config.divergence, Divergence::Jsd { beta: 0.5 });
+//! ```
+//!
+//! Formulas are those of one row before reduction. `p` and `q` are the softmax of the student's and the teacher's logits over the
+//! temperature, `p(1)` the student's at temperature 1, `c` is the label, `KL(q, p) = sum q ln(q / p)`, and
+//! `CE = - ln p(1)_c` the cross-entropy with the label. Numbers out of range are not refused here but by the call that gets the
+//! configuration, as for any `Config`. Only [`teacher_annealing`] needs a [`Progress`] in the call; the others accept
+//! [`Progress::NONE`].
+//!
+//! Losses that a `Config` cannot express, and are therefore missing here:
+//! - DKD (Zhao et al. 2022) and NKD (Yang et al. 2023): they leave the label's class out of both softmaxes.
+//! - WSLD (Zhou et al. 2021): it weights each row's soft part by `1 - exp(- CE / CE of the teacher)`.
+//! - MFT (Belcak et al. 2025): its share of the label follows, row by row, from the margin of the teacher.
+//! - Logit standardisation (Sun et al. 2024): each row has a temperature of its own.
+//!
+//! docs/LOSSES.md has the divergences, their gradients and edges, and the names that other libraries use.
+
+use crate::{Config, Divergence, HardTemperature, Progress, Selection, TemperatureScaling};
+
+/// The teacher alone, at temperature 1. Labels only decide which rows count.
+fn teacher_only(divergence: Divergence) -> Config {
+    Config {
+        divergence,
+        selection: Selection::Fixed(0.0),
+        ..Config::default()
+    }
+}
+
+/// Teacher annealing: Clark et al. 2019, *BAM! Born-Again Multi-Task Networks* (arXiv:1907.04829).
+///
+/// `- sum y ln p` with `y = a onehot(c) + (1 - a) q`, at temperature 1. The label's share `a` rises linearly from 0 to 1: it is the TSTR
+/// of the [`Progress`] that the call gets, `Progress::new(step, total)` in steps of the whole training.
+pub fn teacher_annealing() -> Config {
+    Config {
+        selection: Selection::Tstr,
+        ..Config::default()
+    }
+}
+
+/// Hinton et al. 2015, *Distilling the Knowledge in a Neural Network* (arXiv:1503.02531).
+///
+/// `label_share CE - (1 - label_share) temperature^2 sum q ln p`, with `label_share` in `[0, 1]`.
+///
+/// Many libraries write `KL(q, p)` for the second sum. The gradient is the same; for their value set
+/// [`Divergence::ForwardKl`].
+pub fn hinton(temperature: f32, label_share: f32) -> Config {
+    Config {
+        student_temperature: temperature,
+        teacher_temperature: temperature,
+        temperature_scaling: TemperatureScaling::Squared,
+        hard_temperature: HardTemperature::Own(1.0),
+        selection: Selection::Fixed(label_share),
+        ..Config::default()
+    }
+}
+
+/// `KD` of mdistiller (Zhao et al. 2022), and of every library that weights the two parts apart.
+///
+/// `ce_weight CE + kd_weight temperature^2 KL(q, p)`. mdistiller's own numbers are 4, 0.1 and 0.9. Each weight is 0 or lies between
+/// 5e-7 and 5e5: the configuration has twice the weights at equal shares, so its TSSR is 0.5.
+pub fn mdistiller_kd(temperature: f32, ce_weight: f32, kd_weight: f32) -> Config {
+    Config {
+        divergence: Divergence::ForwardKl,
+        hard_weight: 2.0 * ce_weight,
+        soft_weight: 2.0 * kd_weight,
+        ..hinton(temperature, 0.5)
+    }
+}
+
+/// PS-KD: Kim et al. 2021, *Self-Knowledge Distillation with Progressive Refinement of Targets* (arXiv:2006.12000).
+///
+/// `- sum y ln p` with `y = (1 - a) onehot(c) + a q` and `a = alpha_end TSTR`, at temperature 1. The teacher's logits are those of the
+/// student one epoch ago. `epoch` is `Progress::new(epoch, epochs)` with epochs counted from 1; make the configuration anew each epoch.
+/// The paper has `alpha_end` 0.8, and labels alone in the first epoch, which has no teacher: `Selection::Fixed(1.0)`.
+pub fn ps_kd(alpha_end: f32, epoch: Progress) -> Config {
+    Config {
+        selection: Selection::Fixed(1.0 - alpha_end * epoch.tstr()),
+        ..Config::default()
+    }
+}
+
+/// GKD: Agarwal et al. 2024, *On-Policy Distillation of Language Models* (arXiv:2306.13649). `beta` of TRL, ms-swift, Liger and axolotl.
+///
+/// `beta KL(q, m) + (1 - beta) KL(p, m)` with `m = beta q + (1 - beta) p`, at temperature 1. As in those libraries, `beta` 0 is
+/// `KL(q, p)` ([`Divergence::ForwardKl`]) and 1 is `KL(p, q)` ([`Divergence::ReverseKl`]), although the formula is 0 there.
+pub fn gkd(beta: f32) -> Config {
+    teacher_only(match beta {
+        0.0 => Divergence::ForwardKl,
+        1.0 => Divergence::ReverseKl,
+        _ => Divergence::Jsd { beta },
+    })
+}
+
+/// The skew KL divergence of DistiLLM: Ko et al. 2024 (arXiv:2402.03898). Its `skewed_forward_kl` with `lam = alpha`.
+///
+/// `KL(q, alpha q + (1 - alpha) p)`, at temperature 1. The paper has `alpha` 0.1. DistiLLM's code leaves out the teacher's entropy,
+/// which has no gradient.
+pub fn distillm_skew_kl(alpha: f32) -> Config {
+    teacher_only(Divergence::SkewKl { alpha })
+}
+
+/// The skew reverse KL divergence of DistiLLM: Ko et al. 2024 (arXiv:2402.03898). Its `skewed_reverse_kl` with `lam = alpha`.
+///
+/// `KL(p, alpha p + (1 - alpha) q)`, at temperature 1. The paper has `alpha` 0.1.
+pub fn distillm_skew_reverse_kl(alpha: f32) -> Config {
+    teacher_only(Divergence::SkewReverseKl { alpha })
+}
+
+/// Forward and reverse KL with fixed shares: `SymmetricKLLoss` of torchtune, `mixed` of NeMo-RL, `symmetric_kl(1 - forward_share)` of
+/// DistiLLM.
+///
+/// `forward_share KL(q, p) + (1 - forward_share) KL(p, q)`, with `forward_share` in `[0, 1]`, at temperature 1. torchtune and DistiLLM
+/// leave out the teacher's entropy, which has no gradient.
+pub fn symmetric_kl(forward_share: f32) -> Config {
+    teacher_only(match forward_share {
+        0.0 => Divergence::ReverseKl,
+        1.0 => Divergence::ForwardKl,
+        _ => Divergence::KlSum {
+            forward: forward_share,
+            reverse: 1.0 - forward_share,
+        },
+    })
+}
+
+/// ABKD: Wang et al. 2025, *ABKD: Pursuing a Proper Allocation of the Probability Mass in Knowledge Distillation via
+/// alpha-beta-Divergence* (arXiv:2505.04560).
+///
+/// `(alpha sum q^(alpha+beta) + beta sum p^(alpha+beta)) / ((alpha + beta) alpha beta) - sum q^alpha p^beta / (alpha beta)`, at
+/// temperature 1. The limits `(1, 0)` and `(0, 1)` are [`Divergence::ForwardKl`] and [`Divergence::ReverseKl`].
+pub fn abkd(alpha: f32, beta: f32) -> Config {
+    teacher_only(match (alpha, beta) {
+        (1.0, 0.0) => Divergence::ForwardKl,
+        (0.0, 1.0) => Divergence::ReverseKl,
+        _ => Divergence::AlphaBeta { alpha, beta },
+    })
+}
+
+/// TAID: Shing et al. 2025, *Temporally Adaptive Interpolated Distillation* (arXiv:2501.16937).
+///
+/// `KL(m, p)` with `m = softmax(share y + (1 - share) x)`, `x` and `y` the logits of student and teacher; no gradient passes through
+/// `m`. At temperature 1. `share` 1 is [`Divergence::ForwardKl`]. The share grows in the course of the training, in the paper adaptively
+/// from 0.4 to 1; [`schedule::linear`](crate::schedule::linear) gives its schedule without adaptation:
+///
+/// ```
+/// use wgpu_distill::{Progress, presets, schedule};
+///
+/// let progress = Progress::new(30, 100);
+/// let config = presets::taid(schedule::linear(0.4, 1.0, progress));
+/// ```
+///
+/// TAID's code reports `- sum m ln p`, which is larger by the entropy of `m`.
+pub fn taid(share: f32) -> Config {
+    teacher_only(match share {
+        1.0 => Divergence::ForwardKl,
+        _ => Divergence::Taid { share },
+    })
+}
+
+/// The LK loss for the drafts of speculative decoding: Samarin et al. 2026, *LK Losses* (arXiv:2602.23881). `nla` of speculators.
+///
+/// `- ln sum min(p, q)`, at temperature 1.
+pub fn lk_alpha() -> Config {
+    teacher_only(Divergence::NegLogOverlap)
+}
+
+/// The hybrid LK loss for the drafts of speculative decoding: Samarin et al. 2026, *LK Losses* (arXiv:2602.23881). `lk_hybrid` of
+/// speculators.
+///
+/// `l KL(q, p) + (1 - l) sum abs(p - q) / 2` with `l = exp(- eta sum min(p, q))`, which has no gradient; at temperature 1. The paper's best
+/// `eta` is 3.
+pub fn lk_hybrid(eta: f32) -> Config {
+    teacher_only(Divergence::KlTv {
+        scale: 1.0,
+        decay: eta,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, reference};
+
+    const CLASSES: usize = 5;
+    const LABEL: usize = 2;
+    const STUDENT: [f64; CLASSES] = [0.3, -1.2, 0.9, 2.1, -0.4];
+    const TEACHER: [f64; CLASSES] = [1.5, 0.2, 2.8, -0.7, -1.9];
+
+    fn softmax(logits: &[f64], temperature: f64) -> Vec<f64> {
+        let powers: Vec<f64> = logits.iter().map(|x| (x / temperature).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        powers.iter().map(|power| power / sum).collect()
+    }
+
+    fn sum(p: &[f64], q: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
+        p.iter().zip(q).map(|(p, q)| term(*p, *q)).sum()
+    }
+
+    /// `KL(a, b)`
+    fn kl(a: &[f64], b: &[f64]) -> f64 {
+        sum(a, b, |a, b| a * (a / b).ln())
+    }
+
+    /// `share a + (1 - share) b`
+    fn mix(share: f64, a: &[f64], b: &[f64]) -> Vec<f64> {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(a, b)| share * a + (1.0 - share) * b).collect()
+    }
+
+    /// `- sum y ln p`
+    fn cross_entropy(y: &[f64], p: &[f64]) -> f64 {
+        -sum(y, p, |y, p| y * p.ln())
+    }
+
+    fn one_hot() -> Vec<f64> {
+        (0..CLASSES).map(|i| f64::from(i == LABEL)).collect()
+    }
+
+    /// A loss as a function of the student's logits. The second argument has the same logits without a gradient.
+    type Published<'a> = &'a dyn Fn(&[f64], &[f64]) -> f64;
+
+    /// The reference's loss and gradient of one row equal a published formula and its central differences.
+    fn agree(config: &Config, progress: Progress, published: Published) {
+        let f32s = |x: [f64; CLASSES]| x.map(|x| x as f32);
+        let (student, teacher) = (f32s(STUDENT), f32s(TEACHER));
+        let batch = Batch::new(&student, &teacher, &[LABEL as i32], CLASSES);
+        let done = reference::distill(config, progress, &batch).expect("valid");
+        // Logits and numbers of the configuration are rounded to f32.
+        let expected = published(&STUDENT, &STUDENT);
+        let difference = (done.summary.loss - expected).abs();
+        assert!(difference < 1e-6, "{} {expected}", done.summary.loss);
+        for (i, gradient) in done.grad_student_logits.iter().enumerate() {
+            let at = |step: f64| {
+                let mut moved = STUDENT;
+                moved[i] += step;
+                published(&moved, &STUDENT)
+            };
+            let slope = (at(1e-4) - at(-1e-4)) / 2e-4;
+            assert!((gradient - slope).abs() < 1e-6, "{i}: {gradient} {slope}");
+        }
+    }
+
+    /// A loss of `p` and `q` at temperature 1.
+    fn agrees(config: &Config, published: impl Fn(&[f64], &[f64]) -> f64) {
+        let q = softmax(&TEACHER, 1.0);
+        agree(config, Progress::NONE, &|x, _| {
+            published(&softmax(x, 1.0), &q)
+        });
+    }
+
+    #[test]
+    fn bam_and_ps_kd_mix_label_and_teacher() {
+        let q = softmax(&TEACHER, 1.0);
+        let target = |share: f64| mix(share, &one_hot(), &q);
+        let bam = |x: &[f64], _: &[f64]| cross_entropy(&target(0.25), &softmax(x, 1.0));
+        agree(&teacher_annealing(), Progress::new(25, 100), &bam);
+        let ps_kd = super::ps_kd(0.8, Progress::new(3, 10));
+        agrees(&ps_kd, |p, _| cross_entropy(&target(1.0 - 0.8 * 0.3), p));
+    }
+
+    #[test]
+    fn hinton_and_mdistiller_have_the_label_at_temperature_1() {
+        let t = 4.0;
+        let q = softmax(&TEACHER, t);
+        let label = |x: &[f64]| -softmax(x, 1.0)[LABEL].ln();
+        agree(&hinton(4.0, 0.25), Progress::NONE, &|x, _| {
+            0.25 * label(x) + 0.75 * t * t * cross_entropy(&q, &softmax(x, t))
+        });
+        agree(&mdistiller_kd(4.0, 0.1, 0.9), Progress::NONE, &|x, _| {
+            0.1 * label(x) + 0.9 * t * t * kl(&q, &softmax(x, t))
+        });
+    }
+
+    #[test]
+    fn gkd_is_a_jsd_with_kl_at_its_ends() {
+        agrees(&gkd(0.0), |p, q| kl(q, p));
+        agrees(&gkd(1.0), kl);
+        for beta in [0.1f32, 0.5, 0.9] {
+            let b = f64::from(beta);
+            agrees(&gkd(beta), |p, q| {
+                let m = mix(b, q, p);
+                b * kl(q, &m) + (1.0 - b) * kl(p, &m)
+            });
+        }
+    }
+
+    #[test]
+    fn distillm_skews_kl() {
+        agrees(&distillm_skew_kl(0.1), |p, q| kl(q, &mix(0.1, q, p)));
+        let reverse = distillm_skew_reverse_kl(0.1);
+        agrees(&reverse, |p, q| kl(p, &mix(0.1, p, q)));
+    }
+
+    #[test]
+    fn symmetric_kl_weights_both_directions() {
+        for share in [0.0f32, 0.3, 1.0] {
+            let w = f64::from(share);
+            agrees(&symmetric_kl(share), |p, q| {
+                w * kl(q, p) + (1.0 - w) * kl(p, q)
+            });
+        }
+    }
+
+    #[test]
+    fn abkd_is_the_alpha_beta_divergence() {
+        agrees(&abkd(1.0, 0.0), |p, q| kl(q, p));
+        agrees(&abkd(0.0, 1.0), kl);
+        let (a, b) = (0.2, 0.7);
+        agrees(&abkd(0.2, 0.7), |p, q| {
+            let term = |p: f64, q: f64| {
+                q.powf(a) * p.powf(b) - a / (a + b) * q.powf(a + b) - b / (a + b) * p.powf(a + b)
+            };
+            -sum(p, q, term) / (a * b)
+        });
+    }
+
+    #[test]
+    fn taid_has_a_detached_target_between_the_logits() {
+        agrees(&taid(1.0), |p, q| kl(q, p));
+        agree(&taid(0.4), Progress::NONE, &|x, detached| {
+            let logits = mix(0.4, &TEACHER, detached);
+            kl(&softmax(&logits, 1.0), &softmax(x, 1.0))
+        });
+    }
+
+    #[test]
+    fn lk_losses_are_those_of_the_overlap() {
+        let overlap = |p: &[f64], q: &[f64]| sum(p, q, f64::min);
+        agrees(&lk_alpha(), |p, q| -overlap(p, q).ln());
+        let q = softmax(&TEACHER, 1.0);
+        let l = (-3.0 * overlap(&softmax(&STUDENT, 1.0), &q)).exp();
+        agrees(&lk_hybrid(3.0), |p, q| {
+            l * kl(q, p) + (1.0 - l) * (1.0 - overlap(p, q))
+        });
+    }
+
+    #[test]
+    fn the_teacher_alone_leaves_the_label_out() {
+        for config in [gkd(0.5), abkd(0.5, 0.5), taid(0.5), lk_hybrid(1.0)] {
+            assert_eq!(config.selection, Selection::Fixed(0.0));
+            assert_eq!(config.hard_temperature, HardTemperature::Student);
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_the_call() {
+        let batch = Batch::new(&[0.0, 1.0], &[1.0, 0.0], &[0], 2);
+        for config in [
+            gkd(1.5),
+            distillm_skew_kl(0.0),
+            symmetric_kl(-0.1),
+            abkd(0.0, 0.0),
+            taid(0.0),
+            lk_hybrid(-1.0),
+            hinton(0.0, 0.5),
+            mdistiller_kd(4.0, -1.0, 1.0),
+            ps_kd(2.0, Progress::new(9, 10)),
+        ] {
+            let refused = reference::distill(&config, Progress::NONE, &batch);
+            assert!(refused.is_err(), "{config:?}");
+        }
+    }
+}
