@@ -76,6 +76,12 @@ macro_rules! moments {
                 match self { $( Self::$moment => Factor::$factor ),* }
             }
 
+            /// Its field of `stats`.
+            #[cfg(test)]
+            pub fn of(self, stats: &crate::RowStats) -> f32 {
+                match self { $( Self::$moment => stats.$field ),* }
+            }
+
             /// Writes sums, one for each moment, to their fields of `stats`.
             #[inline(always)]
             pub fn write(sums: &[f64; Self::ALL.len()], stats: &mut crate::RowStats) {
