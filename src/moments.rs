@@ -77,6 +77,7 @@ macro_rules! moments {
             }
 
             /// Its field of `stats`.
+            #[cfg(test)]
             pub fn of(self, stats: &crate::RowStats) -> f32 {
                 match self { $( Self::$moment => stats.$field ),* }
             }

@@ -2,6 +2,7 @@
 //!
 //! It needs no GPU.
 
+mod add;
 mod apply;
 mod decide;
 mod divergences;
