@@ -40,7 +40,7 @@ fn add_row(accumulator: ptr<function, SummaryAccumulator>, row: PartialSummary) 
 fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     let ignored = (result.flags & IGNORED) != 0u;
     let invalid = (result.flags & INVALID_LABEL) != 0u;
-    let non_finite = (result.flags & NON_FINITE) != 0u;
+    let non_finite = (result.flags & (NON_FINITE | SKIPPED)) != 0u;
     let averaged = !ignored && !invalid && !non_finite;
     let infinite = averaged && result.loss == params.infinity_bits;
     let zero = vec3<f32>();

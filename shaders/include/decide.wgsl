@@ -111,6 +111,11 @@ fn hard_part(stats: RowStats) -> HardPart {
     return HardPart(select(value, 0.0, infinite), infinite, normaliser);
 }
 
+// Returns true if a row without a finite result is left out. A label out of range stays visible.
+fn is_skipped(flags: u32) -> bool {
+    return params.skip_non_finite != 0u && (flags & INVALID_LABEL) == 0u;
+}
+
 fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     var decision: Decision;
     decision.label = stats.label;
@@ -120,12 +125,16 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     if ((stats.flags & IGNORED) != 0u) {
         return decision;
     }
-    decision.result.kdr = stats.kdr;
     let nan = params.nan_bits;
     if ((stats.flags & NON_FINITE) != 0u) {
+        if (is_skipped(stats.flags)) {
+            decision.result.flags |= SKIPPED;
+            return decision;
+        }
         decision.result = RowResult(nan, nan, nan, stats.flags);
         return decision;
     }
+    decision.result.kdr = stats.kdr;
     let tssr = select_tssr(tssr_kdr);
     decision.result.tssr = bitcast<u32>(tssr);
     if ((stats.flags & INVALID_LABEL) != 0u) {
@@ -141,6 +150,10 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
     if ((soft.undefined && soft_share > 0.0)) {
         decision.result.flags |= NO_GRADIENT;
+        if (is_skipped(stats.flags)) {
+            decision.result = RowResult(0u, 0u, 0u, decision.result.flags | SKIPPED);
+            return decision;
+        }
     }
 
     // The scale of the reduction divides every factor of the gradient.

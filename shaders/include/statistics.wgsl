@@ -13,8 +13,9 @@
 // Returns the statistics to every lane. Must be called in uniform control flow. `row.vectors` is 0 if the row is ignored or does not exist.
 fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
     let is_class = label >= 0 && u32(label) < params.label_classes;
-    var label_logit = 0u;
-    var teacher_label_logit = 0u;
+    // A label that is no class adds nothing to the sums.
+    var label_logit = select(0u, 0xff800000u, LABEL_APART);
+    var teacher_label_logit = label_logit;
     // Read before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));

@@ -7,6 +7,7 @@ const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
+const SKIPPED: u32 = 128u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {

@@ -15,7 +15,7 @@ use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
 use crate::plan::{DispatchBuilder, Plan};
 use crate::{
-    Batch, Config, Distillation, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Reduction,
+    Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress, Reduction,
     Result, Scope, Storage, Summary, validate,
 };
 
@@ -240,8 +240,10 @@ impl RowRanges {
                 config.reduction = Reduction::SumOver(valid.max(1) as f32);
             }
             if config.scope == Scope::Batch {
+                // The mean KDR includes rows whose gradient `decide` does not find.
                 let own = Config {
                     scope: Scope::Row,
+                    non_finite: NonFinite::Propagate,
                     ..config
                 };
                 observing = Some((own, plans(&own, None)?));

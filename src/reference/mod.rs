@@ -9,7 +9,8 @@ mod mix;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, Progress, Reduction, Result, Scope, flags, validate,
+    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, flags,
+    validate,
 };
 use distributions::{Pair, log_probabilities, logits_of, lse, row_values, softmax_row, x_ln_ratio};
 use mix::Row;
@@ -151,7 +152,7 @@ pub struct RowResult {
     pub tssr: f64,
     /// The derivative of TSSR with respect to KDR that the gradient passes through; 0 if TSSR is detached.
     pub tssr_slope: f64,
-    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE` and `NO_GRADIENT` of [`flags`].
+    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE`, `NO_GRADIENT` and `SKIPPED` of [`flags`].
     pub flags: u32,
 }
 
@@ -161,7 +162,7 @@ impl RowResult {
     }
 
     fn is_averaged(&self) -> bool {
-        self.counts() && self.flags & flags::NON_FINITE == 0
+        self.counts() && self.flags & (flags::NON_FINITE | flags::SKIPPED) == 0
     }
 }
 
@@ -217,7 +218,7 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
         valid_rows,
         ignored_rows: count(flags::IGNORED),
         invalid_labels: count(flags::INVALID_LABEL),
-        non_finite_rows: count(flags::NON_FINITE),
+        non_finite_rows: count(flags::NON_FINITE | flags::SKIPPED),
     }
 }
 
@@ -228,7 +229,7 @@ pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f6
 
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
 /// ignored rows, and NaN for rows with an invalid label or without a finite result. A row whose loss is infinite and has no derivative is
-/// flagged `NO_GRADIENT`.
+/// flagged `NO_GRADIENT`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -267,13 +268,18 @@ pub fn decide(
                 result.flags = flags::NO_GRADIENT;
             }
         }
+        let broken = result.flags & (flags::NON_FINITE | flags::NO_GRADIENT) != 0;
+        if broken && config.non_finite == NonFinite::Skip && result.counts() {
+            (result.loss, result.kdr, result.tssr) = (0.0, 0.0, 0.0);
+            result.flags |= flags::SKIPPED;
+        }
         result
     };
     Ok(row_stats.iter().enumerate().map(decide_row).collect())
 }
 
 /// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
-/// ignored rows, and NaN for rows with an invalid label, without a finite result or without a derivative.
+/// rows that are ignored or left out, and NaN for rows with an invalid label, without a finite result or without a derivative.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -291,8 +297,8 @@ pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Res
         match of_row {
             Some(of_row) => gradient.extend(of_row.into_iter().map(|g| scale * g)),
             None => {
-                let ignored = decision.flags & flags::IGNORED != 0;
-                let value = if ignored { 0.0 } else { f64::NAN };
+                let left_out = decision.flags & (flags::IGNORED | flags::SKIPPED) != 0;
+                let value = if left_out { 0.0 } else { f64::NAN };
                 gradient.resize(gradient.len() + batch.classes(), value);
             }
         }

@@ -57,7 +57,7 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
 
 /// Flags that depend only on logits, label and share. The others depend on rounding.
 pub const FLAGS: u32 =
-    flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::NO_GRADIENT;
+    flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::NO_GRADIENT | flags::SKIPPED;
 
 /// Returns true if the reverse divergence is infinite because of classes whose probability is 0 in f32 (METHOD, section 8).
 fn is_lost(case: &Case, row: usize, want: &reference::RowResult) -> bool {

@@ -13,6 +13,7 @@ mod cover;
 mod depth;
 pub mod inputs;
 mod losses;
+mod rows;
 mod table;
 pub mod tolerance;
 

@@ -3,6 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
+use super::rows;
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
+    rows::non_finite(&mut list);
     list
 }
 
