@@ -23,6 +23,9 @@ pub use options::StudyOptions;
 use results::Results;
 use training::Study;
 
+/// Seeds up to this one are for trials before the study.
+const TRIAL_SEEDS: u64 = 100;
+
 /// Trains all students and writes the tables and the plot.
 pub fn run(options: &StudyOptions, bar: impl Fn(u64) -> ProgressBar) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
@@ -54,7 +57,7 @@ pub fn run(options: &StudyOptions, bar: impl Fn(u64) -> ProgressBar) -> Result<(
     );
     let bar = bar(options.seeds * study.students());
     let outcomes = each_seed(options.seeds, options.threads, |seed| {
-        study.train_seed(seed, &bar)
+        study.train_seed(TRIAL_SEEDS + seed, &bar)
     })?;
     bar.finish_and_clear();
     let results = Results {
