@@ -12,7 +12,7 @@ pub struct StudyOptions {
     pub data: PathBuf,
 
     /// Repetitions, each with other teachers, choices of digits, wrong labels and initial weights
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 6)]
     pub seeds: u64,
 
     /// Seeds that are trained at the same time
