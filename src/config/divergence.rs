@@ -1,7 +1,7 @@
 //! The soft part of the loss: one table of divergences.
 
 use super::choice::choice;
-use super::require;
+use super::range::require;
 use crate::Result;
 
 /// Passes the table of divergences to a macro. An entry is
