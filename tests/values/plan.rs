@@ -124,7 +124,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert_eq!(in_steps, wanted, "{about}");
     // The segments of all rows together are at most 256.
     assert!(plan.segments() == 1 || plan.segments() as usize * problem.rows <= 256);
-    let most = 280 * problem.rows as u64 + 4096 + 210 * 256;
+    let most = 310 * problem.rows as u64 + 4096 + 210 * 256;
     assert!(
         plan.workspace_bytes() <= most,
         "{} bytes: {about}",
@@ -335,7 +335,7 @@ fn workspace_is_in_proportion_to_the_rows() {
             let many = bytes(rows, 262_144, scope);
             let segments = 210 * 256;
             assert!(
-                many <= 280 * rows as u64 + 4096 + segments,
+                many <= 310 * rows as u64 + 4096 + segments,
                 "{rows} rows: {many}"
             );
         }
