@@ -38,7 +38,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }
         let first = segment_stats[at * params.segments];
-        let stats = complete_stats(stats_from(sums, first.label, first.label_logit), sums, sweeps);
+        let stats = complete_stats(stats_from(sums, first.label, first.label_logit, first.weight), sums, sweeps);
         if (exists && invocation.lane == 0u) {
             row_stats[params.stats_offset + index] = stats;
             add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));

@@ -62,7 +62,7 @@ pub struct Params {
     pub shape_second: f32,
     pub grad_loss: f32,
     pub skip_non_finite: u32,
-    pub reserved: [u32; 1],
+    pub weight_offset: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

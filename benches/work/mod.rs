@@ -280,6 +280,7 @@ impl GpuRunner {
                 buffer: &labels,
                 offset: 0,
             },
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(&gradient)),
@@ -372,6 +373,7 @@ impl GpuRunner {
                 buffer: &self.labels,
                 offset: 0,
             },
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(GpuSlice {

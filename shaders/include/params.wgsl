@@ -64,7 +64,7 @@ struct Params {
     shape_second: f32,
     grad_loss: f32,         // the upstream gradient
     skip_non_finite: u32,   // 1: rows without a finite result are left out
-    reserved_0: u32,
+    weight_offset: u32,     // elements from the start of the binding to the weight of the chunk's row 0
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -48,8 +48,8 @@ struct RowStats {
     sweep_first: f32,
     sweep_second: f32,
     teacher_label_logit: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    weight: f32,
+    reserved: u32,
 }
 
 struct Decision {
@@ -82,10 +82,10 @@ struct PartialSummary {
     ignored_rows: u32,
     invalid_labels: u32,
     non_finite_rows: u32,
-    infinite_losses: u32,
+    infinite_losses: u32,  // +inf
+    negative_infinities: u32,  // -inf, of rows with a negative weight
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 struct Summary {

@@ -144,6 +144,7 @@ impl Plan {
             accumulate: choices.accumulate && problem.gradient.is_some(),
             shared_buffers: problem.shared_buffers,
             in_place,
+            row_weights: problem.row_weights,
             workgroup_size: tiling.workgroup_size,
             lanes: tiling.lanes,
             vectors_per_lane: tiling.vectors_per_lane,

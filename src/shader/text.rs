@@ -279,6 +279,8 @@ impl Variant {
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
             "jensen_shannon" => self.loss.similarity == Similarity::JensenShannon,
             "student_bound" => !self.in_place,
+            "weighted_rows" => self.row_weights,
+            "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),

@@ -49,6 +49,7 @@ pub(crate) fn problem(
         gradient,
         shared_buffers: true,
         in_place: false,
+        row_weights: false,
     }
 }
 

@@ -98,6 +98,7 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         },
         shared_buffers: from.byte() % 2 == 1,
         in_place,
+        row_weights: false,
     }
 }
 
@@ -179,6 +180,7 @@ fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
         labels,
         row_results: (!from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
+        row_weights: None,
     }
 }
 
