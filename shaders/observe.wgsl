@@ -44,7 +44,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let weight = weight_of(at / params.segments);
         let stats = row_stats_of(segment, invocation, label, weight, ignored || !exists);
         if (exists && invocation.lane == 0u) {
-            row_stats[params.stats_offset + index] = stats;
+            row_stats[index] = stats;
             if (params.segments == 1u) {
                 add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
             }

@@ -31,6 +31,8 @@ pub(crate) enum Weight {
     TeacherPower,
     /// `e^(ds ts / th)`, the student at the temperature `th` of the hard part.
     Hard,
+    /// `e^(dt tt / th)`
+    TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
 }
@@ -79,9 +81,10 @@ macro_rules! moments {
                 match self { $( Self::$moment => stats.$field ),* }
             }
 
-            /// Its field of `stats`, to be written.
-            pub fn of_mut(self, stats: &mut crate::RowStats) -> &mut f32 {
-                match self { $( Self::$moment => &mut stats.$field ),* }
+            /// Writes sums, one for each moment, to their fields of `stats`.
+            #[inline(always)]
+            pub fn write(sums: &[f64; Self::ALL.len()], stats: &mut crate::RowStats) {
+                $( stats.$field = sums[Self::$moment as usize] as f32; )*
             }
         }
     };
@@ -110,6 +113,8 @@ moments! {
     StudentMoment student_moment Student Student;
     /// `zh`
     HardSum hard_sum Hard One;
+    /// `zh` of the teacher.
+    TeacherHardSum teacher_hard_sum TeacherHard One;
     /// `X`
     PowerCross power_cross Power One;
     /// `PS`
@@ -120,6 +125,16 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+}
+
+impl Moment {
+    /// Returns true if `RowStats` also has it for the classes beside the label.
+    pub const fn is_of_rest(self) -> bool {
+        matches!(
+            self,
+            Self::Difference | Self::Moment | Self::HardSum | Self::TeacherHardSum
+        )
+    }
 }
 
 /// A set of moments.

@@ -131,9 +131,28 @@ pub struct RowStats {
     pub sweep_second: f32,
     /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out. Else 0.
     pub teacher_label_logit: f32,
+    /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
+    pub teacher_hard_sum: f32,
+    /// For divergences that leave the label out: `student_max` of the other classes. Else 0.
+    pub rest_student_max: f32,
+    /// `student_sum` of the other classes, relative to their maximum. Else 0.
+    pub rest_student_sum: f32,
+    /// `teacher_max` of the other classes. Else 0.
+    pub rest_teacher_max: f32,
+    /// `teacher_sum` of the other classes. Else 0.
+    pub rest_teacher_sum: f32,
+    /// `difference` of the other classes. Else 0.
+    pub rest_difference: f32,
+    /// `moment` of the other classes. Else 0.
+    pub rest_moment: f32,
+    /// `hard_sum` of the other classes. Else 0.
+    pub rest_hard_sum: f32,
+    /// `teacher_hard_sum` of the other classes. Else 0.
+    pub rest_teacher_hard_sum: f32,
+    /// `masked_mass` of the other classes. Else 0.
+    pub rest_masked_mass: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
-    pub(crate) reserved: u32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].

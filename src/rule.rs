@@ -13,7 +13,7 @@ pub enum Shape {
     LogRatio,
     /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + b p`, `b = 1 - a`.
     Mixture,
-    /// `f1 = p sgn(p - q)`
+    /// `f1 = p [p < q]`, half of it where both are equal.
     Sign,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
@@ -56,7 +56,7 @@ pub enum SweepSum {
     MixtureProduct,
     /// `sum min(p, q)`
     Overlap,
-    /// `sum p sgn(p - q)`
+    /// `sum p [p < q]`, at most the overlap; equal probabilities count half.
     SignMean,
 }
 
@@ -90,13 +90,15 @@ pub(crate) struct Rule {
     pub moments: Moments,
     /// Sums of the second sweep, at most two: `sweep_first` and `sweep_second` of [`RowStats`](crate::RowStats).
     pub sweep: &'static [SweepSum],
+    /// True if the label's class is left out of the sums and has a gradient of its own.
+    pub label_apart: bool,
 }
 
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         impl Divergence {
             /// The needs of the divergence.
@@ -108,6 +110,7 @@ macro_rules! rules {
                         shape_numbers: numbers(&[$($shape_number),*]),
                         moments: const { Moments::of(&[$(Moment::$moment),*]) },
                         sweep: &[$(SweepSum::$sum),*],
+                        label_apart: false $( || stringify!($label) == "label_apart" )?,
                     } ),*
                 }
             }

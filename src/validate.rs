@@ -35,6 +35,20 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     config.divergence.check()?;
     if let HardTemperature::Own(own) = config.hard_temperature {
         temperature("hard_temperature: Own", own)?;
+        for (field, other) in [
+            (
+                "hard_temperature / student_temperature",
+                config.student_temperature,
+            ),
+            (
+                "hard_temperature / teacher_temperature",
+                config.teacher_temperature,
+            ),
+        ] {
+            let ratio = own / other;
+            let ok = (1e-6..=1e6).contains(&ratio);
+            require(ok, field, ratio, "a number between 1e-6 and 1e6")?;
+        }
     }
     for (field, weight) in [
         ("hard_weight", config.hard_weight),
@@ -91,6 +105,15 @@ fn attached(config: &Config) -> Result<()> {
         return refuse(
             "`TssrGradient::Attached` with a scope other than `Row`".to_owned(),
             "TSSR then depends on other rows or on a given number; use `Scope::Row`",
+        );
+    }
+    if config.divergence.rule().label_apart {
+        return refuse(
+            format!(
+                "`TssrGradient::Attached` with the divergence `{}`",
+                config.divergence
+            ),
+            "the label has a gradient of its own there; use another divergence",
         );
     }
     let shape = config.divergence.rule().shape;

@@ -29,7 +29,12 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
         vec4<f32>(decision.uniform_share + decision.label_share),
         columns_of(first) == vec4<u32>(u32(decision.label)),
     );
-    store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
+    var gradient = es - et - share;
+#if label_apart
+    let at_label = columns_of(first) == vec4<u32>(u32(decision.label));
+    gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
+#end
+    store_grad(row.grad, first, bitcast<vec4<u32>>(gradient));
 }
 
 #if shaped

@@ -48,8 +48,17 @@ struct RowStats {
     sweep_first: f32,
     sweep_second: f32,
     teacher_label_logit: u32,
+    teacher_hard_sum: f32,
+    rest_student_max: f32,
+    rest_student_sum: f32,
+    rest_teacher_max: f32,
+    rest_teacher_sum: f32,
+    rest_difference: f32,
+    rest_moment: f32,
+    rest_hard_sum: f32,
+    rest_teacher_hard_sum: f32,
+    rest_masked_mass: f32,
     weight: f32,
-    reserved: u32,
 }
 
 struct Decision {

@@ -335,6 +335,3 @@ impl Default for Cpu {
         Self::new()
     }
 }
-
-#[cfg(test)]
-mod tests;

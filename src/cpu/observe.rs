@@ -39,14 +39,20 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         stats.flags = flags::IGNORED;
         return stats;
     }
+    let label = usize::try_from(row.label).ok();
+    let label = label.filter(|label| *label < classes);
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
+        let left_out = label
+            .filter(|label| setup.rule.label_apart && (start..start + n).contains(label))
+            .map(|label| label - start);
         let (s, s_max, s_magnitude) = measured(
             row.student,
             start,
             n,
+            left_out,
             checked_from,
             s_padding,
             &mut scratch.student,
@@ -55,6 +61,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             row.teacher,
             start,
             n,
+            left_out,
             checked_from,
             t_padding,
             &mut scratch.teacher,
@@ -71,21 +78,38 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         let checked = s_magnitude.max(t_magnitude) >= checked_from
             || s_max.max(t_max) >= f32::from_bits(checked_from);
         if checked {
-            sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
-            sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
+            // The class that is left out is inspected with its own logits.
+            let at = left_out.unwrap_or(n);
+            let rest = (at + 1).min(n);
+            for part in [0..at, rest..n] {
+                sums.flags |= inspect(&s[part.clone()], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
+                sums.flags |= inspect(&t[part], flags::TEACHER_LIVE, 0);
+            }
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
         sums.add_any::<V>((s, t), n, checked, setup, exps);
+    }
+    if let Some(label) = label {
+        stats.label_logit = row.student.get(label);
+        if setup.rule.label_apart {
+            // The teacher may lack the class.
+            let teacher = match label < row.teacher.len() {
+                true => row.teacher.get(label),
+                false => f32::NEG_INFINITY,
+            };
+            sums.write_rest(&mut stats);
+            sums = sums.with_class(stats.label_logit, teacher, setup);
+            stats.teacher_label_logit = teacher;
+        }
     }
     sums.write(&mut stats);
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
         stats.flags |= flags::NON_FINITE;
     }
-    match usize::try_from(row.label) {
-        Ok(label) if label < classes => stats.label_logit = row.student.get(label),
-        _ => stats.flags |= flags::INVALID_LABEL,
+    if label.is_none() {
+        stats.flags |= flags::INVALID_LABEL;
     }
     if stats.flags & flags::NON_FINITE != 0 {
         stats.kdr = f32::NAN;

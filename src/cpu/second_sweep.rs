@@ -11,18 +11,18 @@ use super::vector::Vector;
 use crate::rule::SweepSum;
 use crate::{RowStats, Similarity};
 
-/// Probabilities `p` and `q` with this relative difference count as equal: rounding must not give the gradient a sign.
+/// Probabilities `p` and `q` with this relative difference count as equal: rounding must not decide which is larger.
 const EQUAL: f32 = 4e-6;
 
-/// `sgn(p - q)`
+/// `p` if it is below `q`, half of it if both are equal, else 0.
 #[inline(always)]
-pub(super) fn sign(p: f32, q: f32) -> f32 {
+pub(super) fn below(p: f32, q: f32) -> f32 {
     let larger = if p > q { p } else { q };
-    let one = if p > q { 1.0 } else { -1.0 };
+    let below = if p < q { p } else { 0.0 };
     if (p - q).abs() > EQUAL * larger {
-        one
+        below
     } else {
-        0.0
+        0.5 * p
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
                 }
                 SweepSum::MixtureProduct => add(p, q, terms, |p, q| mixture::product(p, q, a, b)),
                 SweepSum::Overlap => add(p, q, terms, smaller),
-                SweepSum::SignMean => add(p, q, terms, |p, q| p * sign(p, q)),
+                SweepSum::SignMean => add(p, q, terms, below),
             };
         }
     }

@@ -4,7 +4,7 @@
 
 use super::mixture;
 use super::scalar::{exp2, mul_add};
-use super::second_sweep::sign;
+use super::second_sweep::below;
 use super::setup::Setup;
 use super::vector::Vector;
 use crate::Decision;
@@ -63,7 +63,7 @@ pub(super) fn of_probabilities<V: Vector>(
         }
     };
     match setup.shape {
-        Shape::Sign => each(&|p, q| first * (p * sign(p, q))),
+        Shape::Sign => each(&|p, q| first * below(p, q)),
         _ if second == 0.0 => each(&|p, q| first * mixture::log_ratio::<V>(p, q, a, b)),
         _ if first == 0.0 => each(&|p, q| second * mixture::product(p, q, a, b)),
         _ => each(&|p, q| {

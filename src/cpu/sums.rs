@@ -8,7 +8,7 @@ use super::setup::Setup;
 use super::tile::{Tile, chunks};
 use super::vector::Vector;
 use crate::moments::{Factor, Moment, Moments, Weight};
-use crate::{RowStats, Similarity};
+use crate::{RowStats, Similarity, flags};
 
 /// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.
 #[inline(always)]
@@ -67,29 +67,30 @@ impl Sums {
         stats.teacher_max = self.teacher_max;
         stats.teacher_sum = self.zt as f32;
         stats.masked_mass = self.masked_mass as f32;
-        for moment in Moment::ALL {
-            *moment.of_mut(stats) = self.of(moment) as f32;
-        }
+        Moment::write(&self.moments, stats);
         stats.flags = self.flags;
     }
 
     /// Makes the sums relative to larger maxima (docs/METHOD.md, section 3: the merge with an empty segment).
+    #[inline(always)]
     pub fn rescale(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
-        let old = *self;
-        (self.student_max, self.teacher_max) = (student_max, teacher_max);
-        if old.zs == 0.0 && old.zt == 0.0 {
-            // Nothing is summed yet.
-            return;
+        let same = self.student_max == student_max && self.teacher_max == teacher_max;
+        let empty = self.zs == 0.0 && self.zt == 0.0;
+        if !same && !empty {
+            self.rescale_sums(student_max, teacher_max, setup);
         }
+        (self.student_max, self.teacher_max) = (student_max, teacher_max);
+    }
+
+    #[inline(never)]
+    fn rescale_sums(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
+        let old = *self;
         let from = |old: f32, new: f32, temperature: f32| {
             (f64::from(old) - f64::from(new)) / f64::from(temperature)
         };
         let config = setup.config;
         let ds = from(old.student_max, student_max, config.student_temperature);
         let dt = from(old.teacher_max, teacher_max, config.teacher_temperature);
-        if ds == 0.0 && dt == 0.0 {
-            return;
-        }
         let (fs, ft) = (ds.exp(), dt.exp());
         let [u, v] = setup.rule.shape_numbers.map(f64::from);
         for moment in setup.moments.iter() {
@@ -112,6 +113,10 @@ impl Sums {
                     let own = f64::from(config.student_temperature) / config.label_temperature();
                     ((ds * own).exp(), 0.0)
                 }
+                Weight::TeacherHard => {
+                    let own = f64::from(config.teacher_temperature) / config.label_temperature();
+                    ((dt * own).exp(), 0.0)
+                }
                 Weight::Peak => (0.0, 0.0),
             };
             let shift = match moment.factor() {
@@ -130,6 +135,78 @@ impl Sums {
         self.masked_mass *= ft;
         self.zs *= fs;
         self.zt *= ft;
+    }
+
+    /// The sums with one more class, given by its logits. A class that both mask changes nothing but the flags.
+    pub fn with_class(&self, student: f32, teacher: f32, setup: &Setup<'_>) -> Self {
+        let mut sums = *self;
+        for (logit, live, masked) in [
+            (student, flags::STUDENT_LIVE, flags::STUDENT_MASKED),
+            (teacher, flags::TEACHER_LIVE, 0),
+        ] {
+            sums.flags |= match logit {
+                f32::NEG_INFINITY => masked,
+                x if x.is_finite() => live,
+                _ => flags::NON_FINITE,
+            };
+        }
+        if sums.flags & flags::NON_FINITE != 0 {
+            return sums;
+        }
+        let of = |logit: f32| match logit {
+            f32::NEG_INFINITY => (f32::MIN, 0.0),
+            x => (x, 1.0),
+        };
+        let ((student_max, s), (teacher_max, t)) = (of(student), of(teacher));
+        let mut class = Self {
+            student_max,
+            teacher_max,
+            zs: s,
+            zt: t,
+            masked_mass: t * (1.0 - s),
+            ..Self::EMPTY
+        };
+        for moment in setup.moments.iter().filter(|m| m.factor() == Factor::One) {
+            class.moments[moment as usize] = match moment.weight() {
+                Weight::One
+                | Weight::Student
+                | Weight::StudentSquare
+                | Weight::StudentPower
+                | Weight::Hard => s,
+                Weight::Teacher
+                | Weight::TeacherSquare
+                | Weight::TeacherPower
+                | Weight::TeacherHard => t,
+                Weight::Unseen => s * (1.0 - t),
+                Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
+            };
+        }
+        let maxima = (
+            student_max.max(sums.student_max),
+            teacher_max.max(sums.teacher_max),
+        );
+        sums.rescale(maxima.0, maxima.1, setup);
+        class.rescale(maxima.0, maxima.1, setup);
+        sums.zs += class.zs;
+        sums.zt += class.zt;
+        sums.masked_mass += class.masked_mass;
+        for (sum, one) in sums.moments.iter_mut().zip(class.moments) {
+            *sum += one;
+        }
+        sums
+    }
+
+    /// Writes the sums of the classes beside the label to the row's statistics.
+    pub fn write_rest(&self, stats: &mut RowStats) {
+        stats.rest_student_max = self.student_max;
+        stats.rest_student_sum = self.zs as f32;
+        stats.rest_teacher_max = self.teacher_max;
+        stats.rest_teacher_sum = self.zt as f32;
+        stats.rest_masked_mass = self.masked_mass as f32;
+        stats.rest_difference = self.of(Moment::Difference) as f32;
+        stats.rest_moment = self.of(Moment::Moment) as f32;
+        stats.rest_hard_sum = self.of(Moment::HardSum) as f32;
+        stats.rest_teacher_hard_sum = self.of(Moment::TeacherHardSum) as f32;
     }
 
     /// Adds a tile's sums of a moment. Linear factors are sums of binary logarithms.
@@ -175,7 +252,12 @@ impl Sums {
             mut ps,
             mut pt,
         ] = [zero; 5];
-        let [mut partial_s, mut partial_t, mut partial_h] = [zero; 3];
+        let [
+            mut partial_s,
+            mut partial_t,
+            mut partial_h,
+            mut teacher_hard,
+        ] = [zero; 4];
         let [mut partial_x, mut partial_ps, mut partial_pt] = [zero; 3];
         let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
         for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
@@ -202,7 +284,8 @@ impl Sums {
             }
             let s = V::load(s).sub(ms);
             let ds = s.mul(ks);
-            let dt = V::load(t).sub(mt).mul(kt);
+            let t = V::load(t).sub(mt);
+            let dt = t.mul(kt);
             let (p, q) = (ds.exp2(), dt.exp2());
             p.store(es);
             q.store(et);
@@ -235,6 +318,9 @@ impl Sums {
             if has(Moment::HardSum) {
                 partial_h = partial_h.add(s.mul(kh).exp2());
             }
+            if has(Moment::TeacherHardSum) {
+                teacher_hard = teacher_hard.add(t.mul(kh).exp2());
+            }
             if powers {
                 let x = dt.mul_add(u, ds.mul(v)).exp2();
                 if has(Moment::PowerCross) {
@@ -263,6 +349,7 @@ impl Sums {
             (Moment::ReverseDifference, reverse),
             (Moment::StudentMoment, student_moment),
             (Moment::HardSum, hard.add(partial_h)),
+            (Moment::TeacherHardSum, teacher_hard),
             (Moment::PowerCross, power_cross.add(partial_x)),
             (Moment::PowerDifference, power_difference),
             (Moment::StudentPower, ps.add(partial_ps)),
@@ -355,6 +442,7 @@ impl Sums {
             ));
             add!(StudentMoment, |i, sum| fused(es[i], ds_near[i], sum));
             add!(HardSum, |i, sum| sum + exp2::<V>((s[i] - ms) * kh));
+            add!(TeacherHardSum, |i, sum| sum + exp2::<V>((t[i] - mt) * kh));
             let power = |i: usize| {
                 let x = exp2::<V>(u * ((t[i] - mt) * kt) + v * ((s[i] - ms) * ks));
                 let both = s[i] > f32::NEG_INFINITY && t[i] > f32::NEG_INFINITY;
@@ -432,10 +520,15 @@ impl Sums {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
             // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
-            match set.bits() {
-                METHOD => self.add::<V>(s, t, setup, const { Moments::from_bits(METHOD) }, exps),
-                _ => self.add::<V>(s, t, setup, set, exps),
+            macro_rules! sets {
+                ($($set:ident),*) => {
+                    match set.bits() {
+                        $( $set => self.add::<V>(s, t, setup, const { Moments::from_bits($set) }, exps), )*
+                        _ => self.add::<V>(s, t, setup, set, exps),
+                    }
+                };
             }
+            sets!(COSINE, BHATTACHARYYA, OTHER);
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);
@@ -446,10 +539,17 @@ impl Sums {
     }
 }
 
-const METHOD: u32 = Similarity::Cosine
-    .moments()
-    .with(Moments::of(&[Moment::Difference, Moment::Moment]))
-    .bits();
+/// The moments of the method with its similarities.
+const fn method(similarity: Similarity) -> u32 {
+    let moments = similarity.moments();
+    moments
+        .with(Moments::of(&[Moment::Difference, Moment::Moment]))
+        .bits()
+}
+
+const COSINE: u32 = method(Similarity::Cosine);
+const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
+const OTHER: u32 = method(Similarity::Overlap);
 
 /// The sum of all lanes.
 #[inline(always)]

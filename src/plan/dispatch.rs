@@ -3,7 +3,7 @@
 use super::chunks::Chunk;
 use super::operand::{Operand, Window};
 use super::planner::{Plan, PlanKind};
-use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
+use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
 use crate::{Config, Error, Progress, Result, validate};
@@ -263,12 +263,11 @@ impl<'a> DispatchBuilder<'a> {
             Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
             Operand::RowResults => lists.row_results.map(|l| Items::of(&l, ROW_RESULT_BYTES)),
             Operand::Summary => lists.summary.map(|l| Items::of(&l, SUMMARY_BYTES)),
-            Operand::RowStats => {
-                let own = List::new(self.bytes_of(operand));
-                Some(Items::of(&own, ROW_STATS_BYTES))
-            }
             _ => None,
         };
+        if let (Operand::RowStats, Some(chunk)) = (operand, chunk) {
+            return self.plan.row_stats(chunk);
+        }
         let Some(items) = items else {
             return Window {
                 operand,
@@ -291,7 +290,6 @@ impl<'a> DispatchBuilder<'a> {
             Operand::Labels => params.label_offset = first,
             Operand::RowWeights => params.weight_offset = first,
             Operand::RowResults => params.result_offset = first,
-            Operand::RowStats => params.stats_offset = first,
             _ => {}
         }
         Window {

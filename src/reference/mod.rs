@@ -31,13 +31,32 @@ pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec
 }
 
 /// The divergence of the student's probabilities `p` from the teacher's `q`, given by the logarithms of both.
-pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> f64 {
-    divergences::value(divergence, Pair { log_p, log_q })
+pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64], label: usize) -> f64 {
+    divergences::value(
+        divergence,
+        Pair {
+            log_p,
+            log_q,
+            label,
+        },
+    )
 }
 
 /// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
-pub fn divergence_gradient(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> Vec<f64> {
-    divergences::gradient(divergence, Pair { log_p, log_q })
+pub fn divergence_gradient(
+    divergence: Divergence,
+    log_p: &[f64],
+    log_q: &[f64],
+    label: usize,
+) -> Vec<f64> {
+    divergences::gradient(
+        divergence,
+        Pair {
+            log_p,
+            log_q,
+            label,
+        },
+    )
 }
 
 /// Metrics of one row of student and teacher (METHOD, section 3).
@@ -94,7 +113,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         return stats;
     }
     let [log_p, log_q] = log_probabilities(config, batch, row);
-    stats.kl = divergence(Divergence::ForwardKl, &log_p, &log_q);
+    stats.kl = divergence(Divergence::ForwardKl, &log_p, &log_q, 0);
     stats.teacher_entropy = log_q.iter().map(|log_q| -x_ln_ratio(*log_q, 0.0)).sum();
     stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats

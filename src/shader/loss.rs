@@ -19,6 +19,8 @@ pub struct LossVariant {
     pub moments: Moments,
     /// The divergence's sums of the second sweep.
     pub sweep: [Option<SweepSum>; 2],
+    /// True if the label's class is left out of the sums.
+    pub label_apart: bool,
     /// True if the hard part has a temperature of its own.
     pub hard_own: bool,
     /// True if the gradient also passes through KDR.
@@ -37,6 +39,7 @@ impl LossVariant {
             shape: rule::shape(config).0,
             moments: rule::moments(config),
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
+            label_apart: config.divergence.rule().label_apart,
             hard_own: config.hard_temperature != HardTemperature::Student,
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
@@ -51,6 +54,7 @@ impl LossVariant {
             shape: Shape::Plain,
             moments: Moments::NONE,
             sweep: [None; 2],
+            label_apart: false,
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
@@ -69,6 +73,7 @@ impl LossVariant {
                     .moments
                     .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
                 sweep: self.sweep,
+                label_apart: self.label_apart,
                 ..none
             },
             Kernel::Decide => Self {
@@ -84,6 +89,7 @@ impl LossVariant {
             Kernel::Apply => Self {
                 shape: self.shape,
                 hard_own: self.hard_own,
+                label_apart: self.label_apart,
                 ..none
             },
             Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,

@@ -74,6 +74,8 @@ impl DistillationLoss {
     }
 
     /// Returns the loss with [`ExecutionPath::Composed`] on every device, to compare times and results.
+    ///
+    /// A call returns [`Error::NotComposed`](crate::Error::NotComposed) for a choice that only the kernels have.
     pub fn composed(self) -> Self {
         Self {
             composed: true,
@@ -110,8 +112,8 @@ impl DistillationLoss {
     /// The loss, or an error. Shapes as in [`forward`](Self::forward).
     ///
     /// # Errors
-    /// For invalid shapes, types, devices or progress, and for rows beyond a limit of the device. A label out of
-    /// range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
+    /// For invalid shapes, types, devices or progress, for rows beyond a limit of the device, and on [`ExecutionPath::Composed`] for a choice
+    /// of the configuration that only the kernels have. A label out of range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
     /// [`DistillationOutput::invalid_labels`].
     pub fn try_forward<const D: usize, const L: usize>(
         &self,
@@ -226,7 +228,7 @@ impl DistillationLoss {
             path,
         };
         if path == ExecutionPath::Composed {
-            return Ok(composed::distill(student, teacher, labels, &call, tracked));
+            return composed::distill(student, teacher, labels, &call, tracked);
         }
         let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
         let labels = labels.into_dispatch();

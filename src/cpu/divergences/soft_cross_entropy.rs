@@ -3,6 +3,7 @@
 use crate::RowStats;
 use crate::cpu::part::Part;
 
+#[inline(always)]
 pub(super) fn part(stats: &RowStats) -> Part {
     let value = if stats.masked_mass > 0.0 {
         f64::INFINITY
