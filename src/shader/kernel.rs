@@ -105,6 +105,7 @@ impl Kernel {
             accumulate: false,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
             vectors_per_lane: 1,
             subgroup_min: None,
             ..v
@@ -114,6 +115,7 @@ impl Kernel {
                 teacher: Storage::F32,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -127,6 +129,7 @@ impl Kernel {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -135,6 +138,7 @@ impl Kernel {
                 ..plain
             },
             Self::Apply => Variant {
+                row_weights: false,
                 subgroup_min: None,
                 ..v
             },
