@@ -78,9 +78,7 @@ fn stem(name: &str) -> &str {
 
 #[test]
 fn every_kernel_has_its_shader_its_contract_and_its_twin() {
-    let reference = ["mod", "similarity"]
-        .map(|file| read(&format!("src/reference/{file}.rs")))
-        .concat();
+    let reference: String = files("src/reference").iter().map(|f| read(f)).collect();
     let mut wrong = Vec::new();
     for kernel in Kernel::ALL {
         let name = kernel.name();
