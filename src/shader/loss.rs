@@ -27,6 +27,8 @@ pub struct LossVariant {
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if rows have metrics.
+    pub metrics: bool,
 }
 
 impl LossVariant {
@@ -43,6 +45,16 @@ impl LossVariant {
             hard_own: config.hard_temperature != HardTemperature::Student,
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            metrics: false,
+        }
+    }
+
+    /// The same choices with metrics of rows, and the moments that they need.
+    pub fn with_metrics(self) -> Self {
+        Self {
+            moments: self.moments.with(rule::METRICS),
+            metrics: true,
+            ..self
         }
     }
 
@@ -58,6 +70,7 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
+            metrics: false,
         }
     }
 
@@ -68,6 +81,7 @@ impl LossVariant {
             Kernel::Distill => self,
             // `RowStats` of single steps always has what its metrics need.
             Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
+                metrics: self.metrics && kernel != Kernel::SecondSweep,
                 similarity: self.similarity,
                 moments: self
                     .moments
@@ -92,7 +106,11 @@ impl LossVariant {
                 label_apart: self.label_apart,
                 ..none
             },
-            Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,
+            Kernel::Summary => Self {
+                metrics: self.metrics,
+                ..none
+            },
+            Kernel::Softmax | Kernel::ValidRows => none,
         }
     }
 

@@ -134,6 +134,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         rows: rows.collect(),
         gradient,
         summary,
+        metrics: Vec::new(),
     }
 }
 
