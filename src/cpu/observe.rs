@@ -9,6 +9,7 @@ use super::similarity;
 use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured};
 use super::vector::Vector;
+use crate::moments::Moment;
 use crate::{RowStats, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
@@ -31,6 +32,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let keep = keep && scratch.kept.begin(classes);
     let mut stats = RowStats {
         label: row.label,
+        weight: row.weight,
         ..RowStats::default()
     };
     let setup = row.setup;
@@ -91,14 +93,16 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     }
     if let Some(label) = label {
         stats.label_logit = row.student.get(label);
+        // The teacher may lack the class.
+        let teacher = match label < row.teacher.len() {
+            true => row.teacher.get(label),
+            false => f32::NEG_INFINITY,
+        };
         if setup.rule.label_apart {
-            // The teacher may lack the class.
-            let teacher = match label < row.teacher.len() {
-                true => row.teacher.get(label),
-                false => f32::NEG_INFINITY,
-            };
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
+        }
+        if setup.rule.label_apart || setup.moments.has(Moment::Agreement) {
             stats.teacher_label_logit = teacher;
         }
     }
@@ -220,6 +224,7 @@ mod tests {
                 student: (&s[..]).into(),
                 teacher: (&t[..]).into(),
                 label: 0,
+                weight: 1.0,
                 setup: &setup,
             };
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().copied().map(f64::from).collect() };

@@ -1,6 +1,5 @@
 //! The choices of a kernel that follow from the loss.
 
-use super::kernel::Kernel;
 use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
 use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
@@ -27,6 +26,8 @@ pub struct LossVariant {
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if rows have metrics.
+    pub metrics: bool,
 }
 
 impl LossVariant {
@@ -43,11 +44,21 @@ impl LossVariant {
             hard_own: config.hard_temperature != HardTemperature::Student,
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            metrics: false,
+        }
+    }
+
+    /// The same choices with metrics of rows, and the moments that they need.
+    pub fn with_metrics(self) -> Self {
+        Self {
+            moments: self.moments.with(rule::METRICS),
+            metrics: true,
+            ..self
         }
     }
 
     /// The choices of kernels that do not depend on the loss.
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             similarity: Similarity::default(),
             divergence: Divergence::default().name(),
@@ -58,9 +69,12 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
+            metrics: false,
         }
     }
 
+<<<<<<< HEAD
+=======
     /// The choices that change the text of a kernel.
     pub(super) fn of_kernel(self, kernel: Kernel) -> Self {
         let none = Self::none();
@@ -68,8 +82,11 @@ impl LossVariant {
             Kernel::Distill => self,
             // `RowStats` of single steps always has what its metrics need.
             Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
+                metrics: self.metrics && kernel != Kernel::SecondSweep,
                 similarity: self.similarity,
-                moments: self.moments.with(rule::STATISTICS),
+                moments: self
+                    .moments
+                    .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
                 sweep: self.sweep,
                 label_apart: self.label_apart,
                 ..none
@@ -90,10 +107,15 @@ impl LossVariant {
                 label_apart: self.label_apart,
                 ..none
             },
-            Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,
+            Kernel::Summary => Self {
+                metrics: self.metrics,
+                ..none
+            },
+            Kernel::Softmax | Kernel::ValidRows => none,
         }
     }
 
+>>>>>>> rows
     /// Returns true if the gradient has terms of p, q and the label only.
     pub(super) fn is_plain(&self) -> bool {
         self.shape == Shape::Plain && !self.hard_own
