@@ -11,7 +11,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`; all its results are NaN.
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -19,8 +19,10 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
-    /// The row's loss is infinite and has no derivative; its gradient is NaN.
+    /// The row's loss is infinite and has no derivative; its gradient is NaN unless the row is [`SKIPPED`].
     pub const NO_GRADIENT: u32 = 64;
+    /// The row is [`NON_FINITE`] or has [`NO_GRADIENT`], and [`NonFinite::Skip`](crate::NonFinite::Skip) leaves it out: its results are 0.
+    pub const SKIPPED: u32 = 128;
 }
 
 /// One row's outcome.
@@ -28,11 +30,11 @@ pub mod flags {
 #[repr(C)]
 #[non_exhaustive]
 pub struct RowResult {
-    /// The weighted-target cross-entropy in nats, with temperature scaling, before reduction. 0 for ignored rows.
+    /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
-    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for ignored rows.
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub kdr: f32,
-    /// The share of the true label in the row's target, in `[0, 1]`. 0 for ignored rows.
+    /// The share of the true label in the row's target, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub tssr: f32,
     /// [`flags`].
     pub flags: u32,
@@ -52,6 +54,11 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if [`NonFinite::Skip`](crate::NonFinite::Skip) leaves the row out.
+    pub fn is_skipped(&self) -> bool {
+        self.flags & flags::SKIPPED != 0
     }
 }
 
@@ -144,6 +151,8 @@ pub struct RowStats {
     pub rest_teacher_hard_sum: f32,
     /// `masked_mass` of the other classes. Else 0.
     pub rest_masked_mass: f32,
+    /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
+    pub weight: f32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -230,9 +239,10 @@ pub struct Decision {
 #[repr(C)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The reduced loss in nats. NaN if any row that counts is non-finite or any label is out of range.
+    /// The reduced loss in nats. NaN if any label is out of range or, with [`NonFinite::Propagate`](crate::NonFinite::Propagate), any row
+    /// that counts is non-finite.
     pub loss: f32,
-    /// Mean KDR over the rows that are valid and finite; 0 if there are none.
+    /// Mean KDR over the rows that are valid, finite and not left out; 0 if there are none.
     pub kdr: f32,
     /// Mean TSSR over the same rows; 0 if there are none.
     pub tssr: f32,
@@ -242,7 +252,8 @@ pub struct Summary {
     pub ignored_rows: u32,
     /// Rows whose label is neither a class nor `ignore_index`.
     pub invalid_labels: u32,
-    /// Rows with NaN or `+inf` among their logits, or only `-inf`. Ignored rows do not count.
+    /// Rows with NaN or `+inf` among their logits, or only `-inf`, and all rows that [`NonFinite::Skip`](crate::NonFinite::Skip) leaves out.
+    /// Ignored rows do not count.
     pub non_finite_rows: u32,
     pub(crate) reserved: u32,
 }

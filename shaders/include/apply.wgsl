@@ -6,16 +6,17 @@
 
 #import $SHAPE
 
-// Returns true if the row has one gradient for all classes: 0 if it is ignored, else NaN. Its logits are not read.
+// Returns true if the row has one gradient for all classes: 0 if it is ignored or left out, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
     return (flags & (IGNORED | NON_FINITE | INVALID_LABEL | NO_GRADIENT)) != 0u;
 }
 
 fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
-    if (ACCUMULATE && (flags & IGNORED) != 0u) {
+    let is_zero = (flags & (IGNORED | SKIPPED)) != 0u;
+    if (ACCUMULATE && is_zero) {
         return;
     }
-    let fill = vec4<u32>(select(params.nan_bits, 0u, (flags & IGNORED) != 0u));
+    let fill = vec4<u32>(select(params.nan_bits, 0u, is_zero));
     for (var vector = invocation.lane; vector < row.vectors; vector += LANES) {
         store_grad(row.grad, (row.start + vector) * 4u - row.misalignment, fill);
     }

@@ -16,7 +16,7 @@ struct Params {
     label_offset: u32,
     result_offset: u32,
 
-    stats_offset: u32,
+    weight_offset: u32,
     decision_offset: u32,
     partial_offset: u32,
     partials: u32,          // number of partials, in `summary`
@@ -64,7 +64,7 @@ struct Params {
     shape_second: f32,
     grad_loss: f32,         // the upstream gradient
     teacher_hard_ratio: f32,  // teacher_temperature / temperature of the hard part
-    reserved: u32,
+    skip_non_finite: u32,   // 1: rows without a finite result are left out
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -7,6 +7,7 @@ const STUDENT_MASKED: u32 = 8u;
 const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
+const SKIPPED: u32 = 128u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -57,6 +58,7 @@ struct RowStats {
     rest_hard_sum: f32,
     rest_teacher_hard_sum: f32,
     rest_masked_mass: f32,
+    weight: f32,
 }
 
 struct Decision {
@@ -89,10 +91,10 @@ struct PartialSummary {
     ignored_rows: u32,
     invalid_labels: u32,
     non_finite_rows: u32,
-    infinite_losses: u32,
+    infinite_losses: u32,  // +inf
+    negative_infinities: u32,  // -inf, of rows with a negative weight
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 struct Summary {

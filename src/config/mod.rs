@@ -2,6 +2,7 @@
 
 pub(crate) mod choice;
 mod divergence;
+mod rows;
 mod selection;
 mod similarity;
 
@@ -9,6 +10,7 @@ use crate::{Error, Result};
 
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
+pub use rows::NonFinite;
 pub use selection::Selection;
 pub use similarity::Similarity;
 
@@ -258,6 +260,8 @@ pub struct Config {
     pub teacher_classes: TeacherClasses,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,
+    /// The treatment of rows without a finite result. Default: `Propagate`.
+    pub non_finite: NonFinite,
 }
 
 impl Default for Config {
@@ -281,6 +285,7 @@ impl Default for Config {
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
             grad_write: GradWrite::Overwrite,
+            non_finite: NonFinite::Propagate,
         }
     }
 }

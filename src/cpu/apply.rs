@@ -25,7 +25,7 @@ pub(super) fn apply<V: Vector>(
 ) {
     let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
-    if result & flags::IGNORED != 0 {
+    if result & (flags::IGNORED | flags::SKIPPED) != 0 {
         if !accumulate {
             fill(gradient, 0.0);
         }

@@ -4,7 +4,8 @@ use super::divergences;
 use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
 use crate::{
-    Config, Decision, HardTemperature, RowResult, RowStats, Similarity, TssrGradient, flags,
+    Config, Decision, HardTemperature, NonFinite, RowResult, RowStats, Similarity, TssrGradient,
+    flags,
 };
 
 /// The values that `decide` uses for all rows of a batch.
@@ -52,6 +53,21 @@ impl Terms {
         uniform: f64::NAN,
         at_label: None,
     };
+
+    /// Times the row's weight. A weight of 0 gives 0, even where the loss is infinite and has no gradient.
+    fn weighted(self, weight: f64) -> Self {
+        Self {
+            loss: share(weight, self.loss),
+            student: share(weight, self.student),
+            teacher: share(weight, self.teacher),
+            hard: share(weight, self.hard),
+            first: share(weight, self.first),
+            second: share(weight, self.second),
+            label: share(weight, self.label),
+            uniform: share(weight, self.uniform),
+            at_label: self.at_label.map(|label| share(weight, label)),
+        }
+    }
 }
 
 impl Rule {
@@ -93,6 +109,10 @@ impl Rule {
         if stats.flags & flags::IGNORED != 0 {
             return decision;
         }
+        if stats.flags & flags::NON_FINITE != 0 && self.is_skipped(stats) {
+            decision.result.flags |= flags::SKIPPED;
+            return decision;
+        }
         let nan = f32::NAN;
         let mut result = RowResult {
             loss: nan,
@@ -106,13 +126,18 @@ impl Rule {
             result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
-            self.terms(stats, f64::from(result.tssr))
+            let terms = self.terms(stats, f64::from(result.tssr));
+            terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
         };
         result.loss = terms.loss as f32;
         if terms.student.is_nan() && !terms.loss.is_nan() {
             result.flags |= flags::NO_GRADIENT;
+            if self.is_skipped(stats) {
+                decision.result.flags = result.flags | flags::SKIPPED;
+                return decision;
+            }
         }
         let (mut zs, mut zt) = (f64::from(stats.student_sum), f64::from(stats.teacher_sum));
         let mut zh = f64::from(stats.hard_sum);
@@ -139,6 +164,11 @@ impl Rule {
         decision.teacher_inverse = over(1.0, zt);
         decision.result = result;
         decision
+    }
+
+    /// Returns true if a row without a finite result is left out. A label out of range stays visible.
+    fn is_skipped(&self, stats: &RowStats) -> bool {
+        self.config.non_finite == NonFinite::Skip && stats.flags & flags::INVALID_LABEL == 0
     }
 
     fn own_hard(&self) -> bool {

@@ -31,6 +31,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let keep = keep && scratch.kept.begin(classes);
     let mut stats = RowStats {
         label: row.label,
+        weight: row.weight,
         ..RowStats::default()
     };
     let setup = row.setup;

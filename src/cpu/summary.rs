@@ -23,7 +23,7 @@ impl SummaryAccumulator {
             s.ignored_rows += 1;
             return false;
         }
-        let non_finite = flags & flags::NON_FINITE != 0;
+        let non_finite = flags & (flags::NON_FINITE | flags::SKIPPED) != 0;
         if non_finite {
             s.non_finite_rows += 1;
         }

@@ -70,6 +70,7 @@ impl Kernel {
             accumulate: false,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
             vectors_per_lane: 1,
             subgroup_min: None,
             ..v
@@ -79,6 +80,7 @@ impl Kernel {
                 teacher: Storage::F32,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -92,6 +94,7 @@ impl Kernel {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -100,6 +103,7 @@ impl Kernel {
                 ..plain
             },
             Self::Apply => Variant {
+                row_weights: false,
                 subgroup_min: None,
                 ..v
             },

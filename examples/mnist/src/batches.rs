@@ -14,6 +14,7 @@ pub struct Batches<'a> {
     next: usize,
     warp: bool,
     random: Random,
+    indices: Vec<usize>, // [rows]
     images: Array2<f32>, // [batch, PIXELS]
     labels: Vec<i32>,    // [rows]
 }
@@ -27,6 +28,7 @@ impl<'a> Batches<'a> {
             next: 0,
             warp: schedule.warp,
             random,
+            indices: Vec::with_capacity(schedule.batch),
             images: Array2::zeros((schedule.batch, PIXELS)),
             labels: Vec::with_capacity(schedule.batch),
         }
@@ -38,11 +40,10 @@ impl<'a> Batches<'a> {
             self.random.shuffle(&mut self.order);
         }
         let end = self.order.len().min(self.next + self.images.nrows());
+        self.indices.clear();
+        self.indices.extend(&self.order[self.next..end]);
         self.labels.clear();
-        for (&index, mut image) in self.order[self.next..end]
-            .iter()
-            .zip(self.images.rows_mut())
-        {
+        for (&index, mut image) in self.indices.iter().zip(self.images.rows_mut()) {
             let image = image.as_slice_mut().expect("a row is contiguous");
             let digit = self.digits.image(index);
             if self.warp {
@@ -53,6 +54,11 @@ impl<'a> Batches<'a> {
             self.labels.push(self.digits.label(index));
         }
         self.next = if end == self.order.len() { 0 } else { end };
+    }
+
+    /// The positions of the batch's digits in the data, `[rows]`.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
     }
 
     /// The batch's images, `[rows, PIXELS]`.
@@ -66,13 +72,13 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// All of `digits` without warps, for measuring accuracy: images `[len, PIXELS]` and labels `[len]`.
-pub fn unwarped(digits: &Digits) -> (Array2<f32>, Vec<i32>) {
-    let mut images = Array2::zeros((digits.len(), PIXELS));
+/// The first `count` of `digits` without warps: images `[count, PIXELS]` and labels `[count]`.
+pub fn unwarped(digits: &Digits, count: usize) -> (Array2<f32>, Vec<i32>) {
+    let mut images = Array2::zeros((count, PIXELS));
     for (index, mut image) in images.rows_mut().into_iter().enumerate() {
         let image = image.as_slice_mut().expect("a row is contiguous");
         augment::copy(digits.image(index), image);
     }
-    let labels = (0..digits.len()).map(|index| digits.label(index)).collect();
+    let labels = (0..count).map(|index| digits.label(index)).collect();
     (images, labels)
 }

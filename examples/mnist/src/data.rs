@@ -23,6 +23,30 @@ pub struct Digits {
 }
 
 impl Digits {
+    /// Images `[len, SIDE, SIDE]` with their labels in `0..CLASSES`.
+    pub fn new(pixels: Vec<u8>, labels: Vec<u8>) -> Self {
+        assert_eq!(pixels.len(), PIXELS * labels.len(), "one label an image");
+        Self { pixels, labels }
+    }
+
+    /// The digits at `indices`, in that order.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let pixels = indices.iter().flat_map(|&index| self.image(index));
+        let labels = indices.iter().map(|&index| self.labels[index]);
+        Self::new(pixels.copied().collect(), labels.collect())
+    }
+
+    /// The same images with other labels, `[len]`.
+    pub fn relabelled(&self, labels: &[i32]) -> Self {
+        let labels = labels.iter().map(|&label| label as u8).collect();
+        Self::new(self.pixels.clone(), labels)
+    }
+
+    /// All labels.
+    pub fn labels(&self) -> Vec<i32> {
+        self.labels.iter().map(|&label| label.into()).collect()
+    }
+
     /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -133,7 +157,7 @@ fn read_digits(folder: &Path, prefixes: &[&str]) -> Result<Digits, DataError> {
             labels: labels.len(),
         });
     }
-    Ok(Digits { pixels, labels })
+    Ok(Digits::new(pixels, labels))
 }
 
 /// The first of the possible file names that exists.

@@ -13,7 +13,9 @@
 mod augment;
 mod batches;
 mod data;
+mod estimate;
 mod learner;
+mod methods;
 mod network;
 mod options;
 mod plot;
@@ -21,6 +23,7 @@ mod random;
 mod report;
 mod schedule;
 mod students;
+mod study;
 mod train;
 
 use std::error::Error;
@@ -29,10 +32,10 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_distill::{Config, Engine, Selection};
+use wgpu_distill::{Batch, Engine, Outputs, Progress};
 
 use data::Mnist;
-use options::Options;
+use options::{Command, Options};
 use report::{Report, grouped, shape};
 use schedule::Schedule;
 use students::{Method, School, TestSet};
@@ -43,7 +46,12 @@ const LEARNING_RATE: f32 = 2e-3;
 const POINTS: u64 = 50;
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let result = match &options.command {
+        Some(Command::Study(study)) => study::run(study, |steps| progress_bar("study     ", steps)),
+        None => run(&options),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -62,6 +70,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         name => Engine::gpu(name)?,
     };
     println!("engine    {}", engine.describe());
+    let methods = methods::methods(options);
+    try_out(&engine, &methods)?;
 
     let test = TestSet::new(&digits.test);
     let teacher_sizes = Options::sizes(&options.teacher);
@@ -74,7 +84,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     };
     let teacher_start = Instant::now();
     let bar = progress_bar("teacher   ", schedule.steps());
-    let teacher = train::teacher(&engine, &digits.train, &teacher_sizes, &schedule, &bar)?;
+    let teacher = train::teacher(&engine, &digits.train, &teacher_sizes, &schedule, 0, &bar)?;
     bar.finish_and_clear();
     let teacher_time = teacher_start.elapsed();
     let teacher_accuracy = test.accuracy(&teacher);
@@ -100,7 +110,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             warp: options.warp,
             learning_rate: LEARNING_RATE,
         },
-        methods: methods(options),
+        methods,
         points: POINTS,
     };
     println!(
@@ -156,52 +166,25 @@ fn read(options: &Options) -> Result<Mnist, Box<dyn Error>> {
     Ok(digits)
 }
 
-/// The four methods of training a student. They differ only in the selection of the label's weight.
-fn methods(options: &Options) -> Vec<Method> {
-    let temperatures = Config {
-        student_temperature: options.temperature,
-        teacher_temperature: options.temperature,
-        ..Config::default()
-    };
-    let with = |selection| Config {
-        selection,
-        ..temperatures
-    };
-    vec![
-        Method {
-            name: "labels only".to_owned(),
-            // Without a teacher the temperature is 1.
-            config: Config {
-                selection: Selection::Fixed(1.0),
-                ..Config::default()
-            },
-        },
-        Method {
-            name: format!("plain distillation (fixed:{})", options.fixed),
-            config: with(Selection::Fixed(options.fixed)),
-        },
-        Method {
-            name: "teacher annealing (tstr)".to_owned(),
-            config: with(Selection::Tstr),
-        },
-        Method {
-            name: format!(
-                "this method ({}, {})",
-                options.selection, options.similarity
-            ),
-            config: Config {
-                similarity: options.similarity,
-                ..with(options.selection)
-            },
-        },
-    ]
+/// Calls every method's loss on one row, so that numbers out of range are refused before the teacher is trained.
+fn try_out(engine: &Engine, methods: &[Method]) -> Result<(), wgpu_distill::Error> {
+    let logits = [0.0; data::CLASSES];
+    let batch = Batch::new(&logits, &logits, &[0], data::CLASSES);
+    for method in methods {
+        engine.run(
+            &method.config,
+            Progress::new(0, 1),
+            &batch,
+            Outputs::SUMMARY,
+        )?;
+    }
+    Ok(())
 }
 
 /// A progress bar on stderr. Nothing is drawn if stderr is not a terminal.
 fn progress_bar(name: &'static str, steps: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len} steps, {eta} left {msg}")
-            .expect("the template is valid");
+    let style = ProgressStyle::with_template("{prefix}{wide_bar} {pos}/{len}, {eta} left {msg}")
+        .expect("the template is valid");
     let bar = ProgressBar::new(steps).with_style(style).with_prefix(name);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     bar

@@ -1,7 +1,7 @@
 //! A dense network with ReLU between its layers: weights and the forward pass.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use crate::random::Random;
 
@@ -76,6 +76,21 @@ impl Network {
             }
         }
         activations.rows = rows;
+    }
+
+    /// The logits for all of `inputs`, `[rows, inputs]`, in passes of up to `chunk` rows: `[rows, classes]`.
+    pub fn all_logits(&self, inputs: ArrayView2<f32>, chunk: usize) -> Array2<f32> {
+        let mut activations = self.activations(chunk);
+        let mut logits = Array2::zeros((inputs.nrows(), activations.classes()));
+        for (inputs, mut logits) in inputs
+            .axis_chunks_iter(Axis(0), chunk)
+            .zip(logits.axis_chunks_iter_mut(Axis(0), chunk))
+        {
+            self.forward(inputs, &mut activations);
+            let last = &activations.outputs[activations.outputs.len() - 1];
+            logits.assign(&last.slice(s![..inputs.nrows(), ..]));
+        }
+        logits
     }
 
     /// The fraction of `inputs`, `[rows, inputs]`, whose largest logit is at their label.

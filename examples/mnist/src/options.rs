@@ -1,17 +1,23 @@
 //! The command line.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-use wgpu_distill::{Selection, Similarity};
+use clap::{Parser, Subcommand};
+use wgpu_distill::{Divergence, Selection, Similarity};
 
-/// Trains a teacher on MNIST and small students by four methods: on the labels only, by plain
-/// distillation, by teacher annealing, and with wgpu-distill's own mix of the two.
+use crate::study::StudyOptions;
+
+/// Trains a teacher on MNIST and small students by six methods: on the labels only, on the teacher only,
+/// by plain distillation in two forms, by teacher annealing, and with wgpu-distill's method.
 ///
 /// The repository's 10,000 digits are used unless --data names a folder with other files.
 #[derive(Parser)]
-#[command(name = "mnist")]
+#[command(name = "mnist", args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Folder with MNIST's four IDX files, gzipped or not [default: the repository's data/]
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"), hide_default_value = true)]
     pub data: PathBuf,
@@ -62,7 +68,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub batch: usize,
 
-    /// Temperature of student and teacher in the three methods with a teacher
+    /// Temperature of student and teacher in the methods with a teacher
     #[arg(
         long,
         value_name = "T",
@@ -71,15 +77,53 @@ pub struct Options {
     )]
     pub temperature: f32,
 
-    /// Similarity (KDR): cosine, bhattacharyya, exp-neg-kl, jensen-shannon or overlap
-    #[arg(long, value_name = "NAME", default_value_t = Similarity::default())]
+    /// This method's similarity (KDR)
+    #[arg(long, value_name = "NAME", default_value_t = Similarity::default(),
+        help = format!("This method's similarity (KDR): {}", list(&Similarity::ALL)))]
     pub similarity: Similarity,
 
-    /// Selection of the label's weight (TSSR): min, max, mean, product, tstr, kdr or fixed:W
-    #[arg(long, value_name = "NAME", default_value_t = Selection::default())]
+    /// This method's selection of the label's share (TSSR)
+    #[arg(long, value_name = "NAME[:W]", default_value_t = Selection::default(),
+        help = format!("This method's selection of the label's share (TSSR): {}", list(&Selection::ALL)))]
     pub selection: Selection,
 
-    /// The label's weight in plain distillation, 0 to 1
+    /// This method's soft part
+    #[arg(long, value_name = "NAME[:NUMBER..]", default_value_t = Divergence::default(),
+        help = format!("This method's soft part, with example numbers: {}", list(&Divergence::ALL)))]
+    pub loss: Divergence,
+
+    /// Temperature of the label's part of this method, 1 for Hinton's mix. The soft part then has the factor T^2 [default: T]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub hard_temperature: Option<f32>,
+
+    /// Weight of this method's soft part, besides its share
+    #[arg(
+        long,
+        value_name = "W",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub soft_weight: f32,
+
+    /// Weight of the label's part of this method, besides its share
+    #[arg(
+        long,
+        value_name = "W",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub hard_weight: f32,
+
+    /// Weight of this method's z-loss, the square of the log-sum-exp of the student's logits
+    #[arg(
+        long,
+        value_name = "W",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    pub z_loss: f32,
+
+    /// The label's share in plain distillation and in Hinton's mix, 0 to 1
     #[arg(
         long,
         value_name = "W",
@@ -91,6 +135,12 @@ pub struct Options {
     /// File for the plot, as SVG [default: target/mnist.svg of the repository]
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist.svg"), hide_default_value = true)]
     pub plot: PathBuf,
+}
+
+/// What to do instead of the example.
+#[derive(Subcommand)]
+pub enum Command {
+    Study(StudyOptions),
 }
 
 impl Options {
@@ -132,6 +182,12 @@ impl Options {
         let (inputs, outputs) = (crate::data::PIXELS, crate::data::CLASSES);
         [&[inputs], hidden, &[outputs]].concat()
     }
+}
+
+/// The choices of an option, with example numbers.
+fn list<T: Display>(all: &[T]) -> String {
+    let names: Vec<String> = all.iter().map(T::to_string).collect();
+    names.join(", ")
 }
 
 /// Checks the plot's folder before the training.

@@ -14,11 +14,13 @@ const SIZE: (u32, u32) = (960, 1000);
 const UPPER_HEIGHT: u32 = 520;
 const FONT: &str = "sans-serif";
 /// Colours of Okabe and Ito, which colour-blind readers can distinguish.
-const COLOURS: [RGBColor; 4] = [
+const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 0, 0),
     RGBColor(230, 159, 0),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 158, 115),
 ];
 const GREY: RGBColor = RGBColor(130, 130, 130);
 

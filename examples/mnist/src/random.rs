@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// Uniform in `[0, 1)` with 24 bits, the precision of f32.
-    fn unit(&mut self) -> f32 {
+    pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
@@ -37,11 +37,15 @@ impl Random {
         radius * (std::f32::consts::TAU * self.unit()).cos()
     }
 
+    /// Uniform in `0..count`. The bias of the remainder is below 2^-40 for any count of things in memory.
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.next() % count as u64) as usize
+    }
+
     /// Puts `items` in random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            // The bias of the remainder is below 2^-40 for any data set that fits in memory.
-            let other = (self.next() % (last as u64 + 1)) as usize;
+            let other = self.below(last + 1);
             items.swap(last, other);
         }
     }
@@ -54,4 +58,8 @@ pub enum Purpose {
     Weights = 1,
     /// Order and warps of the digits.
     Batches = 2,
+    /// Choice of the digits of a study.
+    Choice = 3,
+    /// Wrong labels.
+    WrongLabels = 4,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
+use crate::estimate::Estimate;
 use crate::network::parameters;
 use crate::students::{Course, Method};
 
@@ -18,32 +19,6 @@ pub struct Report<'a> {
     pub teacher_time: Duration,
     pub student_sizes: &'a [usize],
     pub test_digits: usize,
-}
-
-/// A mean and its standard error, `None` for a single value.
-#[derive(Clone, Copy)]
-struct Estimate {
-    mean: f64,
-    error: Option<f64>,
-}
-
-impl Estimate {
-    fn new(values: &[f64]) -> Self {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        Self {
-            mean,
-            error: (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()),
-        }
-    }
-
-    fn plus_minus(self, mean: String) -> String {
-        match self.error {
-            Some(error) => format!("{mean} ± {error:.2}"),
-            None => mean,
-        }
-    }
 }
 
 impl Report<'_> {

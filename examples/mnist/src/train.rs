@@ -16,6 +16,7 @@ pub fn teacher(
     train: &Digits,
     sizes: &[usize],
     schedule: &Schedule,
+    seed: u64,
     bar: &ProgressBar,
 ) -> Result<Network, Error> {
     // With all weight on the label the loss is the usual cross-entropy for any teacher, so the network is passed as its own.
@@ -23,9 +24,9 @@ pub fn teacher(
         selection: Selection::Fixed(1.0),
         ..Config::default()
     };
-    let network = Network::new(sizes, &mut Random::new(0, Purpose::Weights));
+    let network = Network::new(sizes, &mut Random::new(seed, Purpose::Weights));
     let mut learner = Learner::new(network, schedule.batch);
-    let random = Random::new(0, Purpose::Batches);
+    let random = Random::new(seed, Purpose::Batches);
     let mut batches = Batches::new(train, schedule, random);
     let total = schedule.steps();
     for step in 0..total {
