@@ -150,7 +150,7 @@ pub(crate) fn moments(config: &Config) -> Moments {
 /// The moments of the metrics of rows.
 pub(crate) const METRICS: Moments = Moments::of(&[
     Moment::Difference,
-    Moment::Moment,
+    Moment::TeacherMoment,
     Moment::StudentMoment,
     Moment::Agreement,
 ]);

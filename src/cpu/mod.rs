@@ -159,25 +159,12 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-<<<<<<< HEAD
-        let mut setup = Setup::of(config);
+        let mut setup = Setup::of(config, false);
         setup.moments = setup.moments.with(STATISTICS);
         self.observe_rows(&setup, batch)
     }
 
     fn observe_rows(&self, setup: &Setup<'_>, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-=======
-        self.observe_rows(config, batch, false)
-    }
-
-    fn observe_rows(
-        &self,
-        config: &Config,
-        batch: &Batch<'_>,
-        metrics: bool,
-    ) -> Result<Vec<RowStats>> {
-        let setup = Setup::of(config, metrics);
->>>>>>> rows
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
@@ -322,24 +309,15 @@ impl Cpu {
         with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        let setup = Setup::of(config);
+        let setup = Setup::of(config, with_metrics);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
-<<<<<<< HEAD
             Scope::Batch => self.observe_rows(&setup, batch)?,
-=======
-            Scope::Batch => self.observe_rows(config, batch, with_metrics)?,
->>>>>>> rows
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
-<<<<<<< HEAD
-        let tasks = tasks(rows, classes, gradient, results);
-=======
-        let setup = Setup::of(config, with_metrics);
         let tasks = tasks(rows, classes, gradient, lists);
->>>>>>> rows
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
             let mut scratch = Scratch::new();

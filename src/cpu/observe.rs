@@ -204,7 +204,7 @@ mod tests {
             hard_temperature: HardTemperature::Own(2.5),
             ..Config::default()
         };
-        let mut setup = Setup::of(&config);
+        let mut setup = Setup::of(&config, false);
         setup.moments = Moments::of(&Moment::ALL);
         for (classes, masked) in [(37, 0), (1024, 0), (3000, 0), (37, 3), (2999, 3), (3000, 7)] {
             let mut s = logits(classes, 0x9e37_79b1);

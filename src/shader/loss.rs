@@ -73,49 +73,6 @@ impl LossVariant {
         }
     }
 
-<<<<<<< HEAD
-=======
-    /// The choices that change the text of a kernel.
-    pub(super) fn of_kernel(self, kernel: Kernel) -> Self {
-        let none = Self::none();
-        match kernel {
-            Kernel::Distill => self,
-            // `RowStats` of single steps always has what its metrics need.
-            Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
-                metrics: self.metrics && kernel != Kernel::SecondSweep,
-                similarity: self.similarity,
-                moments: self
-                    .moments
-                    .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
-                sweep: self.sweep,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Decide => Self {
-                similarity: match self.tssr_attached {
-                    true => self.similarity,
-                    false => none.similarity,
-                },
-                shape: none.shape,
-                moments: none.moments,
-                sweep: none.sweep,
-                ..self
-            },
-            Kernel::Apply => Self {
-                shape: self.shape,
-                hard_own: self.hard_own,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Summary => Self {
-                metrics: self.metrics,
-                ..none
-            },
-            Kernel::Softmax | Kernel::ValidRows => none,
-        }
-    }
-
->>>>>>> rows
     /// Returns true if the gradient has terms of p, q and the label only.
     pub(super) fn is_plain(&self) -> bool {
         self.shape == Shape::Plain && !self.hard_own

@@ -2,13 +2,8 @@
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-<<<<<<< HEAD
-    Batch, Config, Divergence, GradWrite, Logits, RowResult, Storage, Summary, TssrGradient, flags,
-    reference,
-=======
-    Batch, Divergence, GradWrite, Logits, RowMetrics, RowResult, Storage, Summary, TssrGradient,
-    flags, reference,
->>>>>>> rows
+    Batch, Config, Divergence, GradWrite, Logits, RowMetrics, RowResult, Storage, Summary,
+    TssrGradient, flags, reference,
 };
 
 use super::case::Case;
