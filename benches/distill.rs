@@ -2,19 +2,23 @@
 //!
 //! `cargo bench --package wgpu-distill-benches --bench distill` measures the CPU path and the GPU, if there is one.
 //! `WGPU_DISTILL_ADAPTER=NAME` selects another adapter. `WGPU_DISTILL_SHAPES=large` adds shapes for hardware.
+//! `WGPU_DISTILL_LOSSES=LOSS,LOSS` measures other losses than the method: divergences in their text form, such as `reverse-kl,jsd:0.5`.
 //!
 //! Every result is compared with the f64 reference first. GPU times are time stamps of the device.
 //!
-//! The bench ends with a table: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, and plan.
+//! A table follows: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, and plan.
 //! GB/s counts bytes by a model: both rows are read once and the gradient is written once.
+//!
+//! The last table has the time of every divergence relative to the method, at two shapes in f32. Losses take turns, and the
+//! ratio is the median over the rounds, so that a busy machine slows all of them. A filter on the command line other than `losses` leaves the table out.
 
 mod work;
 
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use wgpu_distill::{Engine, Storage};
-use work::{Runner, Work};
+use wgpu_distill::{Config, Divergence, Engine, Storage};
+use work::{METHOD, Runner, Work};
 
 const SMALL: &[(usize, usize)] = &[
     (128, 10),
@@ -32,6 +36,10 @@ const LARGE: &[(usize, usize)] = &[
     (8192, 128_256),
     (16_384, 131_072),
 ];
+
+/// Shapes of the table of losses.
+const LOSS_SHAPES: [(usize, usize); 2] = [(1024, 32_000), (4096, 1000)];
+const LOSS_ROUNDS: usize = 15;
 
 /// Sets of inputs and outputs alternate. Together they exceed the last-level cache of most devices, so that no set stays in the cache.
 const ROTATED_BYTES: usize = 256 << 20;
@@ -58,41 +66,104 @@ fn main() {
         .configure_from_args();
     let large = std::env::var("WGPU_DISTILL_SHAPES").is_ok_and(|s| s == "large");
     let shapes = SMALL.iter().chain(if large { LARGE } else { &[] });
+    let losses = std::env::var("WGPU_DISTILL_LOSSES").unwrap_or(METHOD.to_owned());
+    let losses: Vec<(&str, Config)> = losses.split(',').map(|l| (l, config(l))).collect();
+    let engines = engines();
     let mut table = Vec::new();
-    for (name, engine) in engines() {
+    for (name, engine) in &engines {
         println!("{name}: {}", engine.describe());
         for &(rows, classes) in shapes.clone() {
             for storage in Storage::ALL {
-                measure(
-                    &mut criterion,
-                    &name,
-                    &engine,
-                    (rows, classes),
-                    storage,
-                    &mut table,
-                );
+                for &loss in &losses {
+                    let problem = (rows, classes, storage);
+                    measure(&mut criterion, name, engine, problem, loss, &mut table);
+                }
             }
         }
     }
     if !table.is_empty() {
         println!(
-            "\n| engine | rows x classes | storage | median ms | clock ms | GB/s | of copy | plan |"
+            "\n| engine | loss | rows x classes | storage | median ms | clock ms | GB/s | of copy | plan |"
         );
-        println!("|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         table.iter().for_each(|line| println!("{line}"));
     }
+    if wants_losses() {
+        println!(
+            "\n| engine | rows x classes | loss | median ms | min ms | time relative to the method |"
+        );
+        println!("|---|---|---|--:|--:|--:|");
+        for (name, engine) in &engines {
+            for shape in LOSS_SHAPES {
+                compare_losses(name, engine, shape);
+            }
+        }
+    }
     criterion.final_summary();
+}
+
+fn config(loss: &str) -> Config {
+    work::config(loss).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        std::process::exit(1);
+    })
+}
+
+/// Returns true if the run measures, and no filter leaves the table of losses out.
+fn wants_losses() -> bool {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let filter = args.iter().find(|a| !a.starts_with('-'));
+    args.iter().any(|a| a == "--bench") && filter.is_none_or(|f| f == "losses")
+}
+
+/// Prints the time of every divergence, without the label's part, relative to the method.
+fn compare_losses(name: &str, engine: &Engine, (rows, classes): (usize, usize)) {
+    let mut work = Work::new(rows, classes, Storage::F32, 0);
+    let mut runner = Runner::new(engine, &work);
+    let names = Divergence::ALL.map(|divergence| divergence.to_string());
+    let names = std::iter::once(METHOD).chain(names.iter().map(String::as_str));
+    let mut losses: Vec<(&str, Config, Vec<Duration>)> =
+        names.map(|n| (n, config(n), Vec::new())).collect();
+    for (_, config, _) in &losses {
+        work.config = *config;
+        runner.plan_for(&work, None).expect("the shape is small");
+        runner.check(&work);
+    }
+    for _ in 0..LOSS_ROUNDS {
+        for (_, config, times) in &mut losses {
+            work.config = *config;
+            runner.plan_for(&work, None).expect("the shape is small");
+            // The first call after another loss pays for its code in the caches.
+            runner.time(&work);
+            times.push(runner.time(&work));
+        }
+    }
+    let of_method = losses[0].2.clone();
+    for (loss, _, times) in &mut losses {
+        let in_turn = times.iter().zip(&of_method);
+        let mut ratios: Vec<f64> = in_turn.map(|(t, m)| t.div_duration_f64(*m)).collect();
+        ratios.sort_by(f64::total_cmp);
+        times.sort();
+        let [median, least] = [times[LOSS_ROUNDS / 2], times[0]].map(|t| 1e3 * t.as_secs_f64());
+        println!(
+            "| {name} | {rows} x {classes} | {loss} | {median:.3} | {least:.3} | {:.2} |",
+            ratios[LOSS_ROUNDS / 2]
+        );
+    }
 }
 
 fn measure(
     criterion: &mut Criterion,
     name: &str,
     engine: &Engine,
-    (rows, classes): (usize, usize),
-    storage: Storage,
+    (rows, classes, storage): (usize, usize, Storage),
+    (loss, config): (&str, Config),
     table: &mut Vec<String>,
 ) {
-    let mut group = criterion.benchmark_group(format!("distill/{name}"));
+    let mut group = criterion.benchmark_group(match loss {
+        METHOD => format!("distill/{name}"),
+        loss => format!("distill/{name}/{loss}"),
+    });
     let id = BenchmarkId::new(format!("{rows}x{classes}"), storage.name());
     let mut times = Vec::new();
     let mut sets: Vec<(Work, Runner)> = Vec::new();
@@ -104,7 +175,8 @@ fn measure(
         if sets.is_empty() {
             let bytes = 3 * storage.bytes() * rows * classes;
             for seed in 0..ROTATED_BYTES.div_ceil(bytes).clamp(1, MOST_SETS) {
-                let work = Work::new(rows, classes, storage, seed as u64);
+                let mut work = Work::new(rows, classes, storage, seed as u64);
+                work.config = config;
                 let mut runner = Runner::new(engine, &work);
                 runner.check(&work);
                 sets.push((work, runner));
@@ -117,7 +189,7 @@ fn measure(
                 let (work, runner) = &mut sets[at];
                 let time = runner.time(work);
                 times.push(time);
-                total += time.0;
+                total += time;
             }
             total
         });
@@ -128,12 +200,12 @@ fn measure(
     };
     drop(sets);
     let copy = runner.copy_bandwidth();
-    let median = |pick: fn(&(Duration, Duration)) -> Duration| {
-        let mut all: Vec<Duration> = times.iter().map(pick).collect();
+    let walls: Vec<Duration> = (0..9).map(|_| runner.wall(&work)).collect();
+    let median = |mut all: Vec<Duration>| {
         all.sort();
         all[all.len() / 2].as_secs_f64()
     };
-    let (device, clock) = (median(|t| t.0), median(|t| t.1));
+    let (device, clock) = (median(times), median(walls));
     let rate = work.model_bytes() as f64 / device;
     let mut plan = runner.plan();
     if let Runner::Gpu(gpu) = &runner {
@@ -142,7 +214,7 @@ fn measure(
         plan += &format!("; encoding {:.0} us", 1e6 * costs[25].as_secs_f64());
     }
     table.push(format!(
-        "| {name} | {rows} x {classes} | {} | {:.3} | {:.3} | {:.1} | {:.0} % | {plan} |",
+        "| {name} | {loss} | {rows} x {classes} | {} | {:.3} | {:.3} | {:.1} | {:.0} % | {plan} |",
         storage.name(),
         1e3 * device,
         1e3 * clock,

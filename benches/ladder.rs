@@ -1,6 +1,7 @@
 //! The `distill` kernel on one adapter from the naive form to the shipped form, one optimization per step, with expected and measured gain.
 //!
 //! `cargo bench --package wgpu-distill-benches --bench ladder -- --engine NAME`, where NAME is a part of an adapter's name.
+//! `--loss LOSS` measures another loss than the method: a divergence in its text form, such as `reverse-kl` or `jsd:0.5`.
 //!
 //! Every result is compared with the f64 reference first. Steps run in turn, so that a busy machine slows all of them.
 
@@ -76,17 +77,23 @@ fn steps(engine: &Engine) -> Vec<Step> {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let named = args.iter().position(|a| a == "--engine");
+    let after = |option: &str| args.windows(2).find(|w| w[0] == option).map(|w| &w[1]);
     // `cargo test --benches` starts every bench without arguments. This bench then does nothing.
-    let Some(name) = named.and_then(|i| args.get(i + 1)) else {
+    let Some(name) = after("--engine") else {
         return;
     };
     let engine = work::engine(name);
-    println!("{}\n", engine.describe());
+    let loss = after("--loss").map_or(work::METHOD, String::as_str);
+    let config = work::config(loss).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        std::process::exit(1);
+    });
+    println!("{}, {loss}\n", engine.describe());
     println!("| rows x classes | step | expected | median ms | plan |");
     println!("|---|---|---|---|---|");
     for (rows, classes) in SHAPES {
-        let work = Work::new(rows, classes, Storage::F32, 1);
+        let mut work = Work::new(rows, classes, Storage::F32, 1);
+        work.config = config;
         let mut all: Vec<(Step, Runner, Vec<f64>)> = Vec::new();
         for step in steps(&engine) {
             let Engine::Gpu(gpu) = &step.engine else {
@@ -101,7 +108,8 @@ fn main() {
                     subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
                     segments: 1,
                 });
-            let mut runner = Runner::with_tiling(&step.engine, &work, layout.as_ref());
+            let runner = Runner::with_tiling(&step.engine, &work, layout.as_ref());
+            let mut runner = runner.expect("the tilings suit every device");
             // One lane that sums a whole long row in f32 is too inexact for the comparison.
             if step
                 .layout
@@ -113,7 +121,7 @@ fn main() {
         }
         for _ in 0..ROUNDS {
             for (_, runner, times) in &mut all {
-                times.push(1e3 * runner.time(&work).0.as_secs_f64());
+                times.push(1e3 * runner.time(&work).as_secs_f64());
             }
         }
         for (step, runner, times) in &mut all {

@@ -1,9 +1,11 @@
 //! Answers timing requests on standard input, one line of JSON each, so that `benches/peers/peers.py` can alternate with the peers.
 //!
 //! Request: `{"rows": R, "classes": C, "storage": "f32" | "f16" | "bf16", "seed": N, "rounds": K}`.
+//! `"loss"` selects another loss than the method: a divergence in its text form, such as `"reverse-kl"` or `"jsd:0.5"`, without the label.
 //! On a GPU `"layout": [lanes, workgroup size, vectors per lane, segments]` replaces the plan's tiling.
 //!
-//! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}`, or `{"error"}`. Every result is compared with the f64 reference first.
+//! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}` with the value of the loss, or `{"error"}`. Every result is compared with
+//! the f64 reference first.
 //!
 //! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, where NAME is a part of an adapter's name.
 
@@ -17,57 +19,91 @@ use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
 
 #[derive(Deserialize, PartialEq, Clone)]
-struct Problem {
+struct Inputs {
     rows: usize,
     classes: usize,
     storage: String,
     seed: u64,
+}
+
+#[derive(Deserialize, PartialEq, Clone)]
+struct Choice {
+    loss: Option<String>,
     layout: Option<[u32; 4]>,
 }
 
 #[derive(Deserialize)]
 struct Request {
     #[serde(flatten)]
-    problem: Problem,
+    inputs: Inputs,
+    #[serde(flatten)]
+    choice: Choice,
     rounds: usize,
 }
 
+/// The inputs of the last request on the device, and the loss that is planned for them.
 struct Ready {
-    problem: Problem,
+    inputs: Inputs,
     work: Work,
     runner: Runner,
-    loss: f32,
     copy: f64,
+    chosen: Option<Chosen>,
 }
 
-fn prepare(engine: &Engine, problem: &Problem) -> Result<Ready, String> {
-    let storage = Storage::ALL
-        .into_iter()
-        .find(|s| s.name() == problem.storage);
-    let storage = storage.ok_or_else(|| format!("no storage type `{}`", problem.storage))?;
-    let work = Work::new(problem.rows, problem.classes, storage, problem.seed);
-    let layout = match (problem.layout, engine) {
-        (Some([lanes, workgroup_size, vectors_per_lane, segments]), Engine::Gpu(gpu)) => {
-            Some(Tiling {
-                lanes,
-                workgroup_size,
-                vectors_per_lane,
-                subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
-                segments,
-            })
+struct Chosen {
+    choice: Choice,
+    /// The value of the loss.
+    loss: f32,
+}
+
+impl Ready {
+    fn new(engine: &Engine, inputs: &Inputs) -> Result<Self, String> {
+        let storage = Storage::ALL
+            .into_iter()
+            .find(|s| s.name() == inputs.storage);
+        let storage = storage.ok_or_else(|| format!("no storage type `{}`", inputs.storage))?;
+        let work = Work::new(inputs.rows, inputs.classes, storage, inputs.seed);
+        let mut runner = Runner::with_tiling(engine, &work, None).map_err(|e| e.to_string())?;
+        let copy = runner.copy_bandwidth();
+        Ok(Self {
+            inputs: inputs.clone(),
+            work,
+            runner,
+            copy,
+            chosen: None,
+        })
+    }
+
+    /// Plans the loss and checks its result. Returns the value of the loss.
+    fn choose(&mut self, engine: &Engine, choice: &Choice) -> Result<f32, String> {
+        if let Some(chosen) = self.chosen.as_ref().filter(|c| c.choice == *choice) {
+            return Ok(chosen.loss);
         }
-        _ => None,
-    };
-    let mut runner = Runner::with_tiling(engine, &work, layout.as_ref());
-    let loss = runner.check(&work);
-    let copy = runner.copy_bandwidth();
-    Ok(Ready {
-        problem: problem.clone(),
-        work,
-        runner,
-        loss,
-        copy,
-    })
+        self.chosen = None;
+        let tiling = match (choice.layout, engine) {
+            (Some([lanes, workgroup_size, vectors_per_lane, segments]), Engine::Gpu(gpu)) => {
+                Some(Tiling {
+                    lanes,
+                    workgroup_size,
+                    vectors_per_lane,
+                    subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
+                    segments,
+                })
+            }
+            (Some(_), _) => return Err("`layout` needs a GPU engine".to_owned()),
+            (None, _) => None,
+        };
+        let loss = choice.loss.as_deref().unwrap_or(work::METHOD);
+        self.work.config = work::config(loss).map_err(|e| e.to_string())?;
+        let planned = self.runner.plan_for(&self.work, tiling.as_ref());
+        planned.map_err(|e| e.to_string())?;
+        let loss = self.runner.check(&self.work);
+        self.chosen = Some(Chosen {
+            choice: choice.clone(),
+            loss,
+        });
+        Ok(loss)
+    }
 }
 
 fn main() {
@@ -105,19 +141,20 @@ fn answer(
     ready: &mut Option<Ready>,
 ) -> Result<serde_json::Value, String> {
     let request: Request = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    if ready.as_ref().is_none_or(|r| r.problem != request.problem) {
+    if ready.as_ref().is_none_or(|r| r.inputs != request.inputs) {
         // The old buffers are dropped first, since two problems may not fit in memory together.
         *ready = None;
-        *ready = Some(prepare(engine, &request.problem)?);
+        *ready = Some(Ready::new(engine, &request.inputs)?);
     }
     let r = ready.as_mut().ok_or("nothing prepared")?;
-    let time = |_| 1e3 * r.runner.time(&r.work).0.as_secs_f64();
+    let loss = r.choose(engine, &request.choice)?;
+    let time = |_| 1e3 * r.runner.time(&r.work).as_secs_f64();
     let times: Vec<f64> = (0..request.rounds).map(time).collect();
     Ok(serde_json::json!({
         "system": system,
         "times_ms": times,
         "plan": r.runner.plan(),
-        "loss": r.loss,
+        "loss": loss,
         "copy_gb_s": r.copy / 1e9,
     }))
 }

@@ -18,6 +18,7 @@
 #import similarity
 #import sweep_sums
 #import complete
+#import label_apart
 #import merge
 #import partial
 #import accumulator
@@ -29,7 +30,14 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < params.rows;
         let at = min(index, params.rows - 1u);
-        let sums = in_nats(merge_segments(at, invocation));
+        let merged = merge_segments(at, invocation);
+        let first = segment_stats[at * params.segments];
+#if label_whole
+        let sums = in_nats(merged);
+#end
+#if label_apart
+        let sums = in_nats(with_label(merged, first.label_logit, first.teacher_label_logit));
+#end
         var sweeps = vec3<f32>();
         if (SECOND_SWEEP) {
             for (var i = invocation.lane; i < params.segments; i += LANES) {
@@ -37,10 +45,15 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             }
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }
-        let first = segment_stats[at * params.segments];
-        let stats = complete_stats(stats_from(sums, first.label, first.label_logit), sums, sweeps);
+        let whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit, first.weight);
+#if label_whole
+        let stats = complete_stats(whole, sums, sweeps);
+#end
+#if label_apart
+        let stats = with_rest(complete_stats(whole, sums, sweeps), in_nats(merged));
+#end
         if (exists && invocation.lane == 0u) {
-            row_stats[params.stats_offset + index] = stats;
+            row_stats[index] = stats;
             add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
         }
     }

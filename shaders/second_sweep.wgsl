@@ -17,6 +17,7 @@
 #import params
 #import types
 #import sums
+#import label_apart
 #import invocation
 #import row
 #import sweep
@@ -34,7 +35,13 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let at = min(index, segments - 1u);
         let row = at / params.segments;
+#if label_whole
         let sums = merge_segments(row, invocation);
+#end
+#if label_apart
+        let first = segment_stats[row * params.segments];
+        let sums = with_label(merge_segments(row, invocation), first.label_logit, first.teacher_label_logit);
+#end
         let ignored = (sums.flags & IGNORED) != 0u;
         let segment = segment_at(row, at % params.segments, index < segments && !ignored);
         let reduced = reduce_sweep_sums(sweep_vectors(segment, segment.vectors, invocation, sums), invocation);

@@ -3,7 +3,7 @@
 //   loss = sum of the partials' losses (row losses over the denominator); kdr, tssr = means over the rows that are valid and finite
 //
 // partials: [partials]; summary: one. One workgroup owns the batch and reads each partial once: every invocation adds a fixed set of them,
-// then a tree adds the sums. f32. Counts decide that the loss is NaN (a row without a finite result) or infinite (a row of infinite loss).
+// then a tree adds the sums. f32. Counts decide that the loss is NaN (a row without a finite result, unless such rows are left out) or infinite (a row of infinite loss).
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(6) var<storage, read> partials: array<PartialSummary>;  // [partials]
@@ -14,6 +14,9 @@
 #import invocation
 #import partial
 #import main
+#if metrics
+#import metric_bits
+#end
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
@@ -28,7 +31,10 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     if (all.infinite_losses > 0u) {
         loss = params.infinity_bits;
     }
-    if (all.invalid_labels + all.non_finite_rows > 0u) {
+    if (all.negative_infinities > 0u) {
+        loss = select(params.infinity_bits | 0x80000000u, params.nan_bits, all.infinite_losses > 0u);
+    }
+    if (all.invalid_labels > 0u || (all.non_finite_rows > 0u && params.skip_non_finite == 0u)) {
         loss = params.nan_bits;
     }
     let averaged = f32(max(all.averaged_rows, 1u));
@@ -42,5 +48,13 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         all.invalid_labels,
         all.non_finite_rows,
         0u,
+#if results_alone
+        vec4<u32>(), vec4<u32>(), vec4<u32>(),
+#end
+#if metrics
+        first_bits(all.first / averaged, all.unbounded),
+        second_bits(all.second / averaged, all.unbounded),
+        bitcast<vec4<u32>>(all.third / averaged),
+#end
     );
 }

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod metrics;
 mod moments;
 mod outputs;
 mod params;
@@ -27,11 +28,12 @@ mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient,
+    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use metrics::{RowMetrics, RowReport};
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
 pub use progress::Progress;
 pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};

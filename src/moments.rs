@@ -31,6 +31,8 @@ pub(crate) enum Weight {
     TeacherPower,
     /// `e^(ds ts / th)`, the student at the temperature `th` of the hard part.
     Hard,
+    /// `e^(dt tt / th)`
+    TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
 }
@@ -53,6 +55,7 @@ macro_rules! moments {
     ($( $(#[$doc:meta])* $moment:ident $field:ident $weight:ident $factor:ident; )*) => {
         /// A moment of a row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names, reason = "a moment in the narrow sense has a linear factor")]
         pub(crate) enum Moment {
             $( $(#[$doc])* $moment ),*
         }
@@ -75,13 +78,15 @@ macro_rules! moments {
             }
 
             /// Its field of `stats`.
+            #[cfg(test)]
             pub fn of(self, stats: &crate::RowStats) -> f32 {
                 match self { $( Self::$moment => stats.$field ),* }
             }
 
-            /// Its field of `stats`, to be written.
-            pub fn of_mut(self, stats: &mut crate::RowStats) -> &mut f32 {
-                match self { $( Self::$moment => &mut stats.$field ),* }
+            /// Writes sums, one for each moment, to their fields of `stats`.
+            #[inline(always)]
+            pub fn write(sums: &[f64; Self::ALL.len()], stats: &mut crate::RowStats) {
+                $( stats.$field = sums[Self::$moment as usize] as f32; )*
             }
         }
     };
@@ -90,8 +95,10 @@ macro_rules! moments {
 moments! {
     /// `A`, over the classes that the student does not mask.
     Difference difference Teacher TeacherMinusStudent;
-    /// `B`, over the classes that the student does not mask.
-    Moment moment Teacher Teacher;
+    /// `S`, over the classes that the student does not mask.
+    SoftMoment soft_moment Teacher Student;
+    /// `B`, over the classes that the student does not mask; for metrics.
+    TeacherMoment teacher_moment Teacher Teacher;
     /// `D`
     Cross cross Both One;
     /// `H`
@@ -110,6 +117,8 @@ moments! {
     StudentMoment student_moment Student Student;
     /// `zh`
     HardSum hard_sum Hard One;
+    /// `zh` of the teacher.
+    TeacherHardSum teacher_hard_sum TeacherHard One;
     /// `X`
     PowerCross power_cross Power One;
     /// `PS`
@@ -120,6 +129,16 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+}
+
+impl Moment {
+    /// Returns true if `RowStats` also has it for the classes beside the label.
+    pub const fn is_of_rest(self) -> bool {
+        matches!(
+            self,
+            Self::Difference | Self::SoftMoment | Self::HardSum | Self::TeacherHardSum
+        )
+    }
 }
 
 /// A set of moments.

@@ -4,7 +4,7 @@ use std::f64::consts::LOG2_E;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Config, Progress, Reduction, Scope, rule};
+use crate::{Config, NonFinite, Progress, Reduction, Scope, rule};
 
 /// The uniform buffer of every kernel. All offsets and strides are in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
@@ -23,7 +23,7 @@ pub struct Params {
     pub grad_stride: u32,
     pub label_offset: u32,
     pub result_offset: u32,
-    pub stats_offset: u32,
+    pub weight_offset: u32,
     pub decision_offset: u32,
     pub partial_offset: u32,
     pub partials: u32,
@@ -61,7 +61,8 @@ pub struct Params {
     pub shape_first: f32,
     pub shape_second: f32,
     pub grad_loss: f32,
-    pub reserved: [u32; 2],
+    pub teacher_hard_ratio: f32,
+    pub skip_non_finite: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
@@ -123,6 +124,8 @@ impl Params {
             shape_first,
             shape_second,
             grad_loss: config.grad_loss,
+            teacher_hard_ratio: (teacher / hard) as f32,
+            skip_non_finite: u32::from(config.non_finite == NonFinite::Skip),
             denominator,
             scope,
             counts_rows,

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
+use crate::metrics::RowMetrics;
 use crate::{Config, Storage};
 
 /// Bits of [`RowResult::flags`] and [`RowStats::flags`].
@@ -11,7 +12,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`; all its results are NaN.
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -19,8 +20,10 @@ pub mod flags {
     pub const STUDENT_LIVE: u32 = 16;
     /// Some teacher logit is above `-inf`. Without it the row is [`NON_FINITE`].
     pub const TEACHER_LIVE: u32 = 32;
-    /// The row's loss is infinite and has no derivative; its gradient is NaN.
+    /// The row's loss is infinite and has no derivative; its gradient is NaN unless the row is [`SKIPPED`].
     pub const NO_GRADIENT: u32 = 64;
+    /// The row is [`NON_FINITE`] or has [`NO_GRADIENT`], and [`NonFinite::Skip`](crate::NonFinite::Skip) leaves it out: its results are 0.
+    pub const SKIPPED: u32 = 128;
 }
 
 /// One row's outcome.
@@ -28,11 +31,11 @@ pub mod flags {
 #[repr(C)]
 #[non_exhaustive]
 pub struct RowResult {
-    /// The weighted-target cross-entropy in nats, with temperature scaling, before reduction. 0 for ignored rows.
+    /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
-    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for ignored rows.
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub kdr: f32,
-    /// The share of the true label in the row's target, in `[0, 1]`. 0 for ignored rows.
+    /// The share of the true label in the row's target, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub tssr: f32,
     /// [`flags`].
     pub flags: u32,
@@ -52,6 +55,17 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if the means of the summary include the row.
+    pub(crate) fn is_averaged(&self) -> bool {
+        let others = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::SKIPPED;
+        self.flags & others == 0
+    }
+
+    /// Returns true if [`NonFinite::Skip`](crate::NonFinite::Skip) leaves the row out.
+    pub fn is_skipped(&self) -> bool {
+        self.flags & flags::SKIPPED != 0
     }
 }
 
@@ -74,8 +88,8 @@ pub struct RowStats {
     pub teacher_sum: f32,
     /// `A = sum e^(t - mt) ((t - mt) - (s - ms))`, over classes that the student does not mask.
     pub difference: f32,
-    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask.
-    pub moment: f32,
+    /// `S = sum e^(t - mt) (s - ms)`, over classes that the student does not mask.
+    pub soft_moment: f32,
     /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. Else 0.
     pub cross: f32,
     /// `Cosine`: `sum e^(2 (s - ms))`. Else 0.
@@ -122,8 +136,32 @@ pub struct RowStats {
     pub sweep_first: f32,
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
-    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out. Else 0.
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out and with metrics. Else 0.
     pub teacher_label_logit: f32,
+    /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
+    pub teacher_hard_sum: f32,
+    /// For divergences that leave the label out: `student_max` of the other classes. Else 0.
+    pub rest_student_max: f32,
+    /// `student_sum` of the other classes, relative to their maximum. Else 0.
+    pub rest_student_sum: f32,
+    /// `teacher_max` of the other classes. Else 0.
+    pub rest_teacher_max: f32,
+    /// `teacher_sum` of the other classes. Else 0.
+    pub rest_teacher_sum: f32,
+    /// `difference` of the other classes. Else 0.
+    pub rest_difference: f32,
+    /// `soft_moment` of the other classes. Else 0.
+    pub rest_soft_moment: f32,
+    /// `hard_sum` of the other classes. Else 0.
+    pub rest_hard_sum: f32,
+    /// `teacher_hard_sum` of the other classes. Else 0.
+    pub rest_teacher_hard_sum: f32,
+    /// `masked_mass` of the other classes. Else 0.
+    pub rest_masked_mass: f32,
+    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask; for the teacher's entropy. Else 0.
+    pub teacher_moment: f32,
+    /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
+    pub weight: f32,
     pub(crate) reserved: [u32; 2],
 }
 
@@ -161,7 +199,7 @@ impl RowStats {
             return f64::NAN;
         }
         let zt = f64::from(self.teacher_sum);
-        zt.ln() - f64::from(self.moment) / zt
+        zt.ln() - f64::from(self.teacher_moment) / zt
     }
 }
 
@@ -211,9 +249,10 @@ pub struct Decision {
 #[repr(C)]
 #[non_exhaustive]
 pub struct Summary {
-    /// The reduced loss in nats. NaN if any row that counts is non-finite or any label is out of range.
+    /// The reduced loss in nats. NaN if any label is out of range or, with [`NonFinite::Propagate`](crate::NonFinite::Propagate), any row
+    /// that counts is non-finite.
     pub loss: f32,
-    /// Mean KDR over the rows that are valid and finite; 0 if there are none.
+    /// Mean KDR over the rows that are valid, finite and not left out; 0 if there are none.
     pub kdr: f32,
     /// Mean TSSR over the same rows; 0 if there are none.
     pub tssr: f32,
@@ -223,9 +262,12 @@ pub struct Summary {
     pub ignored_rows: u32,
     /// Rows whose label is neither a class nor `ignore_index`.
     pub invalid_labels: u32,
-    /// Rows with NaN or `+inf` among their logits, or only `-inf`. Ignored rows do not count.
+    /// Rows with NaN or `+inf` among their logits, or only `-inf`, and all rows that [`NonFinite::Skip`](crate::NonFinite::Skip) leaves out.
+    /// Ignored rows do not count.
     pub non_finite_rows: u32,
     pub(crate) reserved: u32,
+    /// Means of the metrics over the rows that `kdr` averages; 0 if they were not requested.
+    pub metrics: RowMetrics,
 }
 
 /// The gradient `[rows, classes]`, without gaps between rows, in the requested storage type.
@@ -267,6 +309,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome if requested, else empty.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics if requested, else empty.
+    pub metrics: Vec<RowMetrics>,
     /// The gradient with respect to the student's logits, if requested.
     pub gradient: Option<Gradient>,
 }

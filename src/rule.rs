@@ -13,22 +13,13 @@ pub enum Shape {
     LogRatio,
     /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + b p`, `b = 1 - a`.
     Mixture,
-    /// `f1 = p sgn(p - q)`
+    /// `f1 = p [p < q]`, half of it where both are equal.
     Sign,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
 }
 
 impl Shape {
-    /// Every shape.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Plain,
-        Self::LogRatio,
-        Self::Mixture,
-        Self::Sign,
-        Self::Power,
-    ];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -56,7 +47,7 @@ pub enum SweepSum {
     MixtureProduct,
     /// `sum min(p, q)`
     Overlap,
-    /// `sum p sgn(p - q)`
+    /// `sum p [p < q]`, at most the overlap; equal probabilities count half.
     SignMean,
 }
 
@@ -90,13 +81,15 @@ pub(crate) struct Rule {
     pub moments: Moments,
     /// Sums of the second sweep, at most two: `sweep_first` and `sweep_second` of [`RowStats`](crate::RowStats).
     pub sweep: &'static [SweepSum],
+    /// True if the label's class is left out of the sums and has a gradient of its own.
+    pub label_apart: bool,
 }
 
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         impl Divergence {
             /// The needs of the divergence.
@@ -108,6 +101,7 @@ macro_rules! rules {
                         shape_numbers: numbers(&[$($shape_number),*]),
                         moments: const { Moments::of(&[$(Moment::$moment),*]) },
                         sweep: &[$(SweepSum::$sum),*],
+                        label_apart: false $( || stringify!($label) == "label_apart" )?,
                     } ),*
                 }
             }
@@ -134,6 +128,9 @@ impl Similarity {
     }
 }
 
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
+pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
+
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {
     let mut all = config
@@ -149,6 +146,14 @@ pub(crate) fn moments(config: &Config) -> Moments {
     }
     all
 }
+
+/// The moments of the metrics of rows.
+pub(crate) const METRICS: Moments = Moments::of(&[
+    Moment::Difference,
+    Moment::TeacherMoment,
+    Moment::StudentMoment,
+    Moment::Agreement,
+]);
 
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape.

@@ -35,6 +35,20 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     config.divergence.check()?;
     if let HardTemperature::Own(own) = config.hard_temperature {
         temperature("hard_temperature: Own", own)?;
+        for (field, other) in [
+            (
+                "hard_temperature / student_temperature",
+                config.student_temperature,
+            ),
+            (
+                "hard_temperature / teacher_temperature",
+                config.teacher_temperature,
+            ),
+        ] {
+            let ratio = own / other;
+            let ok = (1e-6..=1e6).contains(&ratio);
+            require(ok, field, ratio, "a number between 1e-6 and 1e6")?;
+        }
     }
     for (field, weight) in [
         ("hard_weight", config.hard_weight),
@@ -91,6 +105,15 @@ fn attached(config: &Config) -> Result<()> {
         return refuse(
             "`TssrGradient::Attached` with a scope other than `Row`".to_owned(),
             "TSSR then depends on other rows or on a given number; use `Scope::Row`",
+        );
+    }
+    if config.divergence.rule().label_apart {
+        return refuse(
+            format!(
+                "`TssrGradient::Attached` with the divergence `{}`",
+                config.divergence
+            ),
+            "the label has a gradient of its own there; use another divergence",
         );
     }
     let shape = config.divergence.rule().shape;
@@ -262,6 +285,9 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
     if let Some(results) = &outputs.rows {
         row_count("rows", rows, results.len())?;
     }
+    if let Some(metrics) = &outputs.metrics {
+        row_count("metrics", rows, metrics.len())?;
+    }
     let Some(gradient) = &outputs.gradient else {
         return Ok(());
     };
@@ -277,6 +303,14 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
         gradient.row_stride,
         gradient.values.len(),
     )
+}
+
+/// Refuses row results beside metrics: an item of the metrics has both.
+pub(crate) fn results_twice() -> Error {
+    Error::Unsupported {
+        what: "`row_results` beside `row_metrics`".to_owned(),
+        why: "each `RowReport` of `row_metrics` begins with the row's result; use one of them",
+    }
 }
 
 /// Refuses `GradWrite::Accumulate` for a call that returns a new gradient.
@@ -347,10 +381,13 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    if let Some(weights) = batch.row_weights {
+        row_count("row_weights", rows, weights.len())?;
+    }
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`] and every label.
+/// Checks a call on slices: [`shapes`], every label, and the weights of rows with a label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -368,6 +405,10 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         }
         if zero {
             return Err(Error::ZeroDenominator { row, label });
+        }
+        let weight = batch.row_weight(row);
+        if !weight.is_finite() {
+            return Err(Error::RowWeight { row, weight });
         }
     }
     Ok(())

@@ -9,5 +9,5 @@ fn divergence_of(stats: RowStats) -> SoftPart {
     let student = stats.student_power * exp2(-(u + v) * log_zs);
     let teacher = stats.teacher_power * exp2(-(u + v) * log_zt);
     let value = (u / (u + v) * teacher + v / (u + v) * student - cross) / (u * v);
-    return SoftPart(max(value, 0.0), false, false, (cross - student) / u, 0.0, -1.0 / u, 1.0 / u);
+    return soft_part(max(value, 0.0), false, false, (cross - student) / u, 0.0, -1.0 / u, 1.0 / u);
 }

@@ -3,5 +3,5 @@
 fn divergence_of(stats: RowStats) -> SoftPart {
     let beta = params.rule_first;
     let student = (1.0 - beta) * stats.sweep_first;
-    return SoftPart(student + beta * stats.sweep_second, false, false, -student, 0.0, 1.0 - beta, 0.0);
+    return soft_part(student + beta * stats.sweep_second, false, false, -student, 0.0, 1.0 - beta, 0.0);
 }

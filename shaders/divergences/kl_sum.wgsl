@@ -7,5 +7,5 @@ fn divergence_of(stats: RowStats) -> SoftPart {
     let reverse_kl = max(stats.reverse_difference / stats.student_sum + log_sum(stats.teacher_sum / stats.student_sum), 0.0);
     let undefined = stats.unseen_mass > 0.0;
     let infinite = undefined || (stats.masked_mass > 0.0 && forward > 0.0);
-    return SoftPart(forward * kl + reverse * reverse_kl, infinite, undefined, forward - reverse * reverse_kl, forward, reverse, 0.0);
+    return soft_part(forward * kl + reverse * reverse_kl, infinite, undefined, forward - reverse * reverse_kl, forward, reverse, 0.0);
 }

@@ -6,5 +6,5 @@ fn divergence_of(stats: RowStats) -> SoftPart {
     let kl = max(stats.difference / stats.teacher_sum + log_sum(stats.student_sum / stats.teacher_sum), 0.0);
     let infinite = stats.masked_mass > 0.0 && l > 0.0;
     let student = l + (1.0 - l) * stats.sweep_second;
-    return SoftPart(l * kl + (1.0 - l) * (1.0 - overlap), infinite, false, student, l, -(1.0 - l), 0.0);
+    return soft_part(l * kl + (1.0 - l) * (1.0 - overlap), infinite, false, student, l, -(1.0 - l), 0.0);
 }

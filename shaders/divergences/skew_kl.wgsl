@@ -2,5 +2,5 @@
 
 fn divergence_of(stats: RowStats) -> SoftPart {
     let student_share = 1.0 - params.rule_first;
-    return SoftPart(stats.sweep_first, false, false, student_share * stats.sweep_second, 0.0, 0.0, -student_share);
+    return soft_part(stats.sweep_first, false, false, student_share * stats.sweep_second, 0.0, 0.0, -student_share);
 }

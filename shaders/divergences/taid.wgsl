@@ -9,5 +9,5 @@ fn divergence_of(stats: RowStats) -> SoftPart {
     let value = share * stats.power_difference / safe + log_sum(stats.student_sum / safe);
     // m = q^share p^(1 - share) / its sum
     let log_mass = log2(safe) - share * log2(stats.teacher_sum) - (1.0 - share) * log2(stats.student_sum);
-    return SoftPart(max(value, 0.0), disjoint, disjoint, 1.0, 0.0, -exp2(-log_mass), 0.0);
+    return soft_part(max(value, 0.0), disjoint, disjoint, 1.0, 0.0, -exp2(-log_mass), 0.0);
 }

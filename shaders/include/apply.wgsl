@@ -6,16 +6,17 @@
 
 #import $SHAPE
 
-// Returns true if the row has one gradient for all classes: 0 if it is ignored, else NaN. Its logits are not read.
+// Returns true if the row has one gradient for all classes: 0 if it is ignored or left out, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
     return (flags & (IGNORED | NON_FINITE | INVALID_LABEL | NO_GRADIENT)) != 0u;
 }
 
 fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
-    if (ACCUMULATE && (flags & IGNORED) != 0u) {
+    let is_zero = (flags & (IGNORED | SKIPPED)) != 0u;
+    if (ACCUMULATE && is_zero) {
         return;
     }
-    let fill = vec4<u32>(select(params.nan_bits, 0u, (flags & IGNORED) != 0u));
+    let fill = vec4<u32>(select(params.nan_bits, 0u, is_zero));
     for (var vector = invocation.lane; vector < row.vectors; vector += LANES) {
         store_grad(row.grad, (row.start + vector) * 4u - row.misalignment, fill);
     }
@@ -28,7 +29,12 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
         vec4<f32>(decision.uniform_share + decision.label_share),
         columns_of(first) == vec4<u32>(u32(decision.label)),
     );
-    store_grad(row.grad, first, bitcast<vec4<u32>>(es - et - share));
+    var gradient = es - et - share;
+#if label_apart
+    let at_label = columns_of(first) == vec4<u32>(u32(decision.label));
+    gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
+#end
+    store_grad(row.grad, first, bitcast<vec4<u32>>(gradient));
 }
 
 #if shaped
@@ -56,12 +62,15 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let s_$i = load_student(row.student, first_$i);
         let t_$i = load_teacher(row.teacher, first_$i);
 #end
+        // Exponentials precede the conditions, into which compilers would sink the loads.
+#unroll plain
+        let es_$i = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
+        let et_$i = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+#end
 #unroll plain
         if (vector_$i < vectors) {
-            let es = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
-            let et = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es, select(vec4<f32>(), et, teacher_has), decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), decision);
         }
 #end
 #unroll shaped

@@ -1,6 +1,6 @@
 // RowStats from sums: `stats_from` of a segment, then `complete_stats` of a whole row, with its KDR.
 
-fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
+fn stats_from(sums: Sums, label: i32, label_logit: u32, teacher_label_logit: u32, weight: f32) -> RowStats {
     var stats: RowStats;
     stats.label = label;
     stats.flags = sums.flags;
@@ -9,6 +9,8 @@ fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
         return stats;
     }
     stats.label_logit = label_logit;
+    stats.teacher_label_logit = teacher_label_logit;
+    stats.weight = weight;
     stats.student_max = sums.student_max;
     stats.student_sum = sums.student_sum;
     stats.teacher_max = sums.teacher_max;
@@ -18,6 +20,20 @@ fn stats_from(sums: Sums, label: i32, label_logit: u32) -> RowStats {
     stats.$moment = sums.$moment;
 #end
     return stats;
+}
+
+// Adds the sums of the classes beside the label, in nats.
+fn with_rest(stats: RowStats, rest: Sums) -> RowStats {
+    var y = stats;
+    y.rest_student_max = rest.student_max;
+    y.rest_student_sum = rest.student_sum;
+    y.rest_teacher_max = rest.teacher_max;
+    y.rest_teacher_sum = rest.teacher_sum;
+    y.rest_masked_mass = rest.masked_mass;
+#moments of the rest
+    y.rest_$moment = rest.$moment;
+#end
+    return y;
 }
 
 // The statistics of a whole row; `sweep_sums` are the second sweep's, 0 without one.

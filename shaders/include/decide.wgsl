@@ -12,12 +12,40 @@ struct SoftPart {
     teacher: f32,
     first: f32,
     second: f32,
+    label: f32,        // with LABEL_APART, the gradient at the label; `student` and `teacher` are then those of the other classes
+    hard: f32,         // multiplies the hard part
 }
 
-// A finite value with a gradient of p and q alone.
-fn plain_part(value: f32, infinite: bool) -> SoftPart {
-    return SoftPart(value, infinite, false, 1.0, 1.0, 0.0, 0.0);
+fn soft_part(value: f32, infinite: bool, undefined: bool, student: f32, teacher: f32, first: f32, second: f32) -> SoftPart {
+    return SoftPart(value, infinite, undefined, student, teacher, first, second, 0.0, 1.0);
 }
+
+// A value with a gradient of p and q alone.
+fn plain_part(value: f32, infinite: bool) -> SoftPart {
+    return soft_part(value, infinite, false, 1.0, 1.0, 0.0, 0.0);
+}
+
+#if label_apart
+// ln(p / (1 - p)) of the label's probability p, from its logit and the sum of the other classes; bounded, so that its exponential is finite.
+fn label_log_odds(logit: u32, largest: f32, inverse: f32, rest: f32) -> f32 {
+    if (logit == 0xff800000u) {
+        return -80.0;
+    }
+    if (!(rest > 0.0)) {
+        return 80.0;
+    }
+    return clamp((bitcast<f32>(logit) - largest) * inverse - log(rest), -80.0, 80.0);
+}
+
+// ln(1 + e^x)
+fn softplus(x: f32) -> f32 {
+    return max(x, 0.0) + log_sum(1.0 + exp(-abs(x)));
+}
+
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-x));
+}
+#end
 
 #import $DIVERGENCE
 
@@ -83,6 +111,11 @@ fn hard_part(stats: RowStats) -> HardPart {
     return HardPart(select(value, 0.0, infinite), infinite, normaliser);
 }
 
+// Returns true if a row without a finite result is left out. A label out of range stays visible.
+fn is_skipped(flags: u32) -> bool {
+    return params.skip_non_finite != 0u && (flags & INVALID_LABEL) == 0u;
+}
+
 fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     var decision: Decision;
     decision.label = stats.label;
@@ -92,30 +125,39 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     if ((stats.flags & IGNORED) != 0u) {
         return decision;
     }
-    decision.result.kdr = stats.kdr;
     let nan = params.nan_bits;
     if ((stats.flags & NON_FINITE) != 0u) {
+        if (is_skipped(stats.flags)) {
+            decision.result.flags |= SKIPPED;
+            return decision;
+        }
         decision.result = RowResult(nan, nan, nan, stats.flags);
         return decision;
     }
+    decision.result.kdr = stats.kdr;
     let tssr = select_tssr(tssr_kdr);
     decision.result.tssr = bitcast<u32>(tssr);
     if ((stats.flags & INVALID_LABEL) != 0u) {
         decision.result.loss = nan;
         return decision;
     }
-    let hard = hard_part(stats);
+    var hard = hard_part(stats);
     var soft = divergence_of(stats);
+    hard.value *= soft.hard;
     soft.value = select(soft.value, 0.0, soft.infinite);
     let hard_share = tssr * params.hard_loss_factor;
     let soft_share = (1.0 - tssr) * params.soft_loss_factor;
     var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
-    if ((soft.undefined && soft_share > 0.0)) {
+    if (soft.undefined && soft_share > 0.0 && stats.weight != 0.0) {
         decision.result.flags |= NO_GRADIENT;
+        if (is_skipped(stats.flags)) {
+            decision.result = RowResult(0u, 0u, 0u, decision.result.flags | SKIPPED);
+            return decision;
+        }
     }
 
     // The scale of the reduction divides every factor of the gradient.
-    let hard_weight = params.hard_grad_factor / denominator;
+    let hard_weight = params.hard_grad_factor * soft.hard / denominator;
     let soft_weight = params.soft_grad_factor / denominator;
     let soft_rest = soft_weight * (1.0 - tssr);
     var student = mixed(tssr, hard_weight, soft_weight * soft.student);
@@ -132,18 +174,19 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         let by_kdr = params.grad_loss * params.student_inverse / denominator * difference * select_slope(tssr_kdr);
         attach_tssr(stats, by_kdr, &student, &teacher, &decision);
     }
+    var z_weight = 0.0;
     if (params.z_loss > 0.0) {
         let log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
         loss += params.z_loss * log_sum_exp * log_sum_exp;
-        let weight = params.z_grad_factor * log_sum_exp / denominator;
+        z_weight = params.z_grad_factor * log_sum_exp / denominator;
         if (HARD_OWN) {
-            hard_student += weight;
+            hard_student += z_weight;
         } else {
-            student += weight;
+            student += z_weight;
         }
     }
     let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
-    decision.result.loss = select(bitcast<u32>(loss), params.infinity_bits, infinite);
+    decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.student_scale = student / stats.student_sum;
@@ -151,8 +194,54 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.hard_scale = hard_student / hard.normaliser;
     decision.label_share = hard_weight * tssr * (1.0 - params.smoothing);
     decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
-    return decision;
+#if label_apart
+    leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
+#end
+    return weigh_gradient(decision, stats.weight);
 }
+
+// The bits of the row's loss times its weight; a weight of 0 gives 0 even if the loss is infinite.
+fn weighted_loss(loss: f32, infinite: bool, weight: f32) -> u32 {
+    let signed = params.infinity_bits | (bitcast<u32>(weight) & 0x80000000u);
+    return select(bitcast<u32>(loss * weight), signed, infinite && weight != 0.0);
+}
+
+fn weigh_gradient(decision: Decision, weight: f32) -> Decision {
+    var y = decision;
+    y.student_scale *= weight;
+    y.teacher_scale *= weight;
+    y.hard_scale *= weight;
+    y.first_scale *= weight;
+    y.second_scale *= weight;
+    y.label_share *= weight;
+    y.uniform_share *= weight;
+    y.label_gradient = bitcast<u32>(bitcast<f32>(y.label_gradient) * weight);
+    return y;
+}
+
+#if label_apart
+// The coefficients of the classes beside the label, relative to their own maxima, and the gradient at the label.
+fn leave_label_out(stats: RowStats, hard_weight: f32, z_weight: f32, soft_weight: f32, soft: SoftPart, decision: ptr<function, Decision>) {
+    let student = label_log_odds(stats.label_logit, stats.rest_student_max, params.student_inverse, stats.rest_student_sum);
+    var hard = student;
+    var student_rest = soft_weight * soft.student;
+    if (HARD_OWN) {
+        hard = label_log_odds(stats.label_logit, stats.rest_student_max, params.hard_inverse, stats.rest_hard_sum);
+        let hard_rest = (hard_weight + z_weight) * sigmoid(-hard);
+        (*decision).hard_scale = select(0.0, hard_rest / stats.rest_hard_sum, stats.rest_hard_sum > 0.0);
+    } else {
+        student_rest += (hard_weight + z_weight) * sigmoid(-student);
+    }
+    let e = params.smoothing;
+    let at_label = hard_weight * (e * (1.0 - 1.0 / f32(params.classes)) - sigmoid(-hard)) + z_weight * sigmoid(hard) + soft_weight * soft.label;
+    (*decision).student_max = stats.rest_student_max;
+    (*decision).teacher_max = stats.rest_teacher_max;
+    (*decision).student_scale = select(0.0, student_rest / stats.rest_student_sum, stats.rest_student_sum > 0.0);
+    (*decision).teacher_scale = select(0.0, soft_weight * soft.teacher / stats.rest_teacher_sum, stats.rest_teacher_sum > 0.0);
+    (*decision).label_gradient = bitcast<u32>(at_label);
+    (*decision).owns_label = 1u;
+}
+#end
 
 // Adds the gradient through KDR; `by_kdr` is the derivative of the loss with respect to it, in the unit of the gradient.
 fn attach_tssr(stats: RowStats, by_kdr: f32, student: ptr<function, f32>, teacher: ptr<function, f32>, decision: ptr<function, Decision>) {

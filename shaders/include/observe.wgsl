@@ -31,14 +31,32 @@ fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<
 #end
 }
 
+// The columns of a vector that exist and are not left out of the sums.
+fn is_summed(row: Row, first: u32, classes: u32) -> vec4<bool> {
+    let columns = columns_of(first);
+    if (LABEL_APART) {
+        return (columns < vec4<u32>(classes)) & (columns != vec4<u32>(row.label));
+    }
+    return columns < vec4<u32>(classes);
+}
+
+// Returns true if a lane's tile has the column that is left out.
+fn has_label(row: Row, start: u32) -> bool {
+    if (!LABEL_APART) {
+        return false;
+    }
+    let distance = ((row.label + row.misalignment) >> 2u) - row.start - start;
+    return distance <= (VECTORS_PER_LANE - 1u) * LANES && distance % LANES == 0u;
+}
+
 // The checked path (docs/METHOD.md, sections 7 and 8): adds 4 classes that may be padding, infinite, NaN or huge.
 // Their bits are tested before any arithmetic.
 fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let first = vector * 4u - row.misalignment;
     let s = load_student(row.student, first);
     let t = load_teacher(row.teacher, first);
-    let inside = columns_of(first) < vec4<u32>(params.classes);
-    let inside_teacher = columns_of(first) < vec4<u32>(params.teacher_classes);
+    let inside = is_summed(row, first, params.classes);
+    let inside_teacher = is_summed(row, first, params.teacher_classes);
     let s_masked = bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u);
     let t_masked = bitcast<vec4<u32>>(t) == vec4<u32>(0xff800000u);
     let s_ok = inside & is_finite(s);
@@ -77,6 +95,14 @@ fn edges_are_checked() -> bool {
     return CHECK_EDGES || (CHECK_TEACHER_EDGES && params.teacher_classes < params.classes);
 }
 
+// The smaller of the factors of the teacher's temperatures.
+fn teacher_far_log2() -> f32 {
+    if (TEACHER_HARD_SUMMED) {
+        return min(params.teacher_log2, params.hard_log2);
+    }
+    return params.teacher_log2;
+}
+
 // The smaller of the factors of the student's temperatures.
 fn far_log2() -> f32 {
     if (HARD_SUMMED) {
@@ -101,7 +127,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
     // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
-    let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes;
+    let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes || has_label(row, start);
     var bits = vec4<u32>();
     var has_teacher = true;
     if (edge) {
@@ -109,8 +135,8 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #unroll
         {
             let exists = vec4<bool>(vector_$i < row.vectors);
-            let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes));
-            let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes));
+            let s_in = exists & is_summed(row, first_$i, params.classes);
+            let t_in = exists & is_summed(row, first_$i, params.teacher_classes);
             s_$i = select(vec4<f32>(), s_$i, s_in);
             t_$i = select(vec4<f32>(), t_$i, t_in);
             bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
@@ -156,11 +182,11 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #unroll
         {
             let exists = vec4<bool>(vector_$i < row.vectors);
-            let s_in = exists & (columns_of(first_$i) < vec4<u32>(params.classes)) & is_finite(s_$i);
-            let t_in = exists & (columns_of(first_$i) < vec4<u32>(params.teacher_classes)) & is_finite(t_$i);
+            let s_in = exists & is_summed(row, first_$i, params.classes) & is_finite(s_$i);
+            let t_in = exists & is_summed(row, first_$i, params.teacher_classes) & is_finite(t_$i);
             if (KEEP_LOGITS) {
                 kept_student_$i = select(far_below(student_max, far_log2()), s_$i, s_in);
-                kept_teacher_$i = select(far_below(teacher_max, params.teacher_log2), t_$i, t_in);
+                kept_teacher_$i = select(far_below(teacher_max, teacher_far_log2()), t_$i, t_in);
             } else {
                 let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
                 let dt = max((t_$i - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
@@ -173,7 +199,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
     if (edge) {
         let s_far = far_below(student_max, far_log2());
-        let t_far = far_below(teacher_max, params.teacher_log2);
+        let t_far = far_below(teacher_max, teacher_far_log2());
 #unroll
         s_$i = select(s_$i, s_far, s_$i == lowest);
         t_$i = select(t_$i, t_far, t_$i == lowest);

@@ -16,7 +16,7 @@ struct Params {
     label_offset: u32,
     result_offset: u32,
 
-    stats_offset: u32,
+    weight_offset: u32,
     decision_offset: u32,
     partial_offset: u32,
     partials: u32,          // number of partials, in `summary`
@@ -63,8 +63,8 @@ struct Params {
 
     shape_second: f32,
     grad_loss: f32,         // the upstream gradient
-    reserved_0: u32,
-    reserved_1: u32,
+    teacher_hard_ratio: f32,  // teacher_temperature / temperature of the hard part
+    skip_non_finite: u32,   // 1: rows without a finite result are left out
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -7,6 +7,7 @@ struct Row {
     misalignment: u32,  // columns before the row that its first vector also covers
     start: u32,         // first vector of the segment
     vectors: u32,       // of the segment; 0: nothing to read
+    label: u32,         // with LABEL_APART, the column that is left out of the sums
 }
 
 // Vectors that a row's lanes handle at a time.
@@ -28,6 +29,7 @@ fn segment_at(row: u32, segment: u32, wanted: bool) -> Row {
         misalignment,
         start,
         select(0u, min(params.segment_vectors, vectors - start), wanted),
+        0xffffffffu,
     );
 }
 

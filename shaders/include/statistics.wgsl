@@ -2,6 +2,7 @@
 
 #import types
 #import sums
+#import label_apart
 #import similarity
 #import complete
 #import observe
@@ -9,30 +10,70 @@
 #import sweep_kept
 #import $REDUCE
 
+// The bits of a row's weight.
+fn weight_of(row: u32) -> u32 {
+#if weighted_rows
+    return row_weights[params.weight_offset + row];
+#end
+#if equal_rows
+    return 0x3f800000u;
+#end
+}
+
 // Returns the statistics to every lane. Must be called in uniform control flow. `row.vectors` is 0 if the row is ignored or does not exist.
-fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
+fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignored: bool) -> RowStats {
     let is_class = label >= 0 && u32(label) < params.label_classes;
-    var label_logit = 0u;
+    // A label that is no class adds nothing to the sums.
+    var label_logit = select(0u, 0xff800000u, LABEL_APART);
+    var teacher_label_logit = label_logit;
     // Read before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
+        if (TEACHER_LABEL) {
+            let has_teacher = u32(label) < params.teacher_classes;
+            teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
+        }
     }
     if (IN_PLACE) {
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
     }
+#if label_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
+#end
+#if label_apart
+    var observed = row;
+    observed.label = select(0xffffffffu, u32(label), is_class);
+    let rest = reduce_sums(observe_row(observed, invocation), invocation);
+    var sums = in_nats(rest);
+    if (params.segments == 1u) {
+        sums = in_nats(with_label(rest, label_logit, teacher_label_logit));
+    }
+#end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
+    let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
+    sums.flags |= select(NON_FINITE, 0u, weighable);
     if (ignored) {
         sums.flags = IGNORED;
     }
     var sweep_sums = vec3<f32>();
     if (SECOND_SWEEP && params.segments == 1u) {
+#if label_whole
         sweep_sums = reduce_sweep_sums(second_sweep(row, invocation, sums), invocation);
+#end
+#if label_apart
+        sweep_sums = reduce_sweep_sums(second_sweep(observed, invocation, sums), invocation);
+#end
     }
-    let stats = stats_from(sums, label, label_logit);
+    let row_weight = bitcast<f32>(select(0u, weight, weighable));
+    let stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
     if (params.segments > 1u) {
         return stats;
     }
+#if label_apart
+    return with_rest(complete_stats(stats, sums, sweep_sums), in_nats(rest));
+#end
+#if label_whole
     return complete_stats(stats, sums, sweep_sums);
+#end
 }

@@ -15,5 +15,13 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
         kept += sweep_terms(p, q);
     }
 #end
+    if (LABEL_APART && has_label(row, start)) {
+        // The label's class is left out of the kept tile.
+        let s = load_student_at(row.student, row.label);
+        let t = load_teacher_at(row.teacher, row.label);
+        let p = exp2((s - sums.student_max) * params.student_log2) / sums.student_sum;
+        let q = exp2((t - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
+        kept += sweep_terms(vec4<f32>(p, 0.0, 0.0, 0.0), vec4<f32>(select(0.0, q, row.label < params.teacher_classes), 0.0, 0.0, 0.0));
+    }
     return kept + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
 }

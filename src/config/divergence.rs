@@ -1,11 +1,12 @@
 //! The soft part of the loss: one table of divergences.
 
 use super::choice::choice;
-use super::require;
+use super::range::require;
 use crate::Result;
 
 /// Passes the table of divergences to a macro. An entry is
-/// `Variant { number = example, .. } = "name", stem, Shape(numbers), [moments], [second-sweep sums];`
+/// `Variant { number = example, .. } = "name", stem, Shape(numbers), [moments], [second-sweep sums];`, with `, label_apart` at the end
+/// of a divergence that leaves the label out of the sums.
 ///
 /// `stem` names the files of the rule: `shaders/divergences/<stem>.wgsl`, `src/cpu/divergences/<stem>.rs` and
 /// `src/reference/divergences/<stem>.rs`. Shapes and second-sweep sums are those of `rule.rs`, moments those of `moments.rs`.
@@ -15,7 +16,7 @@ macro_rules! divergences {
             /// `- sum q ln p`, the cross-entropy with the teacher's probabilities: the method. Its minimum is the teacher's entropy.
             /// The gradient is that of [`ForwardKl`](Divergence::ForwardKl).
             #[default]
-            SoftCrossEntropy = "soft-cross-entropy", soft_cross_entropy, Plain(), [Difference, Moment], [];
+            SoftCrossEntropy = "soft-cross-entropy", soft_cross_entropy, Plain(), [SoftMoment], [];
 
             /// `KL(q, p) = sum q ln(q / p)`: Hinton et al. 2015. It covers all that the teacher considers possible.
             ForwardKl = "forward-kl", forward_kl, Plain(), [Difference], [];
@@ -79,6 +80,22 @@ macro_rules! divergences {
                 /// The teacher's share of the logits of `m`, above 0 and below 1. It grows in the course of the training.
                 share = 0.5,
             } = "taid", taid, Power(share, 1.0 - share), [PowerCross, PowerDifference], [];
+
+            /// Decoupled knowledge distillation, `alpha TCKD + beta NCKD`: the divergence of the label's probability, and the forward
+            /// divergence of the other classes (DKD, Zhao et al. 2022).
+            Dkd {
+                /// The weight of the target class (TCKD), 0 to 1e3.
+                alpha = 1.0,
+                /// The weight of the other classes (NCKD), 0 to 1e3.
+                beta = 8.0,
+            } = "dkd", dkd, Plain(), [Difference], [], label_apart;
+
+            /// Normalised knowledge distillation: `gamma` times the cross-entropy of the other classes, and the hard part times
+            /// `1 + q` of the label, at the temperature of the hard part (NKD, Yang et al. 2023).
+            Nkd {
+                /// The weight of the other classes, above 0, at most 1e3.
+                gamma = 1.5,
+            } = "nkd", nkd, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
         }
     };
 }
@@ -88,7 +105,7 @@ macro_rules! define {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $($fields:tt)* })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         choice! {
             /// The soft part of the loss: the distance of the student's probabilities `p` from the teacher's `q`, in nats.
@@ -157,6 +174,17 @@ impl Divergence {
                 require(power(beta), "divergence: AlphaBeta beta", beta, expected)
             }
             Self::Taid { share } => require(inside(share), "divergence: Taid share", share, INSIDE),
+            Self::Dkd { alpha, beta } => {
+                let ok = |x: f32| (0.0..=1e3).contains(&x);
+                let expected = "a number in [0, 1e3]";
+                require(ok(alpha), "divergence: Dkd alpha", alpha, expected)?;
+                require(ok(beta), "divergence: Dkd beta", beta, expected)
+            }
+            Self::Nkd { gamma } => {
+                let ok = gamma > 0.0 && gamma <= 1e3;
+                let expected = "a number above 0, at most 1e3";
+                require(ok, "divergence: Nkd gamma", gamma, expected)
+            }
             _ => Ok(()),
         }
     }

@@ -2,32 +2,17 @@
 
 pub(crate) mod choice;
 mod divergence;
+mod range;
+mod rows;
 mod selection;
 mod similarity;
 
-use crate::{Error, Result};
-
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
+pub(crate) use range::require;
+pub use rows::NonFinite;
 pub use selection::Selection;
 pub use similarity::Similarity;
-
-/// Refuses a field's value unless `ok`.
-pub(crate) fn require(
-    ok: bool,
-    field: &'static str,
-    value: f32,
-    expected: &'static str,
-) -> Result<()> {
-    if ok {
-        return Ok(());
-    }
-    Err(Error::InvalidConfig {
-        field,
-        value: value.to_string(),
-        expected,
-    })
-}
 
 /// The KDR that selects a row's TSSR.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -208,9 +193,15 @@ pub enum GradWrite {
 /// The kernels multiply the loss by [`temperature_factor`](Self::temperature_factor) and the gradient by
 /// [`gradient_factor`](Self::gradient_factor). Each, and its quotient by the denominator of the reduction (for a mean the number of
 /// rows), must be 0 or have a magnitude between 1e-30 and 1e30. Other values are refused with the name of the product.
+///
+/// With the feature `serde` a configuration is saved and loaded. A field that a file lacks gets its default. A field that this version
+/// does not know is an error, since a loss without it would be another loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Config {
     /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.
     pub student_temperature: f32,
@@ -245,11 +236,15 @@ pub struct Config {
     pub ignore_index: i32,
     /// The upstream gradient (for a mean or a sum), including the loss scale of mixed-precision training. It multiplies the gradient,
     /// not the loss. 0, or a magnitude that keeps the factors in range. Default 1.
+    // Burn's configurations saved it by the alias before they embedded this struct.
+    #[cfg_attr(feature = "serde", serde(alias = "grad_scale"))]
     pub grad_loss: f32,
     /// Default: a teacher with another number of classes is refused.
     pub teacher_classes: TeacherClasses,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,
+    /// The treatment of rows without a finite result. Default: `Propagate`.
+    pub non_finite: NonFinite,
 }
 
 impl Default for Config {
@@ -273,6 +268,7 @@ impl Default for Config {
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
             grad_write: GradWrite::Overwrite,
+            non_finite: NonFinite::Propagate,
         }
     }
 }

@@ -6,9 +6,8 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::row::Row;
-use super::scalar::exp2;
+use super::scalar::{exp_tile, exp2};
 use super::shapes;
-use super::sums::exp_tile;
 use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;
 use crate::rule::Shape;
@@ -25,7 +24,7 @@ pub(super) fn apply<V: Vector>(
 ) {
     let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
-    if result & flags::IGNORED != 0 {
+    if result & (flags::IGNORED | flags::SKIPPED) != 0 {
         if !accumulate {
             fill(gradient, 0.0);
         }

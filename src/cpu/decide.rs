@@ -1,10 +1,11 @@
 //! Decide: TSSR, loss and gradient coefficients of a row from its statistics. Scalar, in f64.
 
 use super::divergences;
-use super::part::{Part, share};
+use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
 use crate::{
-    Config, Decision, HardTemperature, RowResult, RowStats, Similarity, TssrGradient, flags,
+    Config, Decision, HardTemperature, NonFinite, RowResult, RowStats, Similarity, TssrGradient,
+    flags,
 };
 
 /// The values that `decide` uses for all rows of a batch.
@@ -36,6 +37,8 @@ struct Terms {
     second: f64,
     label: f64,
     uniform: f64,
+    /// With the label left out: the gradient at it, and `student`, `teacher`, `hard` are those of the other classes' distributions.
+    at_label: Option<f64>,
 }
 
 impl Terms {
@@ -48,7 +51,23 @@ impl Terms {
         second: f64::NAN,
         label: f64::NAN,
         uniform: f64::NAN,
+        at_label: None,
     };
+
+    /// Times the row's weight. A weight of 0 gives 0, even where the loss is infinite and has no gradient.
+    fn weighted(self, weight: f64) -> Self {
+        Self {
+            loss: share(weight, self.loss),
+            student: share(weight, self.student),
+            teacher: share(weight, self.teacher),
+            hard: share(weight, self.hard),
+            first: share(weight, self.first),
+            second: share(weight, self.second),
+            label: share(weight, self.label),
+            uniform: share(weight, self.uniform),
+            at_label: self.at_label.map(|label| share(weight, label)),
+        }
+    }
 }
 
 impl Rule {
@@ -90,6 +109,10 @@ impl Rule {
         if stats.flags & flags::IGNORED != 0 {
             return decision;
         }
+        if stats.flags & flags::NON_FINITE != 0 && self.is_skipped(stats) {
+            decision.result.flags |= flags::SKIPPED;
+            return decision;
+        }
         let nan = f32::NAN;
         let mut result = RowResult {
             loss: nan,
@@ -103,28 +126,59 @@ impl Rule {
             result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
-            self.terms(stats, f64::from(result.tssr))
+            let terms = self.terms(stats, f64::from(result.tssr));
+            terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
         };
         result.loss = terms.loss as f32;
         if terms.student.is_nan() && !terms.loss.is_nan() {
             result.flags |= flags::NO_GRADIENT;
+            if self.is_skipped(stats) {
+                decision.result.flags = result.flags | flags::SKIPPED;
+                return decision;
+            }
         }
-        let (zs, zt) = (f64::from(stats.student_sum), f64::from(stats.teacher_sum));
-        decision.student_scale = (terms.student / zs) as f32;
-        decision.teacher_scale = (terms.teacher / zt) as f32;
+        let (mut zs, mut zt) = (f64::from(stats.student_sum), f64::from(stats.teacher_sum));
+        let mut zh = f64::from(stats.hard_sum);
+        if let Some(at_label) = terms.at_label {
+            (zs, zt) = (stats.rest_student_sum.into(), stats.rest_teacher_sum.into());
+            zh = stats.rest_hard_sum.into();
+            decision.student_max = stats.rest_student_max;
+            decision.teacher_max = stats.rest_teacher_max;
+            decision.label_gradient = at_label as f32;
+            decision.owns_label = 1;
+        }
+        // Without other classes than the label their coefficients are not used.
+        let over = |term: f64, sum: f64| if sum == 0.0 { 0.0 } else { (term / sum) as f32 };
+        decision.student_scale = over(terms.student, zs);
+        decision.teacher_scale = over(terms.teacher, zt);
         if self.own_hard() {
-            decision.hard_scale = (terms.hard / f64::from(stats.hard_sum)) as f32;
+            decision.hard_scale = over(terms.hard, zh);
         }
         decision.label_share = terms.label as f32;
         decision.uniform_share = terms.uniform as f32;
         decision.first_scale = terms.first as f32;
         decision.second_scale = terms.second as f32;
-        decision.student_inverse = (1.0 / zs) as f32;
-        decision.teacher_inverse = (1.0 / zt) as f32;
+        decision.student_inverse = over(1.0, zs);
+        decision.teacher_inverse = over(1.0, zt);
         decision.result = result;
         decision
+    }
+
+    /// Returns true if a row without a finite result is left out. A label out of range stays visible.
+    fn is_skipped(&self, stats: &RowStats) -> bool {
+        self.config.non_finite == NonFinite::Skip && stats.flags & flags::INVALID_LABEL == 0
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The hard and the soft part of a finite row with a label, in nats.
+    pub fn parts(&self, stats: &RowStats) -> (f64, f64) {
+        let soft = divergences::part(&self.config, stats);
+        (soft.hard * self.hard(stats), soft.value)
     }
 
     fn own_hard(&self) -> bool {
@@ -133,9 +187,10 @@ impl Rule {
 
     /// Loss and coefficients of a finite row with a label. A share of 0 contributes 0 even if its term is infinite. The student's
     /// coefficient is NaN if the row has no gradient.
+    #[inline(always)]
     fn terms(&self, stats: &RowStats, tssr: f64) -> Terms {
-        let hard = self.hard(stats);
-        let soft = divergences::part(self.config.divergence, stats);
+        let soft = divergences::part(&self.config, stats);
+        let hard = soft.hard * self.hard(stats);
         let soft_loss = (1.0 - tssr) * self.soft_loss;
         let mut loss = share(tssr * self.hard_loss, hard) + share(soft_loss, soft.value);
         // The gradient of a part without weight is 0, even if the part has no gradient.
@@ -144,17 +199,19 @@ impl Rule {
             _ => soft,
         };
         let weight = self.soft * (1.0 - tssr);
+        let hard_weight = self.hard * soft.hard;
         let e = f64::from(self.config.label_smoothing);
         let mut terms = Terms {
             loss,
             // If hard and soft part have the same weight, this is exactly that weight.
-            student: self.hard + (1.0 - tssr) * (self.soft * part.student - self.hard),
+            student: hard_weight + (1.0 - tssr) * (self.soft * part.student - hard_weight),
             teacher: weight * part.teacher,
             hard: 0.0,
             first: weight * part.first,
             second: weight * part.second,
-            label: self.hard * tssr * (1.0 - e),
-            uniform: self.hard * tssr * e / self.classes as f64,
+            label: hard_weight * tssr * (1.0 - e),
+            uniform: hard_weight * tssr * e / self.classes as f64,
+            at_label: None,
         };
         let mut z = 0.0;
         if self.config.z_loss > 0.0 {
@@ -165,9 +222,12 @@ impl Rule {
         terms.loss = loss;
         if self.own_hard() {
             terms.student = weight * part.student;
-            terms.hard = self.hard * tssr + z;
+            terms.hard = hard_weight * tssr + z;
         } else {
             terms.student += z;
+        }
+        if self.config.divergence.rule().label_apart {
+            self.leave_label_out(stats, &part, hard_weight * tssr, z, weight, &mut terms);
         }
         if self.config.tssr_gradient == TssrGradient::Attached {
             self.attach(stats, hard, soft.value, &mut terms);
@@ -181,7 +241,33 @@ impl Rule {
         }
     }
 
+    /// Replaces the coefficients by those of the distributions of the classes beside the label, and sets the gradient at the label.
+    fn leave_label_out(
+        &self,
+        stats: &RowStats,
+        part: &Part,
+        hard: f64,
+        z: f64,
+        soft: f64,
+        terms: &mut Terms,
+    ) {
+        let odds = LabelOdds::of(&self.config, stats);
+        let mut label = odds.student;
+        terms.student = soft * part.student;
+        terms.teacher = soft * part.teacher;
+        if self.own_hard() {
+            label = odds.student_hard;
+            terms.hard = (hard + z) * label.rest();
+        } else {
+            terms.student += (hard + z) * label.rest();
+        }
+        let e = f64::from(self.config.label_smoothing);
+        let smoothed = e * (1.0 - 1.0 / self.classes as f64);
+        terms.at_label = Some(hard * (smoothed - label.rest()) + z * label.p() + soft * part.label);
+    }
+
     /// The sum of the exponentials of the student's logits at the hard part's temperature, relative to their maximum.
+    #[inline(always)]
     fn hard_log_sum(&self, stats: &RowStats) -> f64 {
         let sum = match self.own_hard() {
             true => stats.hard_sum,
@@ -196,6 +282,7 @@ impl Rule {
     }
 
     /// The cross-entropy with the label.
+    #[inline(always)]
     fn hard(&self, stats: &RowStats) -> f64 {
         let f = f64::from;
         let temperature = self.config.label_temperature();

@@ -121,21 +121,27 @@ pub(super) fn tile<'a>(
     &scratch[..n.next_multiple_of(LANES)]
 }
 
-/// A tile in whole lanes with its largest value and magnitude, both without the padding.
+/// A tile in whole lanes with its largest value and magnitude, both without the padding. `left_out` becomes a masked class.
 #[inline(always)]
 pub(super) fn measured<'a>(
     values: Values<'a>,
     start: usize,
     n: usize,
+    left_out: Option<usize>,
     checked_from: u32,
     padding: Option<f32>,
     scratch: &'a mut Tile,
 ) -> (&'a [f32], f32, u32) {
-    if let Some(values) = in_place(values, start, n) {
-        let (max, magnitude) = extremes(values);
-        return (values, max, magnitude);
+    match (in_place(values, start, n), left_out) {
+        (Some(values), None) => {
+            let (max, magnitude) = extremes(values);
+            return (values, max, magnitude);
+        }
+        _ => copied(values, start, n, scratch),
     }
-    copied(values, start, n, scratch);
+    if let Some(class) = left_out {
+        scratch[class] = f32::NEG_INFINITY;
+    }
     let (max, mut magnitude) = extremes(&scratch[..n]);
     let padded = n.next_multiple_of(LANES);
     match padding {

@@ -71,6 +71,30 @@ pub(super) fn log_mixture(share: f64, a: f64, b: f64) -> f64 {
 pub(super) struct Pair<'a> {
     pub log_p: &'a [f64],
     pub log_q: &'a [f64],
+    /// The row's label, for divergences that treat it apart.
+    pub label: usize,
+}
+
+/// The logarithm of the probability of all classes but one.
+pub(super) fn log_rest(log: &[f64], label: usize) -> f64 {
+    let others = log.iter().enumerate().filter(|(i, _)| *i != label);
+    let max = others
+        .clone()
+        .fold(f64::NEG_INFINITY, |max, (_, x)| max.max(*x));
+    if max == f64::NEG_INFINITY {
+        return max;
+    }
+    max + others.map(|(_, x)| (x - max).exp()).sum::<f64>().ln()
+}
+
+/// The logarithms of the distribution of all classes but one; `-inf` everywhere if they have no probability.
+pub(super) fn others(log: &[f64], label: usize) -> Vec<f64> {
+    let rest = log_rest(log, label);
+    let other = |(i, x): (usize, &f64)| match i == label || rest == f64::NEG_INFINITY {
+        true => f64::NEG_INFINITY,
+        false => x - rest,
+    };
+    log.iter().enumerate().map(other).collect()
 }
 
 impl Pair<'_> {

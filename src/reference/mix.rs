@@ -1,8 +1,10 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
-use super::distributions::{Pair, log_probabilities, log_softmax_row, logits_of, lse, weighted};
+use super::distributions::{
+    Pair, log_probabilities, log_softmax_row, logits_of, lse, softmax_row, weighted,
+};
 use super::{divergences, similarity};
-use crate::{Batch, Config, HardTemperature, Selection, TssrGradient};
+use crate::{Batch, Config, Divergence, HardTemperature, Selection, TssrGradient};
 
 /// TSSR from TSTR and KDR (METHOD, section 5).
 pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
@@ -42,16 +44,28 @@ pub(super) struct Row {
     lse: f64,
     /// EK
     truth: Vec<f64>,
+    label: usize,
+    /// Multiplies the hard part.
+    hard_factor: f64,
 }
 
 impl Row {
     pub(super) fn new(config: &Config, batch: &Batch<'_>, row: usize) -> Self {
         let [log_p, log_q] = log_probabilities(config, batch, row);
-        let [student, _] = logits_of(batch, row);
+        let [student, teacher] = logits_of(batch, row);
         let (e, classes) = (f64::from(config.label_smoothing), student.len());
         let one_hot = |i: usize| f64::from(i as i64 == i64::from(batch.labels[row]));
         let truth = |i| (1.0 - e) * one_hot(i) + e / classes as f64;
+        let label = batch.labels[row] as usize;
+        let hard_factor = match config.divergence {
+            Divergence::Nkd { .. } => {
+                1.0 + softmax_row(&teacher, config.label_temperature())[label]
+            }
+            _ => 1.0,
+        };
         Self {
+            label,
+            hard_factor,
             log_p,
             log_q,
             log_h: log_softmax_row(&student, config.label_temperature()),
@@ -60,20 +74,26 @@ impl Row {
         }
     }
 
+    pub(super) fn log_p(&self) -> &[f64] {
+        &self.log_p
+    }
+
     fn pair(&self) -> Pair<'_> {
         Pair {
             log_p: &self.log_p,
             log_q: &self.log_q,
+            label: self.label,
         }
     }
 
     /// `- sum EK ln h`. An `EK` of 0 contributes 0 even if `h` is 0.
-    fn hard(&self) -> f64 {
+    pub(super) fn hard(&self) -> f64 {
         let terms = self.log_h.iter().zip(&self.truth);
-        terms.map(|(log_h, truth)| weighted(*truth, -log_h)).sum()
+        let sum: f64 = terms.map(|(log_h, truth)| weighted(*truth, -log_h)).sum();
+        self.hard_factor * sum
     }
 
-    fn soft(&self, config: &Config) -> f64 {
+    pub(super) fn soft(&self, config: &Config) -> f64 {
         divergences::value(config.divergence, self.pair())
     }
 
@@ -105,7 +125,7 @@ impl Row {
             add(share / student_temperature, soft);
         }
 
-        let share = tssr * hard_weight;
+        let share = tssr * hard_weight * self.hard_factor;
         let temperature = config.label_temperature();
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
         let hard = h.iter().zip(&self.truth).map(|(h, truth)| h - truth);

@@ -5,15 +5,20 @@
 
 mod distributions;
 mod divergences;
+mod metrics;
 mod mix;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, Progress, Reduction, Result, Scope, flags, validate,
+    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, flags,
+    validate,
 };
-use distributions::{Pair, log_probabilities, logits_of, lse, row_values, softmax_row, x_ln_ratio};
+use distributions::{
+    Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
+};
 use mix::Row;
 
+pub use metrics::{RowMetrics, mean_metrics};
 pub use mix::select_tssr;
 pub use similarity::second_sweep;
 
@@ -28,13 +33,32 @@ pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec
 }
 
 /// The divergence of the student's probabilities `p` from the teacher's `q`, given by the logarithms of both.
-pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> f64 {
-    divergences::value(divergence, Pair { log_p, log_q })
+pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64], label: usize) -> f64 {
+    divergences::value(
+        divergence,
+        Pair {
+            log_p,
+            log_q,
+            label,
+        },
+    )
 }
 
 /// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
-pub fn divergence_gradient(divergence: Divergence, log_p: &[f64], log_q: &[f64]) -> Vec<f64> {
-    divergences::gradient(divergence, Pair { log_p, log_q })
+pub fn divergence_gradient(
+    divergence: Divergence,
+    log_p: &[f64],
+    log_q: &[f64],
+    label: usize,
+) -> Vec<f64> {
+    divergences::gradient(
+        divergence,
+        Pair {
+            log_p,
+            log_q,
+            label,
+        },
+    )
 }
 
 /// Metrics of one row of student and teacher (METHOD, section 3).
@@ -81,16 +105,17 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
+    let weight = batch.row_weight(row);
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
     stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
-    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() {
+    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !weight.is_finite() {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;
     }
     let [log_p, log_q] = log_probabilities(config, batch, row);
-    stats.kl = divergence(Divergence::ForwardKl, &log_p, &log_q);
+    stats.kl = divergence(Divergence::ForwardKl, &log_p, &log_q, 0);
     stats.teacher_entropy = log_q.iter().map(|log_q| -x_ln_ratio(*log_q, 0.0)).sum();
     stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
@@ -124,7 +149,7 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
 /// One row's outcome in f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowResult {
-    /// Before reduction, with temperature scaling.
+    /// Before reduction, with temperature scaling and the row's weight.
     pub loss: f64,
     /// In `[0, 1]`.
     pub kdr: f64,
@@ -132,7 +157,7 @@ pub struct RowResult {
     pub tssr: f64,
     /// The derivative of TSSR with respect to KDR that the gradient passes through; 0 if TSSR is detached.
     pub tssr_slope: f64,
-    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE` and `NO_GRADIENT` of [`flags`].
+    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE`, `NO_GRADIENT` and `SKIPPED` of [`flags`].
     pub flags: u32,
 }
 
@@ -142,7 +167,7 @@ impl RowResult {
     }
 
     fn is_averaged(&self) -> bool {
-        self.counts() && self.flags & flags::NON_FINITE == 0
+        self.counts() && self.flags & (flags::NON_FINITE | flags::SKIPPED) == 0
     }
 }
 
@@ -198,18 +223,18 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
         valid_rows,
         ignored_rows: count(flags::IGNORED),
         invalid_labels: count(flags::INVALID_LABEL),
-        non_finite_rows: count(flags::NON_FINITE),
+        non_finite_rows: count(flags::NON_FINITE | flags::SKIPPED),
     }
 }
 
-/// The loss of a finite row with a class for a label, with temperature scaling, before reduction (METHOD, sections 2 and 6).
+/// The loss of a finite row with a class for a label, with temperature scaling, before its weight and reduction (METHOD, sections 2 and 6).
 pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f64 {
     Row::new(config, batch, row).loss(config, tssr)
 }
 
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
-/// ignored rows, and NaN for rows with an invalid label or without a finite result. A row whose loss is infinite and has no derivative is
-/// flagged `NO_GRADIENT`.
+/// ignored rows, and NaN for rows with an invalid label or without a finite result. A row's weight multiplies it. A row whose loss is infinite and has no derivative is
+/// flagged `NO_GRADIENT`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -240,13 +265,19 @@ pub fn decide(
         } else if stats.flags & flags::NON_FINITE != 0 {
             result.tssr = f64::NAN;
         } else if stats.flags == 0 {
+            let weight = f64::from(batch.row_weight(row));
             let row = Row::new(config, batch, row);
-            result.loss = row.loss(config, tssr);
+            result.loss = weighted(weight, row.loss(config, tssr));
             result.tssr_slope = mix::tssr_slope(config, tstr, kdr);
             let has_gradient = || row.gradient(config, tssr, result.tssr_slope).is_some();
             if result.loss.is_infinite() && !has_gradient() {
                 result.flags = flags::NO_GRADIENT;
             }
+        }
+        let broken = result.flags & (flags::NON_FINITE | flags::NO_GRADIENT) != 0;
+        if broken && config.non_finite == NonFinite::Skip && result.counts() {
+            (result.loss, result.kdr, result.tssr) = (0.0, 0.0, 0.0);
+            result.flags |= flags::SKIPPED;
         }
         result
     };
@@ -254,7 +285,7 @@ pub fn decide(
 }
 
 /// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
-/// ignored rows, and NaN for rows with an invalid label, without a finite result or without a derivative.
+/// rows that are ignored or left out, and NaN for rows with an invalid label, without a finite result or without a derivative.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -270,10 +301,16 @@ pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Res
             _ => None,
         };
         match of_row {
-            Some(of_row) => gradient.extend(of_row.into_iter().map(|g| scale * g)),
+            Some(of_row) => {
+                let scale = scale * f64::from(batch.row_weight(row));
+                gradient.extend(of_row.into_iter().map(|g| scale * g));
+            }
+            None if batch.row_weight(row) == 0.0 && decision.flags == 0 => {
+                gradient.resize(gradient.len() + batch.classes(), 0.0);
+            }
             None => {
-                let ignored = decision.flags & flags::IGNORED != 0;
-                let value = if ignored { 0.0 } else { f64::NAN };
+                let left_out = decision.flags & (flags::IGNORED | flags::SKIPPED) != 0;
+                let value = if left_out { 0.0 } else { f64::NAN };
                 gradient.resize(gradient.len() + batch.classes(), value);
             }
         }
@@ -288,6 +325,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics.
+    pub metrics: Vec<RowMetrics>,
     /// `[rows, classes]`
     pub grad_student_logits: Vec<f64>,
 }
@@ -296,7 +335,10 @@ pub struct Distillation {
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     let stats = observe(config, batch)?;
     let rows = decide(config, progress, batch, &stats)?;
+    let of_row = |(row, result)| metrics::of_row(config, batch, row, &stats[row], result);
+    let metrics = rows.iter().enumerate().map(of_row).collect();
     Ok(Distillation {
+        metrics,
         summary: summary(&rows, config.reduction),
         grad_student_logits: apply(config, batch, &rows)?,
         rows,

@@ -11,6 +11,7 @@ enum Weighted {
 const POWER: &str = "exp2(params.shape_first * dt + params.shape_second * ds)";
 const STUDENT_POWER: &str = "exp2((params.shape_first + params.shape_second) * ds)";
 const TEACHER_POWER: &str = "exp2((params.shape_first + params.shape_second) * dt)";
+const TEACHER_HARD: &str = "exp2(dt * params.teacher_hard_ratio)";
 const HARD: &str = "exp2(ds * params.hard_ratio)";
 
 impl Moment {
@@ -20,6 +21,7 @@ impl Moment {
             .replace("$term", &self.term())
             .replace("$checked_term", &self.checked_term())
             .replace("$rescaled", &self.rescaled())
+            .replace("$single", self.single())
     }
 
     /// The sum over four classes of plain numbers; padding lies far below the maxima.
@@ -38,6 +40,7 @@ impl Moment {
             Weight::StudentPower => Weighted::One(STUDENT_POWER),
             Weight::TeacherPower => Weighted::One(TEACHER_POWER),
             Weight::Hard => Weighted::One(HARD),
+            Weight::TeacherHard => Weighted::One(TEACHER_HARD),
             Weight::Peak => Weighted::One(
                 "select(vec4<f32>(), vec4<f32>(1.0), (ds == vec4<f32>()) & (dt == vec4<f32>()))",
             ),
@@ -59,6 +62,7 @@ impl Moment {
             (Weight::StudentPower, _) => live(STUDENT_POWER, "s_ok"),
             (Weight::TeacherPower, _) => live(TEACHER_POWER, "t_ok"),
             (Weight::Hard, _) => live(HARD, "s_ok"),
+            (Weight::TeacherHard, _) => live(TEACHER_HARD, "t_ok"),
             (Weight::Peak, _) => live(
                 "vec4<f32>(1.0)",
                 "s_ok & t_ok & (ds == zero) & (dt == zero)",
@@ -68,6 +72,26 @@ impl Moment {
         match self.factor_text() {
             Some(factor) => format!("dot({weight}, {factor})"),
             None => format!("total({weight})"),
+        }
+    }
+
+    /// The sum over one class, which is its own maximum; `student` and `teacher` are 1 where it is live, else 0.
+    fn single(self) -> &'static str {
+        if self.factor() != Factor::One {
+            return "0.0";
+        }
+        match self.weight() {
+            Weight::One
+            | Weight::Student
+            | Weight::StudentSquare
+            | Weight::StudentPower
+            | Weight::Hard => "student",
+            Weight::Teacher
+            | Weight::TeacherSquare
+            | Weight::TeacherPower
+            | Weight::TeacherHard => "teacher",
+            Weight::Unseen => "student * (1.0 - teacher)",
+            Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => "student * teacher",
         }
     }
 
@@ -106,6 +130,7 @@ impl Moment {
             Weight::StudentPower => Some(STUDENT_POWER),
             Weight::TeacherPower => Some(TEACHER_POWER),
             Weight::Hard => Some(HARD),
+            Weight::TeacherHard => Some(TEACHER_HARD),
             Weight::Peak => Some("select(0.0, 1.0, ds == 0.0 && dt == 0.0)"),
         };
         let sum = format!("x.{}", self.field());

@@ -8,7 +8,7 @@
 //! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1. Compilers would keep an array in
 //!   memory, but single variables stay in registers. `#unroll condition` drops them in variants without that condition.
 //! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
-//!   leaves out those without a linear factor.
+//!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label.
 //!
 //! The blocks do not nest.
 
@@ -53,14 +53,18 @@ includes!(
     "decide",
     "f16",
     "invocation",
+    "label_apart",
     "log_sum",
     "main",
     "merge",
+    "metric_bits",
+    "metrics",
     "observe",
     "params",
     "partial",
     "reduce_subgroup",
     "reduce_workgroup",
+    "report",
     "row",
     "rows_f32_element",
     "rows_f32_vec4",
@@ -98,7 +102,7 @@ macro_rules! rule_texts {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $($fields:tt)* })? = $name:literal,
-        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         /// The texts of the divergences' rules.
         const RULES: &[(&str, &str)] = &[
@@ -209,6 +213,14 @@ impl Variant {
             "const SWEEPS_SIMILARITY: bool = {};",
             self.loss.similarity.needs_second_sweep()
         ));
+        line(format!(
+            "const LABEL_APART: bool = {};",
+            self.loss.label_apart
+        ));
+        line(format!(
+            "const TEACHER_LABEL: bool = {};",
+            self.loss.label_apart || self.loss.metrics
+        ));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
         line(format!(
             "const KEEP_LOGITS: bool = {};",
@@ -220,6 +232,8 @@ impl Variant {
         ));
         let offsets = self.loss.moments.has(Moment::StudentOffset);
         let hard = self.loss.moments.has(Moment::HardSum);
+        let teacher_hard = self.loss.moments.has(Moment::TeacherHardSum);
+        line(format!("const TEACHER_HARD_SUMMED: bool = {teacher_hard};"));
         line(format!("const HARD_SUMMED: bool = {hard};"));
         let reverse = self.loss.moments.has(Moment::ReverseDifference);
         line(format!("const CHECK_EDGES: bool = {offsets};"));
@@ -278,7 +292,13 @@ impl Variant {
             "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
             "jensen_shannon" => self.loss.similarity == Similarity::JensenShannon,
+            "label_apart" => self.loss.label_apart,
+            "metrics" => self.loss.metrics,
+            "results_alone" => !self.loss.metrics,
+            "label_whole" => !self.loss.label_apart,
             "student_bound" => !self.in_place,
+            "weighted_rows" => self.row_weights,
+            "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),
@@ -335,8 +355,12 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
             }
         } else if let Some(filter) = line.strip_prefix("#moments") {
             let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "#end").collect();
-            let all = filter.is_empty();
-            let wanted = |m: &Moment| all || m.factor() != Factor::One;
+            let wanted = |m: &Moment| match filter.trim_start() {
+                "" => true,
+                "with a factor" => m.factor() != Factor::One,
+                "of the rest" => m.is_of_rest(),
+                other => panic!("no moments `{other}`"),
+            };
             for moment in variant.loss.moments.iter().filter(wanted) {
                 for line in &body {
                     out.push_str(&moment.expand(line));

@@ -54,6 +54,17 @@ fn with_numbers(divergence: Divergence) -> Vec<Divergence> {
                 beta: 0.7,
             },
         ],
+        D::Dkd { .. } => vec![
+            D::Dkd {
+                alpha: 0.0,
+                beta: 1.0,
+            },
+            D::Dkd {
+                alpha: 2.5,
+                beta: 0.0,
+            },
+        ],
+        D::Nkd { .. } => vec![D::Nkd { gamma: 0.01 }, D::Nkd { gamma: 8.0 }],
         D::Taid { .. } => vec![D::Taid { share: 0.1 }, D::Taid { share: 0.95 }],
         _ => Vec::new(),
     };
@@ -240,7 +251,9 @@ pub(super) fn attached(list: &mut Vec<Case>) {
             (0..4).for_each(|_| add(divergence, similarity));
         }
     }
-    for divergence in Divergence::ALL {
+    // Divergences with a gradient of their own at the label are refused.
+    let apart = |d: &Divergence| matches!(d, Divergence::Dkd { .. } | Divergence::Nkd { .. });
+    for divergence in Divergence::ALL.into_iter().filter(|d| !apart(d)) {
         add(divergence, Similarity::ExpNegKl);
     }
 }

@@ -3,6 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
+use super::rows;
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -31,6 +32,15 @@ pub fn all() -> Vec<Case> {
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
+    list.extend(of_rows());
+    list
+}
+
+/// The cases of the choices for single rows.
+pub fn of_rows() -> Vec<Case> {
+    let mut list = Vec::new();
+    rows::non_finite(&mut list);
+    rows::weighted(&mut list);
     list
 }
 

@@ -4,21 +4,22 @@
 
 use crate::adapter::{self, gpu};
 use crate::cases::Tolerance;
-use crate::cases::tolerance::{assert_close, gradient_weight};
+use crate::cases::tolerance::{assert_close, gradient_weight, loss_factor};
 
 use crate::steps::Steps;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
-    Batch, Config, Distillation, Engine, Gradient, Logits, Outputs, Progress, Reduction, Result,
-    RowResult, Scope, Selection, TeacherClasses, TemperatureScaling, reference,
+    Batch, Config, Distillation, Engine, Gradient, HardTemperature, Logits, Outputs, Progress,
+    Reduction, Result, RowResult, Scope, Selection, TeacherClasses, TemperatureScaling,
+    TssrGradient, reference,
 };
 
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 76;
+const CASES: usize = 161;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -81,37 +82,55 @@ fn f32s<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
 
 fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
     let json = Value::deserialize(from)?;
-    let text = |key: &str| json[key].as_str().expect(key);
-    let number = |key: &str| json[key].as_f64().expect(key) as f32;
+    let text = |key: &str, default| json[key].as_str().unwrap_or(default).to_owned();
+    let number = |key: &str, default: f32| json[key].as_f64().map_or(default, |x| x as f32);
     let behind = |text: &str, tag: &str| -> f32 {
         let number = text.strip_prefix(tag).expect(tag);
         number.parse().expect("a number behind the tag")
     };
+    let fields = json.as_object().expect("an object").keys();
+    let unknown: Vec<_> = fields.filter(|f| !FIELDS.contains(&f.as_str())).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
     Ok(Config {
-        student_temperature: number("student_temperature"),
-        teacher_temperature: number("teacher_temperature"),
-        temperature_scaling: match text("temperature_scaling") {
+        student_temperature: number("student_temperature", 1.0),
+        teacher_temperature: number("teacher_temperature", 1.0),
+        temperature_scaling: match text("temperature_scaling", "none").as_str() {
             "none" => TemperatureScaling::None,
             "squared" => TemperatureScaling::Squared,
             other => panic!("temperature_scaling `{other}`"),
         },
-        similarity: text("similarity").parse().expect("a similarity"),
-        selection: text("selection").parse().expect("a selection"),
-        scope: match text("scope") {
+        divergence: text("divergence", "soft-cross-entropy")
+            .parse()
+            .expect("a divergence"),
+        soft_weight: number("soft_weight", 1.0),
+        hard_weight: number("hard_weight", 1.0),
+        hard_temperature: match json["hard_temperature"].as_f64() {
+            Some(own) => HardTemperature::Own(own as f32),
+            None => HardTemperature::Student,
+        },
+        z_loss: number("z_loss", 0.0),
+        tssr_gradient: match text("tssr_gradient", "detached").as_str() {
+            "detached" => TssrGradient::Detached,
+            "attached" => TssrGradient::Attached,
+            other => panic!("tssr_gradient `{other}`"),
+        },
+        similarity: text("similarity", "cosine").parse().expect("a similarity"),
+        selection: text("selection", "min").parse().expect("a selection"),
+        scope: match text("scope", "row").as_str() {
             "row" => Scope::Row,
             "batch" => Scope::Batch,
             other => Scope::Given(behind(other, "given:")),
         },
-        reduction: match text("reduction") {
+        reduction: match text("reduction", "mean").as_str() {
             "none" => Reduction::None,
             "sum" => Reduction::Sum,
             "mean" => Reduction::Mean,
             other => Reduction::SumOver(behind(other, "sum-over:")),
         },
-        label_smoothing: number("label_smoothing"),
-        ignore_index: number("ignore_index") as i32,
-        grad_loss: number("grad_loss"),
-        teacher_classes: match text("teacher_classes") {
+        label_smoothing: number("label_smoothing", 0.0),
+        ignore_index: json["ignore_index"].as_i64().unwrap_or(-100) as i32,
+        grad_loss: number("grad_loss", 1.0),
+        teacher_classes: match text("teacher_classes", "same").as_str() {
             "same" => TeacherClasses::SameAsStudent,
             "common-prefix" => TeacherClasses::CommonPrefix,
             other => panic!("teacher_classes `{other}`"),
@@ -120,12 +139,34 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
     })
 }
 
+/// The fields of a configuration in the file. A field that is absent has its default.
+const FIELDS: [&str; 17] = [
+    "student_temperature",
+    "teacher_temperature",
+    "temperature_scaling",
+    "divergence",
+    "soft_weight",
+    "hard_weight",
+    "hard_temperature",
+    "z_loss",
+    "tssr_gradient",
+    "similarity",
+    "selection",
+    "scope",
+    "reduction",
+    "label_smoothing",
+    "ignore_index",
+    "grad_loss",
+    "teacher_classes",
+];
+
 impl Case {
     fn batch(&self) -> Batch<'_> {
         Batch {
             student_logits: Logits::new(&self.student_logits, self.classes),
             teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
             labels: &self.labels,
+            row_weights: None,
         }
     }
 
@@ -200,7 +241,7 @@ impl Case {
         ];
         let scale = self.gradient_scale();
         self.check(about, &lists, |name, largest, want| match name {
-            "loss" => Tolerance::F32.loss(want, 1.0),
+            "loss" => Tolerance::F32.loss(want, loss_factor(&self.config)),
             "kdr" | "tssr" => Tolerance::F32.unit,
             "gradient" => Tolerance::F32.gradient(largest, scale),
             _ => Tolerance::F32.gradient(largest, 1.0),

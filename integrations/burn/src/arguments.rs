@@ -6,6 +6,7 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::plan::{Matrix, Plan};
 use wgpu_distill::{Batch, Config, Logits, Outputs, Progress, Values};
 
+use crate::composed::Choices;
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
 use crate::matrix::{problem, storage};
@@ -37,6 +38,7 @@ pub(crate) fn check_configuration(
         student_logits: no_rows(classes),
         teacher_logits: no_rows(teacher_classes),
         labels: &[],
+        row_weights: None,
     };
     Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
     Ok(())
@@ -56,6 +58,9 @@ pub(crate) fn check<const D: usize, const L: usize>(
     let device = student.device().inner();
     check_types_and_devices(&device, &student, &teacher, &labels)?;
     check_backend(&device, path, student.is_tracked())?;
+    if path == ExecutionPath::Composed {
+        Choices::of(config)?;
+    }
     let arguments = Arguments {
         student: student.reshape([rows, classes]),
         teacher: teacher.reshape([rows, teacher_classes]),

@@ -1,54 +1,132 @@
 //! The configuration of the loss, in Burn's conventions.
 
-use burn::config::Config;
-use wgpu_distill::{Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling};
+use std::fmt;
+
+use burn::config::{Config, config_to_json};
+use burn::serde::{Deserialize, Serialize};
+use wgpu_distill::{
+    Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
+    TeacherClasses, TemperatureScaling, TssrGradient,
+};
 
 use crate::error::{Error, Result};
 use crate::loss::DistillationLoss;
 
-/// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations. The defaults are the method as
-/// published, at temperature 1.
-#[derive(Config, Debug, PartialEq)]
+/// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations.
+///
+/// It embeds [`wgpu_distill::Config`], whose fields it saves. A file of an earlier version, with fewer fields, loads with their defaults. A
+/// field that this version does not know is an error. The defaults are the method as published, at temperature 1.
+///
+/// ```
+/// use burn_distill::{DistillationLossConfig, Selection};
+/// use burn_distill::wgpu_distill::Config;
+///
+/// let config = DistillationLossConfig::new()
+///     .with_student_temperature(2.0)
+///     .with_selection(Selection::Product);
+///
+/// // The same, from a configuration of wgpu-distill.
+/// let core = Config {
+///     student_temperature: 2.0,
+///     selection: Selection::Product,
+///     ..Config::default()
+/// };
+/// assert_eq!(config, DistillationLossConfig::from(core));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "burn::serde", transparent)]
 pub struct DistillationLossConfig {
-    /// Divides the student's logits. Default 1.
-    #[config(default = 1.0)]
-    pub student_temperature: f32,
-    /// Divides the teacher's logits. Default 1.
-    #[config(default = 1.0)]
-    pub teacher_temperature: f32,
-    /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
-    #[config(default = "TemperatureScaling::None")]
-    pub temperature_scaling: TemperatureScaling,
-    /// The similarity of the two distributions (KDR). Default: cosine.
-    #[config(default = "Similarity::Cosine")]
-    pub similarity: Similarity,
-    /// Selects the share of the true label (TSSR) from progress (TSTR) and KDR. Default: the smaller of the two.
-    #[config(default = "Selection::Min")]
-    pub selection: Selection,
-    /// The rows whose KDR selects a row's TSSR. Default: the row itself.
-    #[config(default = "Scope::Row")]
-    pub scope: Scope,
-    /// Reduces the losses of the rows. Default: the mean over the rows whose label is a class. `None` gives one loss per row.
-    #[config(default = "Reduction::Mean")]
-    pub reduction: Reduction,
-    /// The share of the true label's probability that is spread over all classes, in `[0, 1)`. Default 0.
-    #[config(default = 0.0)]
-    pub label_smoothing: f32,
-    /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
-    #[config(default = "-100")]
-    pub ignore_index: i32,
-    /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
-    #[config(default = "TeacherClasses::SameAsStudent")]
-    pub teacher_classes: TeacherClasses,
-    /// Forward multiplies the gradient by it; backward divides by it. Between 1e-30 and 1e30, also divided by the student's temperature. Default 1.
+    /// The configuration of wgpu-distill.
     ///
-    /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two).
-    /// Errors of wgpu-distill call it `grad_loss`.
-    #[config(default = 1.0)]
-    pub grad_scale: f32,
+    /// Two of its fields have a meaning of their own here. `grad_loss` is the scale of the gradient between forward and backward: see
+    /// [`with_grad_scale`](Self::with_grad_scale). `grad_write` must be `Overwrite`, since Burn allocates each gradient.
+    pub core: wgpu_distill::Config,
+}
+
+impl Config for DistillationLossConfig {}
+
+impl fmt::Display for DistillationLossConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&config_to_json(self))
+    }
+}
+
+impl From<wgpu_distill::Config> for DistillationLossConfig {
+    fn from(core: wgpu_distill::Config) -> Self {
+        Self { core }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[doc = $doc:literal])* $setter:ident($field:ident: $kind:ty);)*) => {
+        impl DistillationLossConfig {
+            $($(#[doc = $doc])*
+            pub fn $setter(mut self, $field: $kind) -> Self {
+                self.core.$field = $field;
+                self
+            })*
+        }
+
+        /// The fields of the core that have a setter.
+        #[cfg(test)]
+        const WITH_SETTER: &[&str] = &[$(stringify!($field)),*];
+    };
+}
+
+setters! {
+    /// Divides the student's logits. Default 1.
+    with_student_temperature(student_temperature: f32);
+    /// Divides the teacher's logits. Default 1.
+    with_teacher_temperature(teacher_temperature: f32);
+    /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
+    with_temperature_scaling(temperature_scaling: TemperatureScaling);
+    /// The soft part of the loss. Default: the cross-entropy with the teacher's probabilities.
+    with_divergence(divergence: Divergence);
+    /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
+    with_soft_weight(soft_weight: f32);
+    /// Multiplies the hard part, besides its share TSSR. 0, or between 1e-6 and 1e6. Default 1.
+    with_hard_weight(hard_weight: f32);
+    /// The temperature of the hard part. Default: the student's.
+    with_hard_temperature(hard_temperature: HardTemperature);
+    /// The weight of the square of the student's log-sum-exp. 0, or between 1e-9 and 1e3. Default 0.
+    with_z_loss(z_loss: f32);
+    /// Detaches TSSR from the gradient or attaches it. Default: detached.
+    with_tssr_gradient(tssr_gradient: TssrGradient);
+    /// The similarity of the two distributions (KDR). Default: cosine.
+    with_similarity(similarity: Similarity);
+    /// Selects the share of the true label (TSSR) from progress (TSTR) and KDR. Default: the smaller of the two.
+    with_selection(selection: Selection);
+    /// The rows whose KDR selects a row's TSSR. Default: the row itself.
+    with_scope(scope: Scope);
+    /// Reduces the losses of the rows. Default: the mean over the rows whose label is a class. `None` gives one loss per row.
+    with_reduction(reduction: Reduction);
+    /// The share of the true label's probability that is spread over all classes, in `[0, 1)`. Default 0.
+    with_label_smoothing(label_smoothing: f32);
+    /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
+    with_ignore_index(ignore_index: i32);
+    /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
+    with_teacher_classes(teacher_classes: TeacherClasses);
+    /// The scale of the gradient between forward and backward: forward multiplies the gradient by it, backward divides by it. Between 1e-30
+    /// and 1e30, also divided by the student's temperature. Default 1.
+    ///
+    /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two). It does not
+    /// change the gradient that the logits get, except by rounding; multiply the loss for that. wgpu-distill and saved
+    /// configurations call it `grad_loss`.
+    with_grad_scale(grad_loss: f32);
 }
 
 impl DistillationLossConfig {
+    /// The default configuration.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the whole configuration of wgpu-distill, for example by one of its presets.
+    pub fn with_core(mut self, core: wgpu_distill::Config) -> Self {
+        self.core = core;
+        self
+    }
+
     /// Initializes the [loss](DistillationLoss).
     ///
     /// # Panics
@@ -60,32 +138,38 @@ impl DistillationLossConfig {
     /// Initializes the [loss](DistillationLoss).
     ///
     /// # Errors
-    /// [`Error::Distill`] or [`Error::GradScale`] for a field outside its range. The text names the field, its value and the range.
+    /// [`Error::Distill`], [`Error::GradScale`] or [`Error::GradWrite`] for a field outside its range. The text names the field, its value
+    /// and the range.
     pub fn try_init(&self) -> Result<DistillationLoss> {
+        let core = &self.core;
         // The backward multiplies by the reciprocal, which must be a normal number as well.
-        if !(1e-30..=1e30).contains(&self.grad_scale) {
+        if !(1e-30..=1e30).contains(&core.grad_loss) {
             return Err(Error::GradScale {
-                value: self.grad_scale,
+                value: core.grad_loss,
             });
         }
-        DistillationLoss::new(self.core())
-    }
-
-    /// The configuration as wgpu-distill takes it. Burn allocates each gradient, so that `grad_write` is always `Overwrite`.
-    fn core(&self) -> wgpu_distill::Config {
-        wgpu_distill::Config {
-            student_temperature: self.student_temperature,
-            teacher_temperature: self.teacher_temperature,
-            temperature_scaling: self.temperature_scaling,
-            similarity: self.similarity,
-            selection: self.selection,
-            scope: self.scope,
-            reduction: self.reduction,
-            label_smoothing: self.label_smoothing,
-            ignore_index: self.ignore_index,
-            teacher_classes: self.teacher_classes,
-            grad_loss: self.grad_scale,
-            ..wgpu_distill::Config::default()
+        if core.grad_write != GradWrite::Overwrite {
+            return Err(Error::GradWrite {
+                value: core.grad_write,
+            });
         }
+        DistillationLoss::new(*core)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DistillationLossConfig, WITH_SETTER};
+
+    /// The saved form names every field of the core, so that a new field without a setter fails here.
+    #[test]
+    fn every_field_has_a_setter_or_no_meaning_in_burn() {
+        let saved = serde_json::to_value(DistillationLossConfig::new()).expect("it is saved");
+        let saved = saved.as_object().expect("a structure").keys();
+        let without: Vec<_> = saved
+            .filter(|field| !WITH_SETTER.contains(&field.as_str()))
+            .collect();
+        // Burn allocates each gradient, so there is no choice.
+        assert_eq!(without, ["grad_write"]);
     }
 }

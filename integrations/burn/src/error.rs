@@ -1,6 +1,7 @@
 //! Errors of this crate.
 
 use burn::tensor::DType;
+use wgpu_distill::GradWrite;
 
 /// An error of [`try_forward`](crate::DistillationLoss::try_forward) or
 /// [`try_init`](crate::DistillationLossConfig::try_init). [`forward`](crate::DistillationLoss::forward) panics with its text,
@@ -93,6 +94,24 @@ pub enum Error {
     GradScale {
         /// Its value.
         value: f32,
+    },
+    /// `grad_write` is another choice than `Overwrite`.
+    #[error(
+        "`grad_write` is {value:?}, expected Overwrite: Burn allocates each gradient, and its autodiff adds the gradients of several losses"
+    )]
+    GradWrite {
+        /// Its value.
+        value: GradWrite,
+    },
+    /// A choice of the configuration that [`ExecutionPath::Composed`](crate::ExecutionPath::Composed) does not have.
+    #[error(
+        "`{field}` is {value}, which Burn's operations (ExecutionPath::Composed) do not compute; the kernels do: use a wgpu device from `burn_distill::init` or `Device::flex()`, and the loss without `.composed()`"
+    )]
+    NotComposed {
+        /// The field of [`wgpu_distill::Config`].
+        field: String,
+        /// Its value.
+        value: String,
     },
     /// Burn's runtime returned an error for the buffer of a tensor.
     #[error(

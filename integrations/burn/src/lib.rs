@@ -44,6 +44,8 @@ pub use loss::{DistillationLoss, DistillationOutput};
 pub use shared_device::init;
 pub use shared_device::{adopt, init_async, share};
 pub use training_steps::TrainingSteps;
+pub use wgpu_distill;
 pub use wgpu_distill::{
-    Progress, Reduction, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+    Divergence, HardTemperature, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
+    TemperatureScaling, TssrGradient, presets, schedule,
 };

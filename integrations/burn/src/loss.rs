@@ -59,8 +59,10 @@ impl DistillationOutput {
     /// It is not `valid_rows - non_finite_rows`: a row may have both NaN and a label out of range.
     pub fn averaged_rows(&self) -> Tensor<1, Int> {
         let [rows] = self.row_loss.dims();
-        let nan_rows = self.row_loss.clone().is_nan().int().cast(IntDType::I32);
-        (nan_rows.sum() + self.ignored_rows.clone()).neg() + rows as i64
+        let nan = |x: &Tensor<1>| x.clone().is_nan().int().cast(IntDType::I32).sum();
+        // Rows without a finite result. Their KDR is NaN unless they are left out.
+        let left_out = self.non_finite_rows.clone() - nan(&self.row_kdr);
+        (nan(&self.row_loss) + left_out + self.ignored_rows.clone()).neg() + rows as i64
     }
 }
 
@@ -74,6 +76,8 @@ impl DistillationLoss {
     }
 
     /// Returns the loss with [`ExecutionPath::Composed`] on every device, to compare times and results.
+    ///
+    /// A call returns [`Error::NotComposed`](crate::Error::NotComposed) for a choice that only the kernels have.
     pub fn composed(self) -> Self {
         Self {
             composed: true,
@@ -110,8 +114,8 @@ impl DistillationLoss {
     /// The loss, or an error. Shapes as in [`forward`](Self::forward).
     ///
     /// # Errors
-    /// For invalid shapes, types, devices or progress, and for rows beyond a limit of the device. A label out of
-    /// range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
+    /// For invalid shapes, types, devices or progress, for rows beyond a limit of the device, and on [`ExecutionPath::Composed`] for a choice
+    /// of the configuration that only the kernels have. A label out of range is an error on [`ExecutionPath::Host`]. On the other paths its row gets NaN and is counted in
     /// [`DistillationOutput::invalid_labels`].
     pub fn try_forward<const D: usize, const L: usize>(
         &self,
@@ -226,7 +230,7 @@ impl DistillationLoss {
             path,
         };
         if path == ExecutionPath::Composed {
-            return Ok(composed::distill(student, teacher, labels, &call, tracked));
+            return composed::distill(student, teacher, labels, &call, tracked);
         }
         let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
         let labels = labels.into_dispatch();

@@ -41,14 +41,13 @@ pub(crate) fn problem(
     gradient: Option<Matrix>,
 ) -> Problem {
     Problem {
-        rows,
-        classes,
-        teacher_classes: classes.min(teacher_classes),
-        student,
-        teacher,
-        gradient,
         shared_buffers: true,
-        in_place: false,
+        ..Problem::new(
+            rows,
+            (student, classes),
+            (teacher, teacher_classes),
+            gradient,
+        )
     }
 }
 

@@ -19,5 +19,6 @@ pub(super) fn part(stats: &RowStats, alpha: f64, beta: f64) -> Part {
         teacher: 0.0,
         first: -1.0 / alpha,
         second: 1.0 / alpha,
+        ..Part::default()
     }
 }

@@ -14,5 +14,6 @@ pub(super) fn part(stats: &RowStats, forward: f64, reverse: f64) -> Part {
         teacher: forward,
         first: reverse,
         second: 0.0,
+        ..Part::default()
     }
 }

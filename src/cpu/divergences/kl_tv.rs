@@ -4,13 +4,14 @@ use crate::RowStats;
 use crate::cpu::part::{Part, overlap, share};
 
 pub(super) fn part(stats: &RowStats, scale: f64, decay: f64) -> Part {
-    let (overlap, sign_mean) = overlap(stats);
+    let (overlap, below) = overlap(stats);
     let l = scale * (-decay * overlap).exp();
     Part {
         value: share(l, stats.kl()) + (1.0 - l) * (1.0 - overlap),
-        student: l - 0.5 * (1.0 - l) * sign_mean,
+        student: l + (1.0 - l) * below,
         teacher: l,
-        first: 0.5 * (1.0 - l),
+        first: -(1.0 - l),
         second: 0.0,
+        ..Part::default()
     }
 }

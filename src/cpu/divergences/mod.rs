@@ -1,11 +1,13 @@
 //! The divergences: a file has the value and the coefficients of one.
 
 mod alpha_beta;
+mod dkd;
 mod forward_kl;
 mod jsd;
 mod kl_sum;
 mod kl_tv;
 mod neg_log_overlap;
+mod nkd;
 mod reverse_kl;
 mod skew_kl;
 mod skew_reverse_kl;
@@ -13,22 +15,30 @@ mod soft_cross_entropy;
 mod taid;
 mod total_variation;
 
-use super::part::Part;
+use super::part::{LabelOdds, Part};
 use crate::config::divergences;
-use crate::{Divergence, RowStats};
+use crate::{Config, Divergence, RowStats};
 
 macro_rules! parts {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         /// The soft part of a row with finite logits.
-        pub(super) fn part(divergence: Divergence, stats: &RowStats) -> Part {
-            match divergence {
-                $( Divergence::$variant $({ $($number),+ })? => $stem::part(stats $( $(, f64::from($number))+ )?) ),*
+        #[inline(always)]
+        pub(super) fn part(config: &Config, stats: &RowStats) -> Part {
+            match config.divergence {
+                $( Divergence::$variant $({ $($number),+ })? =>
+                    parts!(@part [$($label)?] $stem, config, stats $( $(, f64::from($number))+ )?) ),*
             }
         }
+    };
+    (@part [] $stem:ident, $config:ident, $stats:ident $(, $number:expr)*) => {
+        $stem::part($stats $(, $number)*)
+    };
+    (@part [$label:ident] $stem:ident, $config:ident, $stats:ident $(, $number:expr)*) => {
+        $stem::part($stats, &LabelOdds::of($config, $stats) $(, $number)*)
     };
 }
 

@@ -4,7 +4,7 @@ use crate::RowStats;
 use crate::cpu::part::{Part, overlap};
 
 pub(super) fn part(stats: &RowStats) -> Part {
-    let (overlap, sign_mean) = overlap(stats);
+    let (overlap, below) = overlap(stats);
     if overlap == 0.0 {
         // No small change of the logits makes it finite: the gradient counts as 0.
         return Part {
@@ -14,8 +14,8 @@ pub(super) fn part(stats: &RowStats) -> Part {
     }
     Part {
         value: -overlap.ln(),
-        student: -0.5 * sign_mean / overlap,
-        first: 0.5 / overlap,
+        student: below / overlap,
+        first: -1.0 / overlap,
         ..Part::default()
     }
 }

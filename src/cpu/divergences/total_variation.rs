@@ -4,11 +4,11 @@ use crate::RowStats;
 use crate::cpu::part::{Part, overlap};
 
 pub(super) fn part(stats: &RowStats) -> Part {
-    let (overlap, sign_mean) = overlap(stats);
+    let (overlap, below) = overlap(stats);
     Part {
         value: 1.0 - overlap,
-        student: -0.5 * sign_mean,
-        first: 0.5,
+        student: below,
+        first: -1.0,
         ..Part::default()
     }
 }

@@ -1,12 +1,15 @@
 //! The divergences by their textbook formulas, one file each. A file has `value`, and `terms`: `p_i F'_i` with `F'_i` the derivative of
-//! the value with respect to `p_i`. A term that is not finite means that the divergence has no derivative there.
+//! the value with respect to `p_i`. A term that is not finite means that the divergence has no derivative there. A divergence that treats
+//! the label apart has `gradient` instead of `terms`.
 
 mod alpha_beta;
+mod dkd;
 mod forward_kl;
 mod jsd;
 mod kl_sum;
 mod kl_tv;
 mod neg_log_overlap;
+mod nkd;
 mod reverse_kl;
 mod skew_kl;
 mod skew_reverse_kl;
@@ -22,7 +25,7 @@ macro_rules! dispatch {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*];
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
     )*) => {
         /// The divergence of `p` from `q`.
         pub(super) fn value(divergence: Divergence, pair: Pair<'_>) -> f64 {
@@ -31,21 +34,27 @@ macro_rules! dispatch {
             }
         }
 
-        fn terms(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
+        /// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
+        pub(super) fn gradient(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
             match divergence {
-                $( Divergence::$variant $({ $($number),+ })? => $stem::terms(pair $($(, f64::from($number))+)?) ),*
+                $( Divergence::$variant $({ $($number),+ })? =>
+                    dispatch!(@gradient [$($label)?] $stem, pair $($(, f64::from($number))+)?) ),*
             }
         }
+    };
+    (@gradient [] $stem:ident, $pair:ident $(, $number:expr)*) => {
+        through_softmax($pair, &$stem::terms($pair $(, $number)*))
+    };
+    (@gradient [$label:ident] $stem:ident, $pair:ident $(, $number:expr)*) => {
+        $stem::gradient($pair $(, $number)*)
     };
 }
 
 divergences!(dispatch);
 
-/// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
-pub(super) fn gradient(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
-    let terms = terms(divergence, pair);
+fn through_softmax(pair: Pair<'_>, terms: &[f64]) -> Vec<f64> {
     if terms.iter().any(|term| !term.is_finite()) {
         return vec![f64::NAN; terms.len()];
     }
-    pair.through_softmax(&terms)
+    pair.through_softmax(terms)
 }

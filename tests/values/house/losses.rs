@@ -1,4 +1,4 @@
-//! docs/LOSSES.md and the README name every divergence and preset.
+//! docs/LOSSES.md and the README name every divergence and preset; the guide to adding a loss shows lines that exist.
 
 use std::collections::BTreeSet;
 
@@ -69,4 +69,24 @@ fn every_preset_is_documented() {
     let losses = read("docs/LOSSES.md");
     let mentioned = names(losses.split("presets::").skip(1).collect());
     assert_eq!(presets, mentioned);
+}
+
+/// Every line that the guide adds is in its file.
+#[test]
+fn the_guide_shows_the_real_files() {
+    let guide = read("examples/add_a_loss.md");
+    let (mut file, mut text, mut added) = ("", String::new(), 0);
+    let mut wrong = Vec::new();
+    for line in guide.lines() {
+        if let Some(name) = line.strip_prefix("+++ b/") {
+            (file, text) = (name, read(name));
+        } else if let Some(line) = line.strip_prefix('+') {
+            added += 1;
+            if !text.lines().any(|there| there == line) {
+                wrong.push(format!("{file} has no line `{line}`"));
+            }
+        }
+    }
+    none(wrong);
+    assert!(guide.contains(&format!(": {added} in ")), "{added} lines");
 }

@@ -104,13 +104,14 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         methods: methods(options),
     };
     println!(
-        "students  {} parameters, {} digits, {} epochs, {} methods x {} seeds, temperature {}",
+        "students  {} parameters, {} digits, {} epochs, {} methods x {} seeds, temperature {}, {}",
         parameters(&runs.student.init(&device)),
         options.train_size,
         options.epochs,
         runs.methods.len(),
         options.seeds,
         options.temperature,
+        options.loss,
     );
     let courses = runs.train_all(options.seeds)?;
     println!(
@@ -161,6 +162,7 @@ fn methods(options: &Options) -> Vec<Method> {
             DistillationLossConfig::new()
                 .with_student_temperature(options.temperature)
                 .with_teacher_temperature(options.temperature)
+                .with_divergence(options.loss)
                 .with_selection(selection),
         ),
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use burn_distill::Divergence;
 use clap::{Parser, ValueEnum};
 
 /// The device to train on.
@@ -60,6 +61,10 @@ pub struct Options {
     /// Temperature of student and teacher in the three methods with a teacher
     #[arg(long, value_name = "T", default_value_t = 4.0)]
     pub temperature: f32,
+
+    /// Soft part of the three methods with a teacher, for example reverse-kl or jsd:0.5
+    #[arg(long, value_name = "NAME", default_value_t = Divergence::SoftCrossEntropy)]
+    pub loss: Divergence,
 
     /// File for the plot, as SVG [default: target/mnist-burn.svg of the repository]
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist-burn.svg"), hide_default_value = true)]

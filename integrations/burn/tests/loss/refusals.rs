@@ -1,12 +1,11 @@
 //! Bad input gives an error with a remedy, never a wrong number.
 
-use burn::config::Config;
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
-    DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress, Reduction, Scope,
-    Selection, Similarity, TeacherClasses, TrainingSteps,
+    DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath, Progress,
+    Reduction, Scope, Selection, TrainingSteps, TssrGradient,
 };
-use wgpu_distill::Error as CoreError;
+use wgpu_distill::{Error as CoreError, GradWrite};
 
 use crate::devices;
 use crate::inputs::{floats, labels, logits};
@@ -143,9 +142,63 @@ fn progress_and_configuration() {
         (new().with_grad_scale(f32::INFINITY), "grad_scale"),
         (new().with_grad_scale(9e-31), "grad_scale"),
         (new().with_grad_scale(1.1e30), "grad_scale"),
+        (
+            new().with_divergence(Divergence::Jsd { beta: 1.0 }),
+            "ReverseKl",
+        ),
+        (
+            DistillationLossConfig::from(wgpu_distill::Config {
+                grad_write: GradWrite::Accumulate,
+                ..Default::default()
+            }),
+            "`grad_write` is Accumulate, expected Overwrite",
+        ),
     ] {
         let error = config.try_init().expect_err(field);
         assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+/// The kernels have choices that Burn's operations lack. The configuration is valid, so the call refuses, also without rows.
+#[test]
+fn the_composed_path_refuses_by_name() {
+    let new = DistillationLossConfig::new;
+    let dkd = Divergence::Dkd {
+        alpha: 1.0,
+        beta: 8.0,
+    };
+    let nkd = Divergence::Nkd { gamma: 1.5 };
+    let attached = TssrGradient::Attached;
+    for (config, field, value) in [
+        (
+            new().with_tssr_gradient(attached),
+            "tssr_gradient",
+            "Attached",
+        ),
+        (new().with_divergence(dkd), "divergence", "dkd:1:8"),
+        (new().with_divergence(nkd), "divergence", "nkd:1.5"),
+    ] {
+        for on in devices::all() {
+            let loss = on.loss(config.init());
+            for rows in [4, 0] {
+                let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
+                let teacher = logits(2, rows, 5, &on.device);
+                let labels = labels(rows, 5, &on.device);
+                let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
+                if on.path != ExecutionPath::Composed {
+                    done.expect("the kernels have it");
+                    continue;
+                }
+                let error = done.expect_err("Burn's operations lack it");
+                let want = Error::NotComposed {
+                    field: field.to_owned(),
+                    value: value.to_owned(),
+                };
+                assert_eq!(error, want);
+                let start = format!("`{field}` is {value}, which Burn's operations");
+                assert!(error.to_string().starts_with(&start), "{error}");
+            }
+        }
     }
 }
 
@@ -197,21 +250,6 @@ fn labels_out_of_range() {
             }
         }
     }
-}
-
-#[test]
-fn configuration_is_saved_and_loaded() {
-    let config = DistillationLossConfig::new()
-        .with_student_temperature(2.5)
-        .with_similarity(Similarity::JensenShannon)
-        .with_selection(Selection::Fixed(0.25))
-        .with_scope(Scope::Given(0.5))
-        .with_reduction(Reduction::SumOver(7.0))
-        .with_teacher_classes(TeacherClasses::CommonPrefix)
-        .with_ignore_index(3);
-    let text = config.to_string();
-    let back = DistillationLossConfig::load_binary(text.as_bytes()).expect("what was saved");
-    assert_eq!(config, back);
 }
 
 /// 10 rows in batches of 4 are 3 steps, but an integer division gives 2.
