@@ -1,9 +1,9 @@
 // decide: TSSR, loss and gradient coefficients of each row, from its statistics.
 //
-//   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft
-//   hard = ln zs - (s_label - ms), soft = ln zs + (A - B) / zt
+//   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft, each with its weight
+//   hard = ln zs - (s_label - ms), soft: the divergence's, from the moments of the row
 //
-// zs, zt: sums of e^(s - ms) and e^(t - mt); A, B: as in `observe`. The coefficients are those of `apply`.
+// zs: the sum of e^(s - ms). The coefficients are those of `apply`.
 // row_stats, decisions, row_results or row_metrics: [rows]. `stats_summary` is the summary of `row_stats`: `Batch` scope takes the
 // mean KDR from it, and `Mean` the number of rows. One invocation owns a row and reads its statistics once. f32.
 

@@ -1,7 +1,7 @@
 // observe: mergeable statistics of each row, and the similarity of its two distributions (KDR).
 //
 //   s = student_logits / student_temperature, t = teacher_logits / teacher_temperature, ms = max s, mt = max t
-//   zs = sum e^(s-ms), zt = sum e^(t-mt), A = sum e^(t-mt) ((t-mt) - (s-ms)), B = sum e^(t-mt) (t-mt), and the sums of the similarity
+//   zs = sum e^(s-ms), zt = sum e^(t-mt), and the moments that similarity and divergence need (src/moments.rs)
 //
 // No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels, row_weights: [rows]; row_stats: [rows, segments].
 // LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments. Each logit is read once; a row of one segment is read

@@ -88,8 +88,8 @@ pub struct RowStats {
     pub teacher_sum: f32,
     /// `A = sum e^(t - mt) ((t - mt) - (s - ms))`, over classes that the student does not mask.
     pub difference: f32,
-    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask.
-    pub moment: f32,
+    /// `S = sum e^(t - mt) (s - ms)`, over classes that the student does not mask.
+    pub soft_moment: f32,
     /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. Else 0.
     pub cross: f32,
     /// `Cosine`: `sum e^(2 (s - ms))`. Else 0.
@@ -150,16 +150,19 @@ pub struct RowStats {
     pub rest_teacher_sum: f32,
     /// `difference` of the other classes. Else 0.
     pub rest_difference: f32,
-    /// `moment` of the other classes. Else 0.
-    pub rest_moment: f32,
+    /// `soft_moment` of the other classes. Else 0.
+    pub rest_soft_moment: f32,
     /// `hard_sum` of the other classes. Else 0.
     pub rest_hard_sum: f32,
     /// `teacher_hard_sum` of the other classes. Else 0.
     pub rest_teacher_hard_sum: f32,
     /// `masked_mass` of the other classes. Else 0.
     pub rest_masked_mass: f32,
+    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask; for the teacher's entropy. Else 0.
+    pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
+    pub(crate) reserved: [u32; 2],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -196,7 +199,7 @@ impl RowStats {
             return f64::NAN;
         }
         let zt = f64::from(self.teacher_sum);
-        zt.ln() - f64::from(self.moment) / zt
+        zt.ln() - f64::from(self.teacher_moment) / zt
     }
 }
 

@@ -27,7 +27,7 @@ fn metrics_of(stats: RowStats, result: RowResult) -> Metrics {
     let kl = stats.difference / stats.teacher_sum + log_sum(stats.student_sum / stats.teacher_sum);
     y.first = vec4<f32>(
         select(max(kl, 0.0), 0.0, hidden),
-        select(log_zt - stats.moment / stats.teacher_sum, 0.0, hidden),
+        select(log_zt - stats.teacher_moment / stats.teacher_sum, 0.0, hidden),
         log_zs - stats.student_moment / stats.student_sum,
         select(hard.value * soft.hard, 0.0, hard.infinite),
     );

@@ -2,6 +2,7 @@
 //!
 //! It needs no GPU.
 
+mod add;
 mod apply;
 mod decide;
 mod divergences;
@@ -26,6 +27,7 @@ mod tile;
 mod vector;
 mod zeros;
 
+use crate::rule::STATISTICS;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
     Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
@@ -157,23 +159,19 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        self.observe_rows(config, batch, false)
+        let mut setup = Setup::of(config, false);
+        setup.moments = setup.moments.with(STATISTICS);
+        self.observe_rows(&setup, batch)
     }
 
-    fn observe_rows(
-        &self,
-        config: &Config,
-        batch: &Batch<'_>,
-        metrics: bool,
-    ) -> Result<Vec<RowStats>> {
-        let setup = Setup::of(config, metrics);
+    fn observe_rows(&self, setup: &Setup<'_>, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
         tasks::run(self.threads, tasks, |(task, stats)| {
             let mut scratch = Scratch::new();
             for (i, stats) in stats.iter_mut().enumerate() {
-                let row = Row::of(&setup, batch, task * per_task + i);
+                let row = Row::of(setup, batch, task * per_task + i);
                 *stats = self.isa.observe(&row, false, &mut scratch);
             }
         });
@@ -311,14 +309,14 @@ impl Cpu {
         with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
+        let setup = Setup::of(config, with_metrics);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
-            Scope::Batch => self.observe_rows(config, batch, with_metrics)?,
+            Scope::Batch => self.observe_rows(&setup, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
-        let setup = Setup::of(config, with_metrics);
         let tasks = tasks(rows, classes, gradient, lists);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();

@@ -89,8 +89,9 @@ pub struct Plan {
     pub(super) offset_alignment: u64,
 }
 
-/// In batches of up to this many rows every workgroup counts the valid labels.
-const COUNT_INLINE: usize = 1024;
+/// In batches of up to this many rows every workgroup counts the valid labels, which costs less than to clear a count and dispatch
+/// `valid_rows` (5 us on an H200).
+const COUNT_INLINE: usize = 4096;
 
 /// Workgroup size of the kernels in which one invocation owns a row.
 fn row_workgroup_size(limits: &Limits) -> u32 {

@@ -4,7 +4,7 @@ use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 164;
+pub(crate) const ROW_STATS_BYTES: u64 = 176;
 pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
 pub(super) const SWEEP_SUMS_BYTES: u64 = 16;

@@ -132,9 +132,9 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert_eq!(in_steps, wanted, "{about}");
     // The segments of all rows together are at most 256.
     assert!(plan.segments() == 1 || plan.segments() as usize * problem.rows <= 256);
-    // Statistics and decision of each row, alignment of each chunk, statistics of segments.
+    // Statistics, decision and partial summary of each row, alignment of each chunk, statistics of segments.
     let chunks = 256 * plan.chunks().len() as u64;
-    let most = 244 * problem.rows as u64 + chunks + 4096 + 180 * 256;
+    let most = 310 * problem.rows as u64 + chunks + 4096 + 210 * 256;
     assert!(
         plan.workspace_bytes() <= most,
         "{} bytes: {about}",
@@ -211,7 +211,7 @@ fn large_batches_are_cut_into_chunks() {
     // Rows, classes, and chunks with default limits: 128 MiB, less the cost of alignment.
     let cases = [
         ("more rows than workgroups in a dimension", 65_536, 10, 1),
-        ("far more rows than that", 3_000_000, 4, 1),
+        ("far more rows than that", 1_500_000, 4, 1),
         ("just a binding", 32_767, 1024, 1),
         ("a byte more than a binding", 32_768, 1024, 2),
         ("the 160 MB of the device test", 40_000, 1000, 2),
@@ -385,9 +385,9 @@ fn workspace_is_in_proportion_to_the_rows() {
     for scope in [Scope::Row, Scope::Batch] {
         for rows in [1, 128, 1000, 100_000] {
             let many = bytes(rows, 262_144, scope);
-            let segments = 180 * 256;
+            let segments = 210 * 256;
             assert!(
-                many <= 244 * rows as u64 + 50 * 256 + 4096 + segments,
+                many <= 310 * rows as u64 + 50 * 256 + 4096 + segments,
                 "{rows} rows: {many}"
             );
         }
@@ -409,9 +409,9 @@ fn plans_say_what_they_are() {
         text(1000, 50_257)
     );
     assert!(
-        text(300, 4096).starts_with("resident: "),
+        text(100, 4096).starts_with("resident: "),
         "{}",
-        text(300, 4096)
+        text(100, 4096)
     );
     assert!(
         text(4, 50_257).starts_with("split: "),

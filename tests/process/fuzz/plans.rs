@@ -41,7 +41,7 @@ fn limits(from: &mut Bytes<'_>) -> Limits {
         workgroup_bytes: small(from, &[16 << 10, 48 << 10, 1 << 20], &[100, 0]),
         workgroups: small(from, &[65_535, 1 << 31], &[1, 0]),
         subgroup,
-        registers: small(from, &[32, 64], &[0, 8]),
+        registers: small(from, &[32, 48, 64], &[0, 8]),
         software: from.byte() % 2 == 1,
     }
 }
