@@ -1,9 +1,9 @@
 // decide: TSSR, loss and gradient coefficients of each row, from its statistics.
 //
-//   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft
-//   hard = ln zs - (s_label - ms), soft = ln zs + (A - B) / zt
+//   tssr = selection(tstr, kdr), loss = tssr * hard + (1 - tssr) * soft, each with its weight
+//   hard = ln zs - (s_label - ms), soft: the divergence's, from the moments of the row
 //
-// zs, zt: sums of e^(s - ms) and e^(t - mt); A, B: as in `observe`. The coefficients are those of `apply`.
+// zs: the sum of e^(s - ms). The coefficients are those of `apply`.
 // row_stats, decisions, row_results: [rows]. `stats_summary` is the summary of `row_stats`: `Batch` scope takes the
 // mean KDR from it, and `Mean` the number of rows. One invocation owns a row and reads its statistics once. f32.
 
@@ -31,7 +31,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         if (index < params.rows) {
-            let stats = row_stats[params.stats_offset + index];
+            let stats = row_stats[index];
             var kdr = bitcast<f32>(stats.kdr);
             if (params.scope == SCOPE_BATCH) {
                 kdr = stats_summary.kdr;

@@ -20,15 +20,6 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Every shape.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Plain,
-        Self::LogRatio,
-        Self::Mixture,
-        Self::Sign,
-        Self::Power,
-    ];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -136,6 +127,9 @@ impl Similarity {
         }
     }
 }
+
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
+pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
 
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {

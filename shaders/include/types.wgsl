@@ -23,7 +23,7 @@ struct RowStats {
     teacher_max: f32,
     teacher_sum: f32,
     difference: f32,
-    moment: f32,
+    soft_moment: f32,
     cross: f32,
     student_square: f32,
     teacher_square: f32,
@@ -54,10 +54,14 @@ struct RowStats {
     rest_teacher_max: f32,
     rest_teacher_sum: f32,
     rest_difference: f32,
-    rest_moment: f32,
+    rest_soft_moment: f32,
     rest_hard_sum: f32,
     rest_teacher_hard_sum: f32,
     rest_masked_mass: f32,
+    teacher_moment: f32,
+    weight: f32,
+    reserved_0: u32,
+    reserved_1: u32,
 }
 
 struct Decision {
@@ -90,10 +94,10 @@ struct PartialSummary {
     ignored_rows: u32,
     invalid_labels: u32,
     non_finite_rows: u32,
-    infinite_losses: u32,
+    infinite_losses: u32,  // +inf
+    negative_infinities: u32,  // -inf, of rows with a negative weight
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 struct Summary {

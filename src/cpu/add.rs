@@ -44,7 +44,14 @@ impl Sums {
         let (u, v, both) = (V::splat(u), V::splat(v), V::splat(u + v));
         let (ms, mt) = (V::splat(self.student_max), V::splat(self.teacher_max));
         let zero = V::splat(0.0);
-        let [mut zs, mut zt, mut difference, mut moment, mut reverse] = [zero; 5];
+        let [
+            mut zs,
+            mut zt,
+            mut difference,
+            mut soft_moment,
+            mut reverse,
+            mut teacher_moment,
+        ] = [zero; 6];
         let [
             mut cross,
             mut root_cross,
@@ -106,8 +113,11 @@ impl Sums {
             if has(Moment::Difference) {
                 difference = q.mul_add(dt.sub(ds), difference);
             }
-            if has(Moment::Moment) {
-                moment = q.mul_add(dt, moment);
+            if has(Moment::TeacherMoment) {
+                teacher_moment = q.mul_add(dt, teacher_moment);
+            }
+            if has(Moment::SoftMoment) {
+                soft_moment = q.mul_add(ds, soft_moment);
             }
             if has(Moment::Cross) {
                 cross = p.mul_add(q, cross);
@@ -155,7 +165,8 @@ impl Sums {
         self.zt += total(zt) + total(partial_t);
         for (moment, lanes) in [
             (Moment::Difference, difference),
-            (Moment::Moment, moment),
+            (Moment::SoftMoment, soft_moment),
+            (Moment::TeacherMoment, teacher_moment),
             (Moment::Cross, cross),
             (Moment::StudentSquare, ss),
             (Moment::TeacherSquare, tt),
@@ -244,7 +255,8 @@ impl Sums {
                 dt_near[i] - ds[i],
                 sum
             ));
-            add!(Moment, |i, sum| fused(seen_t[i], dt_near[i], sum));
+            add!(TeacherMoment, |i, sum| fused(seen_t[i], dt_near[i], sum));
+            add!(SoftMoment, |i, sum| fused(seen_t[i], ds[i], sum));
             add!(Cross, |i, sum| fused(es[i], et[i], sum));
             add!(StudentSquare, |i, sum| fused(es[i], es[i], sum));
             add!(TeacherSquare, |i, sum| fused(et[i], et[i], sum));
@@ -352,9 +364,7 @@ impl Sums {
 /// The moments of the method with its similarities.
 const fn method(similarity: Similarity) -> u32 {
     let moments = similarity.moments();
-    moments
-        .with(Moments::of(&[Moment::Difference, Moment::Moment]))
-        .bits()
+    moments.with(Moments::of(&[Moment::SoftMoment])).bits()
 }
 
 const COSINE: u32 = method(Similarity::Cosine);

@@ -26,6 +26,7 @@ mod tile;
 mod vector;
 mod zeros;
 
+use crate::rule::STATISTICS;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
     Result, RowResult, RowStats, Scope, Storage, Summary, validate,
@@ -127,6 +128,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
+                    weight: 1.0,
                     setup: &setup,
                 };
                 // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
@@ -156,18 +158,19 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        self.observe_rows(config, batch)
+        let mut setup = Setup::of(config);
+        setup.moments = setup.moments.with(STATISTICS);
+        self.observe_rows(&setup, batch)
     }
 
-    fn observe_rows(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        let setup = Setup::of(config);
+    fn observe_rows(&self, setup: &Setup<'_>, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
         tasks::run(self.threads, tasks, |(task, stats)| {
             let mut scratch = Scratch::new();
             for (i, stats) in stats.iter_mut().enumerate() {
-                let row = Row::of(&setup, batch, task * per_task + i);
+                let row = Row::of(setup, batch, task * per_task + i);
                 *stats = self.isa.observe(&row, false, &mut scratch);
             }
         });
@@ -295,14 +298,14 @@ impl Cpu {
         results: &mut [RowResult],
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
+        let setup = Setup::of(config);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
-            Scope::Batch => self.observe_rows(config, batch)?,
+            Scope::Batch => self.observe_rows(&setup, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
-        let setup = Setup::of(config);
         let tasks = tasks(rows, classes, gradient, results);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();

@@ -31,6 +31,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let keep = keep && scratch.kept.begin(classes);
     let mut stats = RowStats {
         label: row.label,
+        weight: row.weight,
         ..RowStats::default()
     };
     let setup = row.setup;
@@ -220,6 +221,7 @@ mod tests {
                 student: (&s[..]).into(),
                 teacher: (&t[..]).into(),
                 label: 0,
+                weight: 1.0,
                 setup: &setup,
             };
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().copied().map(f64::from).collect() };

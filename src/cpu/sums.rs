@@ -180,7 +180,7 @@ impl Sums {
         stats.rest_teacher_sum = self.zt as f32;
         stats.rest_masked_mass = self.masked_mass as f32;
         stats.rest_difference = self.of(Moment::Difference) as f32;
-        stats.rest_moment = self.of(Moment::Moment) as f32;
+        stats.rest_soft_moment = self.of(Moment::SoftMoment) as f32;
         stats.rest_hard_sum = self.of(Moment::HardSum) as f32;
         stats.rest_teacher_hard_sum = self.of(Moment::TeacherHardSum) as f32;
     }

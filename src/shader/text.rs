@@ -288,6 +288,8 @@ impl Variant {
             "label_apart" => self.loss.label_apart,
             "label_whole" => !self.loss.label_apart,
             "student_bound" => !self.in_place,
+            "weighted_rows" => self.row_weights,
+            "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),

@@ -96,10 +96,17 @@ pub fn is_lost(
     }
 }
 
+/// The magnitude of each row's weight, 1 where it is not finite.
+fn magnitudes_of_weights(case: &Case) -> Vec<f64> {
+    let weights = case.row_weights().unwrap_or_else(|| vec![1.0; case.rows]);
+    let finite = |w: f32| if w.is_finite() { w.abs() } else { 1.0 };
+    weights.into_iter().map(|w| f64::from(finite(w))).collect()
+}
+
 /// Compares an outcome with the reference. The error names the first difference.
 pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
-    let factor = loss_factor(&case.config);
     let tolerance = tolerance_of(case);
+    let weights = magnitudes_of_weights(case);
     if got.rows.len() != case.rows {
         return Err(format!("{} row results", got.rows.len()));
     }
@@ -107,6 +114,7 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
     let mut lost = Vec::new();
     for (row, (g, w)) in got.rows.iter().zip(&want.rows).enumerate() {
         let losses = [f64::from(g.loss), w.loss];
+        let factor = loss_factor(&case.config) * weights[row];
         let at_the_step = at_the_step(losses, [f64::from(g.tssr), w.tssr], tolerance.unit);
         let infinite = losses.map(|loss| loss == f64::INFINITY);
         let is_lost = infinite[0] != infinite[1] && {
@@ -184,7 +192,8 @@ fn check_summary(
         magnitude / denominator,
         f64::from(w.valid_rows.max(1)) / denominator,
     );
-    let allowed = tolerance.loss_of_sum(magnitude, loss_factor(&case.config), rows);
+    let largest = magnitudes_of_weights(case).into_iter().fold(1.0, f64::max);
+    let allowed = tolerance.loss_of_sum(magnitude, loss_factor(&case.config) * largest, rows);
     close("summary loss", f64::from(g.loss), w.loss, allowed)?;
     close("summary kdr", f64::from(g.kdr), w.kdr, tolerance.unit)?;
     close("summary tssr", f64::from(g.tssr), w.tssr, tolerance.unit)?;
@@ -226,8 +235,9 @@ fn check_gradient(
     let weight = gradient_weight(&case.config, want.summary.valid_rows);
     let host = case.host();
     let further = further_weights(&case.config, &host.batch(), want);
+    let weights = magnitudes_of_weights(case);
     for row in (0..case.rows).filter(|row| !lost.contains(row)) {
-        let weight = weight + further.get(row).unwrap_or(&0.0);
+        let weight = (weight + further.get(row).unwrap_or(&0.0)) * weights[row];
         let want = &want.grad_student_logits[row * n..(row + 1) * n];
         let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         let tolerance = tolerance_of(case).gradient(largest, weight);

@@ -86,7 +86,7 @@ impl Sums {
             mt: f(stats.teacher_max) / f(config.teacher_temperature),
             zt: f(stats.teacher_sum),
             difference: f(stats.difference),
-            moment: f(stats.moment),
+            moment: f(stats.teacher_moment),
             cross: match config.similarity {
                 Similarity::Bhattacharyya => f(stats.root_cross),
                 _ => f(stats.cross),
