@@ -135,7 +135,7 @@ fn outcome(
     want: &reference::Distillation,
 ) -> Result<(), String> {
     let allowed = allowances(problem, want);
-    rows(got, want, &allowed)?;
+    rows(problem, got, want, &allowed)?;
     let (g, w) = (&got.summary, &want.summary);
     let counts = [
         g.valid_rows,
@@ -175,11 +175,14 @@ fn outcome(
             sum + (a.loss.filter(|_| fits)? + TOLERANCE.loss_relative * r.loss.abs()) / denominator,
         )
     });
-    close("summary loss", g.loss, w.loss, sum)?;
+    if problem.has_method() {
+        close("summary loss", g.loss, w.loss, sum)?;
+    }
     gradient(problem, got, want, &allowed)
 }
 
 fn rows(
+    problem: &Problem,
     got: &Distillation,
     want: &reference::Distillation,
     allowed: &[Allowed],
@@ -199,7 +202,9 @@ fn rows(
         let about = |what| format!("{what} of row {row} ({})", tolerance::describe(w, a));
         close(&about("kdr"), g.kdr, w.kdr, a.kdr)?;
         close(&about("tssr"), g.tssr, w.tssr, a.tssr)?;
-        close(&about("loss"), g.loss, w.loss, a.loss)?;
+        if problem.has_method() {
+            close(&about("loss"), g.loss, w.loss, a.loss)?;
+        }
     }
     Ok(())
 }
@@ -218,6 +223,9 @@ fn gradient(
     let n = problem.batch().classes();
     if gradient.len() != want.grad_student_logits.len() {
         return Err(format!("{} elements of the gradient", gradient.len()));
+    }
+    if !problem.has_method() {
+        return Ok(());
     }
     let weight = gradient_weight(&problem.config, want.summary.valid_rows);
     let (ulps, least, most) = match storage {

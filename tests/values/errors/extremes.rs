@@ -395,7 +395,8 @@ fn config() -> impl Strategy<Value = Config> {
                 if flags[4] {
                     (config.soft_weight, config.hard_weight, config.z_loss) = (soft, hard, z);
                 }
-                if flags[5] {
+                // Most combinations are refused.
+                if flags[3] && flags[4] && flags[5] {
                     config.tssr_gradient = TssrGradient::Attached;
                 }
                 config

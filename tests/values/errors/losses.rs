@@ -283,7 +283,9 @@ fn divergences_have_a_text() {
     ] {
         super::refused(text, text.parse::<D>(), &config_error("divergence", text));
     }
-    // A text with a number out of range gives the error of the number.
+    // A text with a number out of range gives the text, and what the number must be.
     let bad = "jsd:1".parse::<D>();
-    refused("jsd:1", bad, &config_error("divergence: Jsd beta", "1"));
+    refused("jsd:1", bad.clone(), &config_error("divergence", "jsd:1"));
+    let text = bad.expect_err("refused").to_string();
+    assert!(text.contains("`ReverseKl`"), "{text}");
 }
