@@ -14,6 +14,9 @@
 #import invocation
 #import partial
 #import main
+#if metrics
+#import metric_bits
+#end
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
@@ -45,5 +48,13 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         all.invalid_labels,
         all.non_finite_rows,
         0u,
+#if results_alone
+        vec4<u32>(), vec4<u32>(), vec4<u32>(),
+#end
+#if metrics
+        first_bits(all.first / averaged, all.unbounded),
+        second_bits(all.second / averaged, all.unbounded),
+        bitcast<vec4<u32>>(all.third / averaged),
+#end
     );
 }
