@@ -159,9 +159,9 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
             true => GradWrite::Accumulate,
             false => GradWrite::Overwrite,
         },
-        ..match from.rarely(2) {
-            true => loss(from),
-            false => Config::default(),
+        ..match plain & 16 {
+            0 => Config::default(),
+            _ => loss(from),
         }
     }
 }
