@@ -30,5 +30,7 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
         apply_shaped(row, first, ds, dt, es, et, decision);
     }
 #end
+#if many_tiles
     apply_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, decision);
+#end
 }

@@ -151,8 +151,13 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
     }
     let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
+#if one_tile
+    let after_huge = false;
+#end
+#if many_tiles
     // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
     let after_huge = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
+#end
     let checked = magnitude >= params.checked_from_bits || after_huge || !has_teacher || (edge && edges_are_checked());
     if (checked) {
         for (var i = 0u; i < VECTORS_PER_LANE; i++) {
@@ -168,9 +173,15 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         student_max = max(student_max, largest(s_$i));
         teacher_max = max(teacher_max, largest(t_$i));
 #end
+#if one_tile
+        (*sums).student_max = student_max;
+        (*sums).teacher_max = teacher_max;
+#end
+#if many_tiles
         if (student_max > (*sums).student_max || teacher_max > (*sums).teacher_max) {
             *sums = rescale_sums(*sums, student_max, teacher_max);
         }
+#end
         (*sums).flags |= STUDENT_LIVE | TEACHER_LIVE;
     }
     let student_max = (*sums).student_max;
@@ -225,7 +236,13 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         et_$i,
     );
 #end
+#if one_tile
+    tile.flags = (*sums).flags;
+    *sums = tile;
+#end
+#if many_tiles
     *sums = add_sums(*sums, tile);
+#end
 }
 
 // Exponentials relative to a row's maximum, of kept values; `scale` is that of the lane's maximum relative to it.
@@ -236,6 +253,18 @@ fn kept_exponentials(kept: vec4<f32>, largest: f32, log2: f32, scale: f32) -> ve
     return kept * scale;
 }
 
+#if one_tile
+fn observe_row(row: Row, invocation: Invocation) -> Sums {
+    var sums = sums_identity();
+    // The tile ends at the row's end. It may start before the row: such vectors wrap around, and are not below `row.vectors`.
+    let start = row.vectors - TILE_VECTORS + invocation.lane;
+    if (start + (VECTORS_PER_LANE - 1u) * LANES < row.vectors) {
+        observe_tile(&sums, row, start);
+    }
+    return sums;
+}
+#end
+#if many_tiles
 // Each tile is summed separately, and the sums of tiles are added in two levels. Added one by one to the 1 of a row's largest logit, the
 // classes of a long flat tail would be rounded away.
 fn observe_row(row: Row, invocation: Invocation) -> Sums {
@@ -259,3 +288,4 @@ fn observe_row(row: Row, invocation: Invocation) -> Sums {
     }
     return add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
 }
+#end

@@ -23,5 +23,10 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
         let q = exp2((t - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
         kept += sweep_terms(vec4<f32>(p, 0.0, 0.0, 0.0), vec4<f32>(select(0.0, q, row.label < params.teacher_classes), 0.0, 0.0, 0.0));
     }
+#if one_tile
+    return kept;
+#end
+#if many_tiles
     return kept + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
+#end
 }

@@ -60,6 +60,8 @@ impl Kernel {
     pub fn canonical(self, variant: &Variant) -> Variant {
         let v = Variant {
             loss: variant.loss.of_kernel(self),
+            one_tile: variant.one_tile && self == Self::Distill,
+            one_group: variant.one_group && self == Self::Distill,
             ..*variant
         };
         let plain = Variant {
