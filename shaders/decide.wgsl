@@ -31,7 +31,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         if (index < params.rows) {
-            let stats = row_stats[params.stats_offset + index];
+            let stats = row_stats[index];
             var kdr = bitcast<f32>(stats.kdr);
             if (params.scope == SCOPE_BATCH) {
                 kdr = stats_summary.kdr;

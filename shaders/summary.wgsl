@@ -40,6 +40,9 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     if (all.infinite_losses > 0u) {
         loss = params.infinity_bits;
     }
+    if (all.negative_infinities > 0u) {
+        loss = select(params.infinity_bits | 0x80000000u, params.nan_bits, all.infinite_losses > 0u);
+    }
     if (all.invalid_labels > 0u || (all.non_finite_rows > 0u && params.skip_non_finite == 0u)) {
         loss = params.nan_bits;
     }

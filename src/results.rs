@@ -11,7 +11,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`; all its results are NaN unless it is [`SKIPPED`].
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -30,7 +30,7 @@ pub mod flags {
 #[repr(C)]
 #[non_exhaustive]
 pub struct RowResult {
-    /// The loss in nats, with temperature scaling, before reduction. 0 for rows that are ignored or left out.
+    /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
     /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub kdr: f32,
@@ -153,7 +153,9 @@ pub struct RowStats {
     pub rest_masked_mass: f32,
     /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask; for the teacher's entropy. Else 0.
     pub teacher_moment: f32,
-    pub(crate) reserved: [u32; 3],
+    /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
+    pub weight: f32,
+    pub(crate) reserved: [u32; 2],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].

@@ -20,15 +20,6 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Every shape.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Plain,
-        Self::LogRatio,
-        Self::Mixture,
-        Self::Sign,
-        Self::Power,
-    ];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",

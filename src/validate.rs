@@ -370,10 +370,13 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    if let Some(weights) = batch.row_weights {
+        row_count("row_weights", rows, weights.len())?;
+    }
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`] and every label.
+/// Checks a call on slices: [`shapes`], every label, and the weights of rows with a label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -391,6 +394,10 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         }
         if zero {
             return Err(Error::ZeroDenominator { row, label });
+        }
+        let weight = batch.row_weight(row);
+        if !weight.is_finite() {
+            return Err(Error::RowWeight { row, weight });
         }
     }
     Ok(())

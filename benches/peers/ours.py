@@ -4,22 +4,20 @@
 
 Each request and each answer is a line of JSON:
 
-    {"rows": R, "classes": C, "storage": "f32" | "bf16", "seed": N, "rounds": K, "step": 1, "total": 2}
+    {"loss": "method" | "reverse-kl" | ..., "rows": R, "classes": C, "storage": "f32" | "bf16", "seed": N, "rounds": K}
     {"system": "wgpu-distill cpu", "times_ms": [K numbers], "plan": "...", "loss": x, "copy_gb_s": y}
 
-The loss is the crate's default configuration at TSTR = step / total. The same request comes many times in a row, between
-the peers' turns, so the binary keeps its inputs and pipelines until the shape changes. An answer `{"error": "..."}` means that the
-binary cannot run the shape.
+The loss of a request is a name, that of an answer the value. The method is the crate's default configuration at TSTR 1/2; a divergence comes
+without the label's part. The same request comes many times in a row, between the peers' turns, so the binary keeps its inputs until the shape
+changes, and its plan until the loss changes. An answer `{"error": "..."}` means that the binary cannot run the request.
 """
 
 import json
 import subprocess
 
-from systems import STEP, TOTAL
-
 
 class Refused(Exception):
-    """The binary cannot run a shape."""
+    """The binary cannot run a request."""
 
 
 class Failed(Exception):
@@ -30,8 +28,8 @@ class Ours:
     def __init__(self, path, engine):
         self.process = subprocess.Popen([path, "serve", "--engine", engine], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, rows, classes, storage, seed, rounds):
-        request = {"rows": rows, "classes": classes, "storage": storage, "seed": seed, "rounds": rounds, "step": STEP, "total": TOTAL}
+    def ask(self, loss, rows, classes, storage, seed, rounds):
+        request = {"loss": loss, "rows": rows, "classes": classes, "storage": storage, "seed": seed, "rounds": rounds}
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()

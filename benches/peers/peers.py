@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Times the distillation loss and its gradient in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
+"""Times distillation losses and their gradients in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
 
-    python benches/peers/peers.py                                   # the device's default shapes, the peers alone
+    python benches/peers/peers.py                                   # the method at the device's default shapes, the peers alone
     python benches/peers/peers.py --ours PATH                       # with the bench `serve` of this crate (see benches/peers/run)
+    python benches/peers/peers.py --loss reverse-kl --loss jsd:0.1  # other losses; --loss all for every one
     python benches/peers/peers.py --device cpu --shape 4096x1000 --storage f32 --rounds 7
 
-Every system is checked before it is timed: on a small shape against float64 autograd, on the timed shape against
-PyTorch eager. The systems run in turn in every round, so that a slow phase of the machine affects all of them.
+Every system is checked before it is timed, on a small shape and on the timed shape, against float64 autograd of the loss's definition.
+The systems run in turn in every round, so that a slow phase of the machine affects all of them.
 """
 
 import argparse
@@ -21,9 +22,12 @@ import torch
 
 sys.dont_write_bytecode = True
 
+import checks
 import inputs
+import losses
 import report
 import systems as peers
+from checks import Wrong
 from ours import Failed, Ours, Refused
 
 SHAPES = {
@@ -32,76 +36,6 @@ SHAPES = {
 }
 BYTES = {"f32": 4, "bf16": 2}
 OURS = "wgpu-distill"
-
-
-class Wrong(Exception):
-    """A wrong loss or gradient."""
-
-
-# ---- correctness -----------------------------------------------------------------------------------------------------
-
-
-def compare(loss, grad, expected_loss, expected_grad, storage, tolerance, by_row=True):
-    """Raises `Wrong` unless loss and gradient are within the tolerance.
-
-    The tolerance is relative to the loss, and to the largest gradient element of the row, plus one rounding for a 16-bit gradient.
-    For other losses it is relative to the largest element of all rows: backward through `log_softmax` cancels on rows with high
-    peaks, where PyTorch in f32 has the same error of 0.6 % of a tiny row.
-    """
-    if not abs(loss - expected_loss) <= tolerance * abs(expected_loss) + 1e-6:
-        raise Wrong(f"loss {loss}, expected {expected_loss}")
-    if grad is None:
-        return
-    expected_grad = expected_grad.double()
-    largest = expected_grad.abs().amax(1, keepdim=True)
-    allowed = tolerance * (largest if by_row else largest.max())
-    if storage == "bf16":
-        allowed = allowed + expected_grad.abs() * 2**-7
-    excess = ((grad.double() - expected_grad).abs() / allowed.clamp(min=1e-300)).max().item()
-    if not excess <= 1:
-        raise Wrong(f"gradient off by {excess:.3g} times what is allowed")
-
-
-def reference(loss_of, student, teacher, labels, rows):
-    """The contributions of some of the `rows` rows to the mean loss and its gradient."""
-    student = student.detach().requires_grad_()
-    loss = loss_of(student, teacher, labels) * (len(student) / rows)
-    (grad,) = torch.autograd.grad(loss, student)
-    return loss.item(), grad
-
-
-def verify_small(system, device, storage, seed, rows=6, classes=131):
-    """Compares with float64 autograd of the system's definition, on the stored values."""
-    student, teacher = (inputs.matrix(rows, classes, s, seed, storage, device) for s in (inputs.STUDENT, inputs.TEACHER))
-    labels = inputs.labels(rows, classes, seed, device)
-    loss, grad = peers.fetch(system.prepare(student, teacher, labels)())
-    expected = reference(system.definition, student.double(), teacher.double(), labels, rows)
-    compare(loss, grad, *expected, storage, 1e-5, system.same_loss)
-
-
-def expected_loss(loss_of, student, teacher, labels, check_grad=None):
-    """The loss of the timed shape in f32.
-
-    It is computed in row ranges, so that it fits wherever the inputs fit. `check_grad` gets the gradient of each range.
-    """
-    rows, classes = student.shape
-    piece = max(1, (1 << 24) // classes)
-    total = 0.0
-    for start in range(0, rows, piece):
-        part = slice(start, start + piece)
-        loss, grad = reference(loss_of, student[part].float(), teacher[part].float(), labels[part], rows)
-        total += loss
-        if check_grad:
-            check_grad(part, grad)
-    return total
-
-
-def verify_timed(system, result, student, teacher, labels, storage):
-    """Compares every element with PyTorch eager on the timed inputs. Another loss is compared with its definition."""
-    loss, grad = peers.fetch(result)
-    loss_of = peers.distill_loss if system.same_loss else system.definition
-    check = lambda part, want: compare(0.0, grad[part], 0.0, want, storage, 2e-5, system.same_loss)
-    compare(loss, None, expected_loss(loss_of, student, teacher, labels, check), None, storage, 2e-5)
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -170,24 +104,21 @@ def calls_for(milliseconds, slice_ms):
     return max(1, min(100, round(slice_ms / max(milliseconds, 1e-3))))
 
 
-def run_shape(shape, storage, listed, ours, options, copies):
-    """Checks all systems on one shape and times them in turn. Returns one result per system."""
-    rows, classes = shape
+def run_loss(loss, problem, listed, ours, options, copies):
+    """Checks all systems that compute a loss on one problem and times them in turn. Returns one result per system."""
+    storage, student, teacher, labels = problem
+    rows, classes = student.shape
     device, seed = options.device, options.seed
     positions = rows * classes
-    base = {"rows": rows, "classes": classes, "storage": storage}
+    base = {"loss": loss.name, "rows": rows, "classes": classes, "storage": storage}
     results = []
 
     def left_out(name, why, wrong=False):
         print(f"  {name}: left out, {why}", flush=True)
         results.append({**base, "system": name, "skipped": why, "wrong": wrong})
 
-    if why := too_large(device, positions * (2 * BYTES[storage] + 8)):
-        for system in listed:
-            left_out(system.name, why)
-        return results
-    student, teacher = (inputs.matrix(rows, classes, s, seed, storage, device) for s in (inputs.STUDENT, inputs.TEACHER))
-    labels = inputs.labels(rows, classes, seed, device)
+    def verify(result):
+        checks.verify(loss, result, student, teacher, labels, storage, 2e-5)
 
     runs = {}
     torch._dynamo.reset()
@@ -197,19 +128,19 @@ def run_shape(shape, storage, listed, ours, options, copies):
             continue
         try:
             run = system.prepare(student, teacher, labels)
-            verify_timed(system, run(), student, teacher, labels, storage)
+            verify(peers.fetch(run()))
             run()
             runs[system.name] = (run, calls_for(time_once(run, device), options.slice_ms))
         except Wrong as error:
             left_out(system.name, f"WRONG: {error}", wrong=True)
         except Exception as error:  # such as a missing compiler or too little memory; the others go on
-            left_out(system.name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            left_out(system.name, first_line(error))
 
     answers, ours_calls = {}, {}
     for name, binary in ours.items():
         try:
-            answer = binary.ask(rows, classes, storage, seed, 2)
-            compare(answer["loss"], None, expected_loss(peers.distill_loss, student, teacher, labels), None, storage, 2e-5)
+            answer = binary.ask(loss.ours, rows, classes, storage, seed, 2)
+            verify((answer["loss"], None))
             answers[name], ours_calls[name] = answer, calls_for(answer["times_ms"][-1], options.slice_ms)
         except Wrong as error:
             left_out(name, f"WRONG: {error}", wrong=True)
@@ -232,7 +163,7 @@ def run_shape(shape, storage, listed, ours, options, copies):
                 if device == "cuda":
                     torch.cuda.empty_cache()  # for the other process
                 try:
-                    got = ours[name].ask(rows, classes, storage, seed, ours_calls[name] + 1)
+                    got = ours[name].ask(loss.ours, rows, classes, storage, seed, ours_calls[name] + 1)
                 except (Refused, Failed) as error:
                     left_out(name, str(error), wrong=True)
                     del answers[name]
@@ -249,11 +180,10 @@ def run_shape(shape, storage, listed, ours, options, copies):
                     del runs[name]
     gc.enable()
 
-    same = {system.name: system.same_loss for system in listed}
     for name in runs:
-        results.append({**base, "system": name, "same_loss": same[name], "times_ms": times[name]})
+        results.append({**base, "system": name, "times_ms": times[name]})
     for name, answer in answers.items():
-        results.append({**base, "system": answer["system"], "same_loss": True, "times_ms": times[name], "plan": answer["plan"], "loss": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
+        results.append({**base, "system": answer["system"], "times_ms": times[name], "plan": answer["plan"], "value": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
     # Ratios are relative to the first requested engine.
     first = next(iter(ours), None)
     ours_median = statistics.median(times[first]) if first in answers else None
@@ -271,9 +201,14 @@ def round_to(x):
     return float(f"{x:.5g}")
 
 
+def first_line(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shape = lambda text: tuple(int(n) for n in text.lower().split("x"))
+    parser.add_argument("--loss", action="append", metavar="LOSS", help=f"may be repeated; {', '.join(losses.LOSSES)}, jsd:BETA, or all; default: method")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", type=shape, action="append", metavar="ROWSxCLASSES", help="may be repeated; default: the device's list")
     parser.add_argument("--storage", choices=list(BYTES), action="append", help="may be repeated; default: both")
@@ -297,32 +232,49 @@ def main():
         torch.set_num_threads(options.threads)
     inputs.check()
     storages = options.storage or list(BYTES)
-    listed, absent = peers.available(options.device, options.compile_mode)
-    if options.systems:
-        wanted = [part.strip().lower() for part in options.systems.split(",")]
-        listed = [s for s in listed if any(part in s.name.lower() for part in wanted)]
-
-    results, trusted, copies = [], {}, {}
-    for storage in storages:
-        print(f"small shape, {storage}, against float64 autograd", flush=True)
-        trusted[storage] = []
-        for system in listed:
-            try:
-                verify_small(system, options.device, storage, options.seed)
-                trusted[storage].append(system)
-                print(f"  {system.name}: right", flush=True)
-            except Exception as error:
-                why = f"{'WRONG' if isinstance(error, Wrong) else type(error).__name__}: {error}".splitlines()[0]
-                print(f"  {system.name}: left out, {why}", flush=True)
-                results.append({"rows": 6, "classes": 131, "storage": storage, "system": system.name, "skipped": why, "wrong": isinstance(error, Wrong)})
+    names = options.loss or ["method"]
+    try:
+        chosen = [losses.parse(name) for name in (losses.LOSSES if "all" in names else dict.fromkeys(names))]
+    except ValueError as error:
+        sys.exit(f"--loss: {error}")
+    results, trusted, copies, absent = [], {}, {}, {}
+    for loss in chosen:
+        listed, absent[loss.name] = peers.available(loss, options.device, options.compile_mode)
+        if options.systems:
+            wanted = [part.strip().lower() for part in options.systems.split(",")]
+            listed = [s for s in listed if any(part in s.name.lower() for part in wanted)]
+        for storage in storages:
+            print(f"{loss.name}, small shape, {storage}, against float64 autograd", flush=True)
+            right = trusted[loss.name, storage] = []
+            torch._dynamo.reset()
+            for system in listed:
+                try:
+                    checks.verify_small(loss, system, options.device, storage, options.seed)
+                    right.append(system)
+                    print(f"  {system.name}: right", flush=True)
+                except Exception as error:
+                    wrong = isinstance(error, Wrong)
+                    why = f"WRONG: {error}" if wrong else first_line(error)
+                    print(f"  {system.name}: left out, {why}", flush=True)
+                    results.append({"loss": loss.name, "rows": 6, "classes": 131, "storage": storage, "system": system.name, "skipped": why, "wrong": wrong})
 
     engines = options.engine or ["cpu" if options.device == "cpu" else torch.cuda.get_device_name(0)]
     ours = {f"{OURS} {engine}": Ours(options.ours, engine) for engine in engines} if options.ours else {}
     try:
-        for shape in options.shape or SHAPES[options.device]:
+        for rows, classes in options.shape or SHAPES[options.device]:
             for storage in storages:
-                print(f"{shape[0]} x {shape[1]}, {storage}", flush=True)
-                results += run_shape(shape, storage, trusted[storage], ours, options, copies)
+                # Two inputs, and the check of one range of rows in f64.
+                if why := too_large(options.device, rows * classes * 2 * BYTES[storage] + 2**31):
+                    print(f"{rows} x {classes}, {storage}: left out, {why}", flush=True)
+                    base = {"rows": rows, "classes": classes, "storage": storage, "system": "all systems", "skipped": why, "wrong": False}
+                    results += [{"loss": loss.name, **base} for loss in chosen]
+                    continue
+                student, teacher = (inputs.matrix(rows, classes, s, options.seed, storage, options.device) for s in (inputs.STUDENT, inputs.TEACHER))
+                problem = (storage, student, teacher, inputs.labels(rows, classes, options.seed, options.device))
+                for loss in chosen:
+                    print(f"{loss.name}, {rows} x {classes}, {storage}", flush=True)
+                    results += run_loss(loss, problem, trusted[loss.name, storage], ours, options, copies)
+                del student, teacher, problem
     finally:
         for binary in ours.values():
             binary.close()
@@ -332,8 +284,8 @@ def main():
     for r in results:
         if "gb_s" in r:
             r["share"] = r["gb_s"] / max(copies.values())
-    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "step": peers.STEP, "total": peers.TOTAL, "compile_mode": options.compile_mode, "engines": engines if ours else None}
-    record = {"machine": report.machine(options.device), "settings": settings, "copy_gb_s": copies, "absent": absent, "results": results}
+    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "compile_mode": options.compile_mode, "engines": engines if ours else None}
+    record = {"machine": report.machine(options.device), "settings": settings, "losses": {loss.name: loss.formula for loss in chosen}, "copy_gb_s": copies, "absent": absent, "results": results}
     print("\n" + report.table(record))
     if options.record != "none":
         report.file(record, options.record)

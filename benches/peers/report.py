@@ -67,28 +67,36 @@ def table(record):
     lines = [
         f"# Peers on {facts['device']}, {facts['date']}",
         "",
-        f"Logits in, loss and student gradient out: Cosine, Min, Row, Mean, temperature 1, TSTR 1/2. {record['settings']['rounds']} rounds,",
-        "the systems in turn within each. GB/s of the median by the byte model (12 bytes per position for f32, 6 for bf16).",
+        f"Logits in, loss and student gradient out, mean over the rows, temperature 1. {record['settings']['rounds']} rounds, the systems in turn",
+        "within each. GB/s of the median by the byte model (12 bytes per position for f32, 6 for bf16).",
         f"Share of copy: relative to the largest copy bandwidth of the same run ({copies or 'none'}). Small shapes stay in caches and can exceed it.",
-        "",
-        "| rows | classes | storage | system | median ms | min ms | GB/s | share of copy | time relative to the crate |",
-        "|--:|--:|---|---|--:|--:|--:|--:|--:|",
     ]
-    for r in record["results"]:
-        start = f"| {r['rows']} | {r['classes']} | {r['storage']} | {r['system']} |"
-        if r.get("skipped"):
-            lines.append(f"{start} left out: {r['skipped']} | | | | |")
-            continue
-        ratio = f"{r['times_ours']:.2f}" if r.get("times_ours") else "-"
-        lines.append(f"{start} {r['median_ms']:.3f} | {r['min_ms']:.3f} | {r['gb_s']:.2f} | {100 * r['share']:.1f} % | {ratio} |")
-    lines += [f"\nLeft out: {name}, {why}." for name, why in record["absent"].items()]
+    for loss, formula in record["losses"].items():
+        title = formula if loss == "method" else f"{loss}: {formula}, without the label's part"
+        lines += [
+            "",
+            f"## {title[0].upper()}{title[1:]}",
+            "",
+            "| loss | rows | classes | storage | system | median ms | min ms | GB/s | share of copy | time relative to the crate |",
+            "|---|--:|--:|---|---|--:|--:|--:|--:|--:|",
+        ]
+        for r in record["results"]:
+            if r["loss"] != loss:
+                continue
+            start = f"| {loss} | {r['rows']} | {r['classes']} | {r['storage']} | {r['system']} |"
+            if r.get("skipped"):
+                lines.append(f"{start} left out: {r['skipped']} | | | | |")
+                continue
+            ratio = f"{r['times_ours']:.2f}" if r.get("times_ours") else "-"
+            lines.append(f"{start} {r['median_ms']:.3f} | {r['min_ms']:.3f} | {r['gb_s']:.2f} | {100 * r['share']:.1f} % | {ratio} |")
+        lines += [f"\nLeft out: {name}, {why}." for name, why in record["absent"][loss].items()]
     keys = ("torch", "cuda", "driver", "jax", "liger_kernel", "triton", "cores", "torch_threads", "system")
     lines += ["", "; ".join(f"{k} {facts[k]}" for k in keys if facts.get(k)) + "."]
     return "\n".join(lines) + "\n"
 
 
 def plot(record, path):
-    """Plots the share of the copy bandwidth over classes, one line per system, one panel per storage type. Returns False without matplotlib."""
+    """Plots the share of the copy bandwidth over classes, a row of panels per loss and a panel per storage type. Returns False without matplotlib."""
     try:
         import matplotlib
     except ImportError:
@@ -100,24 +108,30 @@ def plot(record, path):
     done = [r for r in record["results"] if not r.get("skipped")]
     if not done:
         return False
+    losses = [loss for loss in record["losses"] if any(r["loss"] == loss for r in done)]
     storages = sorted({r["storage"] for r in done}, reverse=True)
     systems = list(dict.fromkeys(r["system"] for r in done))
-    figure, panels = plt.subplots(1, len(storages), figsize=(6.5 * len(storages), 4.5), sharey=True, squeeze=False)
-    for panel, storage in zip(panels[0], storages):
-        for index, system in enumerate(systems):
-            points = sorted((r["classes"], r["share"]) for r in done if r["system"] == system and r["storage"] == storage)
-            record_of = next(r for r in done if r["system"] == system)
-            style = {"linewidth": 3 if "plan" in record_of else 1.5, "linestyle": "-" if record_of["same_loss"] else "--"}
-            panel.plot([c for c, _ in points], [share for _, share in points], marker="o", color=f"C{index}", label=system, **style)
-        panel.axhline(1, color="0.5", linestyle=":", linewidth=1)
-        panel.set_xscale("log")
-        panel.set_ylim(bottom=0)
+    ours = {r["system"] for r in done if "plan" in r}
+    size = (6.5 * len(storages), 4 * len(losses) + 0.5)
+    figure, panels = plt.subplots(len(losses), len(storages), figsize=size, sharex=True, sharey="row", squeeze=False)
+    lines = {}
+    for row, loss in zip(panels, losses):
+        for panel, storage in zip(row, storages):
+            for index, system in enumerate(systems):
+                points = sorted((r["classes"], r["share"]) for r in done if (r["system"], r["storage"], r["loss"]) == (system, storage, loss))
+                if points:
+                    style = {"linewidth": 3 if system in ours else 1.5, "color": f"C{index}", "marker": "o"}
+                    lines[system] = panel.plot([c for c, _ in points], [share for _, share in points], label=system, **style)[0]
+            panel.axhline(1, color="0.5", linestyle=":", linewidth=1)
+            panel.set_xscale("log")
+            panel.set_ylim(bottom=0)
+            panel.set_title(f"{loss}, {storage}")
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel("share of the copy bandwidth")
+    for panel in panels[-1]:
         panel.set_xlabel("classes")
-        panel.set_title(storage)
-        panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("share of the copy bandwidth")
     figure.suptitle(f"{record['machine']['device']}, {record['machine']['date']}")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize="small")
+    figure.legend(lines.values(), lines.keys(), loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize="small")
     figure.tight_layout()
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

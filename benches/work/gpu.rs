@@ -43,6 +43,7 @@ impl Buffers {
                 buffer: &self.labels,
                 offset: 0,
             },
+            row_weights: None,
         }
     }
 

@@ -43,8 +43,9 @@ fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     let non_finite = (result.flags & (NON_FINITE | SKIPPED)) != 0u;
     let averaged = !ignored && !invalid && !non_finite;
     let infinite = averaged && result.loss == params.infinity_bits;
+    let negative = averaged && result.loss == (params.infinity_bits | 0x80000000u);
     let zero = vec3<f32>();
-    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
+    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite || negative), result.kdr, result.tssr));
     let v = select(zero, values, averaged);
     return PartialSummary(
         v.x / denominator, v.y, v.z,
@@ -54,7 +55,8 @@ fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
         u32(invalid),
         u32(non_finite),
         u32(infinite),
-        0u, 0u, 0u,
+        u32(negative),
+        0u, 0u,
     );
 }
 

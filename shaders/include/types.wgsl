@@ -59,9 +59,9 @@ struct RowStats {
     rest_teacher_hard_sum: f32,
     rest_masked_mass: f32,
     teacher_moment: f32,
+    weight: f32,
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 struct Decision {
@@ -94,10 +94,10 @@ struct PartialSummary {
     ignored_rows: u32,
     invalid_labels: u32,
     non_finite_rows: u32,
-    infinite_losses: u32,
+    infinite_losses: u32,  // +inf
+    negative_infinities: u32,  // -inf, of rows with a negative weight
     reserved_0: u32,
     reserved_1: u32,
-    reserved_2: u32,
 }
 
 struct Summary {

@@ -1,7 +1,7 @@
 //! The soft part of the loss: one table of divergences.
 
 use super::choice::choice;
-use super::require;
+use super::range::require;
 use crate::Result;
 
 /// Passes the table of divergences to a macro. An entry is
@@ -174,6 +174,17 @@ impl Divergence {
                 require(power(beta), "divergence: AlphaBeta beta", beta, expected)
             }
             Self::Taid { share } => require(inside(share), "divergence: Taid share", share, INSIDE),
+            Self::Dkd { alpha, beta } => {
+                let ok = |x: f32| (0.0..=1e3).contains(&x);
+                let expected = "a number in [0, 1e3]";
+                require(ok(alpha), "divergence: Dkd alpha", alpha, expected)?;
+                require(ok(beta), "divergence: Dkd beta", beta, expected)
+            }
+            Self::Nkd { gamma } => {
+                let ok = gamma > 0.0 && gamma <= 1e3;
+                let expected = "a number above 0, at most 1e3";
+                require(ok, "divergence: Nkd gamma", gamma, expected)
+            }
             _ => Ok(()),
         }
     }

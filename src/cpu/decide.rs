@@ -53,6 +53,21 @@ impl Terms {
         uniform: f64::NAN,
         at_label: None,
     };
+
+    /// Times the row's weight. A weight of 0 gives 0, even where the loss is infinite and has no gradient.
+    fn weighted(self, weight: f64) -> Self {
+        Self {
+            loss: share(weight, self.loss),
+            student: share(weight, self.student),
+            teacher: share(weight, self.teacher),
+            hard: share(weight, self.hard),
+            first: share(weight, self.first),
+            second: share(weight, self.second),
+            label: share(weight, self.label),
+            uniform: share(weight, self.uniform),
+            at_label: self.at_label.map(|label| share(weight, label)),
+        }
+    }
 }
 
 impl Rule {
@@ -111,7 +126,8 @@ impl Rule {
             result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
-            self.terms(stats, f64::from(result.tssr))
+            let terms = self.terms(stats, f64::from(result.tssr));
+            terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
         };

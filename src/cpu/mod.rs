@@ -2,6 +2,7 @@
 //!
 //! It needs no GPU.
 
+mod add;
 mod apply;
 mod decide;
 mod divergences;
@@ -127,6 +128,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
+                    weight: 1.0,
                     setup: &setup,
                 };
                 // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.

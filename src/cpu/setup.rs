@@ -47,6 +47,9 @@ impl<'a> Setup<'a> {
         if moments.has(Moment::HardSum) {
             student_least = student_least.min(hard_log2);
         }
+        if moments.has(Moment::TeacherHardSum) {
+            teacher_least = teacher_least.min(hard_log2);
+        }
         if moments.has(Moment::PowerCross) {
             let [u, v] = rule.shape_numbers;
             student_least = student_least.min(v * student_log2);

@@ -8,7 +8,7 @@ use crate::plan::{List, Lists, Matrix, Operand};
 pub struct GpuSlice<'a> {
     /// The buffer, with usage `STORAGE`.
     pub buffer: &'a wgpu::Buffer,
-    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`], of 16 for
+    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`] and [`GpuBatch::row_weights`], of 16 for
     /// [`GpuOutputs::row_results`] and of 256 for [`GpuOutputs::summary`].
     pub offset: u64,
 }
@@ -72,6 +72,9 @@ pub struct GpuBatch<'a> {
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.
     pub labels: GpuSlice<'a>,
+    /// `f32 [rows]`, at a multiple of 4 bytes: [`Batch::row_weights`](crate::Batch::row_weights). A weight that is not finite is no error on
+    /// buffers: its row counts as a row with NaN among its logits.
+    pub row_weights: Option<GpuSlice<'a>>,
 }
 
 /// Buffers for results. An output that is `None` is not computed, or stays in the workspace.
@@ -101,6 +104,7 @@ impl<'a> CallerBuffers<'a> {
             Operand::StudentLogits => Some(batch.student_logits.buffer),
             Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
             Operand::Labels => Some(batch.labels.buffer),
+            Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
             Operand::Gradient => outputs.gradient.map(|g| g.buffer),
             Operand::RowResults => outputs.row_results.map(|r| r.buffer),
             Operand::Summary => outputs.summary.map(|s| s.buffer),
@@ -114,6 +118,7 @@ impl<'a> CallerBuffers<'a> {
             labels: self.batch.labels.list(),
             row_results: self.outputs.row_results.as_ref().map(GpuSlice::list),
             summary: self.outputs.summary.as_ref().map(GpuSlice::list),
+            row_weights: self.batch.row_weights.as_ref().map(GpuSlice::list),
         }
     }
 }

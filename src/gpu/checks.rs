@@ -67,6 +67,11 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     inputs[0].check(student.storage.bytes() as u64)?;
     inputs[1].check(teacher.storage.bytes() as u64)?;
     inputs[2].check(4)?;
+    if let Some(weights) = &batch.row_weights {
+        let region = Region::slice("row_weights", weights, 4 * rows as u64);
+        region.check(4)?;
+        inputs.push(region);
+    }
     let mut written = Vec::new();
     let mut in_place = false;
     if let Some(gradient) = &outputs.gradient {
@@ -114,6 +119,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     Ok(Problem {
         shared_buffers,
         in_place,
+        row_weights: batch.row_weights.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
     })
 }

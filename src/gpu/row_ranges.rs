@@ -53,6 +53,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
         student_logits: cut(&batch.student_logits),
         teacher_logits: cut(&batch.teacher_logits),
         labels: &batch.labels[range.clone()],
+        row_weights: batch.row_weights.map(|all| &all[range.clone()]),
     }
 }
 

@@ -13,7 +13,7 @@ use super::row_ranges::{
 use super::summaries::{SummaryAccumulator, check_counts};
 use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
-use crate::plan::{DispatchBuilder, Plan};
+use crate::plan::{DispatchBuilder, Plan, Problem};
 use crate::{
     Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress,
     Reduction, Result, Scope, Storage, Summary, validate,
@@ -224,11 +224,11 @@ impl RowRanges {
         let limits = one_buffer_each(&gpu.limits);
         let plans = |config: &Config, gradient| {
             RangePlans::new(&ranges, |rows| {
-                Plan::new(
-                    config,
-                    &problem(rows, &student, &teacher, gradient),
-                    &limits,
-                )
+                let problem = Problem {
+                    row_weights: batch.row_weights.is_some(),
+                    ..problem(rows, &student, &teacher, gradient)
+                };
+                Plan::new(config, &problem, &limits)
             })
         };
         let mut config = *config;

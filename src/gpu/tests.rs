@@ -144,6 +144,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         student_logits: on(student),
         teacher_logits: on(teacher),
         labels: at(labels),
+        row_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(summary)),

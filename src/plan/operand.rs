@@ -10,6 +10,8 @@ pub enum Operand {
     TeacherLogits,
     /// Caller: `i32 [rows]`.
     Labels,
+    /// Caller: `f32 [rows]`.
+    RowWeights,
     /// Caller: `[rows, classes]`.
     Gradient,
     /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
@@ -41,6 +43,7 @@ impl Operand {
             Self::StudentLogits => "student_logits",
             Self::TeacherLogits => "teacher_logits",
             Self::Labels => "labels",
+            Self::RowWeights => "row_weights",
             Self::Gradient => "gradient",
             Self::RowResults => "row_results",
             Self::Summary => "summary",

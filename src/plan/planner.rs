@@ -2,7 +2,7 @@
 
 use super::chunks::{Chunk, check_partials, chunks, within};
 use super::limits::{Limits, check_limits};
-use super::operand::Operand;
+use super::operand::{Operand, Window};
 use super::problem::{
     DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES,
 };
@@ -149,6 +149,7 @@ impl Plan {
             accumulate: choices.accumulate && problem.gradient.is_some(),
             shared_buffers: problem.shared_buffers,
             in_place,
+            row_weights: problem.row_weights,
             workgroup_size: tiling.workgroup_size,
             lanes: tiling.lanes,
             vectors_per_lane: tiling.vectors_per_lane,
@@ -268,7 +269,8 @@ impl Plan {
     pub fn workspace(&self) -> [(Operand, u64); 8] {
         let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
         let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
-        let rows = self.chunks.last().map_or(0, |c| c.rows.end as u64);
+        let last = self.chunks.last().map(|chunk| self.row_stats(chunk));
+        let row_stats = last.map_or(0, |window| window.offset + window.bytes);
         // The workspace holds the decisions and segments of one chunk at a time.
         let longest = self.chunks.iter().map(|c| c.rows.len() as u64).max();
         let longest = longest.unwrap_or(0);
@@ -276,10 +278,7 @@ impl Plan {
         let only = |needed: bool, bytes: u64| if needed { bytes.max(64) } else { 64 };
         [
             (Operand::Partials, only(true, PARTIAL_BYTES * most)),
-            (
-                Operand::RowStats,
-                only(self.in_steps(), ROW_STATS_BYTES * rows),
-            ),
+            (Operand::RowStats, only(self.in_steps(), row_stats)),
             (
                 Operand::Decisions,
                 only(self.in_steps(), DECISION_BYTES * longest),
@@ -296,6 +295,18 @@ impl Plan {
             (Operand::StatsSummary, SUMMARY_BYTES),
             (Operand::Placeholder, 64),
         ]
+    }
+
+    /// The row statistics of a chunk. Each chunk's start at a multiple of the device's alignment, which need not be one of their size.
+    pub(super) fn row_stats(&self, chunk: &Chunk) -> Window {
+        let bytes = |rows: usize| ROW_STATS_BYTES * rows as u64;
+        let longest = self.chunks.first().map_or(0, |first| first.rows.len());
+        let stride = bytes(longest).next_multiple_of(self.offset_alignment);
+        Window {
+            operand: Operand::RowStats,
+            offset: (chunk.rows.start / longest.max(1)) as u64 * stride,
+            bytes: bytes(chunk.rows.len()),
+        }
     }
 
     /// Total bytes of the temporary buffers, at most proportional to the number of rows.

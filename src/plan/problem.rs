@@ -64,10 +64,12 @@ pub struct Problem {
     pub shared_buffers: bool,
     /// True if the gradient overwrites the student's logits: both are the same matrix.
     pub in_place: bool,
+    /// True if each row has a weight.
+    pub row_weights: bool,
 }
 
 impl Problem {
-    /// A problem whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem without row weights, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -83,6 +85,7 @@ impl Problem {
             gradient,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
         }
     }
 
@@ -131,11 +134,13 @@ impl List {
     }
 }
 
-/// Placement of labels, row results and summary in their buffers. The matrices are in the [`Problem`].
+/// Placement of labels, row weights, row results and summary in their buffers. The matrices are in the [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// `i32 [rows]`, at a multiple of 4 bytes.
     pub labels: List,
+    /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.
+    pub row_weights: Option<List>,
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not needed.
     pub row_results: Option<List>,
     /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256; `None` if it is not needed.

@@ -1,6 +1,5 @@
 //! The choices of a kernel that follow from the loss.
 
-use super::kernel::Kernel;
 use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
 use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
@@ -47,7 +46,7 @@ impl LossVariant {
     }
 
     /// The choices of kernels that do not depend on the loss.
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             similarity: Similarity::default(),
             divergence: Divergence::default().name(),
@@ -58,39 +57,6 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
-        }
-    }
-
-    /// The choices that change the text of a kernel.
-    pub(super) fn of_kernel(self, kernel: Kernel) -> Self {
-        let none = Self::none();
-        match kernel {
-            Kernel::Distill => self,
-            // `RowStats` of single steps always has what its metrics need.
-            Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
-                similarity: self.similarity,
-                moments: self.moments.with(rule::STATISTICS),
-                sweep: self.sweep,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Decide => Self {
-                similarity: match self.tssr_attached {
-                    true => self.similarity,
-                    false => none.similarity,
-                },
-                shape: none.shape,
-                moments: none.moments,
-                sweep: none.sweep,
-                ..self
-            },
-            Kernel::Apply => Self {
-                shape: self.shape,
-                hard_own: self.hard_own,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,
         }
     }
 

@@ -292,6 +292,8 @@ impl Variant {
             "one_group" => self.one_group,
             "many_groups" => !self.one_group,
             "student_bound" => !self.in_place,
+            "weighted_rows" => self.row_weights,
+            "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),

@@ -32,6 +32,8 @@ pub struct Variant {
     /// True if the gradient overwrites the student's logits. The kernel then reads the logits through the gradient's binding, because a
     /// compiler may assume that two bindings do not overlap.
     pub in_place: bool,
+    /// True if each row has a weight.
+    pub row_weights: bool,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.

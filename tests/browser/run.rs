@@ -92,6 +92,7 @@ impl Job {
             }),
             shared_buffers: false,
             in_place: case.in_place,
+            row_weights: false,
         };
         let list = |offset: usize, bytes: &[u8]| List {
             offset: offset as u64,
@@ -101,6 +102,7 @@ impl Job {
             labels: list(12, &labels),
             row_results: Some(list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
+            row_weights: None,
         };
         let plan = Plan::new(&case.config, &problem, limits).expect("cases fit default limits");
         let dispatches = plan.dispatches(&case.config, case.progress, &lists);

@@ -16,7 +16,7 @@ use wgpu_distill::{RowResult, Storage, Summary, wgpu};
 
 use crate::cases::Case;
 use crate::cases::compare::Outcome;
-use crate::cases::inputs::{Stored, spread};
+use crate::cases::inputs::{POISON, Stored, spread};
 use poison::{gather, initial_gradient, poisoned, untouched, written};
 
 /// The requested outputs. The buffers of the others exist and must stay unchanged.
@@ -132,6 +132,10 @@ impl Bench {
         let mut labels = vec![i32::MAX; 3];
         labels.extend(case.labels());
         let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
+        let weights_buffer = case.row_weights().map(|weights| {
+            let spread_out = [&[POISON], weights.as_slice()].concat();
+            self.buffer(bytemuck::cast_slice(&spread_out))
+        });
 
         let (g_stride, g_offset) = if case.in_place {
             (strides[0], case.offsets[0])
@@ -178,6 +182,9 @@ impl Bench {
                 buffer: &labels_buffer,
                 offset: 12,
             },
+            row_weights: weights_buffer
+                .as_ref()
+                .map(|buffer| GpuSlice { buffer, offset: 4 }),
         };
         let gradient = logits(gradient_buffer, g_offset, g_storage, case.classes, g_stride);
         let outputs = GpuOutputs {
@@ -319,6 +326,7 @@ fn invented_plan(
         gradient: outputs.gradient.as_ref().map(matrix),
         shared_buffers: false,
         in_place: case.in_place && outputs.gradient.is_some(),
+        row_weights: batch.row_weights.is_some(),
     };
     // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.
     let rows = (case.rows / 4).max(3);

@@ -16,6 +16,7 @@ mod far;
 mod lifetimes;
 mod limits;
 mod losses;
+mod rows;
 mod run_into;
 mod sharing;
 
@@ -301,6 +302,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: on(&student_buffer, student),
             teacher_logits: on(&teacher_buffer, teacher),
             labels: at(&labels_buffer, 0),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary, 0)),
@@ -343,6 +345,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: Logits::new(&s, classes).with_row_stride(student.1),
             teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
+            row_weights: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
         let read: Vec<f32> = bytemuck::pod_collect_to_vec(&read);

@@ -64,6 +64,7 @@ pub(crate) fn distill(
         labels: list(&tensors.labels),
         row_results: Some(list(&tensors.rows)),
         summary: Some(list(&tensors.summary)),
+        row_weights: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);

@@ -426,6 +426,7 @@ fn anything_is_answered_or_refused_alike() {
             student_logits: logits(student, &lists[0]),
             teacher_logits: logits(teacher, &lists[1]),
             labels: &labels,
+            row_weights: None,
         };
         let progress = Progress { step, total };
         let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);
