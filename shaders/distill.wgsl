@@ -19,7 +19,12 @@
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
+#if results_alone
 @group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if requested
+#end
+#if metrics
+@group(0) @binding(5) var<storage, read_write> row_metrics: array<RowReport>;  // [rows]
+#end
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
 #if weighted_rows
@@ -31,6 +36,9 @@
 #import row
 #import statistics
 #import decide
+#if metrics
+#import report
+#end
 #import partial
 #import accumulator
 #import apply
@@ -56,10 +64,17 @@ fn distill_group(group: u32, invocation: Invocation, denominator: f32) -> Partia
     let decision = decide(stats, kdr, denominator);
     var summary: PartialSummary;
     if (exists && invocation.lane == 0u) {
+#if results_alone
         summary = partial_of(decision.result, denominator);
         if (params.write_results != 0u) {
             row_results[params.result_offset + index] = decision.result;
         }
+#end
+#if metrics
+        let metrics = metrics_of(stats, decision.result);
+        summary = with_metrics(partial_of(decision.result, denominator), metrics);
+        row_metrics[params.result_offset + index] = report_of(decision.result, metrics);
+#end
     }
     if (WRITE_GRAD) {
         apply_row(row_at(at, exists), invocation, decision);

@@ -14,6 +14,9 @@
 #import invocation
 #import partial
 #import main
+#if metrics
+#import metric_bits
+#end
 
 // The sum of four partials, whose loads hide each other's latency.
 fn four_partials(first: u32) -> PartialSummary {
@@ -57,5 +60,13 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         all.invalid_labels,
         all.non_finite_rows,
         0u,
+#if results_alone
+        vec4<u32>(), vec4<u32>(), vec4<u32>(),
+#end
+#if metrics
+        first_bits(all.first / averaged, all.unbounded),
+        second_bits(all.second / averaged, all.unbounded),
+        bitcast<vec4<u32>>(all.third / averaged),
+#end
     );
 }

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
+use crate::metrics::RowMetrics;
 use crate::{Config, Storage};
 
 /// Bits of [`RowResult::flags`] and [`RowStats::flags`].
@@ -54,6 +55,12 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if the means of the summary include the row.
+    pub(crate) fn is_averaged(&self) -> bool {
+        let others = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::SKIPPED;
+        self.flags & others == 0
     }
 
     /// Returns true if [`NonFinite::Skip`](crate::NonFinite::Skip) leaves the row out.
@@ -129,7 +136,7 @@ pub struct RowStats {
     pub sweep_first: f32,
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
-    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out. Else 0.
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out and with metrics. Else 0.
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
@@ -259,6 +266,8 @@ pub struct Summary {
     /// Ignored rows do not count.
     pub non_finite_rows: u32,
     pub(crate) reserved: u32,
+    /// Means of the metrics over the rows that `kdr` averages; 0 if they were not requested.
+    pub metrics: RowMetrics,
 }
 
 /// The gradient `[rows, classes]`, without gaps between rows, in the requested storage type.
@@ -300,6 +309,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome if requested, else empty.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics if requested, else empty.
+    pub metrics: Vec<RowMetrics>,
     /// The gradient with respect to the student's logits, if requested.
     pub gradient: Option<Gradient>,
 }

@@ -147,6 +147,14 @@ pub(crate) fn moments(config: &Config) -> Moments {
     all
 }
 
+/// The moments of the metrics of rows.
+pub(crate) const METRICS: Moments = Moments::of(&[
+    Moment::Difference,
+    Moment::TeacherMoment,
+    Moment::StudentMoment,
+    Moment::Agreement,
+]);
+
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape.
 pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {

@@ -285,6 +285,9 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
     if let Some(results) = &outputs.rows {
         row_count("rows", rows, results.len())?;
     }
+    if let Some(metrics) = &outputs.metrics {
+        row_count("metrics", rows, metrics.len())?;
+    }
     let Some(gradient) = &outputs.gradient else {
         return Ok(());
     };
@@ -300,6 +303,14 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
         gradient.row_stride,
         gradient.values.len(),
     )
+}
+
+/// Refuses row results beside metrics: an item of the metrics has both.
+pub(crate) fn results_twice() -> Error {
+    Error::Unsupported {
+        what: "`row_results` beside `row_metrics`".to_owned(),
+        why: "each `RowReport` of `row_metrics` begins with the row's result; use one of them",
+    }
 }
 
 /// Refuses `GradWrite::Accumulate` for a call that returns a new gradient.

@@ -14,7 +14,13 @@ fn add_partials(x: PartialSummary, y: PartialSummary) -> PartialSummary {
         x.non_finite_rows + y.non_finite_rows,
         x.infinite_losses + y.infinite_losses,
         x.negative_infinities + y.negative_infinities,
-        0u, 0u,
+        x.unbounded | y.unbounded,
+        0u,
+#if metrics
+        x.first + y.first,
+        x.second + y.second,
+        x.third + y.third,
+#end
     );
 }
 

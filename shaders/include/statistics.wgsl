@@ -29,7 +29,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     // Read before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
-        if (LABEL_APART) {
+        if (TEACHER_LABEL) {
             let has_teacher = u32(label) < params.teacher_classes;
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }

@@ -17,6 +17,16 @@ struct RowResult {
     flags: u32,
 }
 
+#if metrics
+// A row's result and its metrics as bits, in the order of `RowMetrics` of src/metrics.rs.
+struct RowReport {
+    result: RowResult,
+    first: vec4<u32>,   // forward_kl, teacher_entropy, student_entropy, hard
+    second: vec4<u32>,  // soft, student_lse, teacher_lse, agreement
+    third: vec4<u32>,   // student_accuracy, teacher_accuracy
+}
+#end
+
 struct RowStats {
     student_max: f32,
     student_sum: f32,
@@ -96,8 +106,13 @@ struct PartialSummary {
     non_finite_rows: u32,
     infinite_losses: u32,  // +inf
     negative_infinities: u32,  // -inf, of rows with a negative weight
-    reserved_0: u32,
-    reserved_1: u32,
+    unbounded: u32,        // bits of the metrics that are not finite in some row
+    reserved: u32,
+#if metrics
+    first: vec4<f32>,
+    second: vec4<f32>,
+    third: vec4<f32>,
+#end
 }
 
 struct Summary {
@@ -109,4 +124,7 @@ struct Summary {
     invalid_labels: u32,
     non_finite_rows: u32,
     reserved: u32,
+    first: vec4<u32>,  // the means of the metrics, as in RowReport
+    second: vec4<u32>,
+    third: vec4<u32>,
 }

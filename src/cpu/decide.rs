@@ -171,6 +171,16 @@ impl Rule {
         self.config.non_finite == NonFinite::Skip && stats.flags & flags::INVALID_LABEL == 0
     }
 
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The hard and the soft part of a finite row with a label, in nats.
+    pub fn parts(&self, stats: &RowStats) -> (f64, f64) {
+        let soft = divergences::part(&self.config, stats);
+        (soft.hard * self.hard(stats), soft.value)
+    }
+
     fn own_hard(&self) -> bool {
         self.config.hard_temperature != HardTemperature::Student
     }

@@ -9,6 +9,7 @@ use super::similarity;
 use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured};
 use super::vector::Vector;
+use crate::moments::Moment;
 use crate::{RowStats, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
@@ -92,14 +93,16 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     }
     if let Some(label) = label {
         stats.label_logit = row.student.get(label);
+        // The teacher may lack the class.
+        let teacher = match label < row.teacher.len() {
+            true => row.teacher.get(label),
+            false => f32::NEG_INFINITY,
+        };
         if setup.rule.label_apart {
-            // The teacher may lack the class.
-            let teacher = match label < row.teacher.len() {
-                true => row.teacher.get(label),
-                false => f32::NEG_INFINITY,
-            };
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
+        }
+        if setup.rule.label_apart || setup.moments.has(Moment::Agreement) {
             stats.teacher_label_logit = teacher;
         }
     }
@@ -201,7 +204,7 @@ mod tests {
             hard_temperature: HardTemperature::Own(2.5),
             ..Config::default()
         };
-        let mut setup = Setup::of(&config);
+        let mut setup = Setup::of(&config, false);
         setup.moments = Moments::of(&Moment::ALL);
         for (classes, masked) in [(37, 0), (1024, 0), (3000, 0), (37, 3), (2999, 3), (3000, 7)] {
             let mut s = logits(classes, 0x9e37_79b1);

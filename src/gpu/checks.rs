@@ -1,7 +1,7 @@
 //! Checks of caller buffers.
 
 use super::buffers::{CallerBuffers, GpuLogits, GpuSlice};
-use crate::plan::{Dispatch, Operand, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use crate::plan::{Dispatch, Operand, Problem, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::shader::BindingKind;
 use crate::{Config, Error, Result, validate};
 
@@ -92,6 +92,14 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         region.check(ROW_RESULT_BYTES)?;
         written.push(region);
     }
+    if let Some(metrics) = &outputs.row_metrics {
+        let region = Region::slice("row_metrics", metrics, ROW_REPORT_BYTES * rows as u64);
+        region.check(ROW_REPORT_BYTES)?;
+        written.push(region);
+        if outputs.row_results.is_some() {
+            return Err(validate::results_twice());
+        }
+    }
     if let Some(summary) = &outputs.summary {
         let region = Region::slice("summary", summary, SUMMARY_BYTES);
         region.check(256)?;
@@ -120,6 +128,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         shared_buffers,
         in_place,
         row_weights: batch.row_weights.is_some(),
+        metrics: outputs.row_metrics.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
     })
 }

@@ -254,6 +254,7 @@ impl Gpu {
             row_results: None,
             summary: None,
             row_weights: Some(List::new(padded(4 * range.len()))),
+            row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);
         let dispatch = builder

@@ -16,6 +16,8 @@ pub enum Operand {
     Gradient,
     /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
     RowResults,
+    /// Caller: [`RowReport`](crate::RowReport)` [rows]`.
+    RowMetrics,
     /// Caller: one [`Summary`](crate::Summary).
     Summary,
     /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
@@ -46,6 +48,7 @@ impl Operand {
             Self::RowWeights => "row_weights",
             Self::Gradient => "gradient",
             Self::RowResults => "row_results",
+            Self::RowMetrics => "row_metrics",
             Self::Summary => "summary",
             Self::RowStats => "row_stats",
             Self::SegmentStats => "segment_stats",

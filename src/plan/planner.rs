@@ -3,9 +3,7 @@
 use super::chunks::{Chunk, check_partials, chunks, within};
 use super::limits::{Limits, check_limits};
 use super::operand::{Operand, Window};
-use super::problem::{
-    DECISION_BYTES, PARTIAL_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES,
-};
+use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
 use super::tiling::{Tiling, check_workgroup};
 use crate::shader::{Access, Kernel, LossVariant, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
@@ -145,7 +143,10 @@ impl Plan {
             teacher: problem.teacher.storage,
             gradient: problem.gradient.map(|g| g.storage),
             access: problem.access(),
-            loss: choices.loss,
+            loss: match problem.metrics {
+                true => choices.loss.with_metrics(),
+                false => choices.loss,
+            },
             accumulate: choices.accumulate && problem.gradient.is_some(),
             shared_buffers: problem.shared_buffers,
             in_place,
@@ -277,7 +278,10 @@ impl Plan {
         let segments = u64::from(self.segments) * longest;
         let only = |needed: bool, bytes: u64| if needed { bytes.max(64) } else { 64 };
         [
-            (Operand::Partials, only(true, PARTIAL_BYTES * most)),
+            (
+                Operand::Partials,
+                only(true, self.problem.partial_bytes() * most),
+            ),
             (Operand::RowStats, only(self.in_steps(), row_stats)),
             (
                 Operand::Decisions,

@@ -5,6 +5,7 @@
 
 mod distributions;
 mod divergences;
+mod metrics;
 mod mix;
 mod similarity;
 
@@ -17,6 +18,7 @@ use distributions::{
 };
 use mix::Row;
 
+pub use metrics::{RowMetrics, mean_metrics};
 pub use mix::select_tssr;
 pub use similarity::second_sweep;
 
@@ -323,6 +325,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics.
+    pub metrics: Vec<RowMetrics>,
     /// `[rows, classes]`
     pub grad_student_logits: Vec<f64>,
 }
@@ -331,7 +335,10 @@ pub struct Distillation {
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     let stats = observe(config, batch)?;
     let rows = decide(config, progress, batch, &stats)?;
+    let of_row = |(row, result)| metrics::of_row(config, batch, row, &stats[row], result);
+    let metrics = rows.iter().enumerate().map(of_row).collect();
     Ok(Distillation {
+        metrics,
         summary: summary(&rows, config.reduction),
         grad_student_logits: apply(config, batch, &rows)?,
         rows,

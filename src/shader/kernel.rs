@@ -65,6 +65,7 @@ impl Kernel {
             Self::Distill => loss,
             // `RowStats` of single steps always has what its metrics need.
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
+                metrics: loss.metrics && self != Self::SecondSweep,
                 similarity: loss.similarity,
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
@@ -87,7 +88,11 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 ..none
             },
-            Self::Softmax | Self::ValidRows | Self::Summary => none,
+            Self::Summary => LossVariant {
+                metrics: loss.metrics,
+                ..none
+            },
+            Self::Softmax | Self::ValidRows => none,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct LossVariant {
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if rows have metrics.
+    pub metrics: bool,
 }
 
 impl LossVariant {
@@ -42,6 +44,16 @@ impl LossVariant {
             hard_own: config.hard_temperature != HardTemperature::Student,
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            metrics: false,
+        }
+    }
+
+    /// The same choices with metrics of rows, and the moments that they need.
+    pub fn with_metrics(self) -> Self {
+        Self {
+            moments: self.moments.with(rule::METRICS),
+            metrics: true,
+            ..self
         }
     }
 
@@ -57,6 +69,7 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
+            metrics: false,
         }
     }
 

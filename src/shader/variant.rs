@@ -57,7 +57,7 @@ impl Variant {
     /// Upper bound on the bytes of workgroup memory that a kernel of this variant declares.
     pub fn workgroup_bytes(&self) -> u32 {
         let sums = (6 + self.loss.moments.iter().count() as u32) * 4;
-        const PARTIAL: u32 = 12 * 4;
+        let partial = if self.loss.metrics { 24 * 4 } else { 12 * 4 };
         let reduced = match self.subgroup_min {
             Some(min) => (self.workgroup_size / min).max(1),
             None => self.workgroup_size,
@@ -65,7 +65,7 @@ impl Variant {
         let rows = self.workgroup_size / self.lanes;
         let reduced = reduced.saturating_mul(sums + 4);
         reduced
-            .saturating_add(rows.saturating_mul(PARTIAL))
+            .saturating_add(rows.saturating_mul(partial))
             .saturating_add(16)
     }
 }

@@ -31,6 +31,8 @@ pub struct Case {
     /// Some labels are out of range; buffers only.
     pub bad_labels: bool,
     pub weights: Weights,
+    /// Rows have metrics.
+    pub metrics: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +76,7 @@ impl Case {
             ignores: Ignores::None,
             bad_labels: false,
             weights: Weights::None,
+            metrics: false,
         }
     }
 

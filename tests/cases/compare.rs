@@ -2,8 +2,8 @@
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-    Batch, Config, Divergence, GradWrite, Logits, RowResult, Storage, Summary, TssrGradient, flags,
-    reference,
+    Batch, Config, Divergence, GradWrite, Logits, RowMetrics, RowResult, Storage, Summary,
+    TssrGradient, flags, reference,
 };
 
 use super::case::Case;
@@ -14,6 +14,8 @@ use super::tolerance::{Tolerance, close, gradient_weight, is_close, loss_factor}
 pub struct Outcome {
     pub summary: Summary,
     pub rows: Vec<RowResult>,
+    /// Empty if the way of the call has none.
+    pub metrics: Vec<RowMetrics>,
     pub gradient: Vec<f32>,
 }
 
@@ -31,9 +33,53 @@ impl Outcome {
         for r in &self.rows {
             bits.extend([r.loss.to_bits(), r.kdr.to_bits(), r.tssr.to_bits(), r.flags]);
         }
+        for metrics in self.metrics.iter().chain([&s.metrics]) {
+            bits.extend(values(metrics).map(f32::to_bits));
+        }
         bits.extend(self.gradient.iter().map(|x| x.to_bits()));
         bits
     }
+}
+
+/// Metrics in the order of their fields.
+fn values(m: &RowMetrics) -> [f32; 10] {
+    [
+        m.forward_kl,
+        m.teacher_entropy,
+        m.student_entropy,
+        m.hard,
+        m.soft,
+        m.student_lse,
+        m.teacher_lse,
+        m.agreement,
+        m.student_accuracy,
+        m.teacher_accuracy,
+    ]
+}
+
+/// Compares metrics of rows and their means, if there are any.
+fn check_metrics(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
+    if got.metrics.is_empty() {
+        let none = RowMetrics::default();
+        let same = got.summary.metrics == none;
+        return same.then_some(()).ok_or("means of metrics".to_owned());
+    }
+    if got.metrics.len() != case.rows {
+        return Err(format!("metrics of {} rows", got.metrics.len()));
+    }
+    let tolerance = tolerance_of(case);
+    let factor = loss_factor(&case.config).max(1.0);
+    let means = reference::mean_metrics(&want.rows, &want.metrics);
+    let rows = got.metrics.iter().zip(&want.metrics).enumerate();
+    let rows = rows.map(|(row, (g, w))| (format!("of row {row}"), g, w));
+    let all = rows.chain([("of the summary".to_owned(), &got.summary.metrics, &means)]);
+    for (whose, g, w) in all {
+        for (i, (g, w)) in values(g).into_iter().zip(w.values()).enumerate() {
+            let about = format!("metric {i} {whose}");
+            close(&about, f64::from(g), w, factor * tolerance.statistic(w))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tolerances of a case.
@@ -146,6 +192,7 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
         }
     }
     check_summary(case, want, &summary, &got.summary)?;
+    check_metrics(case, want, got)?;
     check_gradient(case, want, &got.gradient, &lost)?;
     check_masked(case, want, &got.gradient)
 }

@@ -22,5 +22,6 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         shared_buffers: false,
         in_place: false,
         row_weights: false,
+        metrics: false,
     }
 }

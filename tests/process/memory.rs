@@ -38,6 +38,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         gradient: Some(on(&gradient)),
         row_results: Some(slice(&results)),
         summary: None,
+        row_metrics: None,
     };
     let config = Config {
         scope,

@@ -182,6 +182,7 @@ fn results_without_memory() {
         let only_rows = Outputs {
             rows: true,
             gradient: None,
+            metrics: false,
         };
         let run = |config| cpu.run(config, progress, &batch, only_rows).map(drop);
         is_refused("rows", run(&row));

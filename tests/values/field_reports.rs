@@ -32,6 +32,7 @@ fn run(engine: &Engine, config: &Config, batch: &Batch<'_>) -> Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
         gradient: done.into_grad_student_logits(),
+        metrics: Vec::new(),
     }
 }
 
@@ -135,6 +136,7 @@ fn bf16_gradients_are_off_by_rounding_alone() {
     let outputs = Outputs {
         rows: false,
         gradient: Some(Storage::Bf16),
+        metrics: false,
     };
     for engine in engines() {
         let got = engine

@@ -235,6 +235,7 @@ fn parts_over_a_common_denominator_sum_to_the_whole() {
                 summary: whole.summary,
                 rows: [first.rows, second.rows].concat(),
                 gradient: [first.gradient, second.gradient].concat(),
+                metrics: Vec::new(),
             };
             sum.summary.loss = first.summary.loss + second.summary.loss;
             outcomes(&drawn, &sum, &whole)

@@ -289,7 +289,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let gradient_buffer = app.buffer(bytemuck::cast_slice(&canary));
         let labels_buffer = app.buffer(bytemuck::cast_slice(&labels));
         let results = app.buffer(&vec![0; 16 * rows]);
-        let summary = app.buffer(&[0; 32]);
+        let summary = app.buffer(&[0; size_of::<Summary>()]);
         let on = |buffer, (offset, row_stride): (usize, usize)| GpuLogits {
             buffer,
             offset: 4 * offset as u64,
@@ -308,6 +308,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             summary: Some(at(&summary, 0)),
             row_results: Some(at(&results, 0)),
             gradient: Some(on(&gradient_buffer, gradient)),
+            row_metrics: None,
         };
 
         let mut encoder = app.encoder();
@@ -332,7 +333,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let parts = [
             (&gradient_buffer, 0, 4 * words(gradient) as u64),
             (&results, 0, 16 * rows as u64),
-            (&summary, 0, 32),
+            (&summary, 0, size_of::<Summary>() as u64),
         ];
         let [read, results, summary] = app.finish(encoder, &parts).try_into().expect("three");
 

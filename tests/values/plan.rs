@@ -347,6 +347,7 @@ fn chunks_have_statistics_of_their_own() {
         row_results: None,
         summary: None,
         row_weights: None,
+        row_metrics: None,
     };
     let dispatches = plan.dispatches(&config, Progress::new(1, 2), &lists);
     let dispatches = dispatches.expect("a valid call");

@@ -159,6 +159,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         summary: Some(list(&summary)),
         row_results: Some(list(&results)),
         gradient: Some(logits(&student)),
+        row_metrics: None,
     };
     change(&mut outputs);
     let mut encoder = gpu.device().create_command_encoder(&Default::default());

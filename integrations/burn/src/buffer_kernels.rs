@@ -92,6 +92,7 @@ pub(crate) fn distill(
         }),
         row_results: Some(rows.slice()),
         gradient: gradient.as_ref().map(|(buffer, t)| buffer.logits(t)),
+        row_metrics: None,
     };
     let gpu = &shared.gpu;
     let plan = gpu.plan(&call.config, &batch, &outputs)?;

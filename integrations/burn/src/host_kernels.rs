@@ -32,6 +32,7 @@ pub(crate) fn distill(
     let outputs = Outputs {
         rows: true,
         gradient: storage(student.dtype()).filter(|_| want_gradient),
+        metrics: false,
     };
     let results = Cpu::new().run(&call.config, call.progress, &batch, outputs)?;
     let row_words = bytemuck::cast_slice::<_, f32>(&results.rows).to_vec();

@@ -141,6 +141,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         summary: (!from.rarely(4)).then(|| world.slice(from, 256)),
         row_results: (!from.rarely(4)).then(|| world.slice(from, 16)),
         gradient,
+        row_metrics: None,
     };
 
     let device = world.gpu.device();

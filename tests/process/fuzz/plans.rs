@@ -99,6 +99,7 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         shared_buffers: from.byte() % 2 == 1,
         in_place,
         row_weights: from.rarely(4),
+        metrics: from.rarely(4),
     }
 }
 
@@ -176,13 +177,15 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     };
     let labels = list(4, rows, 4);
     let results = list(16, rows, 16);
-    let summary = list(32, 1, 256);
+    let summary = list(80, 1, 256);
+    let metrics = problem.metrics.then(|| list(64, rows, 64));
     let weights = problem.row_weights.then(|| list(4, rows, 4));
     Lists {
         labels,
-        row_results: (!from.rarely(3)).then_some(results),
+        row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
         row_weights: weights,
+        row_metrics: metrics,
     }
 }
 
@@ -307,6 +310,10 @@ fn rows_of(
             None => return Err("a gradient that was not requested".to_owned()),
         },
         Operand::Labels => (list(lists.labels, 4), p.label_offset),
+        Operand::RowMetrics => match lists.row_metrics {
+            Some(metrics) => (list(metrics, 64), p.result_offset),
+            None => return Err("metrics that were not requested".to_owned()),
+        },
         Operand::RowWeights => match lists.row_weights {
             Some(weights) => (list(weights, 4), p.weight_offset),
             None => return Err("weights that no row has".to_owned()),

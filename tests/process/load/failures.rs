@@ -94,6 +94,7 @@ fn memory_stays_flat_when_calls_fail() {
             shared_buffers: false,
             in_place: false,
             row_weights: false,
+            metrics: false,
         };
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());
         Workspace::new(gpu.device(), &plan.expect("a plan"))

@@ -185,6 +185,7 @@ fn plans_for_another_device_are_refused() {
         shared_buffers: false,
         in_place: false,
         row_weights: false,
+        metrics: false,
     };
     let own = bench.gpu.limits();
     let a_lane_a_row = Tiling {

@@ -67,6 +67,7 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
             let outputs = Outputs {
                 rows: true,
                 gradient: Some(storage),
+                metrics: false,
             };
             let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 6);
             let got = engine.run(&Config::default(), HALFWAY, &batch, outputs);

@@ -128,6 +128,7 @@ impl Drawn {
         let outputs = Outputs {
             rows: true,
             gradient: Some(self.storage[2]),
+            metrics: false,
         };
         let stored = self.stored();
         let done = engine.run(&self.config, self.progress, &self.batch(&stored), outputs);
@@ -135,6 +136,7 @@ impl Drawn {
         Ok(Outcome {
             summary: done.summary,
             rows: done.rows.clone(),
+            metrics: done.metrics.clone(),
             gradient: done.into_grad_student_logits(),
         })
     }

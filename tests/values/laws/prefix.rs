@@ -24,12 +24,14 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
     let outputs = Outputs {
         rows: true,
         gradient: Some(drawn.storage[2]),
+        metrics: false,
     };
     let done = engine.run(&config, drawn.progress, &batch, outputs);
     let done = done.map_err(|e| e.to_string())?;
     Ok(Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     })
 }

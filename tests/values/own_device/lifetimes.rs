@@ -170,6 +170,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             gradient: Some(on(gradient)),
             row_results: Some(at(results, 0)),
             summary: Some(at(summary, 0)),
+            row_metrics: None,
         };
         let mut encoder = app.encoder();
         let config = Config::default();

@@ -140,6 +140,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         rows: rows.collect(),
         gradient,
         summary,
+        metrics: Vec::new(),
     }
 }
 
