@@ -15,8 +15,8 @@ use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
 use crate::plan::{DispatchBuilder, Plan};
 use crate::{
-    Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress, Reduction,
-    Result, Scope, Storage, Summary, validate,
+    Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress,
+    Reduction, Result, Scope, Storage, Summary, validate,
 };
 
 impl Gpu {
