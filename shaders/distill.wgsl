@@ -2,9 +2,10 @@
 //
 //   p = softmax(student_logits / student_temperature), q = softmax(teacher_logits / teacher_temperature)
 //   kdr = similarity(p, q), tssr = selection(tstr, kdr), y = tssr * EK + (1 - tssr) * q, EK: the label, smoothed
-//   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature
+//   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature,   both times the row's weight
 //
-// student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type; labels: [rows].
+// student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type;
+// labels, row_weights: [rows].
 // LANES invocations own a row. The last 4 * VECTORS_PER_LANE * LANES classes of a row are read once: their exponentials stay in registers.
 // The classes before them are read once more to apply, in reverse, and once more for similarities with a second sweep.
 // Each gradient element is written once. Sums are f32, relative to the lane's maxima, merged in a fixed order.
@@ -18,15 +19,26 @@
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
+#if results_alone
 @group(0) @binding(5) var<storage, read_write> row_results: array<RowResult>;  // [rows], if requested
+#end
+#if metrics
+@group(0) @binding(5) var<storage, read_write> row_metrics: array<RowReport>;  // [rows]
+#end
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 @group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
+#if weighted_rows
+@group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
+#end
 
 #import params
 #import invocation
 #import row
 #import statistics
 #import decide
+#if metrics
+#import report
+#end
 #import partial
 #import accumulator
 #import apply
@@ -49,14 +61,21 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let label = labels[params.label_offset + at];
         let ignored = label == params.ignore_index;
         let row = row_at(at, exists && !ignored);
-        let stats = row_stats_of(row, invocation, label, ignored || !exists);
+        let stats = row_stats_of(row, invocation, label, weight_of(at), ignored || !exists);
         let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
         let decision = decide(stats, kdr, denominator);
         if (exists && invocation.lane == 0u) {
+#if results_alone
             add_row(&accumulator, partial_of(decision.result, denominator));
             if (params.write_results != 0u) {
                 row_results[params.result_offset + index] = decision.result;
             }
+#end
+#if metrics
+            let metrics = metrics_of(stats, decision.result);
+            add_row(&accumulator, with_metrics(partial_of(decision.result, denominator), metrics));
+            row_metrics[params.result_offset + index] = report_of(decision.result, metrics);
+#end
         }
         if (WRITE_GRAD) {
             apply_row(row_at(at, exists), invocation, decision);

@@ -45,7 +45,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             }
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }
-        let whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit);
+        let whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit, first.weight);
 #if label_whole
         let stats = complete_stats(whole, sums, sweeps);
 #end
@@ -53,7 +53,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let stats = with_rest(complete_stats(whole, sums, sweeps), in_nats(merged));
 #end
         if (exists && invocation.lane == 0u) {
-            row_stats[params.stats_offset + index] = stats;
+            row_stats[index] = stats;
             add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
         }
     }

@@ -1,9 +1,9 @@
 // observe: mergeable statistics of each row, and the similarity of its two distributions (KDR).
 //
 //   s = student_logits / student_temperature, t = teacher_logits / teacher_temperature, ms = max s, mt = max t
-//   zs = sum e^(s-ms), zt = sum e^(t-mt), A = sum e^(t-mt) ((t-mt) - (s-ms)), B = sum e^(t-mt) (t-mt), and the sums of the similarity
+//   zs = sum e^(s-ms), zt = sum e^(t-mt), and the moments that similarity and divergence need (src/moments.rs)
 //
-// No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels: [rows]; row_stats: [rows, segments].
+// No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels, row_weights: [rows]; row_stats: [rows, segments].
 // LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments. Each logit is read once; a row of one segment is read
 // once more for similarities with a second sweep, but for the classes that stay in registers. Sums are f32, merged in a fixed order.
 
@@ -15,6 +15,9 @@
 @group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
 @group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
+#if weighted_rows
+@group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
+#end
 
 #import params
 #import invocation
@@ -38,9 +41,10 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let label = labels[params.label_offset + at / params.segments];
         let ignored = label == params.ignore_index;
         let segment = segment_at(at / params.segments, at % params.segments, exists && !ignored);
-        let stats = row_stats_of(segment, invocation, label, ignored || !exists);
+        let weight = weight_of(at / params.segments);
+        let stats = row_stats_of(segment, invocation, label, weight, ignored || !exists);
         if (exists && invocation.lane == 0u) {
-            row_stats[params.stats_offset + index] = stats;
+            row_stats[index] = stats;
             if (params.segments == 1u) {
                 add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
             }

@@ -14,6 +14,9 @@
 #import invocation
 #import partial
 #import main
+#if metrics
+#import metric_bits
+#end
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
@@ -27,6 +30,9 @@ fn kernel(workgroup: u32, invocation: Invocation) {
     var loss = bitcast<u32>(all.loss);
     if (all.infinite_losses > 0u) {
         loss = params.infinity_bits;
+    }
+    if (all.negative_infinities > 0u) {
+        loss = select(params.infinity_bits | 0x80000000u, params.nan_bits, all.infinite_losses > 0u);
     }
     if (all.invalid_labels > 0u || (all.non_finite_rows > 0u && params.skip_non_finite == 0u)) {
         loss = params.nan_bits;
@@ -42,5 +48,13 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         all.invalid_labels,
         all.non_finite_rows,
         0u,
+#if results_alone
+        vec4<u32>(), vec4<u32>(), vec4<u32>(),
+#end
+#if metrics
+        first_bits(all.first / averaged, all.unbounded),
+        second_bits(all.second / averaged, all.unbounded),
+        bitcast<vec4<u32>>(all.third / averaged),
+#end
     );
 }

@@ -175,6 +175,12 @@ pub struct Batch<'a> {
     pub teacher_logits: Logits<'a>,
     /// `[rows]`, each a class or `ignore_index`.
     pub labels: &'a [i32],
+    /// `[rows]`, finite numbers of any sign: importance weights, advantages. Each multiplies loss and gradient of its row, but neither KDR
+    /// nor TSSR. The denominator of a reduction does not depend on them: [`Reduction::Mean`](crate::Reduction::Mean) divides by the number
+    /// of valid rows, and [`Reduction::SumOver`](crate::Reduction::SumOver) with the sum of the weights gives the weighted mean. A row of
+    /// weight 0 has loss 0 and gradient 0, even where its loss is infinite. Products with the factors of loss and gradient beyond f32 are
+    /// infinite. Without weights each row counts as it is.
+    pub row_weights: Option<&'a [f32]>,
 }
 
 impl<'a> Batch<'a> {
@@ -190,7 +196,21 @@ impl<'a> Batch<'a> {
             student_logits: Logits::new(student_logits, classes),
             teacher_logits: Logits::new(teacher_logits, classes),
             labels,
+            row_weights: None,
         }
+    }
+
+    /// Sets [`row_weights`](Self::row_weights), one for each row.
+    pub fn with_row_weights(self, row_weights: &'a [f32]) -> Self {
+        Self {
+            row_weights: Some(row_weights),
+            ..self
+        }
+    }
+
+    /// The weight of a row.
+    pub(crate) fn row_weight(&self, row: usize) -> f32 {
+        self.row_weights.map_or(1.0, |weights| weights[row])
     }
 
     /// Rows of the batch.

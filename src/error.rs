@@ -163,6 +163,14 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
+    /// A row's weight is NaN or infinite.
+    #[error("the weight of row {row} is {weight}, expected a finite number in `row_weights`")]
+    RowWeight {
+        /// The first such row with a label.
+        row: usize,
+        /// Its weight.
+        weight: f32,
+    },
     /// A row with a label, although [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) states that no row has one.
     #[error(
         "row {row} has label {label}, but `reduction: SumOver` is 0; count the labels that are not the ignore_index"

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+mod metrics;
 mod moments;
 mod outputs;
 mod params;
@@ -32,6 +33,7 @@ pub use config::{
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use metrics::{RowMetrics, RowReport};
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
 pub use progress::Progress;
 pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};

@@ -55,6 +55,7 @@ macro_rules! moments {
     ($( $(#[$doc:meta])* $moment:ident $field:ident $weight:ident $factor:ident; )*) => {
         /// A moment of a row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names, reason = "a moment in the narrow sense has a linear factor")]
         pub(crate) enum Moment {
             $( $(#[$doc])* $moment ),*
         }
@@ -77,6 +78,7 @@ macro_rules! moments {
             }
 
             /// Its field of `stats`.
+            #[cfg(test)]
             pub fn of(self, stats: &crate::RowStats) -> f32 {
                 match self { $( Self::$moment => stats.$field ),* }
             }
@@ -93,8 +95,10 @@ macro_rules! moments {
 moments! {
     /// `A`, over the classes that the student does not mask.
     Difference difference Teacher TeacherMinusStudent;
-    /// `B`, over the classes that the student does not mask.
-    Moment moment Teacher Teacher;
+    /// `S`, over the classes that the student does not mask.
+    SoftMoment soft_moment Teacher Student;
+    /// `B`, over the classes that the student does not mask; for metrics.
+    TeacherMoment teacher_moment Teacher Teacher;
     /// `D`
     Cross cross Both One;
     /// `H`
@@ -132,7 +136,7 @@ impl Moment {
     pub const fn is_of_rest(self) -> bool {
         matches!(
             self,
-            Self::Difference | Self::Moment | Self::HardSum | Self::TeacherHardSum
+            Self::Difference | Self::SoftMoment | Self::HardSum | Self::TeacherHardSum
         )
     }
 }

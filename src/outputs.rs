@@ -2,13 +2,15 @@
 
 use half::{bf16, f16};
 
-use crate::{Gradient, RowResult, Storage};
+use crate::{Gradient, RowMetrics, RowResult, Storage};
 
 /// Outputs that [`Engine::run`](crate::Engine::run) returns besides the summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outputs {
     /// Each row's loss, KDR and TSSR.
     pub rows: bool,
+    /// Each row's [`RowMetrics`], and their means in the summary.
+    pub metrics: bool,
     /// The gradient with respect to the student's logits, in this storage type.
     pub gradient: Option<Storage>,
 }
@@ -17,16 +19,19 @@ impl Outputs {
     /// The summary alone.
     pub const SUMMARY: Self = Self {
         rows: false,
+        metrics: false,
         gradient: None,
     };
     /// The summary and the gradient in f32.
     pub const GRADIENT: Self = Self {
         rows: false,
+        metrics: false,
         gradient: Some(Storage::F32),
     };
-    /// The summary, the rows and the gradient in f32.
+    /// The summary, the rows and the gradient in f32; no metrics.
     pub const ALL: Self = Self {
         rows: true,
+        metrics: false,
         gradient: Some(Storage::F32),
     };
 }
@@ -197,6 +202,8 @@ impl<'a> GradientMut<'a> {
 pub struct OutputsMut<'a> {
     /// Each row's loss, KDR and TSSR: one entry for each row, overwritten.
     pub rows: Option<&'a mut [RowResult]>,
+    /// Each row's metrics: one entry for each row, overwritten. The summary then has their means.
+    pub metrics: Option<&'a mut [RowMetrics]>,
     /// The gradient with respect to the student's logits.
     pub gradient: Option<GradientMut<'a>>,
 }
@@ -205,6 +212,7 @@ impl<'a> From<GradientMut<'a>> for OutputsMut<'a> {
     fn from(gradient: GradientMut<'a>) -> Self {
         Self {
             rows: None,
+            metrics: None,
             gradient: Some(gradient),
         }
     }

@@ -23,7 +23,7 @@ pub struct Params {
     pub grad_stride: u32,
     pub label_offset: u32,
     pub result_offset: u32,
-    pub stats_offset: u32,
+    pub weight_offset: u32,
     pub decision_offset: u32,
     pub partial_offset: u32,
     pub partials: u32,

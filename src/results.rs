@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
+use crate::metrics::RowMetrics;
 use crate::{Config, Storage};
 
 /// Bits of [`RowResult::flags`] and [`RowStats::flags`].
@@ -11,7 +12,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`; all its results are NaN unless it is [`SKIPPED`].
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -30,7 +31,7 @@ pub mod flags {
 #[repr(C)]
 #[non_exhaustive]
 pub struct RowResult {
-    /// The loss in nats, with temperature scaling, before reduction. 0 for rows that are ignored or left out.
+    /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
     /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub kdr: f32,
@@ -54,6 +55,12 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if the means of the summary include the row.
+    pub(crate) fn is_averaged(&self) -> bool {
+        let others = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::SKIPPED;
+        self.flags & others == 0
     }
 
     /// Returns true if [`NonFinite::Skip`](crate::NonFinite::Skip) leaves the row out.
@@ -81,8 +88,8 @@ pub struct RowStats {
     pub teacher_sum: f32,
     /// `A = sum e^(t - mt) ((t - mt) - (s - ms))`, over classes that the student does not mask.
     pub difference: f32,
-    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask.
-    pub moment: f32,
+    /// `S = sum e^(t - mt) (s - ms)`, over classes that the student does not mask.
+    pub soft_moment: f32,
     /// `Cosine`: `D = sum e^(s - ms) e^(t - mt)`. Else 0.
     pub cross: f32,
     /// `Cosine`: `sum e^(2 (s - ms))`. Else 0.
@@ -129,7 +136,7 @@ pub struct RowStats {
     pub sweep_first: f32,
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
-    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out. Else 0.
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out and with metrics. Else 0.
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
@@ -143,14 +150,19 @@ pub struct RowStats {
     pub rest_teacher_sum: f32,
     /// `difference` of the other classes. Else 0.
     pub rest_difference: f32,
-    /// `moment` of the other classes. Else 0.
-    pub rest_moment: f32,
+    /// `soft_moment` of the other classes. Else 0.
+    pub rest_soft_moment: f32,
     /// `hard_sum` of the other classes. Else 0.
     pub rest_hard_sum: f32,
     /// `teacher_hard_sum` of the other classes. Else 0.
     pub rest_teacher_hard_sum: f32,
     /// `masked_mass` of the other classes. Else 0.
     pub rest_masked_mass: f32,
+    /// `B = sum e^(t - mt) (t - mt)`, over classes that the student does not mask; for the teacher's entropy. Else 0.
+    pub teacher_moment: f32,
+    /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
+    pub weight: f32,
+    pub(crate) reserved: [u32; 2],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -187,7 +199,7 @@ impl RowStats {
             return f64::NAN;
         }
         let zt = f64::from(self.teacher_sum);
-        zt.ln() - f64::from(self.moment) / zt
+        zt.ln() - f64::from(self.teacher_moment) / zt
     }
 }
 
@@ -254,6 +266,8 @@ pub struct Summary {
     /// Ignored rows do not count.
     pub non_finite_rows: u32,
     pub(crate) reserved: u32,
+    /// Means of the metrics over the rows that `kdr` averages; 0 if they were not requested.
+    pub metrics: RowMetrics,
 }
 
 /// The gradient `[rows, classes]`, without gaps between rows, in the requested storage type.
@@ -295,6 +309,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome if requested, else empty.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics if requested, else empty.
+    pub metrics: Vec<RowMetrics>,
     /// The gradient with respect to the student's logits, if requested.
     pub gradient: Option<Gradient>,
 }

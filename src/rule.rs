@@ -20,15 +20,6 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Every shape.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Plain,
-        Self::LogRatio,
-        Self::Mixture,
-        Self::Sign,
-        Self::Power,
-    ];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -137,6 +128,9 @@ impl Similarity {
     }
 }
 
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
+pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
+
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {
     let mut all = config
@@ -152,6 +146,14 @@ pub(crate) fn moments(config: &Config) -> Moments {
     }
     all
 }
+
+/// The moments of the metrics of rows.
+pub(crate) const METRICS: Moments = Moments::of(&[
+    Moment::Difference,
+    Moment::TeacherMoment,
+    Moment::StudentMoment,
+    Moment::Agreement,
+]);
 
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape.

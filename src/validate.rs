@@ -285,6 +285,9 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
     if let Some(results) = &outputs.rows {
         row_count("rows", rows, results.len())?;
     }
+    if let Some(metrics) = &outputs.metrics {
+        row_count("metrics", rows, metrics.len())?;
+    }
     let Some(gradient) = &outputs.gradient else {
         return Ok(());
     };
@@ -300,6 +303,14 @@ fn outputs(batch: &Batch<'_>, outputs: &OutputsMut<'_>) -> Result<()> {
         gradient.row_stride,
         gradient.values.len(),
     )
+}
+
+/// Refuses row results beside metrics: an item of the metrics has both.
+pub(crate) fn results_twice() -> Error {
+    Error::Unsupported {
+        what: "`row_results` beside `row_metrics`".to_owned(),
+        why: "each `RowReport` of `row_metrics` begins with the row's result; use one of them",
+    }
 }
 
 /// Refuses `GradWrite::Accumulate` for a call that returns a new gradient.
@@ -370,10 +381,13 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    if let Some(weights) = batch.row_weights {
+        row_count("row_weights", rows, weights.len())?;
+    }
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`] and every label.
+/// Checks a call on slices: [`shapes`], every label, and the weights of rows with a label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -391,6 +405,10 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         }
         if zero {
             return Err(Error::ZeroDenominator { row, label });
+        }
+        let weight = batch.row_weight(row);
+        if !weight.is_finite() {
+            return Err(Error::RowWeight { row, weight });
         }
     }
     Ok(())

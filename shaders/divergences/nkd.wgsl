@@ -6,7 +6,7 @@ fn divergence_of(stats: RowStats) -> SoftPart {
     let t = label_log_odds(stats.teacher_label_logit, stats.rest_teacher_max, params.hard_inverse, stats.rest_teacher_hard_sum);
     soft.hard = 1.0 + sigmoid(t);
     if (stats.rest_teacher_sum > 0.0 && stats.rest_student_sum > 0.0) {
-        soft.value = gamma * (log_sum(stats.rest_student_sum) + (stats.rest_difference - stats.rest_moment) / stats.rest_teacher_sum);
+        soft.value = gamma * (log_sum(stats.rest_student_sum) - stats.rest_soft_moment / stats.rest_teacher_sum);
         soft.student = gamma;
         soft.teacher = gamma;
     }

@@ -8,6 +8,11 @@ struct SummaryAccumulator {
     loss: f32,
     kdr: f32,
     tssr: f32,
+#if metrics
+    first: vec4<f32>,
+    second: vec4<f32>,
+    third: vec4<f32>,
+#end
 }
 
 const ROWS_PER_PARTIAL_SUM: u32 = 64u;
@@ -19,6 +24,14 @@ fn add_partial_sums(accumulator: ptr<function, SummaryAccumulator>) {
     (*accumulator).loss = 0.0;
     (*accumulator).kdr = 0.0;
     (*accumulator).tssr = 0.0;
+#if metrics
+    (*accumulator).total.first += (*accumulator).first;
+    (*accumulator).total.second += (*accumulator).second;
+    (*accumulator).total.third += (*accumulator).third;
+    (*accumulator).first = vec4<f32>();
+    (*accumulator).second = vec4<f32>();
+    (*accumulator).third = vec4<f32>();
+#end
 }
 
 fn add_row(accumulator: ptr<function, SummaryAccumulator>, row: PartialSummary) {
@@ -26,6 +39,14 @@ fn add_row(accumulator: ptr<function, SummaryAccumulator>, row: PartialSummary) 
     counts.loss = 0.0;
     counts.kdr = 0.0;
     counts.tssr = 0.0;
+#if metrics
+    counts.first = vec4<f32>();
+    counts.second = vec4<f32>();
+    counts.third = vec4<f32>();
+    (*accumulator).first += row.first;
+    (*accumulator).second += row.second;
+    (*accumulator).third += row.third;
+#end
     (*accumulator).total = add_partials((*accumulator).total, counts);
     (*accumulator).loss += row.loss;
     (*accumulator).kdr += row.kdr;
@@ -43,8 +64,12 @@ fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
     let non_finite = (result.flags & (NON_FINITE | SKIPPED)) != 0u;
     let averaged = !ignored && !invalid && !non_finite;
     let infinite = averaged && result.loss == params.infinity_bits;
+    let negative = averaged && result.loss == (params.infinity_bits | 0x80000000u);
     let zero = vec3<f32>();
-    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite), result.kdr, result.tssr));
+#if metrics
+    let zero4 = vec4<f32>();
+#end
+    let values = bitcast<vec3<f32>>(vec3<u32>(select(result.loss, 0u, infinite || negative), result.kdr, result.tssr));
     let v = select(zero, values, averaged);
     return PartialSummary(
         v.x / denominator, v.y, v.z,
@@ -54,7 +79,11 @@ fn partial_of(result: RowResult, denominator: f32) -> PartialSummary {
         u32(invalid),
         u32(non_finite),
         u32(infinite),
-        0u, 0u, 0u,
+        u32(negative),
+        0u, 0u,
+#if metrics
+        zero4, zero4, zero4,
+#end
     );
 }
 

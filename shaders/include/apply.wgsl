@@ -62,12 +62,15 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let s_$i = load_student(row.student, first_$i);
         let t_$i = load_teacher(row.teacher, first_$i);
 #end
+        // Exponentials precede the conditions, into which compilers would sink the loads.
+#unroll plain
+        let es_$i = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
+        let et_$i = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+#end
 #unroll plain
         if (vector_$i < vectors) {
-            let es = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
-            let et = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es, select(vec4<f32>(), et, teacher_has), decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), decision);
         }
 #end
 #unroll shaped

@@ -1,6 +1,6 @@
 // RowStats from sums: `stats_from` of a segment, then `complete_stats` of a whole row, with its KDR.
 
-fn stats_from(sums: Sums, label: i32, label_logit: u32, teacher_label_logit: u32) -> RowStats {
+fn stats_from(sums: Sums, label: i32, label_logit: u32, teacher_label_logit: u32, weight: f32) -> RowStats {
     var stats: RowStats;
     stats.label = label;
     stats.flags = sums.flags;
@@ -10,6 +10,7 @@ fn stats_from(sums: Sums, label: i32, label_logit: u32, teacher_label_logit: u32
     }
     stats.label_logit = label_logit;
     stats.teacher_label_logit = teacher_label_logit;
+    stats.weight = weight;
     stats.student_max = sums.student_max;
     stats.student_sum = sums.student_sum;
     stats.teacher_max = sums.teacher_max;

@@ -148,7 +148,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     let hard_share = tssr * params.hard_loss_factor;
     let soft_share = (1.0 - tssr) * params.soft_loss_factor;
     var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
-    if ((soft.undefined && soft_share > 0.0)) {
+    if (soft.undefined && soft_share > 0.0 && stats.weight != 0.0) {
         decision.result.flags |= NO_GRADIENT;
         if (is_skipped(stats.flags)) {
             decision.result = RowResult(0u, 0u, 0u, decision.result.flags | SKIPPED);
@@ -186,7 +186,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         }
     }
     let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
-    decision.result.loss = select(bitcast<u32>(loss), params.infinity_bits, infinite);
+    decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.student_scale = student / stats.student_sum;
@@ -197,7 +197,26 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
 #end
-    return decision;
+    return weigh_gradient(decision, stats.weight);
+}
+
+// The bits of the row's loss times its weight; a weight of 0 gives 0 even if the loss is infinite.
+fn weighted_loss(loss: f32, infinite: bool, weight: f32) -> u32 {
+    let signed = params.infinity_bits | (bitcast<u32>(weight) & 0x80000000u);
+    return select(bitcast<u32>(loss * weight), signed, infinite && weight != 0.0);
+}
+
+fn weigh_gradient(decision: Decision, weight: f32) -> Decision {
+    var y = decision;
+    y.student_scale *= weight;
+    y.teacher_scale *= weight;
+    y.hard_scale *= weight;
+    y.first_scale *= weight;
+    y.second_scale *= weight;
+    y.label_share *= weight;
+    y.uniform_share *= weight;
+    y.label_gradient = bitcast<u32>(bitcast<f32>(y.label_gradient) * weight);
+    return y;
 }
 
 #if label_apart

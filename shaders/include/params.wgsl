@@ -16,7 +16,7 @@ struct Params {
     label_offset: u32,
     result_offset: u32,
 
-    stats_offset: u32,
+    weight_offset: u32,
     decision_offset: u32,
     partial_offset: u32,
     partials: u32,          // number of partials, in `summary`

@@ -13,7 +13,14 @@ fn add_partials(x: PartialSummary, y: PartialSummary) -> PartialSummary {
         x.invalid_labels + y.invalid_labels,
         x.non_finite_rows + y.non_finite_rows,
         x.infinite_losses + y.infinite_losses,
-        0u, 0u, 0u,
+        x.negative_infinities + y.negative_infinities,
+        x.unbounded | y.unbounded,
+        0u,
+#if metrics
+        x.first + y.first,
+        x.second + y.second,
+        x.third + y.third,
+#end
     );
 }
 

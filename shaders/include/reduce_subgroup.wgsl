@@ -2,9 +2,10 @@
 // Works for every subgroup size: the lanes of a row lie within one subgroup if they are at most SUBGROUP_MIN, else they are a workgroup.
 
 const WITHIN_SUBGROUP: bool = LANES <= SUBGROUP_MIN;
+const MOST_SUBGROUPS: u32 = WORKGROUP_SIZE / SUBGROUP_MIN;
 
-var<workgroup> shared_sums: array<Sums, WORKGROUP_SIZE / SUBGROUP_MIN>;
-var<workgroup> shared_f32: array<f32, WORKGROUP_SIZE / SUBGROUP_MIN>;
+var<workgroup> shared_sums: array<Sums, MOST_SUBGROUPS>;
+var<workgroup> shared_f32: array<f32, MOST_SUBGROUPS>;
 var<private> subgroup_of_lane: u32;
 var<private> subgroups: u32;
 var<private> leads_subgroup: bool;
@@ -71,6 +72,39 @@ fn lanes_merge(x: Sums) -> Sums {
     return y;
 }
 
+// The merged sums of all subgroups, to every lane. If a subgroup has a lane for each of them, lane i takes subgroup i modulo their number,
+// and few exchanges give every lane the result. The bounds of loops are constants, because subgroup operations need uniform control flow.
+fn merge_subgroups() -> Sums {
+    var part = sums_identity();
+    if (MOST_SUBGROUPS > SUBGROUP_MIN) {
+        for (var i = rank; i < subgroups; i += width) {
+            part = combine_sums(part, shared_sums[i]);
+        }
+        return lanes_merge(part);
+    }
+    let at = rank % MOST_SUBGROUPS;
+    if (at < subgroups) {
+        part = shared_sums[at];
+    }
+    var student_max = part.student_max;
+    var teacher_max = part.teacher_max;
+    for (var mask = 1u; mask < MOST_SUBGROUPS; mask *= 2u) {
+        student_max = max(student_max, subgroupShuffleXor(student_max, mask));
+        teacher_max = max(teacher_max, subgroupShuffleXor(teacher_max, mask));
+    }
+    var y = rescale_sums(part, student_max, teacher_max);
+    for (var mask = 1u; mask < MOST_SUBGROUPS; mask *= 2u) {
+        y.student_sum += subgroupShuffleXor(y.student_sum, mask);
+        y.teacher_sum += subgroupShuffleXor(y.teacher_sum, mask);
+        y.masked_mass += subgroupShuffleXor(y.masked_mass, mask);
+        y.flags |= subgroupShuffleXor(y.flags, mask);
+#moments
+        y.$moment += subgroupShuffleXor(y.$moment, mask);
+#end
+    }
+    return y;
+}
+
 // Returns the merged sums of all lanes to each lane of a row. Must be called in uniform control flow.
 fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
     if (LANES == 1u) {
@@ -84,14 +118,11 @@ fn reduce_sums(x: Sums, invocation: Invocation) -> Sums {
         shared_sums[subgroup_of_lane] = y;
     }
     workgroupBarrier();
-    // Every subgroup merges the sums of all subgroups. Each of its lanes merges a part of them.
-    var part = sums_identity();
-    for (var i = rank; i < subgroups; i += width) {
-        part = combine_sums(part, shared_sums[i]);
-    }
+    // Every subgroup merges the sums of all subgroups.
+    let merged = merge_subgroups();
     // A fast lane must not overwrite what a slow one still reads.
     workgroupBarrier();
-    return lanes_merge(part);
+    return merged;
 }
 
 // Returns the sum over all lanes to each lane of a row. Must be called in uniform control flow.

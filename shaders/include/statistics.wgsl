@@ -10,8 +10,18 @@
 #import sweep_kept
 #import $REDUCE
 
+// The bits of a row's weight.
+fn weight_of(row: u32) -> u32 {
+#if weighted_rows
+    return row_weights[params.weight_offset + row];
+#end
+#if equal_rows
+    return 0x3f800000u;
+#end
+}
+
 // Returns the statistics to every lane. Must be called in uniform control flow. `row.vectors` is 0 if the row is ignored or does not exist.
-fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> RowStats {
+fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignored: bool) -> RowStats {
     let is_class = label >= 0 && u32(label) < params.label_classes;
     // A label that is no class adds nothing to the sums.
     var label_logit = select(0u, 0xff800000u, LABEL_APART);
@@ -19,7 +29,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> 
     // Read before the reduction: after it, a fast lane may already overwrite the student's logits with the gradient.
     if (is_class && !ignored) {
         label_logit = bitcast<u32>(load_student_at(row.student, u32(label)));
-        if (LABEL_APART) {
+        if (TEACHER_LABEL) {
             let has_teacher = u32(label) < params.teacher_classes;
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }
@@ -41,6 +51,8 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> 
     }
 #end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
+    let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
+    sums.flags |= select(NON_FINITE, 0u, weighable);
     if (ignored) {
         sums.flags = IGNORED;
     }
@@ -53,7 +65,8 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, ignored: bool) -> 
         sweep_sums = reduce_sweep_sums(second_sweep(observed, invocation, sums), invocation);
 #end
     }
-    let stats = stats_from(sums, label, label_logit, teacher_label_logit);
+    let row_weight = bitcast<f32>(select(0u, weight, weighable));
+    let stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
     if (params.segments > 1u) {
         return stats;
     }

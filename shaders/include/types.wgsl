@@ -17,13 +17,23 @@ struct RowResult {
     flags: u32,
 }
 
+#if metrics
+// A row's result and its metrics as bits, in the order of `RowMetrics` of src/metrics.rs.
+struct RowReport {
+    result: RowResult,
+    first: vec4<u32>,   // forward_kl, teacher_entropy, student_entropy, hard
+    second: vec4<u32>,  // soft, student_lse, teacher_lse, agreement
+    third: vec4<u32>,   // student_accuracy, teacher_accuracy
+}
+#end
+
 struct RowStats {
     student_max: f32,
     student_sum: f32,
     teacher_max: f32,
     teacher_sum: f32,
     difference: f32,
-    moment: f32,
+    soft_moment: f32,
     cross: f32,
     student_square: f32,
     teacher_square: f32,
@@ -54,10 +64,14 @@ struct RowStats {
     rest_teacher_max: f32,
     rest_teacher_sum: f32,
     rest_difference: f32,
-    rest_moment: f32,
+    rest_soft_moment: f32,
     rest_hard_sum: f32,
     rest_teacher_hard_sum: f32,
     rest_masked_mass: f32,
+    teacher_moment: f32,
+    weight: f32,
+    reserved_0: u32,
+    reserved_1: u32,
 }
 
 struct Decision {
@@ -90,10 +104,15 @@ struct PartialSummary {
     ignored_rows: u32,
     invalid_labels: u32,
     non_finite_rows: u32,
-    infinite_losses: u32,
-    reserved_0: u32,
-    reserved_1: u32,
-    reserved_2: u32,
+    infinite_losses: u32,  // +inf
+    negative_infinities: u32,  // -inf, of rows with a negative weight
+    unbounded: u32,        // bits of the metrics that are not finite in some row
+    reserved: u32,
+#if metrics
+    first: vec4<f32>,
+    second: vec4<f32>,
+    third: vec4<f32>,
+#end
 }
 
 struct Summary {
@@ -105,4 +124,7 @@ struct Summary {
     invalid_labels: u32,
     non_finite_rows: u32,
     reserved: u32,
+    first: vec4<u32>,  // the means of the metrics, as in RowReport
+    second: vec4<u32>,
+    third: vec4<u32>,
 }

@@ -96,8 +96,16 @@ macro_rules! choice {
                     value: text.to_owned(),
                     expected: Self::EXPECTED.trim_end_matches(", "),
                 })?;
-                found.check()?;
-                Ok(found)
+                match found.check() {
+                    Err(crate::Error::InvalidConfig { expected, .. }) => {
+                        Err(crate::Error::InvalidConfig {
+                            field: $field,
+                            value: text.to_owned(),
+                            expected,
+                        })
+                    }
+                    other => other.map(|()| found),
+                }
             }
         }
     };

@@ -1,7 +1,7 @@
 //! The soft part of the loss: one table of divergences.
 
 use super::choice::choice;
-use super::require;
+use super::range::require;
 use crate::Result;
 
 /// Passes the table of divergences to a macro. An entry is
@@ -16,7 +16,7 @@ macro_rules! divergences {
             /// `- sum q ln p`, the cross-entropy with the teacher's probabilities: the method. Its minimum is the teacher's entropy.
             /// The gradient is that of [`ForwardKl`](Divergence::ForwardKl).
             #[default]
-            SoftCrossEntropy = "soft-cross-entropy", soft_cross_entropy, Plain(), [Difference, Moment], [];
+            SoftCrossEntropy = "soft-cross-entropy", soft_cross_entropy, Plain(), [SoftMoment], [];
 
             /// `KL(q, p) = sum q ln(q / p)`: Hinton et al. 2015. It covers all that the teacher considers possible.
             ForwardKl = "forward-kl", forward_kl, Plain(), [Difference], [];
@@ -95,7 +95,7 @@ macro_rules! divergences {
             Nkd {
                 /// The weight of the other classes, above 0, at most 1e3.
                 gamma = 1.5,
-            } = "nkd", nkd, Plain(), [Difference, Moment, HardSum, TeacherHardSum], [], label_apart;
+            } = "nkd", nkd, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
         }
     };
 }
@@ -174,6 +174,17 @@ impl Divergence {
                 require(power(beta), "divergence: AlphaBeta beta", beta, expected)
             }
             Self::Taid { share } => require(inside(share), "divergence: Taid share", share, INSIDE),
+            Self::Dkd { alpha, beta } => {
+                let ok = |x: f32| (0.0..=1e3).contains(&x);
+                let expected = "a number in [0, 1e3]";
+                require(ok(alpha), "divergence: Dkd alpha", alpha, expected)?;
+                require(ok(beta), "divergence: Dkd beta", beta, expected)
+            }
+            Self::Nkd { gamma } => {
+                let ok = gamma > 0.0 && gamma <= 1e3;
+                let expected = "a number above 0, at most 1e3";
+                require(ok, "divergence: Nkd gamma", gamma, expected)
+            }
             _ => Ok(()),
         }
     }

@@ -2,34 +2,17 @@
 
 pub(crate) mod choice;
 mod divergence;
+mod range;
 mod rows;
 mod selection;
 mod similarity;
 
-use crate::{Error, Result};
-
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
+pub(crate) use range::require;
 pub use rows::NonFinite;
 pub use selection::Selection;
 pub use similarity::Similarity;
-
-/// Refuses a field's value unless `ok`.
-pub(crate) fn require(
-    ok: bool,
-    field: &'static str,
-    value: f32,
-    expected: &'static str,
-) -> Result<()> {
-    if ok {
-        return Ok(());
-    }
-    Err(Error::InvalidConfig {
-        field,
-        value: value.to_string(),
-        expected,
-    })
-}
 
 /// The KDR that selects a row's TSSR.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! The rule that selects TSSR.
 
 use super::choice::choice;
-use super::require;
+use super::range::require;
 use crate::Result;
 
 choice! {

@@ -6,9 +6,8 @@ use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use super::row::Row;
-use super::scalar::exp2;
+use super::scalar::{exp_tile, exp2};
 use super::shapes;
-use super::sums::exp_tile;
 use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;
 use crate::rule::Shape;

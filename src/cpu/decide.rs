@@ -53,6 +53,21 @@ impl Terms {
         uniform: f64::NAN,
         at_label: None,
     };
+
+    /// Times the row's weight. A weight of 0 gives 0, even where the loss is infinite and has no gradient.
+    fn weighted(self, weight: f64) -> Self {
+        Self {
+            loss: share(weight, self.loss),
+            student: share(weight, self.student),
+            teacher: share(weight, self.teacher),
+            hard: share(weight, self.hard),
+            first: share(weight, self.first),
+            second: share(weight, self.second),
+            label: share(weight, self.label),
+            uniform: share(weight, self.uniform),
+            at_label: self.at_label.map(|label| share(weight, label)),
+        }
+    }
 }
 
 impl Rule {
@@ -111,7 +126,8 @@ impl Rule {
             result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
-            self.terms(stats, f64::from(result.tssr))
+            let terms = self.terms(stats, f64::from(result.tssr));
+            terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
         };
@@ -153,6 +169,16 @@ impl Rule {
     /// Returns true if a row without a finite result is left out. A label out of range stays visible.
     fn is_skipped(&self, stats: &RowStats) -> bool {
         self.config.non_finite == NonFinite::Skip && stats.flags & flags::INVALID_LABEL == 0
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The hard and the soft part of a finite row with a label, in nats.
+    pub fn parts(&self, stats: &RowStats) -> (f64, f64) {
+        let soft = divergences::part(&self.config, stats);
+        (soft.hard * self.hard(stats), soft.value)
     }
 
     fn own_hard(&self) -> bool {

@@ -10,13 +10,24 @@ fn ratio(p: f32, q: f32, a: f32, b: f32) -> (f32, f32) {
     (a * q * inverse + b, a * ((q - p) * inverse))
 }
 
-/// `ln(1 + v)` as `k ln 2 + ln(1 + w)`, with `1 + w` between the roots of 1/2 and 2, and with the same `v` if `k` is 0.
-/// `ln(1 + w) = 2 z + z^3 series`.
+/// Coefficients of a polynomial for `(w - ln(1 + w)) / w^2` with `1 + w` between the roots of 1/2 and 2, highest power first. The fit
+/// minimises the relative error (7e-8).
+const FIRST: f32 = 0.077_780_35;
+const COEFFICIENTS: [f32; 8] = [
+    -0.127_773_33,
+    0.131_140_38,
+    -0.141_961_46,
+    0.166_270_94,
+    -0.200_016_36,
+    0.250_007_78,
+    -0.333_333_25,
+    0.499_999_97,
+];
+
+/// `ln(1 + v) = k ln 2 + w - rest`, with `1 + w` between the roots of 1/2 and 2, and with the same `v` if `k` is 0.
 struct Logarithm {
     k_ln2: f32,
     w: f32,
-    z: f32,
-    /// `z^2 series`
     rest: f32,
 }
 
@@ -28,17 +39,14 @@ impl Logarithm {
         let k = (bits as i32) >> 23;
         let mantissa = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
         let w = if k == 0 { v } else { mantissa - 1.0 };
-        let z = w / (2.0 + w);
-        let zz = z * z;
-        let mut series = 2.0 / 9.0;
-        for c in [2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0] {
-            series = mul_add::<V>(series, zz, c);
+        let mut series = FIRST;
+        for c in COEFFICIENTS {
+            series = mul_add::<V>(series, w, c);
         }
         Self {
             k_ln2: k as f32 * std::f32::consts::LN_2,
             w,
-            z,
-            rest: zz * series,
+            rest: w * w * series,
         }
     }
 }
@@ -49,7 +57,7 @@ impl Logarithm {
 pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
-    let excess = (v - ln.w - ln.k_ln2) + ln.z * (ln.w - ln.rest);
+    let excess = (v - ln.w - ln.k_ln2) + ln.rest;
     if p >= f32::MIN_POSITIVE {
         p * excess
     } else {
@@ -62,7 +70,7 @@ pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
 pub(super) fn log_ratio<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
-    let log = ln.k_ln2 + ln.z * (2.0 + ln.rest);
+    let log = ln.k_ln2 + (ln.w - ln.rest);
     if p >= f32::MIN_POSITIVE {
         -p * log
     } else {
@@ -147,7 +155,7 @@ mod tests {
         assert_eq!(log_ratio::<Portable>(0.0, 0.5, a, b), 0.0);
         assert_eq!(product(0.0, 0.5, a, b), 0.0);
         assert_eq!(product(0.0, 0.0, a, b), 0.0);
-        let want = 0.5 * (0.75f64.ln() * -1.0 - 0.25);
+        let want = 0.5 * (-0.75f64.ln() - 0.25);
         assert!((f64::from(divergence::<Portable>(0.5, 0.0, a, b)) - want).abs() < 1e-7);
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! It needs no GPU.
 
+mod add;
 mod apply;
 mod decide;
 mod divergences;
 mod isa;
 mod lanes;
+mod metrics;
 mod mixture;
 mod observe;
 mod part;
@@ -25,9 +27,10 @@ mod tile;
 mod vector;
 mod zeros;
 
+use crate::rule::STATISTICS;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
-    Result, RowResult, RowStats, Scope, Storage, Summary, validate,
+    Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
 };
 use decide::Rule;
 use isa::Isa;
@@ -114,10 +117,10 @@ impl Cpu {
             teacher_temperature: temperature,
             ..Config::default()
         };
-        let setup = Setup::of(&config);
+        let setup = Setup::of(&config, false);
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
-        let tasks = tasks(rows, classes, Some(target), &mut []);
+        let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
         self.run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
@@ -126,6 +129,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
+                    weight: 1.0,
                     setup: &setup,
                 };
                 // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
@@ -155,18 +159,19 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        self.observe_rows(config, batch)
+        let mut setup = Setup::of(config, false);
+        setup.moments = setup.moments.with(STATISTICS);
+        self.observe_rows(&setup, batch)
     }
 
-    fn observe_rows(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
-        let setup = Setup::of(config);
+    fn observe_rows(&self, setup: &Setup<'_>, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
         tasks::run(self.threads, tasks, |(task, stats)| {
             let mut scratch = Scratch::new();
             for (i, stats) in stats.iter_mut().enumerate() {
-                let row = Row::of(&setup, batch, task * per_task + i);
+                let row = Row::of(setup, batch, task * per_task + i);
                 *stats = self.isa.observe(&row, false, &mut scratch);
             }
         });
@@ -231,10 +236,10 @@ impl Cpu {
         validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
-        let setup = Setup::of(config);
+        let setup = Setup::of(config, false);
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
-        let tasks = tasks(rows, classes, Some(target), &mut []);
+        let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
         self.run_tasks(tasks, |mut task| {
             let mut scratch = Scratch::new();
             for row in task.rows.clone() {
@@ -261,13 +266,17 @@ impl Cpu {
         let elements = validate::elements(batch.rows(), batch.classes())?;
         let zeroed = |storage| zero_gradient(storage, elements);
         let mut gradient = outputs.gradient.map(zeroed).transpose()?;
-        let mut rows: Vec<RowResult> = zeros(if outputs.rows { batch.rows() } else { 0 })?;
+        let of = |wanted: bool| if wanted { batch.rows() } else { 0 };
+        let mut rows: Vec<RowResult> = zeros(of(outputs.rows))?;
+        let mut metrics: Vec<RowMetrics> = zeros(of(outputs.metrics))?;
         let classes = batch.classes();
         let target = gradient.as_mut().map(|g| GradientMut::new(g, classes));
-        let summary = self.distill(config, progress, batch, target, &mut rows)?;
+        let lists = (&mut rows[..], &mut metrics[..]);
+        let summary = self.distill(config, progress, batch, target, lists, outputs.metrics)?;
         Ok(Distillation {
             summary,
             rows,
+            metrics,
             gradient,
         })
     }
@@ -281,8 +290,13 @@ impl Cpu {
         outputs: OutputsMut<'_>,
     ) -> Result<Summary> {
         validate::run_into(config, progress, batch, &outputs)?;
-        let rows = outputs.rows.unwrap_or_default();
-        self.distill(config, progress, batch, outputs.gradient, rows)
+        let with_metrics = outputs.metrics.is_some();
+        let lists = (
+            outputs.rows.unwrap_or_default(),
+            outputs.metrics.unwrap_or_default(),
+        );
+        let gradient = outputs.gradient;
+        self.distill(config, progress, batch, gradient, lists, with_metrics)
     }
 
     fn distill(
@@ -291,18 +305,19 @@ impl Cpu {
         progress: Progress,
         batch: &Batch<'_>,
         gradient: Option<GradientMut<'_>>,
-        results: &mut [RowResult],
+        lists: (&mut [RowResult], &mut [RowMetrics]),
+        with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
+        let setup = Setup::of(config, with_metrics);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
-            Scope::Batch => self.observe_rows(config, batch)?,
+            Scope::Batch => self.observe_rows(&setup, batch)?,
             Scope::Row | Scope::Given(_) => Vec::new(),
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
-        let setup = Setup::of(config);
-        let tasks = tasks(rows, classes, gradient, results);
+        let tasks = tasks(rows, classes, gradient, lists);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
             let mut scratch = Scratch::new();
@@ -310,11 +325,16 @@ impl Cpu {
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
                 let r = Row::of(&setup, batch, row);
-                let decision = match stats.get(row) {
-                    Some(stats) => rule.decide(stats),
-                    None => rule.decide(&self.isa.observe(&r, keep, &mut scratch)),
+                let stats = match stats.get(row) {
+                    Some(stats) => *stats,
+                    None => self.isa.observe(&r, keep, &mut scratch),
                 };
+                let decision = rule.decide(&stats);
                 totals.add(&decision.result);
+                if let Some(metrics) = task.metrics.get_mut(local) {
+                    *metrics = rule.metrics(&stats, &decision.result);
+                    totals.add_metrics(&decision.result, metrics);
+                }
                 if let Some(result) = task.results.get_mut(local) {
                     *result = decision.result;
                 }

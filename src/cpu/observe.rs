@@ -9,6 +9,7 @@ use super::similarity;
 use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured};
 use super::vector::Vector;
+use crate::moments::Moment;
 use crate::{RowStats, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
@@ -31,6 +32,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let keep = keep && scratch.kept.begin(classes);
     let mut stats = RowStats {
         label: row.label,
+        weight: row.weight,
         ..RowStats::default()
     };
     let setup = row.setup;
@@ -91,14 +93,16 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     }
     if let Some(label) = label {
         stats.label_logit = row.student.get(label);
+        // The teacher may lack the class.
+        let teacher = match label < row.teacher.len() {
+            true => row.teacher.get(label),
+            false => f32::NEG_INFINITY,
+        };
         if setup.rule.label_apart {
-            // The teacher may lack the class.
-            let teacher = match label < row.teacher.len() {
-                true => row.teacher.get(label),
-                false => f32::NEG_INFINITY,
-            };
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
+        }
+        if setup.rule.label_apart || setup.moments.has(Moment::Agreement) {
             stats.teacher_label_logit = teacher;
         }
     }
@@ -119,4 +123,126 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     }
     stats.kdr = similarity::kdr(&stats, setup.config.similarity);
     stats
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::Isa;
+    use crate::cpu::setup::Setup;
+    use crate::moments::{Factor, Moment, Moments, Weight};
+    use crate::{Config, Divergence, HardTemperature};
+
+    /// Logits between -8 and 8. Their maximum rises from tile to tile.
+    fn logits(classes: usize, factor: u32) -> Vec<f32> {
+        let at = |i: usize| {
+            let hash = (i as u32 + 1).wrapping_mul(factor);
+            (hash >> 8) as f32 / (1u32 << 20) as f32 - 8.0
+        };
+        let mut all: Vec<f32> = (0..classes).map(at).collect();
+        for (i, x) in all.iter_mut().step_by(700).enumerate() {
+            *x = 8.0 + i as f32;
+        }
+        all
+    }
+
+    /// A moment by its definition, over the whole row.
+    fn by_definition(moment: Moment, s: &[f64], t: &[f64], setup: &Setup<'_>) -> f64 {
+        let (config, [u, v]) = (setup.config, setup.rule.shape_numbers.map(f64::from));
+        let temperatures = [config.student_temperature, config.teacher_temperature];
+        let [ts, tt] = temperatures.map(f64::from);
+        let th = config.label_temperature();
+        let max = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (ms, mt) = (max(s), max(t));
+        let term = |(s, t): (&f64, &f64)| {
+            let (x, y) = (s - ms, t - mt);
+            let (ds, dt) = (x / ts, y / tt);
+            let weight = match moment.weight() {
+                Weight::One => f64::from(*s > f64::NEG_INFINITY),
+                Weight::Student => ds.exp(),
+                Weight::Teacher => dt.exp(),
+                Weight::Unseen if *t > f64::NEG_INFINITY => 0.0,
+                Weight::Unseen => ds.exp(),
+                Weight::Both => (ds + dt).exp(),
+                Weight::RootOfBoth => (0.5 * (ds + dt)).exp(),
+                Weight::StudentSquare => (2.0 * ds).exp(),
+                Weight::TeacherSquare => (2.0 * dt).exp(),
+                Weight::Power => (u * dt + v * ds).exp(),
+                Weight::StudentPower => ((u + v) * ds).exp(),
+                Weight::TeacherPower => ((u + v) * dt).exp(),
+                Weight::Hard => (x / th).exp(),
+                Weight::TeacherHard => (y / th).exp(),
+                Weight::Peak => f64::from(x == 0.0 && y == 0.0),
+            };
+            let factor = match moment.factor() {
+                Factor::One => 1.0,
+                Factor::Student => ds,
+                Factor::Teacher => dt,
+                Factor::TeacherMinusStudent => dt - ds,
+                Factor::StudentMinusTeacher => ds - dt,
+            };
+            // The student's masked classes take no part in the moments with a factor, nor do the teacher's in those of differences.
+            let student_masked = *s == f64::NEG_INFINITY && moment.factor() != Factor::One;
+            if weight == 0.0 || student_masked || factor.is_infinite() {
+                return 0.0;
+            }
+            weight * factor
+        };
+        s.iter().zip(t).map(term).sum()
+    }
+
+    /// All moments at once, in one tile and in several, with masked classes and without, on every instruction set.
+    #[test]
+    fn every_moment_is_its_definition() {
+        let config = Config {
+            divergence: Divergence::AlphaBeta {
+                alpha: 0.75,
+                beta: 0.5,
+            },
+            student_temperature: 1.5,
+            teacher_temperature: 0.75,
+            hard_temperature: HardTemperature::Own(2.5),
+            ..Config::default()
+        };
+        let mut setup = Setup::of(&config, false);
+        setup.moments = Moments::of(&Moment::ALL);
+        for (classes, masked) in [(37, 0), (1024, 0), (3000, 0), (37, 3), (2999, 3), (3000, 7)] {
+            let mut s = logits(classes, 0x9e37_79b1);
+            let mut t = logits(classes, 0x85eb_ca6b);
+            if masked > 0 {
+                (1..classes)
+                    .step_by(masked)
+                    .for_each(|i| s[i] = f32::NEG_INFINITY);
+                (0..classes)
+                    .step_by(masked + 2)
+                    .for_each(|i| t[i] = f32::NEG_INFINITY);
+            } else {
+                s[classes - 1] = 40.0;
+                t[classes - 1] = 40.0;
+            }
+            let row = Row {
+                student: (&s[..]).into(),
+                teacher: (&t[..]).into(),
+                label: 0,
+                weight: 1.0,
+                setup: &setup,
+            };
+            let wide = |x: &[f32]| -> Vec<f64> { x.iter().copied().map(f64::from).collect() };
+            let (wide_s, wide_t) = (wide(&s), wide(&t));
+            for isa in Isa::available() {
+                let stats = isa.observe(&row, false, &mut Scratch::new());
+                for moment in Moment::ALL {
+                    let want = by_definition(moment, &wide_s, &wide_t, &setup);
+                    let got = f64::from(moment.of(&stats));
+                    let bound = 2e-6 * want.abs() + 1e-6;
+                    assert!(
+                        (got - want).abs() <= bound,
+                        "{} with {classes} classes, masks {masked}, {}: {got}, want {want}",
+                        moment.field(),
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
 }

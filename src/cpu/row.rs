@@ -10,6 +10,7 @@ pub(super) struct Row<'a> {
     /// May have fewer classes than the student.
     pub teacher: Values<'a>,
     pub label: i32,
+    pub weight: f32,
     pub setup: &'a Setup<'a>,
 }
 
@@ -20,6 +21,7 @@ impl<'a> Row<'a> {
             student: values(&batch.student_logits, row, classes),
             teacher: values(&batch.teacher_logits, row, classes),
             label: batch.labels[row],
+            weight: batch.row_weight(row),
             setup,
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use std::f32::consts::LOG2_E;
+
 use super::lanes::{LANES, sum};
 use super::mixture;
 use super::row::Row;
-use super::scalar::{exp2, log2};
+use super::scalar::exp2;
 use super::tile::{Scratch, TILE, Tile, chunks, tile};
 use super::vector::Vector;
 use crate::rule::SweepSum;
@@ -45,7 +47,11 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
         probabilities::<V>(t, stats.teacher_max, setup.teacher_log2, inv_zt, q);
         let (p, q, terms) = (&*p, &*q, &mut scratch.student);
         of_similarity += match setup.config.similarity {
-            Similarity::JensenShannon => add(p, q, terms, jensen_shannon::<V>),
+            Similarity::JensenShannon => add(p, q, terms, |p, q| {
+                let twice = mixture::divergence::<V>(p, q, 0.5, 0.5)
+                    + mixture::divergence::<V>(q, p, 0.5, 0.5);
+                twice * LOG2_E
+            }),
             Similarity::Overlap => add(p, q, terms, smaller),
             _ => 0.0,
         };
@@ -94,16 +100,4 @@ fn add(p: &[f32], q: &[f32], terms: &mut Tile, term: impl Fn(f32, f32) -> f32) -
 #[inline(always)]
 fn smaller(p: f32, q: f32) -> f32 {
     if p < q { p } else { q }
-}
-
-/// `p log2(2p / (p + q)) + q log2(2q / (p + q))`. With ratios to the mean, the divergence of equal rows is exactly 0: log2(1) = 0.
-/// Subnormal probabilities are left out: they are too small to matter, and this log2 needs normal numbers.
-#[inline(always)]
-fn jensen_shannon<V: Vector>(p: f32, q: f32) -> f32 {
-    let tiny = f32::MIN_POSITIVE;
-    let scale = 2.0 / if p + q > tiny { p + q } else { tiny };
-    let (rp, rq) = (p * scale, q * scale);
-    let lp = p * log2::<V>(if rp > tiny { rp } else { tiny });
-    let lq = q * log2::<V>(if rq > tiny { rq } else { tiny });
-    (if p > tiny { lp } else { 0.0 }) + (if q > tiny { lq } else { 0.0 })
 }

@@ -33,10 +33,14 @@ pub(super) struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    pub fn of(config: &'a Config) -> Self {
+    /// With `metrics`, rows also get the sums of their metrics.
+    pub fn of(config: &'a Config, metrics: bool) -> Self {
         let of = |temperature: f64| (LOG2_E / temperature) as f32;
         let rule = config.divergence.rule();
-        let moments = rule::moments(config);
+        let mut moments = rule::moments(config);
+        if metrics {
+            moments = moments.with(rule::METRICS);
+        }
         let (shape, shape_numbers) = rule::shape(config);
         let student_log2 = of(f64::from(config.student_temperature));
         let teacher_log2 = of(f64::from(config.teacher_temperature));
@@ -46,6 +50,9 @@ impl<'a> Setup<'a> {
         let (mut student_least, mut teacher_least) = (student_log2, teacher_log2);
         if moments.has(Moment::HardSum) {
             student_least = student_least.min(hard_log2);
+        }
+        if moments.has(Moment::TeacherHardSum) {
+            teacher_least = teacher_least.min(hard_log2);
         }
         if moments.has(Moment::PowerCross) {
             let [u, v] = rule.shape_numbers;

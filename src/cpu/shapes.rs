@@ -42,7 +42,15 @@ pub(super) fn plain_of_kept<V: Vector>(
     }
 }
 
-/// The gradient of a tile from probabilities that are normalised by `scales`, for the shapes that use nothing else.
+/// Fills `out` with a function of both inputs.
+#[inline(always)]
+fn fill(x: &[f32], y: &[f32], out: &mut [f32], value: impl Fn(f32, f32) -> f32) {
+    for ((o, x), y) in out.iter_mut().zip(x).zip(y) {
+        *o = value(*x, *y);
+    }
+}
+
+/// The gradient of a tile from exponentials that are `scales` times too small, for the shapes that need only probabilities.
 #[inline(always)]
 pub(super) fn of_probabilities<V: Vector>(
     es: &[f32],
@@ -56,19 +64,22 @@ pub(super) fn of_probabilities<V: Vector>(
     let (p_scale, q_scale) = (d.student_inverse * scales.0, d.teacher_inverse * scales.1);
     let [a, b] = setup.shape_numbers;
     let (first, second) = (d.first_scale, d.second_scale);
-    let mut each = |terms: &dyn Fn(f32, f32) -> f32| {
-        for ((o, es), et) in out.iter_mut().zip(es).zip(et) {
-            let plain = mul_add::<V>(*es, s_scale, -(et * t_scale)) - d.uniform_share;
-            *o = plain + terms(es * p_scale, et * q_scale);
-        }
-    };
+    let plain = |es: f32, et: f32| mul_add::<V>(es, s_scale, -(et * t_scale)) - d.uniform_share;
+    let f1 = |p: f32, q: f32| first * mixture::log_ratio::<V>(p, q, a, b);
+    let f2 = |p: f32, q: f32| second * mixture::product(p, q, a, b);
     match setup.shape {
-        Shape::Sign => each(&|p, q| first * below(p, q)),
-        _ if second == 0.0 => each(&|p, q| first * mixture::log_ratio::<V>(p, q, a, b)),
-        _ if first == 0.0 => each(&|p, q| second * mixture::product(p, q, a, b)),
-        _ => each(&|p, q| {
-            let log = first * mixture::log_ratio::<V>(p, q, a, b);
-            mul_add::<V>(second, mixture::product(p, q, a, b), log)
+        Shape::Sign => fill(es, et, out, |es, et| {
+            plain(es, et) + first * below(es * p_scale, et * q_scale)
+        }),
+        _ if second == 0.0 => fill(es, et, out, |es, et| {
+            plain(es, et) + f1(es * p_scale, et * q_scale)
+        }),
+        _ if first == 0.0 => fill(es, et, out, |es, et| {
+            plain(es, et) + f2(es * p_scale, et * q_scale)
+        }),
+        _ => fill(es, et, out, |es, et| {
+            let (p, q) = (es * p_scale, et * q_scale);
+            plain(es, et) + f1(p, q) + f2(p, q)
         }),
     }
 }
@@ -96,15 +107,21 @@ fn log_ratio<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, o
     let log_inverses = inverses.log2() as f32;
     // In binary logarithms, of `e^(s - ms)`.
     let first = d.first_scale * d.student_inverse * std::f32::consts::LN_2;
-    for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
+    let teacher = |t: f32| exp2::<V>((t - d.teacher_max) * kt) * d.teacher_scale;
+    let student = |s: f32, t: f32| {
         let ds = (s - d.student_max) * ks;
         let dt = (t - d.teacher_max) * kt;
-        let (es, et) = (exp2::<V>(ds), exp2::<V>(dt));
+        let es = exp2::<V>(ds);
         // Below, p is 0. The teacher's distance is exact, because a class that it considers impossible has a large term.
         let ds = if ds > -1e4 { ds } else { -1e4 };
         let dt = if dt > f32::MIN { dt } else { f32::MIN };
         let scale = mul_add::<V>(first, (ds - dt) + log_inverses, d.student_scale);
-        *o = mul_add::<V>(es, scale, -(et * d.teacher_scale)) - d.uniform_share;
+        mul_add::<V>(es, scale, -d.uniform_share)
+    };
+    if d.teacher_scale == 0.0 {
+        fill(s, t, out, student);
+    } else {
+        fill(s, t, out, |s, t| student(s, t) - teacher(t));
     }
 }
 
@@ -114,15 +131,28 @@ fn power<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: 
     let [u, v] = setup.shape_numbers;
     let log = |inverse: f32| f64::from(inverse).log2() as f32;
     let (log_s, log_t) = (log(d.student_inverse), log(d.teacher_inverse));
-    for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
-        let ds = (s - d.student_max) * ks;
-        let dt = (t - d.teacher_max) * kt;
-        let (es, et) = (exp2::<V>(ds), exp2::<V>(dt));
-        let plain = mul_add::<V>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share;
-        // Logarithms of p and q.
-        let (lp, lq) = (ds + log_s, dt + log_t);
-        let first = d.first_scale * exp2::<V>(u * lq + v * lp);
-        *o = plain + mul_add::<V>(d.second_scale, exp2::<V>((u + v) * lp), first);
+    let distances = |s: f32, t: f32| ((s - d.student_max) * ks, (t - d.teacher_max) * kt);
+    let plain = |ds: f32, p_scale: f32| mul_add::<V>(exp2::<V>(ds), p_scale, -d.uniform_share);
+    let f1 = |ds: f32, dt: f32| d.first_scale * exp2::<V>(u * (dt + log_t) + v * (ds + log_s));
+    let f2 = |ds: f32| d.second_scale * exp2::<V>((u + v) * (ds + log_s));
+    let teacher = |dt: f32| d.teacher_scale * exp2::<V>(dt);
+    if d.teacher_scale != 0.0 {
+        fill(s, t, out, |s, t| {
+            let (ds, dt) = distances(s, t);
+            plain(ds, d.student_scale) - teacher(dt) + (f1(ds, dt) + f2(ds))
+        });
+    } else if d.second_scale == 0.0 || u + v == 1.0 {
+        // `p^(u + v)` is p.
+        let p_scale = d.student_scale + d.second_scale * d.student_inverse;
+        fill(s, t, out, |s, t| {
+            let (ds, dt) = distances(s, t);
+            plain(ds, p_scale) + f1(ds, dt)
+        });
+    } else {
+        fill(s, t, out, |s, t| {
+            let (ds, dt) = distances(s, t);
+            plain(ds, d.student_scale) + (f1(ds, dt) + f2(ds))
+        });
     }
 }
 

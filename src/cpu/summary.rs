@@ -1,6 +1,7 @@
 //! Summary: sums and counts over rows.
 
-use crate::{Reduction, RowResult, Summary, flags};
+use crate::metrics::MetricSums;
+use crate::{Reduction, RowMetrics, RowResult, Summary, flags};
 
 /// Sums over rows that give the summary.
 #[derive(Clone, Copy, Default)]
@@ -8,6 +9,7 @@ pub(super) struct SummaryAccumulator {
     loss: f64,
     pub kdr: f64,
     tssr: f64,
+    metrics: MetricSums,
     averaged: u32,
     pub summary: Summary,
 }
@@ -47,10 +49,18 @@ impl SummaryAccumulator {
         self.loss += f64::from(row.loss);
     }
 
+    /// Adds the metrics of a row that belongs to the means.
+    pub fn add_metrics(&mut self, row: &RowResult, metrics: &RowMetrics) {
+        if row.is_averaged() {
+            self.metrics.add(metrics, 1);
+        }
+    }
+
     pub fn merge(&mut self, other: &Self) {
         self.loss += other.loss;
         self.kdr += other.kdr;
         self.tssr += other.tssr;
+        self.metrics.merge(&other.metrics);
         self.averaged += other.averaged;
         let (s, o) = (&mut self.summary, &other.summary);
         s.valid_rows += o.valid_rows;
@@ -70,6 +80,7 @@ impl SummaryAccumulator {
             loss: (self.loss / reduction.denominator(self.summary.valid_rows)) as f32,
             kdr: (self.kdr / mean) as f32,
             tssr: (self.tssr / mean) as f32,
+            metrics: self.metrics.mean(self.averaged),
             ..self.summary
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::pool;
-use crate::{GradientMut, RowResult};
+use crate::{GradientMut, RowMetrics, RowResult};
 
 /// Elements per task: enough to be worth a thread, few enough to balance the load.
 const TASK_ELEMENTS: usize = 1 << 15;
@@ -15,6 +15,8 @@ pub(super) struct Task<'a> {
     pub gradient: Option<GradientMut<'a>>,
     /// One entry for each row, or empty.
     pub results: &'a mut [RowResult],
+    /// One entry for each row, or empty.
+    pub metrics: &'a mut [RowMetrics],
 }
 
 pub(super) fn rows_per_task(rows: usize, classes: usize) -> usize {
@@ -32,7 +34,7 @@ pub(super) fn tasks<'a>(
     rows: usize,
     classes: usize,
     mut gradient: Option<GradientMut<'a>>,
-    mut results: &'a mut [RowResult],
+    (mut results, mut metrics): (&'a mut [RowResult], &'a mut [RowMetrics]),
 ) -> Vec<Task<'a>> {
     let per_task = rows_per_task(rows, classes);
     let mut tasks = Vec::with_capacity(rows.div_ceil(per_task));
@@ -47,10 +49,13 @@ pub(super) fn tasks<'a>(
         }
         let (own_results, rest) = results.split_at_mut(n.min(results.len()));
         results = rest;
+        let (own_metrics, rest) = metrics.split_at_mut(n.min(metrics.len()));
+        metrics = rest;
         tasks.push(Task {
             rows: start..start + n,
             gradient: own_gradient,
             results: own_results,
+            metrics: own_metrics,
         });
         start += n;
     }

@@ -8,8 +8,8 @@ use crate::plan::{List, Lists, Matrix, Operand};
 pub struct GpuSlice<'a> {
     /// The buffer, with usage `STORAGE`.
     pub buffer: &'a wgpu::Buffer,
-    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`], of 16 for
-    /// [`GpuOutputs::row_results`] and of 256 for [`GpuOutputs::summary`].
+    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`] and [`GpuBatch::row_weights`], of 16 for
+    /// [`GpuOutputs::row_results`], of 64 for [`GpuOutputs::row_metrics`] and of 256 for [`GpuOutputs::summary`].
     pub offset: u64,
 }
 
@@ -72,15 +72,21 @@ pub struct GpuBatch<'a> {
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.
     pub labels: GpuSlice<'a>,
+    /// `f32 [rows]`, at a multiple of 4 bytes: [`Batch::row_weights`](crate::Batch::row_weights). A weight that is not finite is no error on
+    /// buffers: its row counts as a row with NaN among its logits.
+    pub row_weights: Option<GpuSlice<'a>>,
 }
 
 /// Buffers for results. An output that is `None` is not computed, or stays in the workspace.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GpuOutputs<'a> {
-    /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256 bytes.
+    /// One [`Summary`](crate::Summary), 80 bytes, at a multiple of 256 bytes.
     pub summary: Option<GpuSlice<'a>>,
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16 bytes.
     pub row_results: Option<GpuSlice<'a>>,
+    /// [`RowReport`](crate::RowReport)` [rows]`, 64 bytes each, at a multiple of 64 bytes, instead of `row_results`: each row's result and
+    /// metrics. The summary then has the means of the metrics.
+    pub row_metrics: Option<GpuSlice<'a>>,
     /// `[rows, classes]` with the student's number of classes. It may be the student's logits (same buffer, offset, stride and
     /// storage). The gradient then overwrites them. [`GradWrite::Accumulate`](crate::GradWrite::Accumulate) does not allow that.
     pub gradient: Option<GpuLogits<'a>>,
@@ -101,8 +107,10 @@ impl<'a> CallerBuffers<'a> {
             Operand::StudentLogits => Some(batch.student_logits.buffer),
             Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
             Operand::Labels => Some(batch.labels.buffer),
+            Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
             Operand::Gradient => outputs.gradient.map(|g| g.buffer),
             Operand::RowResults => outputs.row_results.map(|r| r.buffer),
+            Operand::RowMetrics => outputs.row_metrics.map(|r| r.buffer),
             Operand::Summary => outputs.summary.map(|s| s.buffer),
             _ => None,
         }
@@ -113,7 +121,9 @@ impl<'a> CallerBuffers<'a> {
         Lists {
             labels: self.batch.labels.list(),
             row_results: self.outputs.row_results.as_ref().map(GpuSlice::list),
+            row_metrics: self.outputs.row_metrics.as_ref().map(GpuSlice::list),
             summary: self.outputs.summary.as_ref().map(GpuSlice::list),
+            row_weights: self.batch.row_weights.as_ref().map(GpuSlice::list),
         }
     }
 }

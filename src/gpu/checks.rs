@@ -1,7 +1,7 @@
 //! Checks of caller buffers.
 
 use super::buffers::{CallerBuffers, GpuLogits, GpuSlice};
-use crate::plan::{Dispatch, Operand, Problem, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use crate::plan::{Dispatch, Operand, Problem, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::shader::BindingKind;
 use crate::{Config, Error, Result, validate};
 
@@ -67,6 +67,11 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     inputs[0].check(student.storage.bytes() as u64)?;
     inputs[1].check(teacher.storage.bytes() as u64)?;
     inputs[2].check(4)?;
+    if let Some(weights) = &batch.row_weights {
+        let region = Region::slice("row_weights", weights, 4 * rows as u64);
+        region.check(4)?;
+        inputs.push(region);
+    }
     let mut written = Vec::new();
     let mut in_place = false;
     if let Some(gradient) = &outputs.gradient {
@@ -86,6 +91,14 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         let region = Region::slice("row_results", results, ROW_RESULT_BYTES * rows as u64);
         region.check(ROW_RESULT_BYTES)?;
         written.push(region);
+    }
+    if let Some(metrics) = &outputs.row_metrics {
+        let region = Region::slice("row_metrics", metrics, ROW_REPORT_BYTES * rows as u64);
+        region.check(ROW_REPORT_BYTES)?;
+        written.push(region);
+        if outputs.row_results.is_some() {
+            return Err(validate::results_twice());
+        }
     }
     if let Some(summary) = &outputs.summary {
         let region = Region::slice("summary", summary, SUMMARY_BYTES);
@@ -114,6 +127,8 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     Ok(Problem {
         shared_buffers,
         in_place,
+        row_weights: batch.row_weights.is_some(),
+        metrics: outputs.row_metrics.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
     })
 }

@@ -53,6 +53,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
         student_logits: cut(&batch.student_logits),
         teacher_logits: cut(&batch.teacher_logits),
         labels: &batch.labels[range.clone()],
+        row_weights: batch.row_weights.map(|all| &all[range.clone()]),
     }
 }
 
@@ -62,14 +63,18 @@ pub(super) fn split_outputs<'a>(
     rows: usize,
 ) -> (OutputsMut<'a>, OutputsMut<'a>) {
     let (first_rows, rest_rows) = outputs.rows.map(|all| all.split_at_mut(rows)).unzip();
+    let metrics = outputs.metrics.map(|all| all.split_at_mut(rows));
+    let (first_metrics, rest_metrics) = metrics.unzip();
     let (first, rest) = outputs.gradient.map(|all| all.split_at_row(rows)).unzip();
     (
         OutputsMut {
             rows: first_rows,
+            metrics: first_metrics,
             gradient: first,
         },
         OutputsMut {
             rows: rest_rows,
+            metrics: rest_metrics,
             gradient: rest,
         },
     )

@@ -13,10 +13,10 @@ use super::row_ranges::{
 use super::summaries::{SummaryAccumulator, check_counts};
 use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
-use crate::plan::{DispatchBuilder, Plan};
+use crate::plan::{DispatchBuilder, Plan, Problem};
 use crate::{
     Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress,
-    Reduction, Result, Scope, Storage, Summary, validate,
+    Reduction, Result, RowReport, Scope, Storage, Summary, validate,
 };
 
 impl Gpu {
@@ -31,18 +31,22 @@ impl Gpu {
         validate::new_run(config, progress, batch)?;
         let (count, classes) = (batch.rows(), batch.classes());
         let elements = validate::elements(count, classes)?;
-        let work = RowRanges::new(self, config, batch, outputs.gradient)?;
+        let wanted = (outputs.gradient, outputs.metrics);
+        let work = RowRanges::new(self, config, batch, wanted)?;
         let mut rows = zeros(if outputs.rows { count } else { 0 })?;
+        let mut metrics = zeros(if outputs.metrics { count } else { 0 })?;
         let gradient = outputs.gradient.map(|s| zero_gradient(s, elements));
         let mut gradient = gradient.transpose()?;
         let memory = OutputsMut {
             rows: outputs.rows.then_some(&mut rows),
+            metrics: outputs.metrics.then_some(&mut metrics),
             gradient: gradient.as_mut().map(|g| GradientMut::new(g, classes)),
         };
         let summary = self.run_ranges(work, progress, batch, memory).await?;
         Ok(Distillation {
             summary,
             rows,
+            metrics,
             gradient,
         })
     }
@@ -57,7 +61,8 @@ impl Gpu {
     ) -> Result<Summary> {
         validate::run_into(config, progress, batch, &outputs)?;
         let storage = outputs.gradient.as_ref().map(|g| g.values.storage());
-        let work = RowRanges::new(self, config, batch, storage)?;
+        let wanted = (storage, outputs.metrics.is_some());
+        let work = RowRanges::new(self, config, batch, wanted)?;
         self.run_ranges(work, progress, batch, outputs).await
     }
 
@@ -122,7 +127,17 @@ impl Gpu {
         let results = sent?.wait(self).await?;
         let summary: Summary = bytemuck::pod_read_unaligned(results.part(0));
         check_counts(&summary, batch.rows())?;
-        if let Some(rows) = outputs.rows {
+        if let Some(metrics) = outputs.metrics {
+            let reports = results.part(1).chunks_exact(size_of::<RowReport>());
+            let mut rows = outputs.rows.unwrap_or_default().iter_mut();
+            for (metrics, bytes) in metrics.iter_mut().zip(reports) {
+                let report: RowReport = bytemuck::pod_read_unaligned(bytes);
+                *metrics = report.metrics;
+                if let Some(result) = rows.next() {
+                    *result = report.result;
+                }
+            }
+        } else if let Some(rows) = outputs.rows {
             bytemuck::cast_slice_mut(rows).copy_from_slice(results.part(1));
         }
         if let Some(mut gradient) = outputs.gradient {
@@ -153,10 +168,15 @@ impl Gpu {
         let mut encoder = device.create_command_encoder(&Default::default());
         let uploaded = UploadedBatch::new(device, &mut encoder, batch)?;
         let summary = output(device, "summary", size_of::<Summary>())?;
-        let row_bytes = outputs.rows.as_deref().map_or(0, size_of_val);
-        let row_results = match &outputs.rows {
-            Some(_) => Some(output(device, "row_results", row_bytes)?),
-            None => None,
+        // With metrics, the rows' results come with them.
+        let with_metrics = outputs.metrics.is_some();
+        let (name, row_bytes) = match (with_metrics, outputs.rows.as_deref()) {
+            (true, _) => ("row_metrics", rows * size_of::<RowReport>()),
+            (false, results) => ("row_results", results.map_or(0, size_of_val)),
+        };
+        let per_row = match row_bytes {
+            0 => None,
+            bytes => Some(output(device, name, bytes)?),
         };
         let storage = outputs.gradient.as_ref().map(|g| g.values.storage());
         let gradient_bytes = storage.map_or(0, |s| rows * classes * s.bytes());
@@ -170,7 +190,8 @@ impl Gpu {
         let at = |buffer| GpuSlice { buffer, offset: 0 };
         let targets = GpuOutputs {
             summary: Some(at(&summary)),
-            row_results: row_results.as_ref().map(at),
+            row_results: per_row.as_ref().filter(|_| !with_metrics).map(at),
+            row_metrics: per_row.as_ref().filter(|_| with_metrics).map(at),
             gradient: gradient
                 .as_ref()
                 .zip(storage)
@@ -187,7 +208,7 @@ impl Gpu {
         self.record_plan(&mut encoder, plan, &dispatches, buffers, None)?;
         let parts = [
             (Some(&summary), size_of::<Summary>()),
-            (row_results.as_ref(), row_bytes),
+            (per_row.as_ref(), row_bytes),
             (gradient.as_ref(), gradient_bytes),
         ];
         Download::submit(self, encoder, &parts)
@@ -212,7 +233,7 @@ impl RowRanges {
         gpu: &Gpu,
         config: &Config,
         batch: &Batch<'_>,
-        gradient: Option<Storage>,
+        (gradient, metrics): (Option<Storage>, bool),
     ) -> Result<Option<Self>> {
         let (student, teacher) = (batch.student_logits, teacher_of(batch));
         let widest = row_bytes(&student).max(row_bytes(&batch.teacher_logits));
@@ -222,13 +243,14 @@ impl RowRanges {
             return Ok(None);
         }
         let limits = one_buffer_each(&gpu.limits);
-        let plans = |config: &Config, gradient| {
+        let plans = |config: &Config, gradient, metrics| {
             RangePlans::new(&ranges, |rows| {
-                Plan::new(
-                    config,
-                    &problem(rows, &student, &teacher, gradient),
-                    &limits,
-                )
+                let problem = Problem {
+                    row_weights: batch.row_weights.is_some(),
+                    metrics,
+                    ..problem(rows, &student, &teacher, gradient)
+                };
+                Plan::new(config, &problem, &limits)
             })
         };
         let mut config = *config;
@@ -246,12 +268,12 @@ impl RowRanges {
                     non_finite: NonFinite::Propagate,
                     ..config
                 };
-                observing = Some((own, plans(&own, None)?));
+                observing = Some((own, plans(&own, None, false)?));
                 // The first pass replaces this KDR.
                 config.scope = Scope::Given(0.0);
             }
         }
-        let plans = plans(&config, gradient)?;
+        let plans = plans(&config, gradient, metrics)?;
         Ok(Some(Self {
             config,
             ranges,

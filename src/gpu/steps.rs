@@ -12,7 +12,7 @@ use super::row_ranges::{
 };
 use super::summaries::stats_summary;
 use crate::plan::{
-    DECISION_BYTES, DispatchBuilder, List, Lists, Operand, Plan, ROW_STATS_BYTES, Tiling,
+    DECISION_BYTES, DispatchBuilder, List, Lists, Operand, Plan, Problem, ROW_STATS_BYTES, Tiling,
 };
 use crate::shader::Kernel;
 use crate::{
@@ -89,7 +89,10 @@ impl<'a> Step<'a> {
         let student = self.matrix(Operand::StudentLogits).unwrap_or(&column);
         let teacher = self.matrix(Operand::TeacherLogits).unwrap_or(student);
         let gradient = (self.result == Operand::Gradient).then_some(Storage::F32);
-        let problem = problem(rows, student, teacher, gradient);
+        let problem = Problem {
+            row_weights: self.input(Operand::RowWeights).is_some(),
+            ..problem(rows, student, teacher, gradient)
+        };
         // `Batch` scope plans observe, decide and apply as separate dispatches.
         let config = Config {
             scope: Scope::Batch,
@@ -133,20 +136,25 @@ impl Gpu {
     /// Observe on slices, without blocking. See [`Cpu::observe`](crate::cpu::Cpu::observe).
     pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
+        let mut inputs = vec![
+            (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
+            (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
+            (
+                Operand::Labels,
+                Input::List(bytemuck::cast_slice(batch.labels), 4),
+            ),
+        ];
+        if let Some(weights) = batch.row_weights {
+            let list = Input::List(bytemuck::cast_slice(weights), 4);
+            inputs.push((Operand::RowWeights, list));
+        }
         self.run_step(&Step {
             kernel: Kernel::Observe,
             config: *config,
             progress: Progress::NONE,
             rows: batch.rows(),
             classes: batch.classes(),
-            inputs: &[
-                (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
-                (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
-                (
-                    Operand::Labels,
-                    Input::List(bytemuck::cast_slice(batch.labels), 4),
-                ),
-            ],
+            inputs: &inputs,
             result: Operand::RowStats,
         })
         .await
@@ -245,6 +253,8 @@ impl Gpu {
             labels: List::new(padded(4 * range.len())),
             row_results: None,
             summary: None,
+            row_weights: Some(List::new(padded(4 * range.len()))),
+            row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);
         let dispatch = builder

@@ -1,5 +1,6 @@
 //! Combines the summaries of row ranges.
 
+use crate::metrics::MetricSums;
 use crate::{Error, Result, RowStats, Summary, flags};
 
 /// Adds up the summaries of row ranges. Losses are sums over one denominator; means are weighted by their rows.
@@ -8,6 +9,7 @@ pub(super) struct SummaryAccumulator {
     loss: f64,
     kdr: f64,
     tssr: f64,
+    metrics: MetricSums,
     averaged: u32,
     counts: Summary,
 }
@@ -19,6 +21,7 @@ impl SummaryAccumulator {
         self.loss += f64::from(range.loss);
         self.kdr += f64::from(range.kdr) * f64::from(averaged);
         self.tssr += f64::from(range.tssr) * f64::from(averaged);
+        self.metrics.add(&range.metrics, averaged);
         self.averaged += averaged;
         self.counts.valid_rows += range.valid_rows;
         self.counts.ignored_rows += range.ignored_rows;
@@ -32,6 +35,7 @@ impl SummaryAccumulator {
             loss: self.loss as f32,
             kdr: (self.kdr / rows) as f32,
             tssr: (self.tssr / rows) as f32,
+            metrics: self.metrics.mean(self.averaged),
             ..self.counts
         }
     }

@@ -95,6 +95,7 @@ fn run_into(gpu: &Gpu) -> Result<String> {
     let outputs = OutputsMut {
         rows: Some(&mut rows),
         gradient: Some(GradientMut::new(&mut gradient, CLASSES).with_row_stride(CLASSES + 2)),
+        metrics: None,
     };
     let done = gpu.run_into(&config, HALFWAY, &batch(), outputs);
     if done.is_err() {
@@ -144,11 +145,13 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         student_logits: on(student),
         teacher_logits: on(teacher),
         labels: at(labels),
+        row_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(summary)),
         row_results: Some(at(results)),
         gradient: Some(on(gradient)),
+        row_metrics: None,
     };
     let mut encoder = device.create_command_encoder(&Default::default());
     let encoded = gpu.encode(&mut encoder, config, HALFWAY, &batch, &outputs, None);

@@ -10,6 +10,7 @@ pub(super) struct UploadedBatch {
     student: wgpu::Buffer,
     teacher: wgpu::Buffer,
     labels: wgpu::Buffer,
+    row_weights: Option<wgpu::Buffer>,
 }
 
 impl UploadedBatch {
@@ -27,6 +28,10 @@ impl UploadedBatch {
             student: make("student_logits", rows_of(&batch.student_logits, &all))?,
             teacher: make("teacher_logits", rows_of(&teacher_of(batch), &all))?,
             labels: make("labels", bytemuck::cast_slice(batch.labels))?,
+            row_weights: match batch.row_weights {
+                Some(weights) => Some(make("row_weights", bytemuck::cast_slice(weights))?),
+                None => None,
+            },
         })
     }
 
@@ -38,14 +43,13 @@ impl UploadedBatch {
             classes: logits.classes,
             row_stride: logits.row_stride,
         };
+        let at = |buffer| GpuSlice { buffer, offset: 0 };
         GpuBatch {
             rows: batch.rows(),
             student_logits: matrix(&self.student, &batch.student_logits),
             teacher_logits: matrix(&self.teacher, &teacher_of(batch)),
-            labels: GpuSlice {
-                buffer: &self.labels,
-                offset: 0,
-            },
+            labels: at(&self.labels),
+            row_weights: self.row_weights.as_ref().map(at),
         }
     }
 }

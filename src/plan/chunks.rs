@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::limits::Limits;
-use super::problem::{Matrix, PARTIAL_BYTES, Problem, ROW_RESULT_BYTES, ROW_STATS_BYTES};
+use super::problem::{Matrix, Problem, ROW_STATS_BYTES};
 use crate::shader::Variant;
 use crate::{Error, Result};
 
@@ -40,15 +40,15 @@ pub(super) fn chunks(
 ) -> Result<Vec<Chunk>> {
     let rows = problem.rows;
     let row_bytes = match in_steps {
-        false => ROW_RESULT_BYTES,
+        false => problem.result_bytes(),
         true => ROW_STATS_BYTES * u64::from(segments),
     };
     let per_chunk = rows_per_chunk(problem, limits, row_bytes)?;
     // Each chunk is a dispatch and writes at least one partial summary. One binding holds the partial summaries of all chunks.
     let count = rows.div_ceil(per_chunk) as u64;
     within("the number of chunks", count, MOST_CHUNKS)?;
-    check_partials(count * PARTIAL_BYTES, limits)?;
-    let partials_per_chunk = limits.largest_binding() / PARTIAL_BYTES / count.max(1);
+    check_partials(count * problem.partial_bytes(), limits)?;
+    let partials_per_chunk = limits.largest_binding() / problem.partial_bytes() / count.max(1);
     let most = match limits.software {
         true => MOST_SOFTWARE_WORKGROUPS,
         false => MOST_WORKGROUPS,

@@ -3,7 +3,7 @@
 use super::chunks::Chunk;
 use super::operand::{Operand, Window};
 use super::planner::{Plan, PlanKind};
-use super::problem::{List, Lists, Matrix, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
+use super::problem::{List, Lists, Matrix, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
 use crate::{Config, Error, Progress, Result, validate};
@@ -30,7 +30,7 @@ impl Plan {
     /// They need the buffers of [`workspace`](Self::workspace), with [`Operand::ValidRows`] zeroed.
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`] if the plan was made for other choices, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
+    /// [`Error::PlanMismatch`] if the plan was made for other choices, or for rows with weights or metrics and the lists have none, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
     /// matrices and lists, [`Error::InvalidConfig`] and [`Error::InvalidProgress`].
     pub fn dispatches(
         &self,
@@ -41,7 +41,9 @@ impl Plan {
         validate::config(config)?;
         validate::mean(config, self.problem.rows)?;
         validate::progress(config.selection, progress)?;
-        if !self.has_choices_of(config) {
+        let (weights, metrics) = (self.problem.row_weights, self.problem.metrics);
+        let fits = weights == lists.row_weights.is_some() && metrics == lists.row_metrics.is_some();
+        if !self.has_choices_of(config) || !fits {
             return Err(Error::PlanMismatch);
         }
         self.check_buffers(lists)?;
@@ -61,8 +63,17 @@ impl Plan {
         }
         let rows = p.rows as u64;
         lists.labels.check("labels", 4 * rows, 4)?;
+        if let Some(weights) = &lists.row_weights {
+            weights.check("row_weights", 4 * rows, 4)?;
+        }
         if let Some(results) = &lists.row_results {
             results.check("row_results", ROW_RESULT_BYTES * rows, ROW_RESULT_BYTES)?;
+        }
+        if let Some(metrics) = &lists.row_metrics {
+            metrics.check("row_metrics", ROW_REPORT_BYTES * rows, ROW_REPORT_BYTES)?;
+            if lists.row_results.is_some() {
+                return Err(validate::results_twice());
+            }
         }
         if let Some(summary) = &lists.summary {
             summary.check("summary", SUMMARY_BYTES, 256)?;
@@ -206,8 +217,10 @@ impl<'a> DispatchBuilder<'a> {
                 "student_logits" => Operand::StudentLogits,
                 "teacher_logits" => Operand::TeacherLogits,
                 "labels" => Operand::Labels,
+                "row_weights" => Operand::RowWeights,
                 "grad_student_logits" => Operand::Gradient,
                 "row_results" => self.or_placeholder(Operand::RowResults),
+                "row_metrics" => Operand::RowMetrics,
                 "summary" => summary,
                 "row_stats" if kernel == Kernel::Observe && self.plan.segments > 1 => {
                     Operand::SegmentStats
@@ -256,14 +269,15 @@ impl<'a> DispatchBuilder<'a> {
             Operand::TeacherLogits => Some(Items::rows(&p.teacher, p.teacher_classes)),
             Operand::Gradient => p.gradient.map(|g| Items::rows(&g, p.classes)),
             Operand::Labels => Some(Items::of(&lists.labels, 4)),
+            Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
             Operand::RowResults => lists.row_results.map(|l| Items::of(&l, ROW_RESULT_BYTES)),
+            Operand::RowMetrics => lists.row_metrics.map(|l| Items::of(&l, ROW_REPORT_BYTES)),
             Operand::Summary => lists.summary.map(|l| Items::of(&l, SUMMARY_BYTES)),
-            Operand::RowStats => {
-                let own = List::new(self.bytes_of(operand));
-                Some(Items::of(&own, ROW_STATS_BYTES))
-            }
             _ => None,
         };
+        if let (Operand::RowStats, Some(chunk)) = (operand, chunk) {
+            return self.plan.row_stats(chunk);
+        }
         let Some(items) = items else {
             return Window {
                 operand,
@@ -284,8 +298,8 @@ impl<'a> DispatchBuilder<'a> {
             Operand::TeacherLogits => params.teacher_offset = first,
             Operand::Gradient => params.grad_offset = first,
             Operand::Labels => params.label_offset = first,
-            Operand::RowResults => params.result_offset = first,
-            Operand::RowStats => params.stats_offset = first,
+            Operand::RowWeights => params.weight_offset = first,
+            Operand::RowResults | Operand::RowMetrics => params.result_offset = first,
             _ => {}
         }
         Window {

@@ -21,7 +21,7 @@ pub struct Limits {
     pub workgroups: u32,
     /// Smallest and largest subgroup; `None` if subgroup operations may not be used.
     pub subgroup: Option<(u32, u32)>,
-    /// 32-bit registers that an invocation may fill with logits, in a workgroup of 512. Registers for the arithmetic are not included.
+    /// 32-bit registers that an invocation may fill with logits. Registers for the arithmetic are not included.
     pub registers: u32,
     /// True for a software adapter: barriers are slow, and a few lanes keep a core busy.
     pub software: bool,

@@ -21,6 +21,8 @@ pub use limits::Limits;
 pub use operand::{Operand, Window};
 pub use planner::{Plan, PlanKind};
 #[cfg(feature = "gpu")]
-pub(crate) use problem::{DECISION_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES};
+pub(crate) use problem::{
+    DECISION_BYTES, ROW_REPORT_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES,
+};
 pub use problem::{List, Lists, Matrix, Problem};
 pub use tiling::Tiling;

@@ -10,10 +10,14 @@ pub enum Operand {
     TeacherLogits,
     /// Caller: `i32 [rows]`.
     Labels,
+    /// Caller: `f32 [rows]`.
+    RowWeights,
     /// Caller: `[rows, classes]`.
     Gradient,
     /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
     RowResults,
+    /// Caller: [`RowReport`](crate::RowReport)` [rows]`.
+    RowMetrics,
     /// Caller: one [`Summary`](crate::Summary).
     Summary,
     /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
@@ -41,8 +45,10 @@ impl Operand {
             Self::StudentLogits => "student_logits",
             Self::TeacherLogits => "teacher_logits",
             Self::Labels => "labels",
+            Self::RowWeights => "row_weights",
             Self::Gradient => "gradient",
             Self::RowResults => "row_results",
+            Self::RowMetrics => "row_metrics",
             Self::Summary => "summary",
             Self::RowStats => "row_stats",
             Self::SegmentStats => "segment_stats",

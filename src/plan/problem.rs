@@ -4,12 +4,12 @@ use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 160;
+pub(crate) const ROW_STATS_BYTES: u64 = 176;
 pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
 pub(super) const SWEEP_SUMS_BYTES: u64 = 16;
-pub(super) const PARTIAL_BYTES: u64 = 48;
-pub(crate) const SUMMARY_BYTES: u64 = 32;
+pub(crate) const ROW_REPORT_BYTES: u64 = 64;
+pub(crate) const SUMMARY_BYTES: u64 = 80;
 
 /// A matrix `[rows, classes]` in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,10 +64,14 @@ pub struct Problem {
     pub shared_buffers: bool,
     /// True if the gradient overwrites the student's logits: both are the same matrix.
     pub in_place: bool,
+    /// True if each row has a weight.
+    pub row_weights: bool,
+    /// True if rows have metrics.
+    pub metrics: bool,
 }
 
 impl Problem {
-    /// A problem whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem without row weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -83,6 +87,22 @@ impl Problem {
             gradient,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
+            metrics: false,
+        }
+    }
+
+    /// Bytes of the partial summary of a workgroup.
+    pub(super) fn partial_bytes(&self) -> u64 {
+        if self.metrics { 96 } else { 48 }
+    }
+
+    /// Bytes of the results that a row has in a list.
+    pub(super) fn result_bytes(&self) -> u64 {
+        if self.metrics {
+            ROW_REPORT_BYTES
+        } else {
+            ROW_RESULT_BYTES
         }
     }
 
@@ -131,14 +151,19 @@ impl List {
     }
 }
 
-/// Placement of labels, row results and summary in their buffers. The matrices are in the [`Problem`].
+/// Placement of labels, row weights, row results and summary in their buffers. The matrices are in the [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// `i32 [rows]`, at a multiple of 4 bytes.
     pub labels: List,
+    /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.
+    pub row_weights: Option<List>,
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not needed.
     pub row_results: Option<List>,
-    /// One [`Summary`](crate::Summary), 32 bytes, at a multiple of 256; `None` if it is not needed.
+    /// [`RowReport`](crate::RowReport)` [rows]`, 64 bytes each, at a multiple of 64, instead of `row_results`; `Some` exactly if the problem
+    /// has metrics.
+    pub row_metrics: Option<List>,
+    /// One [`Summary`](crate::Summary), 80 bytes, at a multiple of 256; `None` if it is not needed.
     pub summary: Option<List>,
 }
 
@@ -147,5 +172,5 @@ const _: () = {
     assert!(size_of::<crate::Decision>() as u64 == DECISION_BYTES);
     assert!(size_of::<crate::RowResult>() as u64 == ROW_RESULT_BYTES);
     assert!(size_of::<crate::Summary>() as u64 == SUMMARY_BYTES);
-    assert!(PARTIAL_BYTES.is_multiple_of(16));
+    assert!(size_of::<crate::RowReport>() as u64 == ROW_REPORT_BYTES);
 };

@@ -20,65 +20,107 @@ pub struct Tiling {
     pub segments: u32,
 }
 
+/// Lanes that keep a large GPU busy: 512 on each of 128 cores.
+const BUSY_LANES: u32 = 1 << 16;
+
+/// Segments of all rows together.
+const MOST_SEGMENTS: usize = 256;
+
+/// Vectors that a lane handles at a time. Larger tiles take so many registers that fewer rows are under way.
+const TILE: u32 = 4;
+
+/// Tiles of a row. Each merges once and stores once, so that a few tiles hide each other's latency.
+const TILES: u32 = 4;
+
+/// A row of more vectors has larger tiles: the last tile is read once, and caches do not hold the others until they are read again.
+const LONG: u32 = 4096;
+
 impl Tiling {
     /// The tiling for a shape on a device.
     ///
-    /// Short rows share a workgroup. With subgroups, a row stays within a subgroup if its lanes can hold the row in registers. Such
-    /// rows need no barrier. Longer rows have a workgroup each, with enough lanes to hold the row if possible. A few long rows are
-    /// cut into segments, so that a large device has work for all its cores.
+    /// Short rows share a workgroup. With subgroups, such a row stays within a subgroup and needs no barrier. Longer rows have a workgroup
+    /// each. If there are few rows, each has more lanes, and long ones are cut into segments, so that a large device has work for all its
+    /// cores. The constants are measured: `benches/tilings.rs`.
     pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
         // Any number of classes has a tiling; the plan refuses those beyond its limits.
         let vectors = classes.div_ceil(4).clamp(1, 1 << 30) as u32;
-        let wide = vectors.next_power_of_two();
-        // The largest power of two within the limit.
-        let cap = 1 << limits.workgroup_invocations.max(1).ilog2();
-        // Software adapters are slow to start workgroups and at barriers, so one lane owns a short row.
-        let alone = limits.software && vectors <= 256 && rows >= 64;
-        // A vector of the student and one of the teacher take eight registers.
-        let most = match limits.software {
-            true if alone && vectors > 32 => 8,
-            true => 4,
-            false => (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE),
+        match limits.software {
+            true => Self::for_software(rows, vectors, limits),
+            false => Self::for_hardware(rows, vectors, limits),
+        }
+    }
+
+    fn for_hardware(rows: usize, vectors: u32, limits: &Limits) -> Self {
+        let cap = largest_workgroup(limits);
+        // Lanes of short rows that may share a workgroup, and the smallest workgroup. Workgroups hold whole subgroups of any size that the
+        // device may choose.
+        let (most_shared, smallest) = match limits.subgroup {
+            // `check_workgroup` refuses subgroups of size 0.
+            Some((min, max)) => (min.max(1), max.max(min).max(1).min(cap)),
+            None => (16, 1),
         };
-        let vectors_per_lane = |lanes: u32| vectors.div_ceil(lanes).clamp(1, most);
-        let (lanes, workgroup_size, subgroup_min) = match limits.subgroup {
-            Some((min, max)) => {
-                // `check_workgroup` refuses subgroups of size 0.
-                let min = min.max(1);
-                // A workgroup must hold whole subgroups of any size that the device may choose.
-                let smallest = max.max(min).min(cap);
-                let packed = 128.max(smallest).min(cap);
-                let (lanes, size) = if limits.software {
-                    (if alone { 1 } else { wide.min(min) }, smallest)
-                } else if vectors <= most.saturating_mul(min) {
-                    ((wide / 4).clamp(1, min), packed)
-                } else {
-                    let wanted = vectors.div_ceil(most).next_power_of_two().clamp(128, 512);
-                    let size = wanted.max(smallest).min(cap);
-                    (size, size)
-                };
-                (lanes, size, Some(min))
-            }
-            None if limits.software => (if alone { 1 } else { wide.min(16) }, 16.min(cap), None),
-            None if wide <= 128 => ((wide / 4).clamp(1, 16), 64.min(cap), None),
-            None => {
-                let wanted = vectors.div_ceil(most).next_power_of_two();
-                let size = wanted.clamp(64, 256).min(cap);
-                (size, size, None)
-            }
+        let by_length = vectors.div_ceil(TILE * TILES).next_power_of_two();
+        let by_rows = BUSY_LANES as usize / rows.max(1);
+        let by_rows = 1 << (by_rows.max(1) as u32).ilog2();
+        let wanted = by_length.max(by_rows);
+        let (lanes, workgroup_size) = if by_length <= most_shared {
+            let lanes = wanted.max(16).min(most_shared);
+            (
+                lanes.min(vectors.next_power_of_two()),
+                128.max(smallest).min(cap),
+            )
+        } else {
+            let most = match limits.subgroup {
+                Some(_) if by_rows <= 128 => 128,
+                _ => 256,
+            };
+            let size = wanted.clamp(64, most).max(smallest).min(cap);
+            (size, size)
         };
         let lanes = lanes.min(workgroup_size);
-        let vectors_per_lane = vectors_per_lane(lanes);
-        // `busy`: workgroups that keep a device busy. `worth`: vectors from which a segment is worth its dispatches.
-        let (busy, worth) = if limits.software {
-            (8, 8192)
+        let most = (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE);
+        let tile = if vectors > LONG && by_rows <= 128 {
+            most
         } else {
-            (
-                256,
-                vectors_per_lane.saturating_mul(2).saturating_mul(lanes),
-            )
+            most.min(TILE)
         };
-        let wanted = (busy / rows.max(1)).min((vectors / worth) as usize);
+        let vectors_per_lane = vectors.div_ceil(lanes).clamp(1, tile);
+        let segments = if lanes == workgroup_size {
+            let tiles = vectors / vectors_per_lane.saturating_mul(lanes);
+            let most = (MOST_SEGMENTS / rows.max(1)) as u32;
+            (by_rows / lanes).min(tiles).min(most).max(1)
+        } else {
+            1
+        };
+        Self {
+            lanes,
+            workgroup_size,
+            vectors_per_lane,
+            subgroup_min: limits.subgroup.map(|(min, _)| min.max(1)),
+            segments,
+        }
+    }
+
+    /// Software adapters are slow to start workgroups and at barriers, so one lane owns a short row, and a long row has few lanes.
+    fn for_software(rows: usize, vectors: u32, limits: &Limits) -> Self {
+        let cap = largest_workgroup(limits);
+        let alone = vectors <= 256 && rows >= 64;
+        let most = if alone && vectors > 32 { 8 } else { 4 };
+        let (most_lanes, workgroup_size, subgroup_min) = match limits.subgroup {
+            Some((min, max)) => {
+                let min = min.max(1);
+                (min, max.max(min).min(cap), Some(min))
+            }
+            None => (16, 16.min(cap), None),
+        };
+        let lanes = if alone {
+            1
+        } else {
+            vectors.next_power_of_two().min(most_lanes)
+        };
+        let lanes = lanes.min(workgroup_size);
+        // Eight workgroups keep the cores busy. A segment of fewer vectors is not worth its dispatches.
+        let wanted = (8 / rows.max(1)).min((vectors / 8192) as usize);
         let segments = if lanes == workgroup_size {
             (wanted as u32).max(1)
         } else {
@@ -87,11 +129,16 @@ impl Tiling {
         Self {
             lanes,
             workgroup_size,
-            vectors_per_lane,
+            vectors_per_lane: vectors.div_ceil(lanes).clamp(1, most),
             subgroup_min,
             segments,
         }
     }
+}
+
+/// The largest power of two within the limit.
+fn largest_workgroup(limits: &Limits) -> u32 {
+    1 << limits.workgroup_invocations.max(1).ilog2()
 }
 
 pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> {

@@ -74,6 +74,10 @@ impl Row {
         }
     }
 
+    pub(super) fn log_p(&self) -> &[f64] {
+        &self.log_p
+    }
+
     fn pair(&self) -> Pair<'_> {
         Pair {
             log_p: &self.log_p,
@@ -83,13 +87,13 @@ impl Row {
     }
 
     /// `- sum EK ln h`. An `EK` of 0 contributes 0 even if `h` is 0.
-    fn hard(&self) -> f64 {
+    pub(super) fn hard(&self) -> f64 {
         let terms = self.log_h.iter().zip(&self.truth);
         let sum: f64 = terms.map(|(log_h, truth)| weighted(*truth, -log_h)).sum();
         self.hard_factor * sum
     }
 
-    fn soft(&self, config: &Config) -> f64 {
+    pub(super) fn soft(&self, config: &Config) -> f64 {
         divergences::value(config.divergence, self.pair())
     }
 

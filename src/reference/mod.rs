@@ -5,6 +5,7 @@
 
 mod distributions;
 mod divergences;
+mod metrics;
 mod mix;
 mod similarity;
 
@@ -12,9 +13,12 @@ use crate::{
     Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, flags,
     validate,
 };
-use distributions::{Pair, log_probabilities, logits_of, lse, row_values, softmax_row, x_ln_ratio};
+use distributions::{
+    Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
+};
 use mix::Row;
 
+pub use metrics::{RowMetrics, mean_metrics};
 pub use mix::select_tssr;
 pub use similarity::second_sweep;
 
@@ -101,10 +105,11 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
+    let weight = batch.row_weight(row);
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
     stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
-    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() {
+    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !weight.is_finite() {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;
@@ -144,7 +149,7 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
 /// One row's outcome in f64.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowResult {
-    /// Before reduction, with temperature scaling.
+    /// Before reduction, with temperature scaling and the row's weight.
     pub loss: f64,
     /// In `[0, 1]`.
     pub kdr: f64,
@@ -222,13 +227,13 @@ pub fn summary(rows: &[RowResult], reduction: Reduction) -> Summary {
     }
 }
 
-/// The loss of a finite row with a class for a label, with temperature scaling, before reduction (METHOD, sections 2 and 6).
+/// The loss of a finite row with a class for a label, with temperature scaling, before its weight and reduction (METHOD, sections 2 and 6).
 pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f64 {
     Row::new(config, batch, row).loss(config, tssr)
 }
 
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
-/// ignored rows, and NaN for rows with an invalid label or without a finite result. A row whose loss is infinite and has no derivative is
+/// ignored rows, and NaN for rows with an invalid label or without a finite result. A row's weight multiplies it. A row whose loss is infinite and has no derivative is
 /// flagged `NO_GRADIENT`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
 pub fn decide(
     config: &Config,
@@ -260,8 +265,9 @@ pub fn decide(
         } else if stats.flags & flags::NON_FINITE != 0 {
             result.tssr = f64::NAN;
         } else if stats.flags == 0 {
+            let weight = f64::from(batch.row_weight(row));
             let row = Row::new(config, batch, row);
-            result.loss = row.loss(config, tssr);
+            result.loss = weighted(weight, row.loss(config, tssr));
             result.tssr_slope = mix::tssr_slope(config, tstr, kdr);
             let has_gradient = || row.gradient(config, tssr, result.tssr_slope).is_some();
             if result.loss.is_infinite() && !has_gradient() {
@@ -295,7 +301,13 @@ pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Res
             _ => None,
         };
         match of_row {
-            Some(of_row) => gradient.extend(of_row.into_iter().map(|g| scale * g)),
+            Some(of_row) => {
+                let scale = scale * f64::from(batch.row_weight(row));
+                gradient.extend(of_row.into_iter().map(|g| scale * g));
+            }
+            None if batch.row_weight(row) == 0.0 && decision.flags == 0 => {
+                gradient.resize(gradient.len() + batch.classes(), 0.0);
+            }
             None => {
                 let left_out = decision.flags & (flags::IGNORED | flags::SKIPPED) != 0;
                 let value = if left_out { 0.0 } else { f64::NAN };
@@ -313,6 +325,8 @@ pub struct Distillation {
     pub summary: Summary,
     /// Each row's outcome.
     pub rows: Vec<RowResult>,
+    /// Each row's metrics.
+    pub metrics: Vec<RowMetrics>,
     /// `[rows, classes]`
     pub grad_student_logits: Vec<f64>,
 }
@@ -321,7 +335,10 @@ pub struct Distillation {
 pub fn distill(config: &Config, progress: Progress, batch: &Batch<'_>) -> Result<Distillation> {
     let stats = observe(config, batch)?;
     let rows = decide(config, progress, batch, &stats)?;
+    let of_row = |(row, result)| metrics::of_row(config, batch, row, &stats[row], result);
+    let metrics = rows.iter().enumerate().map(of_row).collect();
     Ok(Distillation {
+        metrics,
         summary: summary(&rows, config.reduction),
         grad_student_logits: apply(config, batch, &rows)?,
         rows,

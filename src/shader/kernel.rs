@@ -1,7 +1,9 @@
 //! The kernels, and the choices that each of them depends on.
 
+use super::loss::LossVariant;
 use super::variant::{Access, Variant};
 use crate::Storage;
+use crate::rule::STATISTICS;
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,10 +58,48 @@ impl Kernel {
         }
     }
 
+    /// The choices that change the text of a kernel.
+    fn loss_choices(self, loss: LossVariant) -> LossVariant {
+        let none = LossVariant::none();
+        match self {
+            Self::Distill => loss,
+            // `RowStats` of single steps always has what its metrics need.
+            Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
+                metrics: loss.metrics && self != Self::SecondSweep,
+                similarity: loss.similarity,
+                moments: loss.moments.with(STATISTICS),
+                sweep: loss.sweep,
+                label_apart: loss.label_apart,
+                ..none
+            },
+            Self::Decide => LossVariant {
+                similarity: match loss.tssr_attached {
+                    true => loss.similarity,
+                    false => none.similarity,
+                },
+                shape: none.shape,
+                moments: none.moments,
+                sweep: none.sweep,
+                ..loss
+            },
+            Self::Apply => LossVariant {
+                shape: loss.shape,
+                hard_own: loss.hard_own,
+                label_apart: loss.label_apart,
+                ..none
+            },
+            Self::Summary => LossVariant {
+                metrics: loss.metrics,
+                ..none
+            },
+            Self::Softmax | Self::ValidRows => none,
+        }
+    }
+
     /// Sets every choice that does not change this kernel to its default, so that equal texts share a pipeline.
     pub fn canonical(self, variant: &Variant) -> Variant {
         let v = Variant {
-            loss: variant.loss.of_kernel(self),
+            loss: self.loss_choices(variant.loss),
             ..*variant
         };
         let plain = Variant {
@@ -70,6 +110,7 @@ impl Kernel {
             accumulate: false,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
             vectors_per_lane: 1,
             subgroup_min: None,
             ..v
@@ -79,6 +120,7 @@ impl Kernel {
                 teacher: Storage::F32,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -92,6 +134,7 @@ impl Kernel {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
+                row_weights: false,
                 vectors_per_lane: 1,
                 ..v
             },
@@ -100,6 +143,7 @@ impl Kernel {
                 ..plain
             },
             Self::Apply => Variant {
+                row_weights: false,
                 subgroup_min: None,
                 ..v
             },

@@ -1,7 +1,6 @@
 //! The choices of a kernel that follow from the loss.
 
-use super::kernel::Kernel;
-use crate::moments::{Moment, Moments};
+use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
 use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
 
@@ -27,6 +26,8 @@ pub struct LossVariant {
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if rows have metrics.
+    pub metrics: bool,
 }
 
 impl LossVariant {
@@ -43,11 +44,21 @@ impl LossVariant {
             hard_own: config.hard_temperature != HardTemperature::Student,
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            metrics: false,
+        }
+    }
+
+    /// The same choices with metrics of rows, and the moments that they need.
+    pub fn with_metrics(self) -> Self {
+        Self {
+            moments: self.moments.with(rule::METRICS),
+            metrics: true,
+            ..self
         }
     }
 
     /// The choices of kernels that do not depend on the loss.
-    fn none() -> Self {
+    pub(super) fn none() -> Self {
         Self {
             similarity: Similarity::default(),
             divergence: Divergence::default().name(),
@@ -58,41 +69,7 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
-        }
-    }
-
-    /// The choices that change the text of a kernel.
-    pub(super) fn of_kernel(self, kernel: Kernel) -> Self {
-        let none = Self::none();
-        match kernel {
-            Kernel::Distill => self,
-            // `RowStats` of single steps always has what its metrics need.
-            Kernel::Observe | Kernel::SecondSweep | Kernel::MergeRowStats => Self {
-                similarity: self.similarity,
-                moments: self
-                    .moments
-                    .with(const { Moments::of(&[Moment::Difference, Moment::Moment]) }),
-                sweep: self.sweep,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Decide => Self {
-                similarity: match self.tssr_attached {
-                    true => self.similarity,
-                    false => none.similarity,
-                },
-                shape: none.shape,
-                moments: none.moments,
-                sweep: none.sweep,
-                ..self
-            },
-            Kernel::Apply => Self {
-                shape: self.shape,
-                hard_own: self.hard_own,
-                label_apart: self.label_apart,
-                ..none
-            },
-            Kernel::Softmax | Kernel::ValidRows | Kernel::Summary => none,
+            metrics: false,
         }
     }
 

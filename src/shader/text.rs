@@ -57,11 +57,14 @@ includes!(
     "log_sum",
     "main",
     "merge",
+    "metric_bits",
+    "metrics",
     "observe",
     "params",
     "partial",
     "reduce_subgroup",
     "reduce_workgroup",
+    "report",
     "row",
     "rows_f32_element",
     "rows_f32_vec4",
@@ -214,6 +217,10 @@ impl Variant {
             "const LABEL_APART: bool = {};",
             self.loss.label_apart
         ));
+        line(format!(
+            "const TEACHER_LABEL: bool = {};",
+            self.loss.label_apart || self.loss.metrics
+        ));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
         line(format!(
             "const KEEP_LOGITS: bool = {};",
@@ -286,8 +293,12 @@ impl Variant {
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
             "jensen_shannon" => self.loss.similarity == Similarity::JensenShannon,
             "label_apart" => self.loss.label_apart,
+            "metrics" => self.loss.metrics,
+            "results_alone" => !self.loss.metrics,
             "label_whole" => !self.loss.label_apart,
             "student_bound" => !self.in_place,
+            "weighted_rows" => self.row_weights,
+            "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),

@@ -32,6 +32,8 @@ pub struct Variant {
     /// True if the gradient overwrites the student's logits. The kernel then reads the logits through the gradient's binding, because a
     /// compiler may assume that two bindings do not overlap.
     pub in_place: bool,
+    /// True if each row has a weight.
+    pub row_weights: bool,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.
@@ -51,7 +53,7 @@ impl Variant {
     /// Upper bound on the bytes of workgroup memory that a kernel of this variant declares.
     pub fn workgroup_bytes(&self) -> u32 {
         let sums = (6 + self.loss.moments.iter().count() as u32) * 4;
-        const PARTIAL: u32 = 12 * 4;
+        let partial = if self.loss.metrics { 24 * 4 } else { 12 * 4 };
         let reduced = match self.subgroup_min {
             Some(min) => (self.workgroup_size / min).max(1),
             None => self.workgroup_size,
@@ -59,7 +61,7 @@ impl Variant {
         let rows = self.workgroup_size / self.lanes;
         let reduced = reduced.saturating_mul(sums + 4);
         reduced
-            .saturating_add(rows.saturating_mul(PARTIAL))
+            .saturating_add(rows.saturating_mul(partial))
             .saturating_add(16)
     }
 }

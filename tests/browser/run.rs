@@ -71,6 +71,10 @@ impl Job {
         // Labels start at an offset that is not aligned for a binding.
         let labels: Vec<i32> = [i32::MAX; 3].into_iter().chain(case.labels()).collect();
         let labels = bytemuck::cast_slice(&labels).to_vec();
+        let weights = case.row_weights().map(|weights| {
+            let bytes = bytemuck::cast_slice(&weights);
+            [&POISON[..], bytes].concat()
+        });
         let results = poison(ROWS_AT + 16 * case.rows + 64);
         let summary = poison(SUMMARY_AT + 96);
 
@@ -92,6 +96,8 @@ impl Job {
             }),
             shared_buffers: false,
             in_place: case.in_place,
+            row_weights: weights.is_some(),
+            metrics: false,
         };
         let list = |offset: usize, bytes: &[u8]| List {
             offset: offset as u64,
@@ -101,6 +107,8 @@ impl Job {
             labels: list(12, &labels),
             row_results: Some(list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
+            row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
+            row_metrics: None,
         };
         let plan = Plan::new(&case.config, &problem, limits).expect("cases fit default limits");
         let dispatches = plan.dispatches(&case.config, case.progress, &lists);
@@ -115,6 +123,7 @@ impl Job {
             (Operand::Summary, summary),
         ]
         .into_iter()
+        .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
         .chain(plan.workspace().map(|(operand, bytes)| {
             let bytes = match operand {
                 Operand::ValidRows => vec![0; bytes as usize],
@@ -217,6 +226,7 @@ impl Job {
             summary: bytemuck::pod_read_unaligned::<Summary>(&summary),
             rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&rows),
             gradient,
+            metrics: Vec::new(),
         };
         compare::check(case, &want, &outcome)
     }
@@ -227,7 +237,7 @@ impl Job {
         let size = m.storage.bytes();
         // Offset of the first row in bytes, and the row stride.
         let (rows, first, bytes, stride) = match operand {
-            Operand::Summary => (1, SUMMARY_AT, 32, 0),
+            Operand::Summary => (1, SUMMARY_AT, size_of::<Summary>(), 0),
             Operand::RowResults => (case.rows, ROWS_AT, 16, 16),
             _ => (
                 case.rows,

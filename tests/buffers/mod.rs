@@ -12,11 +12,11 @@ pub mod report;
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem, Tiling};
-use wgpu_distill::{RowResult, Storage, Summary, wgpu};
+use wgpu_distill::{RowReport, Storage, Summary, wgpu};
 
 use crate::cases::Case;
 use crate::cases::compare::Outcome;
-use crate::cases::inputs::{Stored, spread};
+use crate::cases::inputs::{POISON, Stored, spread};
 use poison::{gather, initial_gradient, poisoned, untouched, written};
 
 /// The requested outputs. The buffers of the others exist and must stay unchanged.
@@ -132,6 +132,10 @@ impl Bench {
         let mut labels = vec![i32::MAX; 3];
         labels.extend(case.labels());
         let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
+        let weights_buffer = case.row_weights().map(|weights| {
+            let spread_out = [&[POISON], weights.as_slice()].concat();
+            self.buffer(bytemuck::cast_slice(&spread_out))
+        });
 
         let (g_stride, g_offset) = if case.in_place {
             (strides[0], case.offsets[0])
@@ -146,7 +150,9 @@ impl Bench {
         } else {
             &own_gradient
         };
-        let results_before = poisoned(16 * (case.rows + 4));
+        // With metrics each row has a `RowReport`.
+        let item = if case.metrics { 64 } else { 16 };
+        let results_before = poisoned(item * (case.rows + 4));
         let results_buffer = self.buffer(&results_before);
         let summary_before = poisoned(256 + 64);
         let summary_buffer = self.buffer(&summary_before);
@@ -178,17 +184,22 @@ impl Bench {
                 buffer: &labels_buffer,
                 offset: 12,
             },
+            row_weights: weights_buffer
+                .as_ref()
+                .map(|buffer| GpuSlice { buffer, offset: 4 }),
         };
         let gradient = logits(gradient_buffer, g_offset, g_storage, case.classes, g_stride);
+        let results = GpuSlice {
+            buffer: &results_buffer,
+            offset: 2 * item as u64,
+        };
         let outputs = GpuOutputs {
             summary: wanted.summary.then_some(GpuSlice {
                 buffer: &summary_buffer,
                 offset: 256,
             }),
-            row_results: wanted.rows.then_some(GpuSlice {
-                buffer: &results_buffer,
-                offset: 32,
-            }),
+            row_results: (wanted.rows && !case.metrics).then_some(results),
+            row_metrics: (wanted.rows && case.metrics).then_some(results),
             gradient: wanted.gradient.then_some(gradient),
         };
         let mut encoder = self
@@ -246,10 +257,10 @@ impl Bench {
             staged.map(|s| s.slice(..).get_mapped_range().expect("mapped").to_vec());
 
         let lengths = [
-            32 * usize::from(wanted.summary),
-            16 * case.rows * usize::from(wanted.rows),
+            size_of::<Summary>() * usize::from(wanted.summary),
+            item * case.rows * usize::from(wanted.rows),
         ];
-        let [summary_range, rows_range] = [256..256 + lengths[0], 32..32 + lengths[1]];
+        let [summary_range, rows_range] = [256..256 + lengths[0], 2 * item..2 * item + lengths[1]];
         untouched("summary", &summary, &summary_before, &summary_range)?;
         untouched("row_results", &results, &results_before, &rows_range)?;
         let (summary, rows) = (&summary[summary_range], &results[rows_range]);
@@ -258,9 +269,17 @@ impl Bench {
         let surroundings = self.gradient_surroundings(case, &student, &initial);
         let mut outcome = Outcome {
             summary: Summary::default(),
-            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(rows),
+            rows: Vec::new(),
             gradient: Vec::new(),
+            metrics: Vec::new(),
         };
+        if case.metrics {
+            let reports: Vec<RowReport> = bytemuck::pod_collect_to_vec(rows);
+            outcome.rows = reports.iter().map(|report| report.result).collect();
+            outcome.metrics = reports.iter().map(|report| report.metrics).collect();
+        } else {
+            outcome.rows = bytemuck::pod_collect_to_vec(rows);
+        }
         if wanted.summary {
             outcome.summary = bytemuck::pod_read_unaligned(summary);
         }
@@ -319,6 +338,8 @@ fn invented_plan(
         gradient: outputs.gradient.as_ref().map(matrix),
         shared_buffers: false,
         in_place: case.in_place && outputs.gradient.is_some(),
+        row_weights: batch.row_weights.is_some(),
+        metrics: outputs.row_metrics.is_some(),
     };
     // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.
     let rows = (case.rows / 4).max(3);

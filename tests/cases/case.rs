@@ -30,6 +30,9 @@ pub struct Case {
     pub ignores: Ignores,
     /// Some labels are out of range; buffers only.
     pub bad_labels: bool,
+    pub weights: Weights,
+    /// Rows have metrics.
+    pub metrics: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +40,17 @@ pub enum Ignores {
     None,
     EveryThird,
     All,
+}
+
+/// Weights of the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Weights {
+    /// No weights.
+    None,
+    /// Weights of both signs, large and small, and 0.
+    Finite,
+    /// `Finite`, but for NaN in row 1 and infinities in rows 4 and 6; buffers only.
+    Broken,
 }
 
 impl Case {
@@ -61,6 +75,8 @@ impl Case {
             in_place: false,
             ignores: Ignores::None,
             bad_labels: false,
+            weights: Weights::None,
+            metrics: false,
         }
     }
 
@@ -80,7 +96,7 @@ impl Case {
 
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
-        !self.in_place && !self.bad_labels
+        !self.in_place && !self.bad_labels && self.weights != Weights::Broken
     }
 
     pub fn labels(&self) -> Vec<i32> {
@@ -98,6 +114,17 @@ impl Case {
             }
         };
         (0..self.rows).map(label).collect()
+    }
+
+    /// The rows' weights, if there are any.
+    pub fn row_weights(&self) -> Option<Vec<f32>> {
+        let weight = |row: usize| match (self.weights, row) {
+            (Weights::Broken, 1) => f32::NAN,
+            (Weights::Broken, 4) => f32::INFINITY,
+            (Weights::Broken, 6) => f32::NEG_INFINITY,
+            _ => [2.5, -0.5, 1.0, 0.0, -3.0, 1e-3, 40.0][row % 7],
+        };
+        (self.weights != Weights::None).then(|| (0..self.rows).map(weight).collect())
     }
 
     /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
@@ -147,6 +174,7 @@ impl Case {
             student: Stored::round(&student, self.storage[0]),
             teacher: Stored::round(&teacher, self.storage[1]),
             labels: self.labels(),
+            row_weights: self.row_weights(),
             classes: [self.classes, self.teacher_classes],
             strides: [strides[0], strides[1]],
         }
@@ -158,6 +186,7 @@ pub struct Host {
     pub student: Stored,
     pub teacher: Stored,
     pub labels: Vec<i32>,
+    pub row_weights: Option<Vec<f32>>,
     classes: [usize; 2],
     strides: [usize; 2],
 }
@@ -170,6 +199,7 @@ impl Host {
             teacher_logits: Logits::new(self.teacher.values(), self.classes[1])
                 .with_row_stride(self.strides[1]),
             labels: &self.labels,
+            row_weights: self.row_weights.as_deref(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-    Batch, Divergence, GradWrite, Logits, RowResult, Storage, Summary, TssrGradient, flags,
-    reference,
+    Batch, Config, Divergence, GradWrite, Logits, RowMetrics, RowResult, Storage, Summary,
+    TssrGradient, flags, reference,
 };
 
 use super::case::Case;
@@ -14,6 +14,8 @@ use super::tolerance::{Tolerance, close, gradient_weight, is_close, loss_factor}
 pub struct Outcome {
     pub summary: Summary,
     pub rows: Vec<RowResult>,
+    /// Empty if the way of the call has none.
+    pub metrics: Vec<RowMetrics>,
     pub gradient: Vec<f32>,
 }
 
@@ -31,9 +33,53 @@ impl Outcome {
         for r in &self.rows {
             bits.extend([r.loss.to_bits(), r.kdr.to_bits(), r.tssr.to_bits(), r.flags]);
         }
+        for metrics in self.metrics.iter().chain([&s.metrics]) {
+            bits.extend(values(metrics).map(f32::to_bits));
+        }
         bits.extend(self.gradient.iter().map(|x| x.to_bits()));
         bits
     }
+}
+
+/// Metrics in the order of their fields.
+fn values(m: &RowMetrics) -> [f32; 10] {
+    [
+        m.forward_kl,
+        m.teacher_entropy,
+        m.student_entropy,
+        m.hard,
+        m.soft,
+        m.student_lse,
+        m.teacher_lse,
+        m.agreement,
+        m.student_accuracy,
+        m.teacher_accuracy,
+    ]
+}
+
+/// Compares metrics of rows and their means, if there are any.
+fn check_metrics(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
+    if got.metrics.is_empty() {
+        let none = RowMetrics::default();
+        let same = got.summary.metrics == none;
+        return same.then_some(()).ok_or("means of metrics".to_owned());
+    }
+    if got.metrics.len() != case.rows {
+        return Err(format!("metrics of {} rows", got.metrics.len()));
+    }
+    let tolerance = tolerance_of(case);
+    let factor = loss_factor(&case.config).max(1.0);
+    let means = reference::mean_metrics(&want.rows, &want.metrics);
+    let rows = got.metrics.iter().zip(&want.metrics).enumerate();
+    let rows = rows.map(|(row, (g, w))| (format!("of row {row}"), g, w));
+    let all = rows.chain([("of the summary".to_owned(), &got.summary.metrics, &means)]);
+    for (whose, g, w) in all {
+        for (i, (g, w)) in values(g).into_iter().zip(w.values()).enumerate() {
+            let about = format!("metric {i} {whose}");
+            close(&about, f64::from(g), w, factor * tolerance.statistic(w))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tolerances of a case.
@@ -59,35 +105,54 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
 pub const FLAGS: u32 =
     flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::NO_GRADIENT | flags::SKIPPED;
 
-/// Returns true if the reverse divergence is infinite because of classes whose probability is 0 in f32 (METHOD, section 8).
-fn is_lost(case: &Case, row: usize, want: &reference::RowResult) -> bool {
-    if want.flags != flags::NO_GRADIENT {
-        return false;
+/// Returns true if a row's loss is infinite in f64 and finite in f32, or the reverse, because a sum of exponentials is 0 in f32 (METHOD,
+/// section 8): the mass of the classes that only the student has, or the sum over the classes of TAID's mixture.
+pub fn is_lost(
+    config: &Config,
+    batch: &Batch<'_>,
+    row: usize,
+    want: &reference::RowResult,
+) -> bool {
+    const LEAST: f64 = 2e-38;
+    let logits = [&batch.student_logits, &batch.teacher_logits];
+    let temperatures = [config.student_temperature, config.teacher_temperature];
+    // The distances of a row's logits from their maximum.
+    let [ds, dt] = [0, 1].map(|side| {
+        let value = |i| match i < logits[side].classes {
+            true => f64::from(logits[side].values.get(row * logits[side].row_stride + i)),
+            false => f64::NEG_INFINITY,
+        };
+        let values: Vec<f64> = (0..batch.classes()).map(value).collect();
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let distance = |x: f64| (x - max) / f64::from(temperatures[side]);
+        values.into_iter().map(distance).collect::<Vec<_>>()
+    });
+    let both = ds.iter().zip(&dt);
+    match config.divergence {
+        Divergence::ReverseKl | Divergence::KlSum { .. } if want.flags == flags::NO_GRADIENT => {
+            let unseen = both.filter(|(_, dt)| **dt == f64::NEG_INFINITY);
+            unseen.map(|(ds, _)| ds.exp()).sum::<f64>() < LEAST
+        }
+        Divergence::Taid { share } if want.flags == 0 => {
+            let share = f64::from(share);
+            let cross = both.map(|(ds, dt)| (share * dt + (1.0 - share) * ds).exp());
+            cross.sum::<f64>() < LEAST
+        }
+        _ => false,
     }
-    let host = case.host();
-    let Batch {
-        student_logits,
-        teacher_logits,
-        ..
-    } = host.batch();
-    let temperatures = [
-        case.config.student_temperature,
-        case.config.teacher_temperature,
-    ];
-    let softmax = |logits: &Logits<'_>, i: usize| {
-        reference::softmax(logits, case.rows, temperatures[i]).expect("a valid case")
-    };
-    let [p, q] = [softmax(&student_logits, 0), softmax(&teacher_logits, 1)];
-    let n = case.teacher_classes;
-    let unseen = |i: &usize| *i >= n || q[row * n + i] == 0.0;
-    let unseen = (0..case.classes).filter(unseen);
-    unseen.map(|i| p[row * case.classes + i]).sum::<f64>() < 2e-38
+}
+
+/// The magnitude of each row's weight, 1 where it is not finite.
+fn magnitudes_of_weights(case: &Case) -> Vec<f64> {
+    let weights = case.row_weights().unwrap_or_else(|| vec![1.0; case.rows]);
+    let finite = |w: f32| if w.is_finite() { w.abs() } else { 1.0 };
+    weights.into_iter().map(|w| f64::from(finite(w))).collect()
 }
 
 /// Compares an outcome with the reference. The error names the first difference.
 pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Result<(), String> {
-    let factor = loss_factor(&case.config);
     let tolerance = tolerance_of(case);
+    let weights = magnitudes_of_weights(case);
     if got.rows.len() != case.rows {
         return Err(format!("{} row results", got.rows.len()));
     }
@@ -95,16 +160,21 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
     let mut lost = Vec::new();
     for (row, (g, w)) in got.rows.iter().zip(&want.rows).enumerate() {
         let losses = [f64::from(g.loss), w.loss];
+        let factor = loss_factor(&case.config) * weights[row];
         let at_the_step = at_the_step(losses, [f64::from(g.tssr), w.tssr], tolerance.unit);
-        let is_lost = losses[0].is_finite() && is_lost(case, row, w);
+        let infinite = losses.map(|loss| loss == f64::INFINITY);
+        let is_lost = infinite[0] != infinite[1] && {
+            let host = case.host();
+            is_lost(&case.config, &host.batch(), row, w)
+        };
         if is_lost {
             lost.push(row);
         }
         if (at_the_step || is_lost) && !summary.loss.is_nan() && !got.summary.loss.is_nan() {
             summary.loss = f64::from(got.summary.loss);
         }
-        let flags = if is_lost { 0 } else { w.flags };
-        if g.flags & FLAGS != flags {
+        let same = |flags| flags & if is_lost { !flags::NO_GRADIENT } else { !0 };
+        if same(g.flags & FLAGS) != same(w.flags) {
             return Err(format!(
                 "flags of row {row}: {:#x}, want {:#x}",
                 g.flags, w.flags
@@ -122,6 +192,7 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
         }
     }
     check_summary(case, want, &summary, &got.summary)?;
+    check_metrics(case, want, got)?;
     check_gradient(case, want, &got.gradient, &lost)?;
     check_masked(case, want, &got.gradient)
 }
@@ -168,7 +239,8 @@ fn check_summary(
         magnitude / denominator,
         f64::from(w.valid_rows.max(1)) / denominator,
     );
-    let allowed = tolerance.loss_of_sum(magnitude, loss_factor(&case.config), rows);
+    let largest = magnitudes_of_weights(case).into_iter().fold(1.0, f64::max);
+    let allowed = tolerance.loss_of_sum(magnitude, loss_factor(&case.config) * largest, rows);
     close("summary loss", f64::from(g.loss), w.loss, allowed)?;
     close("summary kdr", f64::from(g.kdr), w.kdr, tolerance.unit)?;
     close("summary tssr", f64::from(g.tssr), w.tssr, tolerance.unit)?;
@@ -208,9 +280,11 @@ fn check_gradient(
         return Err(format!("{} gradient elements", got.len()));
     }
     let weight = gradient_weight(&case.config, want.summary.valid_rows);
-    let further = further_weights(case, want);
+    let host = case.host();
+    let further = further_weights(&case.config, &host.batch(), want);
+    let weights = magnitudes_of_weights(case);
     for row in (0..case.rows).filter(|row| !lost.contains(row)) {
-        let weight = weight + further.get(row).unwrap_or(&0.0);
+        let weight = (weight + further.get(row).unwrap_or(&0.0)) * weights[row];
         let want = &want.grad_student_logits[row * n..(row + 1) * n];
         let largest = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         let tolerance = tolerance_of(case).gradient(largest, weight);
@@ -235,8 +309,11 @@ fn check_gradient(
 }
 
 /// The factor of further terms of each row's gradient, which cancel like `p - y`; empty if there are none.
-fn further_weights(case: &Case, want: &reference::Distillation) -> Vec<f64> {
-    let config = &case.config;
+pub fn further_weights(
+    config: &Config,
+    batch: &Batch<'_>,
+    want: &reference::Distillation,
+) -> Vec<f64> {
     let attached = config.tssr_gradient == TssrGradient::Attached;
     // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence.
     let log_ratio = matches!(
@@ -246,16 +323,13 @@ fn further_weights(case: &Case, want: &reference::Distillation) -> Vec<f64> {
     if !attached && !log_ratio && config.z_loss == 0.0 {
         return Vec::new();
     }
-    let host = case.host();
-    let batch = host.batch();
-    let [student, _] = case.logits();
     let scale =
         f64::from(config.grad_loss.abs()) / config.reduction.denominator(want.summary.valid_rows);
     let of_row = |(row, result): (usize, &reference::RowResult)| {
         if result.flags != 0 {
             return 0.0;
         }
-        let part = |tssr| match reference::row_loss(config, &batch, row, tssr) {
+        let part = |tssr| match reference::row_loss(config, batch, row, tssr) {
             loss if loss.is_finite() => loss,
             _ => 0.0,
         };
@@ -267,10 +341,11 @@ fn further_weights(case: &Case, want: &reference::Distillation) -> Vec<f64> {
         weight += result.tssr_slope * (part(1.0) - part(0.0)).abs();
         weight /= f64::from(config.student_temperature);
         // The log-sum-exp multiplies `h`.
-        let of_row = &student[row * case.classes..(row + 1) * case.classes];
-        let largest = of_row.iter().filter(|x| x.is_finite()).map(|x| x.abs());
-        let lse = f64::from(largest.fold(0.0, f32::max)) / config.label_temperature()
-            + (case.classes as f64).ln();
+        let logits = &batch.student_logits;
+        let value = |i| f64::from(logits.values.get(row * logits.row_stride + i).abs());
+        let finite = (0..logits.classes).map(value).filter(|x| x.is_finite());
+        let lse =
+            finite.fold(0.0, f64::max) / config.label_temperature() + (logits.classes as f64).ln();
         weight + 2.0 * f64::from(config.z_loss) * lse / config.label_temperature()
     };
     let rows = want.rows.iter().enumerate().map(of_row);

@@ -92,6 +92,8 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("gradient", write.to_owned()),
         ("ignored rows", variant(case.ignores)),
         ("labels out of range", case.bad_labels.to_string()),
+        ("metrics", case.metrics.to_string()),
+        ("row weights", variant(case.weights)),
         ("rows that are not finite", variant(config.non_finite)),
         ("smoothing", (config.label_smoothing > 0.0).to_string()),
         (

@@ -17,10 +17,10 @@ mod rows;
 mod table;
 pub mod tolerance;
 
-pub use case::{Case, Host, Ignores};
+pub use case::{Case, Host, Ignores, Weights};
 pub use cover::{Pair, choices, cover, cover_of, pairs};
 pub use depth::{Depth, depth, is_full, is_long};
-pub use table::all;
+pub use table::{all, of_rows};
 pub use tolerance::Tolerance;
 
 use std::sync::OnceLock;

@@ -1,9 +1,10 @@
 //! Cases of the choices for single rows.
 
-use super::case::{Case, Ignores};
+use super::case::{Case, Ignores, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
-    Config, Divergence, GradWrite, NonFinite, Reduction, Scope, Selection, Similarity, Storage,
+    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, Storage,
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
@@ -65,5 +66,69 @@ pub(super) fn non_finite(list: &mut Vec<Case>) {
             list.push(case);
             n += 1;
         }
+    }
+}
+
+/// Weights of the rows, of both signs.
+pub(super) fn weighted(list: &mut Vec<Case>) {
+    let mut n = 0;
+    for (rows, classes, scope) in SHAPES {
+        for (kind, divergence, selection) in [
+            (Kind::Normal, Divergence::SoftCrossEntropy, Selection::Min),
+            (Kind::Broken, Divergence::ForwardKl, Selection::Mean),
+            (Kind::MaskedTeacher, Divergence::ReverseKl, Selection::Mean),
+            (
+                Kind::MaskedStudent,
+                Divergence::Jsd { beta: 0.5 },
+                Selection::Mean,
+            ),
+        ] {
+            for weights in [Weights::Finite, Weights::Broken] {
+                let name = format!("{weights:?} weights {rows}x{classes}/{kind:?}/{divergence}");
+                let mut case = Case::new(name, "weights of rows", rows, classes);
+                case.kind = kind;
+                case.weights = weights;
+                case.storage[0] = Storage::ALL[n % 3];
+                case.storage[2] = case.storage[0];
+                case.bad_labels = n % 5 == 1;
+                case.ignores = match n % 3 {
+                    1 => Ignores::EveryThird,
+                    _ => Ignores::None,
+                };
+                case.config = Config {
+                    divergence,
+                    selection,
+                    scope,
+                    similarity: Similarity::ALL[n / 2 % Similarity::ALL.len()],
+                    reduction: REDUCTIONS[n / 2 % REDUCTIONS.len()],
+                    non_finite: match n % 7 {
+                        3 => NonFinite::Skip,
+                        _ => NonFinite::Propagate,
+                    },
+                    ..Config::default()
+                };
+                gradient_memory(&mut case, n + n / 4);
+                list.push(case);
+                n += 1;
+            }
+        }
+    }
+    for (hard_temperature, label_smoothing, z_loss) in [
+        (HardTemperature::Own(1.0), 0.1, 1e-3),
+        (HardTemperature::Student, 0.0, 1e-4),
+    ] {
+        let name = format!("weights/{hard_temperature:?}");
+        let mut case = Case::new(name, "weights of all terms of the gradient", 7, 77);
+        case.weights = Weights::Finite;
+        case.config = Config {
+            hard_temperature,
+            label_smoothing,
+            z_loss,
+            student_temperature: 2.0,
+            selection: Selection::Mean,
+            divergence: Divergence::Jsd { beta: 0.25 },
+            ..Config::default()
+        };
+        list.push(case);
     }
 }

@@ -32,7 +32,15 @@ pub fn all() -> Vec<Case> {
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
+    list.extend(of_rows());
+    list
+}
+
+/// The cases of the choices for single rows.
+pub fn of_rows() -> Vec<Case> {
+    let mut list = Vec::new();
     rows::non_finite(&mut list);
+    rows::weighted(&mut list);
     list
 }
 

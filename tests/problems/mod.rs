@@ -21,5 +21,7 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         gradient: Some(matrix),
         shared_buffers: false,
         in_place: false,
+        row_weights: false,
+        metrics: false,
     }
 }

@@ -196,6 +196,7 @@ impl OnDevice {
                 buffer: &self.labels,
                 offset: 0,
             },
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),

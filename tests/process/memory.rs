@@ -32,11 +32,13 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         student_logits: on(&student),
         teacher_logits: on(&teacher),
         labels: slice(&labels),
+        row_weights: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(on(&gradient)),
         row_results: Some(slice(&results)),
         summary: None,
+        row_metrics: None,
     };
     let config = Config {
         scope,

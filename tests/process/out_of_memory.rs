@@ -177,10 +177,12 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            row_weights: None,
         };
         let only_rows = Outputs {
             rows: true,
             gradient: None,
+            metrics: false,
         };
         let run = |config| cpu.run(config, progress, &batch, only_rows).map(drop);
         is_refused("rows", run(&row));
@@ -199,6 +201,7 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            row_weights: None,
         };
         let run = cpu.run(&row, progress, &batch, Outputs::ALL);
         is_refused("gradient", run.map(drop));
@@ -267,6 +270,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels,
+        row_weights: None,
     };
     let run = |batch: &Batch<'_>| {
         let progress = Progress::new(1, 2);
@@ -285,6 +289,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels[..8],
+        row_weights: None,
     };
     let later = run(&few);
     assert!(later.is_ok(), "{later:?}");
@@ -442,6 +447,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
             buffer: &buffer,
             offset: 0,
         },
+        row_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,

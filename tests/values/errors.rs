@@ -262,8 +262,49 @@ fn bad_shapes_of_slices_are_refused() {
             student_logits: logits(student),
             teacher_logits: logits(teacher),
             labels: &[0, 1],
+            row_weights: None,
         };
         refused_on_slices(why, &Config::default(), &batch, &want, true);
+    }
+}
+
+#[test]
+fn bad_weights_on_slices_are_refused() {
+    let (student, teacher) = ([0.0; 6], [0.5; 6]);
+    let batch = |labels| Batch::new(&student, &teacher, labels, 3);
+    for (why, labels, weights, want) in [
+        (
+            "an infinite weight",
+            &[0, 1],
+            &[1.0, f32::NEG_INFINITY][..],
+            Error::RowWeight {
+                row: 1,
+                weight: f32::NEG_INFINITY,
+            },
+        ),
+        (
+            "an infinite weight beside that of an ignored row",
+            &[-100, 1],
+            &[f32::NAN, f32::INFINITY],
+            Error::RowWeight {
+                row: 1,
+                weight: f32::INFINITY,
+            },
+        ),
+        (
+            "too few weights",
+            &[0, 1],
+            &[1.0],
+            Error::RowCount {
+                name: "row_weights",
+                rows: 2,
+                got: 1,
+            },
+        ),
+    ] {
+        let batch = batch(labels).with_row_weights(weights);
+        let by_count = matches!(want, Error::RowCount { .. });
+        refused_on_slices(why, &Config::default(), &batch, &want, by_count);
     }
 }
 

@@ -32,6 +32,7 @@ fn run(engine: &Engine, config: &Config, batch: &Batch<'_>) -> Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
         gradient: done.into_grad_student_logits(),
+        metrics: Vec::new(),
     }
 }
 
@@ -81,6 +82,7 @@ fn teacher_logits_from_a_file_will_do() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(saved.values(), classes).with_row_stride(256),
             labels: &labels,
+            row_weights: None,
         };
         check(Config::default(), &batch);
     }
@@ -134,6 +136,7 @@ fn bf16_gradients_are_off_by_rounding_alone() {
     let outputs = Outputs {
         rows: false,
         gradient: Some(Storage::Bf16),
+        metrics: false,
     };
     for engine in engines() {
         let got = engine
@@ -233,6 +236,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         student_logits: Logits::new(&student, small),
         teacher_logits,
         labels: &[151_935],
+        row_weights: None,
     };
     for engine in engines() {
         let both = with(Logits::new(&teacher, large));
@@ -357,6 +361,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
         student_logits: Logits::new(&student, classes).with_row_stride(stride),
         teacher_logits: Logits::new(&teacher, classes).with_row_stride(stride),
         labels: &[0, 36, 2, 3, 4],
+        row_weights: None,
     };
     check(Config::default(), &batch);
     let same = Batch::new(&close_student, &close_teacher, batch.labels, classes);

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use wgpu_distill::Storage;
 use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::Kernel;
+use wgpu_distill::{Divergence, Storage};
 
 use crate::cases;
 use crate::problems::problem;
@@ -78,7 +78,7 @@ fn stem(name: &str) -> &str {
 
 #[test]
 fn every_kernel_has_its_shader_its_contract_and_its_twin() {
-    let reference = read("src/reference.rs");
+    let reference: String = files("src/reference").iter().map(|f| read(f)).collect();
     let mut wrong = Vec::new();
     for kernel in Kernel::ALL {
         let name = kernel.name();
@@ -91,7 +91,7 @@ fn every_kernel_has_its_shader_its_contract_and_its_twin() {
             Err(e) => wrong.push(format!("{file}: {e}")),
         }
         if !reference.contains(&format!("\npub fn {name}(")) {
-            wrong.push(format!("src/reference.rs has no `pub fn {name}`"));
+            wrong.push(format!("src/reference/ has no `pub fn {name}`"));
         }
     }
     none(wrong);
@@ -128,15 +128,36 @@ fn every_kernel_has_cases() {
     );
 }
 
+/// The shaders of a folder below `shaders` have these stems, one each.
+fn shaders_of<'a>(folder: &str, stems: impl Iterator<Item = &'a str>) -> HashSet<String> {
+    stems
+        .map(|stem| format!("shaders/{folder}{stem}.wgsl"))
+        .collect()
+}
+
 #[test]
-fn every_shader_is_a_kernel() {
-    let names: Vec<_> = Kernel::ALL
-        .iter()
-        .map(|k| format!("shaders/{}.wgsl", k.name()))
+fn every_shader_is_a_kernel_an_include_or_a_rule() {
+    let divergences = Divergence::ALL.map(|divergence| divergence.name().replace('-', "_"));
+    let shapes = read("src/shader/text.rs");
+    let shapes = shapes.split("shaders/shapes/").skip(1);
+    let known: HashSet<String> = [
+        shaders_of("", Kernel::ALL.iter().map(|kernel| kernel.name())),
+        shaders_of("divergences/", divergences.iter().map(String::as_str)),
+        shaders_of("shapes/", shapes.filter_map(|rest| rest.split('.').next())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let found: HashSet<String> = files("shaders")
+        .into_iter()
+        .filter(|f| !f.starts_with("shaders/include/"))
         .collect();
-    let found = files("shaders").into_iter();
-    let others = found.filter(|f| !f.starts_with("shaders/include/") && !names.contains(f));
-    none(others.map(|f| format!("{f} is no kernel")).collect());
+    none(
+        found
+            .symmetric_difference(&known)
+            .map(|f| format!("{f} is no kernel, divergence or shape, or does not exist"))
+            .collect(),
+    );
 }
 
 /// The texts between double quotes in a Rust source: every second part of a split at quotes.

@@ -263,6 +263,7 @@ fn decide_and_apply() {
                 summary,
                 rows,
                 gradient,
+                metrics: Vec::new(),
             };
             let case = cases::Case {
                 storage: [case.storage[0], case.storage[1], Storage::F32],

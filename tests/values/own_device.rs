@@ -16,6 +16,7 @@ mod far;
 mod lifetimes;
 mod limits;
 mod losses;
+mod rows;
 mod run_into;
 mod sharing;
 
@@ -288,7 +289,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let gradient_buffer = app.buffer(bytemuck::cast_slice(&canary));
         let labels_buffer = app.buffer(bytemuck::cast_slice(&labels));
         let results = app.buffer(&vec![0; 16 * rows]);
-        let summary = app.buffer(&[0; 32]);
+        let summary = app.buffer(&[0; size_of::<Summary>()]);
         let on = |buffer, (offset, row_stride): (usize, usize)| GpuLogits {
             buffer,
             offset: 4 * offset as u64,
@@ -301,11 +302,13 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: on(&student_buffer, student),
             teacher_logits: on(&teacher_buffer, teacher),
             labels: at(&labels_buffer, 0),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary, 0)),
             row_results: Some(at(&results, 0)),
             gradient: Some(on(&gradient_buffer, gradient)),
+            row_metrics: None,
         };
 
         let mut encoder = app.encoder();
@@ -330,7 +333,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
         let parts = [
             (&gradient_buffer, 0, 4 * words(gradient) as u64),
             (&results, 0, 16 * rows as u64),
-            (&summary, 0, 32),
+            (&summary, 0, size_of::<Summary>() as u64),
         ];
         let [read, results, summary] = app.finish(encoder, &parts).try_into().expect("three");
 
@@ -343,6 +346,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: Logits::new(&s, classes).with_row_stride(student.1),
             teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
+            row_weights: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
         let read: Vec<f32> = bytemuck::pod_collect_to_vec(&read);

@@ -34,7 +34,7 @@ pub fn run(
     buffers: &[&wgpu::Buffer],
 ) -> Result<(Outcome, Vec<Vec<u8>>)> {
     let results = filled(gpu, &vec![0xa5; 16 * batch.rows]);
-    let summary = filled(gpu, &[0xa5; 32]);
+    let summary = filled(gpu, &[0xa5; size_of::<Summary>()]);
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
         row_results: Some(at(&results, 0)),
@@ -71,6 +71,7 @@ pub fn run(
         summary: bytemuck::pod_read_unaligned::<Summary>(&bytes[1]),
         rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&bytes[0]),
         gradient: Vec::new(),
+        metrics: Vec::new(),
     };
     Ok((outcome, rest))
 }

@@ -153,11 +153,13 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: list(&labels),
+        row_weights: None,
     };
     let mut outputs = GpuOutputs {
         summary: Some(list(&summary)),
         row_results: Some(list(&results)),
         gradient: Some(logits(&student)),
+        row_metrics: None,
     };
     change(&mut outputs);
     let mut encoder = gpu.device().create_command_encoder(&Default::default());

@@ -18,6 +18,7 @@ pub fn base() -> Variant {
         accumulate: false,
         shared_buffers: false,
         in_place: false,
+        row_weights: false,
         workgroup_size: 64,
         lanes: 64,
         vectors_per_lane: 2,
@@ -118,6 +119,14 @@ fn variants() -> Vec<Variant> {
                 }
             }
         }
+    }
+    for (shared_buffers, in_place) in [(false, false), (true, false), (false, true)] {
+        list.push(Variant {
+            row_weights: true,
+            shared_buffers,
+            in_place,
+            ..base
+        });
     }
     for access in [Access::Vec4, Access::Element] {
         for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {

@@ -83,6 +83,7 @@ pub(crate) fn distill(
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
+        row_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(GpuSlice {
@@ -91,6 +92,7 @@ pub(crate) fn distill(
         }),
         row_results: Some(rows.slice()),
         gradient: gradient.as_ref().map(|(buffer, t)| buffer.logits(t)),
+        row_metrics: None,
     };
     let gpu = &shared.gpu;
     let plan = gpu.plan(&call.config, &batch, &outputs)?;

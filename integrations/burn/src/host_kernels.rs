@@ -27,10 +27,12 @@ pub(crate) fn distill(
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
+        row_weights: None,
     };
     let outputs = Outputs {
         rows: true,
         gradient: storage(student.dtype()).filter(|_| want_gradient),
+        metrics: false,
     };
     let results = Cpu::new().run(&call.config, call.progress, &batch, outputs)?;
     let row_words = bytemuck::cast_slice::<_, f32>(&results.rows).to_vec();

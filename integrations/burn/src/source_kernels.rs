@@ -64,6 +64,8 @@ pub(crate) fn distill(
         labels: list(&tensors.labels),
         row_results: Some(list(&tensors.rows)),
         summary: Some(list(&tensors.summary)),
+        row_weights: None,
+        row_metrics: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);

@@ -13,8 +13,7 @@ pub(super) fn part(stats: &RowStats, odds: &LabelOdds, gamma: f64) -> Part {
         f64::from(stats.rest_teacher_sum),
     );
     if zs > 0.0 && zt > 0.0 {
-        let moments = f64::from(stats.rest_difference) - f64::from(stats.rest_moment);
-        part.value = gamma * (zs.ln() + moments / zt);
+        part.value = gamma * (zs.ln() - f64::from(stats.rest_soft_moment) / zt);
         part.student = gamma;
         part.teacher = gamma;
     }

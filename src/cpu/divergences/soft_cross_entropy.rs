@@ -1,4 +1,4 @@
-//! `- sum q ln p = ln zs + (A - B) / zt`
+//! `- sum q ln p = ln zs - S / zt`
 
 use crate::RowStats;
 use crate::cpu::part::Part;
@@ -8,8 +8,8 @@ pub(super) fn part(stats: &RowStats) -> Part {
     let value = if stats.masked_mass > 0.0 {
         f64::INFINITY
     } else {
-        let difference = f64::from(stats.difference) - f64::from(stats.moment);
-        f64::from(stats.student_sum).ln() + difference / f64::from(stats.teacher_sum)
+        let (zs, zt) = (f64::from(stats.student_sum), f64::from(stats.teacher_sum));
+        zs.ln() - f64::from(stats.soft_moment) / zt
     };
     Part {
         value,

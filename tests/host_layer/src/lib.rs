@@ -132,12 +132,14 @@ async fn check(engine: &Engine, case: &Case) -> Result<(), String> {
     let outputs = Outputs {
         rows: true,
         gradient: Some(case.storage[2]),
+        metrics: case.metrics,
     };
     let done = engine.run_async(&case.config, case.progress, &batch, outputs);
     let done = done.await.map_err(|e| e.to_string())?;
     let outcome = Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     };
     compare::check(case, &case.reference(), &outcome)

@@ -24,6 +24,7 @@ pub async fn check(gpu: &Gpu, case: &Case) -> Result<(), String> {
         summary: whole.summary,
         rows: whole.rows,
         gradient,
+        metrics: Vec::new(),
     };
     compare::check(case, &case.reference(), &outcome)?;
 

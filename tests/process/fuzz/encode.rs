@@ -129,6 +129,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         student_logits,
         teacher_logits: world.logits(from, theirs),
         labels: world.slice(from, 4),
+        row_weights: None,
     };
     let gradient = match from.byte() {
         0..40 => None,
@@ -140,6 +141,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         summary: (!from.rarely(4)).then(|| world.slice(from, 256)),
         row_results: (!from.rarely(4)).then(|| world.slice(from, 16)),
         gradient,
+        row_metrics: None,
     };
 
     let device = world.gpu.device();

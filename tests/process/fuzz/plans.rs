@@ -41,7 +41,7 @@ fn limits(from: &mut Bytes<'_>) -> Limits {
         workgroup_bytes: small(from, &[16 << 10, 48 << 10, 1 << 20], &[100, 0]),
         workgroups: small(from, &[65_535, 1 << 31], &[1, 0]),
         subgroup,
-        registers: small(from, &[32, 64], &[0, 8]),
+        registers: small(from, &[32, 48, 64], &[0, 8]),
         software: from.byte() % 2 == 1,
     }
 }
@@ -98,6 +98,8 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         },
         shared_buffers: from.byte() % 2 == 1,
         in_place,
+        row_weights: from.rarely(4),
+        metrics: from.rarely(4),
     }
 }
 
@@ -143,7 +145,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     match plan {
         Err(_) => Ok(false),
         Ok(plan) => {
-            let lists = lists(from, problem.rows);
+            let lists = lists(from, &problem);
             // The dispatches of thousands of chunks take thousands of times as long, so only a few such plans are listed.
             let listed = plan.chunks().len() <= 64 || from.rarely(100);
             sound(&plan, &problem, &limits)
@@ -157,7 +159,8 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     }
 }
 
-fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
+fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
+    let rows = problem.rows;
     let mut list = |item: u64, rows: usize, alignment: u64| {
         let offset = match from.rarely(40) {
             true => from.u64(),
@@ -174,11 +177,15 @@ fn lists(from: &mut Bytes<'_>, rows: usize) -> Lists {
     };
     let labels = list(4, rows, 4);
     let results = list(16, rows, 16);
-    let summary = list(32, 1, 256);
+    let summary = list(80, 1, 256);
+    let metrics = problem.metrics.then(|| list(64, rows, 64));
+    let weights = problem.row_weights.then(|| list(4, rows, 4));
     Lists {
         labels,
-        row_results: (!from.rarely(3)).then_some(results),
+        row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
+        row_weights: weights,
+        row_metrics: metrics,
     }
 }
 
@@ -303,11 +310,18 @@ fn rows_of(
             None => return Err("a gradient that was not requested".to_owned()),
         },
         Operand::Labels => (list(lists.labels, 4), p.label_offset),
+        Operand::RowMetrics => match lists.row_metrics {
+            Some(metrics) => (list(metrics, 64), p.result_offset),
+            None => return Err("metrics that were not requested".to_owned()),
+        },
+        Operand::RowWeights => match lists.row_weights {
+            Some(weights) => (list(weights, 4), p.weight_offset),
+            None => return Err("weights that no row has".to_owned()),
+        },
         Operand::RowResults => match lists.row_results {
             Some(results) => (list(results, 16), p.result_offset),
             None => return Err("results that were not requested".to_owned()),
         },
-        Operand::RowStats => (list(List::new(0), 64), p.stats_offset),
         _ => return Ok(None),
     };
     let start = window.offset + u64::from(first) * element;

@@ -183,6 +183,7 @@ impl Problem {
             student_logits: self.student.logits(),
             teacher_logits: self.teacher.logits(),
             labels: &self.labels,
+            row_weights: None,
         }
     }
 }

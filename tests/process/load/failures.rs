@@ -46,6 +46,7 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
             buffer: &buffer,
             offset: 0,
         },
+        row_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,
@@ -92,6 +93,8 @@ fn memory_stays_flat_when_calls_fail() {
             gradient: None,
             shared_buffers: false,
             in_place: false,
+            row_weights: false,
+            metrics: false,
         };
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());
         Workspace::new(gpu.device(), &plan.expect("a plan"))

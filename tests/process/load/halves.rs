@@ -71,7 +71,7 @@ impl Case {
         let labels = buffer(bytemuck::cast_slice(&work.labels));
         let before = buffer(&in_halves(&work.teacher, self.storage));
         let results = buffer(&vec![0; 16 * rows]);
-        let summary = buffer(&[0; 32]);
+        let summary = buffer(&[0; size_of::<Summary>()]);
         let gradient = match self.into {
             Into::InPlace => &student,
             Into::Fresh | Into::Added => &before,
@@ -83,11 +83,13 @@ impl Case {
             student_logits: on(&student),
             teacher_logits: on(&teacher),
             labels: at(&labels),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary)),
             row_results: Some(at(&results)),
             gradient: Some(on(gradient)),
+            row_metrics: None,
         };
         let mut config = work.config;
         if self.into == Into::Added {

@@ -75,6 +75,7 @@ fn factors_inside_the_range_are_answered() {
                 summary: done.summary,
                 rows: done.rows.clone(),
                 gradient: done.into_grad_student_logits(),
+                metrics: Vec::new(),
             };
             check(&outcome, &engine.describe());
             // With one class the loss is 0 for every factor.

@@ -96,6 +96,7 @@ fn check(engine: &Engine, storage: Storage, gap: usize, write: GradWrite) {
         let outputs = OutputsMut {
             rows: Some(&mut rows),
             gradient: Some(GradientMut::new(&mut memory, CLASSES).with_row_stride(stride)),
+            metrics: None,
         };
         let config = Config {
             grad_write: write,
@@ -242,6 +243,7 @@ fn memory_of_another_shape_is_refused() {
             let outputs = OutputsMut {
                 rows: Some(&mut rows),
                 gradient: None,
+                metrics: None,
             };
             let done = engine.run_into(&Config::default(), HALFWAY, &batch, outputs);
             let (name, rows) = ("rows", 2);

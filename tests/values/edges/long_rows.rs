@@ -51,6 +51,7 @@ fn largest_error(similarity: Similarity, engines: &[Engine]) -> f64 {
                 let outputs = Outputs {
                     rows: true,
                     gradient: None,
+                    metrics: false,
                 };
                 for engine in engines {
                     let got = engine

@@ -74,6 +74,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: host(student),
             teacher_logits: host(teacher),
             labels: &labels,
+            row_weights: None,
         };
         let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
         let inputs = record::filled(gpu, bytes);
@@ -87,6 +88,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: on(student),
             teacher_logits: on(teacher),
             labels: record::at(&labels_buffer, 0),
+            row_weights: None,
         };
         let own = record::filled(gpu, &vec![0xa5; ROWS * CLASSES * storage.bytes()]);
         let outputs = |gradient| GpuOutputs {

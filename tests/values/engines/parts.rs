@@ -49,6 +49,7 @@ fn part(of: &Outcome, wanted: Wanted) -> Outcome {
         } else {
             Vec::new()
         },
+        metrics: Vec::new(),
     }
 }
 
@@ -62,6 +63,11 @@ fn check<How: PartialEq>(
 ) {
     let (mut same, mut close) = (0, 0);
     for case in table {
+        // Metrics replace the rows' results in buffers.
+        let case = Case {
+            metrics: false,
+            ..case
+        };
         // Each case runs five times. Rows split into segments are included; the longest rows are not.
         let long = case.rows * case.classes > 70_000;
         if long || engine.starts_with("slices") && !case.on_slices() {
@@ -97,6 +103,7 @@ fn check<How: PartialEq>(
                 } else {
                     full.gradient.clone()
                 },
+                metrics: Vec::new(),
             };
             if let Err(why) = compare::check(&case, &want, &merged) {
                 panic!("{}: {why}", about(wanted));
@@ -147,12 +154,14 @@ fn on_slices(engine: &Engine, case: &Case, wanted: Wanted) -> Result<(Outcome, (
     let outputs = Outputs {
         rows: wanted.rows,
         gradient: wanted.gradient.then_some(case.storage[2]),
+        metrics: false,
     };
     let done = engine.run(&case.config, case.progress, &host.batch(), outputs);
     let done = done.map_err(|e| e.to_string())?;
     let got = Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     };
     // Results on slices always have a summary.

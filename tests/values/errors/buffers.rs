@@ -136,11 +136,13 @@ impl Right {
                 student_logits: logits(&self.student),
                 teacher_logits: logits(&self.teacher),
                 labels: at(&self.labels, 0),
+                row_weights: None,
             },
             outputs: GpuOutputs {
                 summary: Some(at(&self.summary, 0)),
                 row_results: Some(at(&self.results, 0)),
                 gradient: Some(logits(&self.gradient)),
+                row_metrics: None,
             },
         }
     }
@@ -197,7 +199,7 @@ fn cases() -> Vec<Case> {
         ("labels' offset", |_, w| w.batch.labels.offset = 4, too_small(labels, 20, 16)),
         ("gradient's offset", |_, w| gradient(w).offset = 16, too_small(grad, 144, MATRIX)),
         ("results' offset", |_, w| w.outputs.row_results.as_mut().unwrap().offset = 16, too_small(results, 80, 64)),
-        ("summary's offset", |_, w| w.outputs.summary.as_mut().unwrap().offset = 256, too_small(summary, 288, 32)),
+        ("summary's offset", |_, w| w.outputs.summary.as_mut().unwrap().offset = 256, too_small(summary, 336, 80)),
         // 3 * 9 + 8 elements of 2 bytes are 70 bytes; a binding has whole words.
         ("an odd number of 16-bit elements", |r, w| {
             w.batch.student_logits = GpuLogits { buffer: &r.results, offset: 0, storage: Storage::F16, classes: 8, row_stride: 9 };

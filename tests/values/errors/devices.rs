@@ -167,6 +167,7 @@ fn plans_for_another_device_are_refused() {
         student_logits: logits,
         teacher_logits: logits,
         labels: at(&labels, 0),
+        row_weights: None,
     };
     let side = Matrix {
         storage: Storage::F32,
@@ -183,6 +184,8 @@ fn plans_for_another_device_are_refused() {
         gradient: None,
         shared_buffers: false,
         in_place: false,
+        row_weights: false,
+        metrics: false,
     };
     let own = bench.gpu.limits();
     let a_lane_a_row = Tiling {
@@ -437,6 +440,7 @@ fn devices_that_are_too_small_are_refused() {
                 student_logits: logits,
                 teacher_logits: logits,
                 labels: at(&labels, 0),
+                row_weights: None,
             },
             outputs: GpuOutputs::default(),
         };

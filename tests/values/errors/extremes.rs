@@ -67,6 +67,7 @@ fn no_rows_give_a_loss_of_0_and_nothing_else() {
             let outputs = Outputs {
                 rows: true,
                 gradient: Some(storage),
+                metrics: false,
             };
             let batch = Batch::new(&[0.0f32; 0], &[0.0f32; 0], &[], 6);
             let got = engine.run(&Config::default(), HALFWAY, &batch, outputs);
@@ -426,6 +427,7 @@ fn anything_is_answered_or_refused_alike() {
             student_logits: logits(student, &lists[0]),
             teacher_logits: logits(teacher, &lists[1]),
             labels: &labels,
+            row_weights: None,
         };
         let progress = Progress { step, total };
         let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);

@@ -25,6 +25,7 @@ pub fn softmax(
         accumulate: false,
         shared_buffers: false,
         in_place: false,
+        row_weights: false,
         workgroup_size: lanes,
         lanes,
         vectors_per_lane: 1,

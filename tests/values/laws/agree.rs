@@ -1,11 +1,12 @@
 //! Comparison of two results of one engine. Each is within the tolerances of `tests/cases/compare.rs`, so they differ by at most twice those.
 
-use wgpu_distill::{Reduction, RowResult, Storage, flags};
+use wgpu_distill::{Reduction, RowResult, Storage};
 
 use super::drawn::Drawn;
 use crate::cases::Tolerance;
-use crate::cases::compare::{Outcome, at_the_step};
+use crate::cases::compare::{FLAGS, Outcome, at_the_step};
 pub use crate::cases::tolerance::close;
+use crate::cases::tolerance::loss_factor;
 
 /// The tolerance between two outcomes that are each within the tolerance of the reference.
 pub const TOLERANCE: Tolerance = Tolerance::F32.of_two();
@@ -14,7 +15,7 @@ pub const TOLERANCE: Tolerance = Tolerance::F32.of_two();
 pub const UNIT: f64 = TOLERANCE.unit;
 
 fn loss_tolerance(drawn: &Drawn, want: f64, rows: f64) -> f64 {
-    TOLERANCE.loss_of_sum(want, drawn.config.temperature_factor(), rows)
+    TOLERANCE.loss_of_sum(want, loss_factor(&drawn.config), rows)
 }
 
 /// Returns true if rounding decides that a row's loss is infinite.
@@ -36,7 +37,7 @@ pub fn row_results(drawn: &Drawn, got: &[RowResult], want: &[RowResult]) -> Resu
         close(&format!("kdr of row {row}"), f(g.kdr), f(w.kdr), UNIT)?;
         close(&format!("tssr of row {row}"), f(g.tssr), f(w.tssr), UNIT)?;
         // The other flags depend on rounding; these depend only on the logits and the label.
-        let seen = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
+        let seen = FLAGS;
         let (got, want) = (g.flags & seen, w.flags & seen);
         if got != want {
             return Err(format!("flags of row {row}: {got}, want {want}"));

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use wgpu_distill::{Config, GradWrite, Progress, Storage, reference, wgpu};
 
-use super::drawn::{Kernels, for_all, made, of_gpu, some_of};
+use super::drawn::{Kernels, compiled, for_all, made, of_gpu, some_of};
 use crate::adapter;
 use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
@@ -88,16 +88,16 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
             ignores,
             bad_labels,
             progress: Progress::new(step, 8),
-            config: Config {
-                similarity: case.config.similarity,
-                scope: case.config.scope,
-                label_smoothing: case.config.label_smoothing,
-                grad_write: case.config.grad_write,
-                // At lower temperatures the logits of these kinds leave a cosine with few significant digits.
-                student_temperature: config.student_temperature.max(0.5),
-                teacher_temperature: config.teacher_temperature.max(0.5),
-                ..config
-            },
+            config: compiled(
+                &case.config,
+                Config {
+                    grad_write: case.config.grad_write,
+                    // At lower temperatures the logits of these kinds leave a cosine with few significant digits.
+                    student_temperature: config.student_temperature.max(0.5),
+                    teacher_temperature: config.teacher_temperature.max(0.5),
+                    ..config
+                },
+            ),
             ..case
         })
 }

@@ -9,11 +9,13 @@ use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, Config, Engine, Logits, Outputs, Progress, Reduction, Scope, Selection, Similarity,
-    Storage, TemperatureScaling,
+    Storage, TemperatureScaling, reference,
 };
 
-use crate::cases::compare::Outcome;
+use super::losses::{self, with_loss_of};
+use crate::cases::compare::{Outcome, further_weights};
 use crate::cases::inputs::{Random, Stored, spread};
+use crate::cases::tolerance::gradient_weight;
 use crate::cases::{is_full, is_long};
 use crate::{adapter, report};
 
@@ -118,6 +120,7 @@ impl Drawn {
             student_logits: logits(student, self.gaps[0]),
             teacher_logits: logits(teacher, self.gaps[1]),
             labels: &self.labels,
+            row_weights: None,
         }
     }
 
@@ -125,6 +128,7 @@ impl Drawn {
         let outputs = Outputs {
             rows: true,
             gradient: Some(self.storage[2]),
+            metrics: false,
         };
         let stored = self.stored();
         let done = engine.run(&self.config, self.progress, &self.batch(&stored), outputs);
@@ -132,6 +136,7 @@ impl Drawn {
         Ok(Outcome {
             summary: done.summary,
             rows: done.rows.clone(),
+            metrics: done.metrics.clone(),
             gradient: done.into_grad_student_logits(),
         })
     }
@@ -153,15 +158,24 @@ impl Drawn {
         }
     }
 
-    /// The factor of `p - y`.
+    /// The factor of the terms of the gradient: of `p - y` for the method.
     pub fn weight(&self) -> f64 {
         let c = &self.config;
         let valid = self.labels.iter().filter(|l| **l != c.ignore_index).count();
-        c.gradient_factor().abs() / c.reduction.denominator(valid as u32)
+        let stored = self.stored();
+        let batch = self.batch(&stored);
+        let done = reference::distill(c, self.progress, &batch).expect("a valid batch");
+        let further = further_weights(c, &batch, &done);
+        gradient_weight(c, valid as u32) + further.into_iter().fold(0.0, f64::max)
     }
 }
 
 pub fn config() -> impl Strategy<Value = Config> {
+    (method(), losses::parts()).prop_map(|(config, parts)| with_loss_of(config, &parts))
+}
+
+/// The fields that the method has.
+fn method() -> impl Strategy<Value = Config> {
     let temperature = || select(vec![1.0f32, 1.0, 2.0, 0.5, 3.7, 0.125, 20.0]);
     let choices = (
         select(Similarity::ALL.to_vec()),
@@ -231,7 +245,7 @@ pub enum Kernels {
     Few,
 }
 
-/// The choices that a kernel depends on: shape, gaps, storage, similarity, scope and smoothing.
+/// The choices that a kernel depends on: shape, gaps, storage, similarity, scope, smoothing and loss.
 #[derive(Clone, Debug)]
 pub struct Made {
     pub shape: (usize, usize),
@@ -273,6 +287,17 @@ where
     select((0..5).map(|_| one().current()).collect::<Vec<_>>())
 }
 
+/// The configuration with the choices that kernels are compiled for from another one.
+pub fn compiled(made: &Config, config: Config) -> Config {
+    let config = Config {
+        similarity: made.similarity,
+        scope: made.scope,
+        label_smoothing: made.label_smoothing,
+        ..config
+    };
+    with_loss_of(config, made)
+}
+
 /// Any batch. With `ignores`, some labels are `ignore_index`.
 pub fn drawn(kernels: Kernels, ignores: bool) -> impl Strategy<Value = Drawn> {
     let masked = prop_oneof![
@@ -295,12 +320,7 @@ pub fn drawn(kernels: Kernels, ignores: bool) -> impl Strategy<Value = Drawn> {
                 classes: made.shape.1,
                 gaps: made.gaps,
                 storage: made.storage,
-                config: Config {
-                    similarity: made.config.similarity,
-                    scope: made.config.scope,
-                    label_smoothing: made.config.label_smoothing,
-                    ..config
-                },
+                config: compiled(&made.config, config),
                 progress: Progress::new(step, 8),
                 masked,
                 unit,

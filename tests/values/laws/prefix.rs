@@ -19,16 +19,19 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
             .with_row_stride(drawn.classes + drawn.gaps[0]),
         teacher_logits: Logits::new(teacher.values(), classes).with_row_stride(stride),
         labels: &drawn.labels,
+        row_weights: None,
     };
     let outputs = Outputs {
         rows: true,
         gradient: Some(drawn.storage[2]),
+        metrics: false,
     };
     let done = engine.run(&config, drawn.progress, &batch, outputs);
     let done = done.map_err(|e| e.to_string())?;
     Ok(Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     })
 }

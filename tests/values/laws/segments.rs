@@ -5,10 +5,11 @@ use proptest::sample::select;
 use proptest::strategy::Strategy;
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::plan::{PlanKind, Tiling};
-use wgpu_distill::{Config, Engine, RowStats, Similarity, Storage, reference};
+use wgpu_distill::{Config, Divergence, Engine, RowStats, Similarity, Storage, reference};
 
 use super::agree::{TOLERANCE, close};
 use super::drawn::{Drawn, Kernels, Masked, drawn, for_all, on_every_engine};
+use super::losses::{divergence, is_apart};
 use crate::adapter;
 use crate::buffers::Bench;
 use crate::cases::compare;
@@ -58,6 +59,22 @@ struct Sums {
     masked: f64,
     offset: f64,
     count: f64,
+    reverse_difference: f64,
+    unseen: f64,
+    hard: f64,
+    power_cross: f64,
+    power_difference: f64,
+    student_power: f64,
+    teacher_power: f64,
+}
+
+/// The exponents of teacher and student in the sums of powers.
+fn exponents(config: &Config) -> [f64; 2] {
+    match config.divergence {
+        Divergence::AlphaBeta { alpha, beta } => [alpha.into(), beta.into()],
+        Divergence::Taid { share } => [share.into(), (1.0 - share).into()],
+        _ => [1.0, 1.0],
+    }
 }
 
 impl Sums {
@@ -69,22 +86,40 @@ impl Sums {
             mt: f(stats.teacher_max) / f(config.teacher_temperature),
             zt: f(stats.teacher_sum),
             difference: f(stats.difference),
-            moment: f(stats.moment),
-            cross: f(stats.cross),
+            moment: f(stats.teacher_moment),
+            cross: match config.similarity {
+                Similarity::Bhattacharyya => f(stats.root_cross),
+                _ => f(stats.cross),
+            },
             ss: f(stats.student_square),
             tt: f(stats.teacher_square),
             masked: f(stats.masked_mass),
             offset: f(stats.student_offset),
             count: f(stats.student_count),
+            reverse_difference: f(stats.reverse_difference),
+            unseen: f(stats.unseen_mass),
+            hard: f(stats.hard_sum),
+            power_cross: f(stats.power_cross),
+            power_difference: f(stats.power_difference),
+            student_power: f(stats.student_power),
+            teacher_power: f(stats.teacher_power),
         }
     }
 
+    /// `KL(p, q)`
+    fn reverse_kl(&self) -> f64 {
+        self.reverse_difference / self.zs - self.zs.ln() + self.zt.ln()
+    }
+
     /// The same sums relative to larger maxima.
-    fn relative_to(self, ms: f64, mt: f64, similarity: Similarity) -> Self {
+    fn relative_to(self, ms: f64, mt: f64, config: &Config) -> Self {
         let (ds, dt) = (self.ms - ms, self.mt - mt);
         let (fs, ft) = (ds.exp(), dt.exp());
         let seen = self.zt - self.masked;
-        let cross = match similarity {
+        let [u, v] = exponents(config);
+        let power = (u * dt + v * ds).exp();
+        let hard = f64::from(config.student_temperature) / config.label_temperature();
+        let cross = match config.similarity {
             Similarity::Bhattacharyya => ((ds + dt) / 2.0).exp(),
             _ => fs * ft,
         };
@@ -101,14 +136,22 @@ impl Sums {
             masked: self.masked * ft,
             offset: self.offset + self.count * ds,
             count: self.count,
+            reverse_difference: fs
+                * (self.reverse_difference + (self.zs - self.unseen) * (ds - dt)),
+            unseen: self.unseen * fs,
+            hard: self.hard * (hard * ds).exp(),
+            power_cross: self.power_cross * power,
+            power_difference: power * (self.power_difference + self.power_cross * (dt - ds)),
+            student_power: self.student_power * ((u + v) * ds).exp(),
+            teacher_power: self.teacher_power * ((u + v) * dt).exp(),
         }
     }
 
-    fn merge(self, other: Self, similarity: Similarity) -> Self {
+    fn merge(self, other: Self, config: &Config) -> Self {
         let (ms, mt) = (self.ms.max(other.ms), self.mt.max(other.mt));
         let (a, b) = (
-            self.relative_to(ms, mt, similarity),
-            other.relative_to(ms, mt, similarity),
+            self.relative_to(ms, mt, config),
+            other.relative_to(ms, mt, config),
         );
         Self {
             ms,
@@ -123,6 +166,13 @@ impl Sums {
             masked: a.masked + b.masked,
             offset: a.offset + b.offset,
             count: a.count + b.count,
+            reverse_difference: a.reverse_difference + b.reverse_difference,
+            unseen: a.unseen + b.unseen,
+            hard: a.hard + b.hard,
+            power_cross: a.power_cross + b.power_cross,
+            power_difference: a.power_difference + b.power_difference,
+            student_power: a.student_power + b.student_power,
+            teacher_power: a.teacher_power + b.teacher_power,
         }
     }
 }
@@ -132,7 +182,11 @@ impl Sums {
 fn row_stats_of_segments_merge_into_those_of_the_row() {
     on_every_engine(
         |of| drawn(of, false),
-        |engine, drawn| {
+        |engine, mut drawn| {
+            // These leave the label's class out of the sums.
+            if is_apart(drawn.config.divergence) {
+                drawn.config.divergence = Divergence::SoftCrossEntropy;
+            }
             let config = &drawn.config;
             let stats = |of: &Drawn| {
                 let stored = of.stored();
@@ -149,7 +203,7 @@ fn row_stats_of_segments_merge_into_those_of_the_row() {
                 let sums = segments
                     .iter()
                     .map(|segment| Sums::of(&segment[row], config));
-                let merged = sums.reduce(|a, b| a.merge(b, config.similarity));
+                let merged = sums.reduce(|a, b| a.merge(b, config));
                 let m = merged.expect("there is a segment");
                 let check = |what: &str, got: f64, want: f64| {
                     let tolerance = TOLERANCE.statistic(want);
@@ -160,11 +214,33 @@ fn row_stats_of_segments_merge_into_those_of_the_row() {
                 // A probability below 1e-38 counts as 0 in f32. In a segment it may be the only one, so both results are right.
                 if m.masked > 1e-36 * m.zt {
                     check("kl", f64::INFINITY, whole.kl())?;
-                } else if m.masked == 0.0 {
+                } else if m.masked == 0.0 && config.divergence == Divergence::SoftCrossEntropy {
                     let kl = m.difference / m.zt - m.zt.ln() + m.zs.ln();
                     check("kl", kl.max(0.0), whole.kl())?;
                     let entropy = m.zt.ln() - m.moment / m.zt;
                     check("teacher_entropy", entropy, whole.teacher_entropy())?;
+                }
+                let w = Sums::of(whole, config);
+                // The same for a probability of the student.
+                if m.unseen > 1e-36 * m.zs && w.unseen == 0.0 {
+                    return Err(format!("unseen mass of row {row}: 0, want {:e}", m.unseen));
+                } else if m.unseen == 0.0 && config.divergence == Divergence::ReverseKl {
+                    check("reverse KL", m.reverse_kl().max(0.0), w.reverse_kl())?;
+                }
+                for (what, got, want) in [
+                    ("hard_sum", m.hard, w.hard),
+                    ("power_cross", m.power_cross, w.power_cross),
+                    ("student_power", m.student_power, w.student_power),
+                    ("teacher_power", m.teacher_power, w.teacher_power),
+                ] {
+                    // A sum below this is 0 in f32.
+                    if got.max(want) > 1e-36 {
+                        check(what, got.ln(), want.ln())?;
+                    }
+                }
+                if m.power_cross > 1e-30 {
+                    let of = |s: &Sums| s.power_difference / s.power_cross;
+                    check("power_difference, its mean", of(&m), of(&w))?;
                 }
                 // The smoothing sum counts its classes. The loss uses its mean.
                 let count = f64::from(whole.student_count);
@@ -251,6 +327,7 @@ fn rows_in_segments(gpu: &Gpu) {
         (
             select(Similarity::ALL.to_vec()),
             select(vec![0.0f32, 0.0, 0.25]),
+            divergence(),
         ),
         select(Storage::ALL.to_vec()),
         0usize..4,
@@ -266,7 +343,7 @@ fn rows_in_segments(gpu: &Gpu) {
             lanes,
             vectors_per_lane,
             kind,
-            (similarity, smoothing),
+            (similarity, smoothing, divergence),
             storage,
             gap,
         )| {
@@ -278,6 +355,7 @@ fn rows_in_segments(gpu: &Gpu) {
             let mut case = Case::of_shape(rows, classes, kind, [storage; 3]);
             case.config.similarity = similarity;
             case.config.label_smoothing = smoothing;
+            case.config.divergence = divergence;
             case.gaps = [gap; 3];
             case.ignores = Ignores::EveryThird;
             // A workgroup has whole subgroups.

@@ -52,6 +52,7 @@ impl Work {
             student_logits: matrix(0),
             teacher_logits: matrix(BESIDE),
             labels: &self.labels,
+            row_weights: None,
         }
     }
 
@@ -61,6 +62,7 @@ impl Work {
             student_logits: Logits::new(&student[..], CLASSES),
             teacher_logits: Logits::new(&teacher[..], CLASSES),
             labels: &self.labels,
+            row_weights: None,
         }
     }
 }

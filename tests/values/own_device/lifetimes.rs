@@ -164,11 +164,13 @@ fn unusable_buffers_are_reported_to_the_application() {
             student_logits: on(student),
             teacher_logits: on(teacher),
             labels: at(labels, 0),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),
             row_results: Some(at(results, 0)),
             summary: Some(at(summary, 0)),
+            row_metrics: None,
         };
         let mut encoder = app.encoder();
         let config = Config::default();
@@ -204,6 +206,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             student_logits: on(&own[0]),
             teacher_logits: on(&own[1]),
             labels: at(&own[2], 0),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(&own[3])),

@@ -28,7 +28,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
     let labels = labels(rows, classes);
     let [s, t] = [&student, &teacher].map(|v| app.buffer(bytemuck::cast_slice(v)));
     let l = app.buffer(bytemuck::cast_slice(&labels));
-    let summary = app.buffer(&[0; 32]);
+    let summary = app.buffer(&[0; size_of::<Summary>()]);
     let results = app.buffer(&vec![0; 16 * rows]);
     let logits = |buffer| GpuLogits::new(buffer, Storage::F32, classes);
     let batch = GpuBatch {
@@ -36,12 +36,14 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         student_logits: logits(&s),
         teacher_logits: logits(&t),
         labels: at(&l, 0),
+        row_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
         row_results: Some(at(&results, 0)),
         // In place, so that no other matrix of rows x classes is needed.
         gradient: Some(logits(&s)),
+        row_metrics: None,
     };
     let config = Config::default();
     let progress = Progress::new(1, 2);
@@ -60,7 +62,10 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         .iter()
         .map(|r| (&s, *r as u64 * row_bytes, row_bytes))
         .collect();
-    parts.extend([(&results, 0, 16 * rows as u64), (&summary, 0, 32)]);
+    parts.extend([
+        (&results, 0, 16 * rows as u64),
+        (&summary, 0, size_of::<Summary>() as u64),
+    ]);
     let mut read = app.finish(encoder, &parts);
     let summary: Summary = bytemuck::pod_read_unaligned(&read.pop().expect("the summary"));
     let results: Vec<RowResult> = bytemuck::pod_collect_to_vec(&read.pop().expect("the rows"));
@@ -271,6 +276,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(&teacher, teacher_classes),
             labels: &labels,
+            row_weights: None,
         };
         let progress = Progress::new(1, 2);
         for scope in [Scope::Row, Scope::Batch] {
@@ -312,7 +318,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
     let (t, l, g) = (matrix, 2 * matrix, 2 * matrix + 4 * rows as u64);
     let r = (g + matrix).next_multiple_of(16);
     let sum = (r + 16 * rows as u64).next_multiple_of(256);
-    let mut bytes = vec![0xa5u8; sum as usize + 32];
+    let mut bytes = vec![0xa5u8; sum as usize + size_of::<Summary>()];
     bytes[..t as usize].copy_from_slice(bytemuck::cast_slice(&student));
     bytes[t as usize..l as usize].copy_from_slice(bytemuck::cast_slice(&teacher));
     bytes[l as usize..g as usize].copy_from_slice(bytemuck::cast_slice(&labels));
@@ -332,11 +338,13 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             student_logits: logits(0),
             teacher_logits: logits(t),
             labels: at(&buffer, l),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&buffer, sum)),
             row_results: Some(at(&buffer, r)),
             gradient: Some(logits(g)),
+            row_metrics: None,
         };
         let mut encoder = app.encoder();
         let done = gpu.encode(&mut encoder, &config, progress, &batch, &outputs, None);

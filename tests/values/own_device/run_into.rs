@@ -63,6 +63,7 @@ fn run_into(
         let outputs = OutputsMut {
             rows: Some(&mut rows),
             gradient: Some(GradientMut::new(&mut gradient, classes).with_row_stride(stride)),
+            metrics: None,
         };
         let summary = match awaited {
             false => engine.run_into(config, PROGRESS, batch, outputs),
@@ -112,6 +113,7 @@ fn overwriting_leaves_what_run_returns() {
                 let outputs = Outputs {
                     rows: true,
                     gradient: Some(storage),
+                    metrics: false,
                 };
                 let want = engine.run(&config, PROGRESS, &batch, outputs);
                 let want = want.unwrap_or_else(|e| panic!("{about}: {e}"));
@@ -219,6 +221,7 @@ fn each_output_can_be_left_out() {
             OutputsMut {
                 rows: Some(&mut rows),
                 gradient: None,
+                metrics: None,
             },
             GradientMut::new(&mut gradient, classes).into(),
         ] {
@@ -252,6 +255,7 @@ fn memory_of_another_shape_is_refused() {
             let outputs = OutputsMut {
                 rows: Some(&mut results),
                 gradient: Some(GradientMut::new(&mut gradient, classes).with_row_stride(stride)),
+                metrics: None,
             };
             let refused = engine.run_into(&config, PROGRESS, &batch, outputs);
             assert!(

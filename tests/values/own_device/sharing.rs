@@ -88,6 +88,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             student_logits: logits(&s),
             teacher_logits: logits(&t),
             labels: at(&l[usize::from(cases[n].1.ignore_index == 7)], 0),
+            row_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summaries, 256 * n as u64)),
@@ -96,6 +97,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
                 offset: matrix * n as u64,
                 ..logits(&gradients)
             }),
+            row_metrics: None,
         };
         (batch, outputs)
     };
@@ -135,7 +137,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             _ => 1.0 / f64::from(want.summary.valid_rows),
         };
         check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
-        let summary = bytemuck::pod_read_unaligned(&summaries[256 * n..][..32]);
+        let summary = bytemuck::pod_read_unaligned(&summaries[256 * n..][..size_of::<Summary>()]);
         check_summary(&about, &want.summary, &summary);
     }
     app.is_silent();

@@ -293,6 +293,8 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 gradient,
                 shared_buffers: shared,
                 in_place: false,
+                row_weights: false,
+                metrics: false,
             }
         })
     })

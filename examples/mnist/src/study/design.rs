@@ -50,18 +50,18 @@ impl Default for Design {
         };
         Self {
             teachers: vec![
-                teacher("few digits", &[64], 200, 0.0, false, 60),
-                teacher("wrong labels", &[64], 3000, 0.3, false, 6),
-                teacher("strong", &[256, 128], 6000, 0.0, true, 12),
+                teacher("few digits", &[64], 250, 0.0, false, 60),
+                teacher("wrong labels", &[128], 6000, 0.2, true, 6),
+                teacher("strong", &[256, 128], 6000, 0.0, true, 20),
             ],
             sizes: vec![500, 2000, 6000],
             wrong: vec![0.0, 0.2],
             temperatures: vec![1.0, 4.0],
             validation: 2000,
             hidden: vec![32],
-            steps: 600,
+            steps: 300,
             batch: 64,
-            learning_rate: 4e-3,
+            learning_rate: 8e-3,
         }
     }
 }
@@ -185,8 +185,10 @@ pub fn arms() -> Vec<Arm> {
         Arm::new("teacher alone", Kind::Baseline, fixed(0.0)),
         Arm::new("fixed mix, 0.2", Kind::Baseline, fixed(0.2)),
         Arm::new("fixed mix, 0.5", Kind::Baseline, fixed(0.5)),
+        Arm::new("fixed mix, 0.8", Kind::Baseline, fixed(0.8)),
         hinton(0.2),
         hinton(0.5),
+        hinton(0.8),
         Arm::new("annealing", Kind::Baseline, select(Selection::Tstr)),
     ];
     for selection in [Selection::Min, Selection::Product, Selection::Mean] {

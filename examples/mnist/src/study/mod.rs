@@ -1,6 +1,7 @@
 //! The study: many students in many conditions. docs/STUDY.md has its plan and its results.
 
 mod chart;
+mod contrasts;
 mod design;
 mod digits;
 mod options;
@@ -22,6 +23,9 @@ use design::Design;
 pub use options::StudyOptions;
 use results::Results;
 use training::Study;
+
+/// Seeds up to this one are for trials before the study.
+const TRIAL_SEEDS: u64 = 100;
 
 /// Trains all students and writes the tables and the plot.
 pub fn run(options: &StudyOptions, bar: impl Fn(u64) -> ProgressBar) -> Result<(), Box<dyn Error>> {
@@ -54,7 +58,7 @@ pub fn run(options: &StudyOptions, bar: impl Fn(u64) -> ProgressBar) -> Result<(
     );
     let bar = bar(options.seeds * study.students());
     let outcomes = each_seed(options.seeds, options.threads, |seed| {
-        study.train_seed(seed, &bar)
+        study.train_seed(TRIAL_SEEDS + seed, &bar)
     })?;
     bar.finish_and_clear();
     let results = Results {
@@ -70,8 +74,13 @@ pub fn run(options: &StudyOptions, bar: impl Fn(u64) -> ProgressBar) -> Result<(
     };
     let summary = results.summary();
     println!("\n{summary}\n{}", results.verdict());
-    let whole = format!("{summary}\n{}\n{}", results.verdict(), results.details());
-    write("study.md", whole)?;
+    let parts = [
+        summary,
+        results.verdict(),
+        results.contrasts(),
+        results.details(),
+    ];
+    write("study.md", parts.join("\n"))?;
     write("study.csv", results.csv())?;
     write("study.svg", chart::svg(&results)?)?;
     println!("\ntables    {}", options.out.display());
@@ -89,12 +98,17 @@ mod tests {
     #[test]
     fn a_small_study_fills_every_condition() {
         let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data"));
-        let digits = data::read(data).expect("the repository has digits");
+        let data::Mnist { train, test } = data::read(data).expect("the repository has digits");
+        let first = |count| (0..count).collect::<Vec<_>>();
+        let digits = data::Mnist {
+            train: train.select(&first(150)),
+            test: test.select(&first(60)),
+        };
         let mut design = Design {
             sizes: vec![40, 70],
             steps: 3,
             hidden: vec![8],
-            validation: 7900,
+            validation: 50,
             batch: 16,
             ..Design::default()
         };
@@ -142,6 +156,8 @@ mod tests {
             assert!(arms.iter().all(|arm| text.contains(&arm.name)));
             assert!(!text.contains("NaN"), "{text}");
         }
+        let contrasts = results.contrasts();
+        assert!(!contrasts.contains("NaN"), "{contrasts}");
         assert!(results.verdict().contains("min, cosine"));
         assert!(chart::svg(&results).expect("a plot").ends_with("</svg>\n"));
     }

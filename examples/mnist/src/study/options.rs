@@ -12,7 +12,7 @@ pub struct StudyOptions {
     pub data: PathBuf,
 
     /// Repetitions, each with other teachers, choices of digits, wrong labels and initial weights
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 6)]
     pub seeds: u64,
 
     /// Seeds that are trained at the same time
@@ -20,7 +20,7 @@ pub struct StudyOptions {
     pub threads: usize,
 
     /// Training steps of a student
-    #[arg(long, value_name = "N", default_value_t = super::Design::default().steps)]
+    #[arg(long, value_name = "N", default_value_t = super::design::Design::default().steps)]
     pub steps: u64,
 
     /// Folder for study.md (tables), study.csv and study.svg [default: target/study of the repository]

@@ -162,24 +162,42 @@ fn progress_and_configuration() {
 /// The kernels have choices that Burn's operations lack. The configuration is valid, so the call refuses, also without rows.
 #[test]
 fn the_composed_path_refuses_by_name() {
-    let attached = DistillationLossConfig::new().with_tssr_gradient(TssrGradient::Attached);
-    for on in devices::all() {
-        let loss = on.loss(attached.init());
-        for rows in [4, 0] {
-            let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
-            let (teacher, labels) = (logits(2, rows, 5, &on.device), labels(rows, 5, &on.device));
-            let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
-            if on.path != ExecutionPath::Composed {
-                done.expect("the kernels have it");
-                continue;
+    let new = DistillationLossConfig::new;
+    let dkd = Divergence::Dkd {
+        alpha: 1.0,
+        beta: 8.0,
+    };
+    let nkd = Divergence::Nkd { gamma: 1.5 };
+    let attached = TssrGradient::Attached;
+    for (config, field, value) in [
+        (
+            new().with_tssr_gradient(attached),
+            "tssr_gradient",
+            "Attached",
+        ),
+        (new().with_divergence(dkd), "divergence", "dkd:1:8"),
+        (new().with_divergence(nkd), "divergence", "nkd:1.5"),
+    ] {
+        for on in devices::all() {
+            let loss = on.loss(config.init());
+            for rows in [4, 0] {
+                let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
+                let teacher = logits(2, rows, 5, &on.device);
+                let labels = labels(rows, 5, &on.device);
+                let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
+                if on.path != ExecutionPath::Composed {
+                    done.expect("the kernels have it");
+                    continue;
+                }
+                let error = done.expect_err("Burn's operations lack it");
+                let want = Error::NotComposed {
+                    field: field.to_owned(),
+                    value: value.to_owned(),
+                };
+                assert_eq!(error, want);
+                let start = format!("`{field}` is {value}, which Burn's operations");
+                assert!(error.to_string().starts_with(&start), "{error}");
             }
-            let error = done.expect_err("Burn's operations lack it");
-            let want = Error::NotComposed {
-                field: "tssr_gradient".to_owned(),
-                value: "Attached".to_owned(),
-            };
-            assert_eq!(error, want);
-            assert!(error.to_string().contains("`tssr_gradient` is Attached"));
         }
     }
 }

@@ -3,7 +3,8 @@
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_distill::{DistillationLossConfig, ExecutionPath};
 use wgpu_distill::{
-    Config, GradWrite, Reduction, RowResult, Storage, Summary, TssrGradient, Values, flags,
+    Config, Divergence, GradWrite, Reduction, RowResult, Storage, Summary, TssrGradient, Values,
+    flags,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -53,8 +54,13 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     if case.bad_labels && on.path == ExecutionPath::Host {
         return Some("labels out of range are errors on the host");
     }
-    let attached = case.config.tssr_gradient == TssrGradient::Attached;
-    if attached && on.path == ExecutionPath::Composed {
+    let config = &case.config;
+    let of_kernels = config.tssr_gradient == TssrGradient::Attached
+        || matches!(
+            config.divergence,
+            Divergence::Dkd { .. } | Divergence::Nkd { .. }
+        );
+    if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
     let unknown = |s: &Storage| !on.device.supports_dtype(dtype(*s));
@@ -134,6 +140,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         rows: rows.collect(),
         gradient,
         summary,
+        metrics: Vec::new(),
     }
 }
 

@@ -1,0 +1,380 @@
+//! Adds a tile of logits to the sums of a row: elementwise arithmetic in lanes of f32, the sums of the tile in f64.
+//!
+//! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
+
+use super::lanes::{LANES, sum};
+use super::scalar::{exp_tile, exp2, mul_add};
+use super::setup::Setup;
+use super::sums::Sums;
+use super::tile::{Tile, chunks};
+use super::vector::Vector;
+use crate::Similarity;
+use crate::moments::{Moment, Moments};
+
+/// Vectors per partial sum of exponentials. Each partial sum is then added to the lane's sum. Two-level summation bounds the rounding
+/// error: in one sum with the 1 of the largest logit, each term of a long flat tail could be rounded away.
+const VECTORS_PER_PARTIAL_SUM: usize = 8;
+
+/// Moments that do not belong to the loops over vectors: they need the tile's length or the checked path.
+const APART: Moments = Moments::of(&[
+    Moment::StudentOffset,
+    Moment::StudentCount,
+    Moment::UnseenMass,
+    Moment::Agreement,
+]);
+
+impl Sums {
+    /// Adds a tile of plain numbers.
+    #[inline(always)]
+    fn add<V: Vector>(
+        &mut self,
+        s: &[f32],
+        t: &[f32],
+        setup: &Setup<'_>,
+        set: Moments,
+        (es, et): (&mut Tile, &mut Tile),
+    ) {
+        let has = |moment| set.has(moment);
+        let powers = has(Moment::PowerCross) || has(Moment::PowerDifference);
+        let (ks, kt) = (V::splat(setup.student_log2), V::splat(setup.teacher_log2));
+        let kh = V::splat(setup.hard_log2);
+        let [u, v] = setup.rule.shape_numbers;
+        // The powers of the two normalisers' sums.
+        let plain = u + v == 1.0;
+        let (u, v, both) = (V::splat(u), V::splat(v), V::splat(u + v));
+        let (ms, mt) = (V::splat(self.student_max), V::splat(self.teacher_max));
+        let zero = V::splat(0.0);
+        let [
+            mut zs,
+            mut zt,
+            mut difference,
+            mut soft_moment,
+            mut reverse,
+            mut teacher_moment,
+        ] = [zero; 6];
+        let [
+            mut cross,
+            mut root_cross,
+            mut ss,
+            mut tt,
+            mut student_moment,
+        ] = [zero; 5];
+        let [
+            mut hard,
+            mut power_cross,
+            mut power_difference,
+            mut ps,
+            mut pt,
+        ] = [zero; 5];
+        let [
+            mut partial_s,
+            mut partial_t,
+            mut partial_h,
+            mut partial_th,
+            mut teacher_hard,
+        ] = [zero; 5];
+        let [mut partial_x, mut partial_ps, mut partial_pt] = [zero; 3];
+        let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
+        for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
+            if i % VECTORS_PER_PARTIAL_SUM == 0 {
+                zs = zs.add(partial_s);
+                zt = zt.add(partial_t);
+                [partial_s, partial_t] = [zero; 2];
+                if has(Moment::HardSum) {
+                    hard = hard.add(partial_h);
+                    partial_h = zero;
+                }
+                if has(Moment::TeacherHardSum) {
+                    teacher_hard = teacher_hard.add(partial_th);
+                    partial_th = zero;
+                }
+                if has(Moment::PowerCross) {
+                    power_cross = power_cross.add(partial_x);
+                    partial_x = zero;
+                }
+                if has(Moment::StudentPower) {
+                    ps = ps.add(partial_ps);
+                    partial_ps = zero;
+                }
+                if has(Moment::TeacherPower) {
+                    pt = pt.add(partial_pt);
+                    partial_pt = zero;
+                }
+            }
+            let s = V::load(s).sub(ms);
+            let ds = s.mul(ks);
+            let t = V::load(t).sub(mt);
+            let dt = t.mul(kt);
+            let (p, q) = (ds.exp2(), dt.exp2());
+            p.store(es);
+            q.store(et);
+            partial_s = partial_s.add(p);
+            partial_t = partial_t.add(q);
+            if has(Moment::Difference) {
+                difference = q.mul_add(dt.sub(ds), difference);
+            }
+            if has(Moment::TeacherMoment) {
+                teacher_moment = q.mul_add(dt, teacher_moment);
+            }
+            if has(Moment::SoftMoment) {
+                soft_moment = q.mul_add(ds, soft_moment);
+            }
+            if has(Moment::Cross) {
+                cross = p.mul_add(q, cross);
+            }
+            if has(Moment::StudentSquare) {
+                ss = p.mul_add(p, ss);
+            }
+            if has(Moment::TeacherSquare) {
+                tt = q.mul_add(q, tt);
+            }
+            if has(Moment::RootCross) {
+                root_cross = root_cross.add(p.mul(q).sqrt());
+            }
+            if has(Moment::ReverseDifference) {
+                reverse = p.mul_add(ds.sub(dt), reverse);
+            }
+            if has(Moment::StudentMoment) {
+                student_moment = p.mul_add(ds, student_moment);
+            }
+            if has(Moment::HardSum) {
+                partial_h = partial_h.add(s.mul(kh).exp2());
+            }
+            if has(Moment::TeacherHardSum) {
+                partial_th = partial_th.add(t.mul(kh).exp2());
+            }
+            if powers {
+                let x = dt.mul_add(u, ds.mul(v)).exp2();
+                if has(Moment::PowerCross) {
+                    partial_x = partial_x.add(x);
+                }
+                if has(Moment::PowerDifference) {
+                    power_difference = x.mul_add(dt.sub(ds), power_difference);
+                }
+            }
+            if has(Moment::StudentPower) {
+                let x = if plain { p } else { ds.mul(both).exp2() };
+                partial_ps = partial_ps.add(x);
+            }
+            if has(Moment::TeacherPower) {
+                let x = if plain { q } else { dt.mul(both).exp2() };
+                partial_pt = partial_pt.add(x);
+            }
+        }
+        self.zs += total(zs) + total(partial_s);
+        self.zt += total(zt) + total(partial_t);
+        for (moment, lanes) in [
+            (Moment::Difference, difference),
+            (Moment::SoftMoment, soft_moment),
+            (Moment::TeacherMoment, teacher_moment),
+            (Moment::Cross, cross),
+            (Moment::StudentSquare, ss),
+            (Moment::TeacherSquare, tt),
+            (Moment::RootCross, root_cross),
+            (Moment::ReverseDifference, reverse),
+            (Moment::StudentMoment, student_moment),
+            (Moment::HardSum, hard.add(partial_h)),
+            (Moment::TeacherHardSum, teacher_hard.add(partial_th)),
+            (Moment::PowerCross, power_cross.add(partial_x)),
+            (Moment::PowerDifference, power_difference),
+            (Moment::StudentPower, ps.add(partial_ps)),
+            (Moment::TeacherPower, pt.add(partial_pt)),
+        ] {
+            if has(moment) {
+                self.gather(moment, total(lanes));
+            }
+        }
+    }
+
+    /// Adds a tile with padding, infinities, NaN or huge values.
+    #[inline(always)]
+    fn add_checked<V: Vector>(
+        &mut self,
+        s: &[f32],
+        t: &[f32],
+        setup: &Setup<'_>,
+        set: Moments,
+        (es, et): (&mut Tile, &mut Tile),
+    ) {
+        let (ks, kt, kh) = (setup.student_log2, setup.teacher_log2, setup.hard_log2);
+        let [u, v] = setup.rule.shape_numbers;
+        let (ms, mt) = (self.student_max, self.teacher_max);
+        let (es, et) = (&mut es[..s.len()], &mut et[..t.len()]);
+        exp_tile::<V>(s, ms, ks, es);
+        exp_tile::<V>(t, mt, kt, et);
+        let zero = [0.0; LANES];
+        let [mut zs, mut zt, mut masked, mut unseen] = [zero; 4];
+        let [mut partial_s, mut partial_t] = [zero; 2];
+        let mut sums = [zero; Moment::ALL.len()];
+        let all = chunks(s).zip(chunks(t)).zip(chunks(es)).zip(chunks(et));
+        for (n, (((s, t), es), et)) in all.enumerate() {
+            if n % VECTORS_PER_PARTIAL_SUM == 0 {
+                for i in 0..LANES {
+                    zs[i] += partial_s[i];
+                    zt[i] += partial_t[i];
+                }
+                [partial_s, partial_t] = [zero; 2];
+            }
+            // Logarithms of the weights, in binary. -inf and NaN become finite; the sums of a row with NaN are not used. Those that a
+            // linear factor subtracts from are exact, because the loss of a class that the other side considers impossible is large.
+            let [mut ds, mut dt, mut ds_near, mut dt_near] = [zero; 4];
+            let [mut seen_s, mut seen_t] = [zero; 2];
+            for i in 0..LANES {
+                partial_s[i] += es[i];
+                partial_t[i] += et[i];
+                let student_hidden = s[i] == f32::NEG_INFINITY;
+                let teacher_hidden = t[i] == f32::NEG_INFINITY;
+                masked[i] += if student_hidden { et[i] } else { 0.0 };
+                seen_t[i] = if student_hidden { 0.0 } else { et[i] };
+                unseen[i] += if teacher_hidden { es[i] } else { 0.0 };
+                seen_s[i] = if teacher_hidden { 0.0 } else { es[i] };
+                let (x, y) = ((s[i] - ms) * ks, (t[i] - mt) * kt);
+                let (x, y) = (
+                    if x > f32::MIN { x } else { f32::MIN },
+                    if y > f32::MIN { y } else { f32::MIN },
+                );
+                ds[i] = if student_hidden { 0.0 } else { x };
+                dt[i] = if teacher_hidden { 0.0 } else { y };
+                ds_near[i] = if x > -1e4 { x } else { -1e4 };
+                dt_near[i] = if y > -1e4 { y } else { -1e4 };
+            }
+            macro_rules! add {
+                ($moment:ident, |$i:ident, $sum:ident| $term:expr) => {
+                    if set.has(Moment::$moment) {
+                        let sums = &mut sums[Moment::$moment as usize];
+                        for $i in 0..LANES {
+                            let $sum = sums[$i];
+                            sums[$i] = $term;
+                        }
+                    }
+                };
+            }
+            let fused = |a: f32, b: f32, sum: f32| mul_add::<V>(a, b, sum);
+            add!(Difference, |i, sum| fused(
+                seen_t[i],
+                dt_near[i] - ds[i],
+                sum
+            ));
+            add!(TeacherMoment, |i, sum| fused(seen_t[i], dt_near[i], sum));
+            add!(SoftMoment, |i, sum| fused(seen_t[i], ds[i], sum));
+            add!(Cross, |i, sum| fused(es[i], et[i], sum));
+            add!(StudentSquare, |i, sum| fused(es[i], es[i], sum));
+            add!(TeacherSquare, |i, sum| fused(et[i], et[i], sum));
+            add!(RootCross, |i, sum| sum + (es[i] * et[i]).sqrt());
+            add!(ReverseDifference, |i, sum| fused(
+                seen_s[i],
+                ds_near[i] - dt[i],
+                sum
+            ));
+            add!(StudentMoment, |i, sum| fused(es[i], ds_near[i], sum));
+            add!(HardSum, |i, sum| sum + exp2::<V>((s[i] - ms) * kh));
+            add!(TeacherHardSum, |i, sum| sum + exp2::<V>((t[i] - mt) * kh));
+            let power = |i: usize| {
+                let x = exp2::<V>(u * ((t[i] - mt) * kt) + v * ((s[i] - ms) * ks));
+                let both = s[i] > f32::NEG_INFINITY && t[i] > f32::NEG_INFINITY;
+                if both { x } else { 0.0 }
+            };
+            add!(PowerCross, |i, sum| sum + power(i));
+            add!(PowerDifference, |i, sum| fused(
+                power(i),
+                dt[i] - ds[i],
+                sum
+            ));
+            add!(StudentPower, |i, sum| sum
+                + exp2::<V>((u + v) * ((s[i] - ms) * ks)));
+            add!(TeacherPower, |i, sum| sum
+                + exp2::<V>((u + v) * ((t[i] - mt) * kt)));
+        }
+        self.zs += sum(zs) + sum(partial_s);
+        self.zt += sum(zt) + sum(partial_t);
+        self.masked_mass += sum(masked);
+        for moment in set.iter() {
+            self.gather(moment, sum(sums[moment as usize]));
+        }
+        if setup.moments.has(Moment::UnseenMass) {
+            self.gather(Moment::UnseenMass, sum(unseen));
+        }
+    }
+
+    /// Adds a tile's distances from the maximum and their number, for label smoothing. Masked classes are left out.
+    #[inline(always)]
+    fn add_offsets(&mut self, s: &[f32], n: usize, setup: &Setup<'_>) {
+        let ms = self.student_max;
+        let (whole, rest) = s[..n].as_chunks::<LANES>();
+        let [mut offset, mut count] = [[0.0f32; LANES]; 2];
+        let mut add = |i: usize, s: f32| {
+            let visible = s > f32::NEG_INFINITY;
+            offset[i] += if visible { s - ms } else { 0.0 };
+            count[i] += if visible { 1.0 } else { 0.0 };
+        };
+        for lanes in whole {
+            for (i, s) in lanes.iter().enumerate() {
+                add(i, *s);
+            }
+        }
+        for (i, s) in rest.iter().enumerate() {
+            add(i, *s);
+        }
+        let temperature = f64::from(setup.config.student_temperature);
+        self.add_to(Moment::StudentOffset, sum(offset) / temperature);
+        self.add_to(Moment::StudentCount, sum(count));
+    }
+
+    /// Adds the number of classes that have both maxima.
+    fn add_agreement(&mut self, (s, t): (&[f32], &[f32]), n: usize) {
+        let peak = |(s, t): (&f32, &f32)| *s == self.student_max && *t == self.teacher_max;
+        let count = s[..n].iter().zip(t).filter(|pair| peak(*pair)).count();
+        self.add_to(Moment::Agreement, count as f64);
+    }
+
+    /// Adds a tile of `n` values and their padding.
+    #[inline(always)]
+    pub fn add_any<V: Vector>(
+        &mut self,
+        (s, t): (&[f32], &[f32]),
+        n: usize,
+        checked: bool,
+        setup: &Setup<'_>,
+        exps: (&mut Tile, &mut Tile),
+    ) {
+        let set = setup.moments.without(APART);
+        if checked {
+            self.add_checked::<V>(s, t, setup, set, exps);
+        } else {
+            // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
+            macro_rules! sets {
+                ($($set:ident),*) => {
+                    match set.bits() {
+                        $( $set => self.add::<V>(s, t, setup, const { Moments::from_bits($set) }, exps), )*
+                        _ => self.add::<V>(s, t, setup, set, exps),
+                    }
+                };
+            }
+            sets!(COSINE, BHATTACHARYYA, OTHER);
+        }
+        if setup.moments.has(Moment::StudentOffset) {
+            self.add_offsets(s, n, setup);
+        }
+        if setup.moments.has(Moment::Agreement) {
+            self.add_agreement((s, t), n);
+        }
+    }
+}
+
+/// The moments of the method with its similarities.
+const fn method(similarity: Similarity) -> u32 {
+    let moments = similarity.moments();
+    moments.with(Moments::of(&[Moment::SoftMoment])).bits()
+}
+
+const COSINE: u32 = method(Similarity::Cosine);
+const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
+const OTHER: u32 = method(Similarity::Overlap);
+
+/// The sum of all lanes.
+#[inline(always)]
+fn total<V: Vector>(x: V) -> f64 {
+    let mut lanes = [0.0; LANES];
+    x.store(&mut lanes);
+    sum(lanes)
+}

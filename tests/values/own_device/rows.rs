@@ -1,0 +1,189 @@
+//! Weights of rows, and rows that are left out: batches in several row ranges, single steps, equal weights, the weighted mean.
+
+use wgpu_distill::{
+    Batch, Config, Divergence, Engine, NonFinite, Outputs, Progress, Reduction, Scope, Selection,
+    flags, reference, wgpu,
+};
+
+use super::{App, ROUNDING, check_rows, check_summary, close, labels, noise};
+use crate::steps::Steps;
+
+const PROGRESS: Progress = Progress { step: 2, total: 3 };
+/// Rows that a device with buffers of 64 KiB processes in several row ranges.
+const ROWS: usize = 701;
+const CLASSES: usize = 33;
+
+/// Three engines: a GPU with buffers for the whole batch, a GPU with small buffers, and the CPU path.
+fn engines() -> (Vec<App>, Vec<Engine>) {
+    let small = wgpu::Limits {
+        max_buffer_size: 64 << 10,
+        max_storage_buffer_binding_size: 32 << 10,
+        ..wgpu::Limits::default()
+    };
+    let limits = [wgpu::Limits::default(), small];
+    let apps: Vec<App> = limits.into_iter().filter_map(App::new).collect();
+    let mut engines: Vec<_> = apps.iter().map(|app| Engine::Gpu(app.gpu())).collect();
+    engines.push(Engine::cpu());
+    (apps, engines)
+}
+
+/// Inputs with NaN in every 50th row of the student and every 70th of the teacher, and a class that the teacher masks in every 20th.
+struct Inputs {
+    student: Vec<f32>,
+    teacher: Vec<f32>,
+    labels: Vec<i32>,
+    weights: Vec<f32>,
+}
+
+impl Inputs {
+    fn new(broken: bool) -> Self {
+        let (mut student, mut teacher) = (noise(ROWS * CLASSES, 31), noise(ROWS * CLASSES, 32));
+        for row in (0..ROWS).filter(|_| broken) {
+            let first = row * CLASSES;
+            if row % 50 == 7 {
+                student[first + 5] = f32::NAN;
+            }
+            if row % 70 == 9 {
+                teacher[first + 1] = f32::NAN;
+            }
+            if row % 20 == 1 {
+                teacher[first + 2] = f32::NEG_INFINITY;
+            }
+        }
+        let weight = |row: usize| [1.0, -0.5, 0.0, 1.5][row % 4];
+        Self {
+            student,
+            teacher,
+            labels: labels(ROWS, CLASSES),
+            weights: (0..ROWS).map(weight).collect(),
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch::new(&self.student, &self.teacher, &self.labels, CLASSES)
+    }
+}
+
+#[test]
+fn row_ranges_keep_weights_and_leave_rows_out() {
+    let inputs = Inputs::new(true);
+    let batch = inputs.batch().with_row_weights(&inputs.weights);
+    let (apps, engines) = engines();
+    for scope in [Scope::Row, Scope::Batch] {
+        let config = Config {
+            scope,
+            divergence: Divergence::ReverseKl,
+            selection: Selection::Mean,
+            non_finite: NonFinite::Skip,
+            ..Config::default()
+        };
+        let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
+        assert!(want.summary.loss.is_finite() && want.summary.non_finite_rows > 40);
+        for engine in &engines {
+            let about = format!("{scope:?} on {}", engine.describe());
+            let got = engine.run(&config, PROGRESS, &batch, Outputs::ALL);
+            let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+            check_summary(&about, &want.summary, &got.summary);
+            let left_out = got.summary.non_finite_rows;
+            assert_eq!(left_out, want.summary.non_finite_rows, "{about}");
+            let skipped = got.rows.iter().filter(|r| r.is_skipped()).count();
+            assert_eq!(skipped, left_out as usize, "{about}");
+            let rows = got.rows.clone();
+            let gradient = got.into_grad_student_logits();
+            // The terms of the reverse divergence are as large as the divergence, up to 160 nats here.
+            let w = 160.0 * 1.5 / f64::from(want.summary.valid_rows);
+            check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
+        }
+    }
+    apps.iter().for_each(App::is_silent);
+}
+
+/// `RowStats` carries the weight from `observe` to `decide`.
+#[test]
+fn single_steps_keep_weights() {
+    let inputs = Inputs::new(true);
+    let batch = inputs.batch().with_row_weights(&inputs.weights);
+    let config = Config {
+        non_finite: NonFinite::Skip,
+        ..Config::default()
+    };
+    let (_apps, engines) = engines();
+    for engine in engines {
+        let about = engine.describe();
+        let whole = engine.run(&config, PROGRESS, &batch, Outputs::ALL);
+        let whole = whole.expect("valid");
+        let stats = engine.observe(&config, &batch).expect("valid");
+        let decisions = engine.decide(&config, PROGRESS, &stats, CLASSES);
+        let decisions = decisions.expect("valid");
+        for (decision, row) in decisions.iter().zip(&whole.rows) {
+            let (got, want) = (decision.result.loss, row.loss);
+            close(
+                &about,
+                got,
+                f64::from(want),
+                2e-6 * (1.0 + f64::from(want.abs())),
+            );
+            assert_eq!(
+                decision.result.flags & flags::SKIPPED,
+                row.flags & flags::SKIPPED
+            );
+        }
+        let gradient = engine.apply(&config, &batch, &decisions).expect("valid");
+        let whole = whole.into_grad_student_logits();
+        for (got, want) in gradient.iter().zip(whole) {
+            close(&about, *got, f64::from(want), 1e-8);
+        }
+    }
+}
+
+#[test]
+fn weights_of_one_change_nothing() {
+    let inputs = Inputs::new(false);
+    let ones = vec![1.0; ROWS];
+    let (_apps, engines) = engines();
+    for engine in engines {
+        let run = |batch: &Batch<'_>| {
+            let done = engine.run(&Config::default(), PROGRESS, batch, Outputs::ALL);
+            done.unwrap_or_else(|e| panic!("{}: {e}", engine.describe()))
+        };
+        let plain = run(&inputs.batch());
+        let weighted = run(&inputs.batch().with_row_weights(&ones));
+        assert_eq!(plain, weighted, "{}", engine.describe());
+    }
+}
+
+/// `SumOver` with the sum of the weights is the weighted mean; a mean divides by the rows.
+#[test]
+fn the_weighted_mean_divides_by_the_sum_of_weights() {
+    let inputs = Inputs::new(false);
+    let weights: Vec<f32> = (0..ROWS).map(|row| [0.5, 2.0, 0.25][row % 3]).collect();
+    let counted = |row: &usize| inputs.labels[*row] >= 0;
+    let rows = (0..ROWS).filter(counted);
+    let total: f64 = rows.clone().map(|row| f64::from(weights[row])).sum();
+    let (_apps, engines) = engines();
+    for engine in engines {
+        let about = engine.describe();
+        let run = |reduction, batch: &Batch<'_>| {
+            let config = Config {
+                reduction,
+                ..Config::default()
+            };
+            let done = engine.run(&config, PROGRESS, batch, Outputs::ALL);
+            done.unwrap_or_else(|e| panic!("{about}: {e}"))
+        };
+        let plain = run(Reduction::Mean, &inputs.batch());
+        let each = |row: usize| f64::from(weights[row]) * f64::from(plain.rows[row].loss);
+        let sum: f64 = rows.clone().map(each).sum();
+        let weighted = inputs.batch().with_row_weights(&weights);
+        let mean = run(Reduction::Mean, &weighted).summary.loss;
+        let count = f64::from(plain.summary.valid_rows);
+        close(&about, mean, sum / count, 1e-5 * sum / count);
+        let by_weight = run(Reduction::SumOver(total as f32), &weighted);
+        close(
+            &about,
+            by_weight.summary.loss,
+            sum / total,
+            1e-5 * sum / total,
+        );
+    }
+}
