@@ -70,7 +70,6 @@ impl Kernel {
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
-                metrics: loss.metrics && self != Self::SecondSweep,
                 ..none
             },
             Self::Decide => LossVariant {
