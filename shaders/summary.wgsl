@@ -28,11 +28,12 @@ fn four_partials(first: u32) -> PartialSummary {
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
-    var i = invocation.index;
-    for (; i + 7u * WORKGROUP_SIZE < params.partials; i += 8u * WORKGROUP_SIZE) {
-        sum = add_partials(sum, add_partials(four_partials(i), four_partials(i + 4u * WORKGROUP_SIZE)));
+    let eight = 8u * WORKGROUP_SIZE;
+    let whole = params.partials / eight * eight;
+    for (var first = invocation.index; first < whole; first += eight) {
+        sum = add_partials(sum, add_partials(four_partials(first), four_partials(first + 4u * WORKGROUP_SIZE)));
     }
-    for (; i < params.partials; i += WORKGROUP_SIZE) {
+    for (var i = whole + invocation.index; i < params.partials; i += WORKGROUP_SIZE) {
         sum = add_partials(sum, partials[i]);
     }
     let all = reduce_partials(sum, invocation);

@@ -23,8 +23,7 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
-        let tiling = Tiling::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
-        self.plan_with_tiling(config, batch, outputs, &tiling)
+        self.checked_plan(config, CallerBuffers { batch, outputs }, None)
     }
 
     /// Returns the plan with a tiling chosen by the caller, for [`encode_plan`](Self::encode_plan).
@@ -38,7 +37,15 @@ impl Gpu {
         outputs: &GpuOutputs<'_>,
         tiling: &Tiling,
     ) -> Result<Plan> {
-        let buffers = CallerBuffers { batch, outputs };
+        self.checked_plan(config, CallerBuffers { batch, outputs }, Some(tiling))
+    }
+
+    fn checked_plan(
+        &self,
+        config: &Config,
+        buffers: CallerBuffers<'_>,
+        tiling: Option<&Tiling>,
+    ) -> Result<Plan> {
         let plan = self.plan_of(config, buffers, tiling)?;
         if self.browser_rules {
             // The bindings do not depend on the progress.
@@ -52,11 +59,14 @@ impl Gpu {
         &self,
         config: &Config,
         buffers: CallerBuffers<'_>,
-        tiling: &Tiling,
+        tiling: Option<&Tiling>,
     ) -> Result<Plan> {
         validate::config(config)?;
         let problem = checks::problem(config, buffers)?;
-        Plan::with_tiling(config, &problem, &self.limits, tiling)
+        match tiling {
+            Some(tiling) => Plan::with_tiling(config, &problem, &self.limits, tiling),
+            None => Plan::new(config, &problem, &self.limits),
+        }
     }
 
     /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready. If a compilation fails, `encode` tries again and
@@ -88,8 +98,7 @@ impl Gpu {
     ) -> Result<()> {
         validate::progress(config.selection, progress)?;
         let buffers = CallerBuffers { batch, outputs };
-        let tiling = Tiling::for_shape(batch.rows, batch.student_logits.classes, &self.limits);
-        let plan = self.plan_of(config, buffers, &tiling)?;
+        let plan = self.plan_of(config, buffers, None)?;
         let dispatches = plan.dispatches(config, progress, &buffers.lists())?;
         if self.browser_rules {
             checks::overlaps(&dispatches, buffers)?;

@@ -100,7 +100,7 @@ impl<'a> Step<'a> {
         };
         let tiling = Tiling {
             segments: 1,
-            ..Tiling::for_shape(rows, student.classes, &gpu.limits)
+            ..Plan::tiling(&config, &problem, &gpu.limits)
         };
         Plan::with_tiling(&config, &problem, &one_buffer_each(&gpu.limits), &tiling)
     }

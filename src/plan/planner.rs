@@ -103,14 +103,47 @@ fn row_workgroup_size(limits: &Limits) -> u32 {
     size.min(1 << limits.workgroup_invocations.ilog2())
 }
 
+/// The variant of the kernels in which several lanes may own a row, before the plan's kind is known.
+fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
+    Variant {
+        student: problem.student.storage,
+        teacher: problem.teacher.storage,
+        gradient: problem.gradient.map(|g| g.storage),
+        access: problem.access(),
+        loss: match problem.metrics {
+            true => choices.loss.with_metrics(),
+            false => choices.loss,
+        },
+        accumulate: choices.accumulate && problem.gradient.is_some(),
+        shared_buffers: problem.shared_buffers,
+        in_place: problem.in_place && problem.gradient.is_some(),
+        row_weights: problem.row_weights,
+        workgroup_size: tiling.workgroup_size,
+        lanes: tiling.lanes,
+        vectors_per_lane: tiling.vectors_per_lane,
+        one_tile: false,
+        one_group: false,
+        subgroup_min: tiling.subgroup_min,
+    }
+}
+
 impl Plan {
     /// The plan for a problem on a device with these limits.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] if a single row exceeds the largest binding, or if there are too many chunks.
     pub fn new(config: &Config, problem: &Problem, limits: &Limits) -> Result<Self> {
-        let tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
+        let tiling = Self::tiling(config, problem, limits);
         Self::with_tiling(config, problem, limits, &tiling)
+    }
+
+    /// The tiling of [`new`](Self::new): that of the shape, with workgroups whose sums fit in the device's memory.
+    pub(crate) fn tiling(config: &Config, problem: &Problem, limits: &Limits) -> Tiling {
+        let bytes = |tiling: &Tiling| {
+            let variant = variant_of(Choices::of(config), problem, tiling);
+            variant.workgroup_bytes()
+        };
+        Tiling::for_shape(problem.rows, problem.classes, limits).within_memory(limits, bytes)
     }
 
     /// The plan with a tiling chosen by the caller.
@@ -138,26 +171,7 @@ impl Plan {
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
             });
         }
-        let mut variant = Variant {
-            student: problem.student.storage,
-            teacher: problem.teacher.storage,
-            gradient: problem.gradient.map(|g| g.storage),
-            access: problem.access(),
-            loss: match problem.metrics {
-                true => choices.loss.with_metrics(),
-                false => choices.loss,
-            },
-            accumulate: choices.accumulate && problem.gradient.is_some(),
-            shared_buffers: problem.shared_buffers,
-            in_place,
-            row_weights: problem.row_weights,
-            workgroup_size: tiling.workgroup_size,
-            lanes: tiling.lanes,
-            vectors_per_lane: tiling.vectors_per_lane,
-            one_tile: false,
-            one_group: false,
-            subgroup_min: tiling.subgroup_min,
-        };
+        let mut variant = variant_of(choices, problem, tiling);
         let row_variant = Variant {
             workgroup_size: row_workgroup_size(limits),
             lanes: 1,
@@ -166,7 +180,8 @@ impl Plan {
             ..variant
         };
         check_workgroup(&variant, limits)?;
-        check_workgroup(&row_variant, limits)?;
+        // Of the kernels in which one invocation owns a row, `decide` needs the most memory.
+        check_workgroup(&Kernel::Decide.canonical(&row_variant), limits)?;
         let segments = tiling.segments.max(1);
         let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
         let in_steps = kind.in_steps();

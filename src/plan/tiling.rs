@@ -59,6 +59,17 @@ impl Tiling {
         }
     }
 
+    /// The same tiling with workgroups that fit in the device's memory, `bytes` of which a tiling takes. The lanes of a row that fill a
+    /// workgroup are halved with it.
+    pub(super) fn within_memory(mut self, limits: &Limits, bytes: impl Fn(&Self) -> u32) -> Self {
+        let smallest = limits.subgroup.map_or(1, |(min, max)| max.max(min).max(1));
+        while bytes(&self) > limits.workgroup_bytes && self.workgroup_size / 2 >= smallest {
+            self.workgroup_size /= 2;
+            self.lanes = self.lanes.min(self.workgroup_size);
+        }
+        self
+    }
+
     fn for_hardware(rows: usize, classes: usize, vectors: u32, limits: &Limits) -> Self {
         let cap = largest_workgroup(limits);
         // Lanes of short rows that may share a workgroup, and the smallest workgroup. Workgroups hold whole subgroups of any size that the
