@@ -10,13 +10,13 @@
 //! GB/s counts bytes by a model: both rows are read once and the gradient is written once.
 //!
 //! The last table has the time of every divergence relative to the method, at two shapes in f32. Losses take turns, and the
-//! ratio is the median over the rounds, so that a busy machine slows all of them. A filter on the command line other than `losses` leaves the table out.
+//! ratio is the median over the rounds, so that a busy machine slows all of them.
 
 mod work;
 
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use wgpu_distill::{Config, Divergence, Engine, Storage};
 use work::{METHOD, Runner, Work};
 
@@ -39,7 +39,6 @@ const LARGE: &[(usize, usize)] = &[
 
 /// Shapes of the table of losses.
 const LOSS_SHAPES: [(usize, usize); 2] = [(1024, 32_000), (4096, 1000)];
-const LOSS_ROUNDS: usize = 15;
 
 /// Sets of inputs and outputs alternate. Together they exceed the last-level cache of most devices, so that no set stays in the cache.
 const ROTATED_BYTES: usize = 256 << 20;
@@ -69,7 +68,7 @@ fn main() {
     let losses = std::env::var("WGPU_DISTILL_LOSSES").unwrap_or(METHOD.to_owned());
     let losses: Vec<(&str, Config)> = losses.split(',').map(|l| (l, config(l))).collect();
     let engines = engines();
-    let mut table = Vec::new();
+    let (mut table, mut losses_table) = (Vec::new(), Vec::new());
     for (name, engine) in &engines {
         println!("{name}: {}", engine.describe());
         for &(rows, classes) in shapes.clone() {
@@ -80,6 +79,9 @@ fn main() {
                 }
             }
         }
+        for shape in LOSS_SHAPES {
+            compare_losses(&mut criterion, name, engine, shape, &mut losses_table);
+        }
     }
     if !table.is_empty() {
         println!(
@@ -88,16 +90,12 @@ fn main() {
         println!("|---|---|---|---|---|---|---|---|---|");
         table.iter().for_each(|line| println!("{line}"));
     }
-    if wants_losses() {
+    if !losses_table.is_empty() {
         println!(
             "\n| engine | rows x classes | loss | median ms | min ms | time relative to the method |"
         );
         println!("|---|---|---|--:|--:|--:|");
-        for (name, engine) in &engines {
-            for shape in LOSS_SHAPES {
-                compare_losses(name, engine, shape);
-            }
-        }
+        losses_table.iter().for_each(|line| println!("{line}"));
     }
     criterion.final_summary();
 }
@@ -109,46 +107,86 @@ fn config(loss: &str) -> Config {
     })
 }
 
-/// Returns true if the run measures, and no filter leaves the table of losses out.
-fn wants_losses() -> bool {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let filter = args.iter().find(|a| !a.starts_with('-'));
-    args.iter().any(|a| a == "--bench") && filter.is_none_or(|f| f == "losses")
+/// Times of all losses in turn.
+struct Losses {
+    work: Work,
+    runner: Runner,
+    /// Name, configuration and times. The method is the first.
+    list: Vec<(String, Config, Vec<Duration>)>,
 }
 
-/// Prints the time of every divergence, without the label's part, relative to the method.
-fn compare_losses(name: &str, engine: &Engine, (rows, classes): (usize, usize)) {
-    let mut work = Work::new(rows, classes, Storage::F32, 0);
-    let mut runner = Runner::new(engine, &work);
-    let names = Divergence::ALL.map(|divergence| divergence.to_string());
-    let names = std::iter::once(METHOD).chain(names.iter().map(String::as_str));
-    let mut losses: Vec<(&str, Config, Vec<Duration>)> =
-        names.map(|n| (n, config(n), Vec::new())).collect();
-    for (_, config, _) in &losses {
-        work.config = *config;
-        runner.plan_for(&work, None).expect("the shape is small");
-        runner.check(&work);
-    }
-    for _ in 0..LOSS_ROUNDS {
-        for (_, config, times) in &mut losses {
-            work.config = *config;
-            runner.plan_for(&work, None).expect("the shape is small");
-            // The first call after another loss pays for its code in the caches.
-            runner.time(&work);
-            times.push(runner.time(&work));
+impl Losses {
+    fn new(engine: &Engine, (rows, classes): (usize, usize)) -> Self {
+        let work = Work::new(rows, classes, Storage::F32, 0);
+        let names = Divergence::ALL.map(|divergence| divergence.to_string());
+        let names = std::iter::once(METHOD.to_owned()).chain(names);
+        let mut losses = Self {
+            runner: Runner::new(engine, &work),
+            work,
+            list: names.map(|n| (n.clone(), config(&n), Vec::new())).collect(),
+        };
+        for i in 0..losses.list.len() {
+            losses.select(i);
+            losses.runner.check(&losses.work);
         }
+        losses
     }
-    let of_method = losses[0].2.clone();
-    for (loss, _, times) in &mut losses {
+
+    fn select(&mut self, i: usize) {
+        self.work.config = self.list[i].1;
+        let planned = self.runner.plan_for(&self.work, None);
+        planned.expect("every device can run the plan's own tiling");
+    }
+
+    /// Times every loss once. Returns the sum.
+    fn round(&mut self) -> Duration {
+        (0..self.list.len())
+            .map(|i| {
+                self.select(i);
+                // The first call after another loss loads its code.
+                self.runner.time(&self.work);
+                let time = self.runner.time(&self.work);
+                self.list[i].2.push(time);
+                time
+            })
+            .sum()
+    }
+}
+
+/// Adds the time of every divergence, without the label's part, relative to the method.
+fn compare_losses(
+    criterion: &mut Criterion,
+    name: &str,
+    engine: &Engine,
+    shape: (usize, usize),
+    table: &mut Vec<String>,
+) {
+    let mut group = criterion.benchmark_group(format!("distill/{name}"));
+    group.sampling_mode(SamplingMode::Flat);
+    let (rows, classes) = shape;
+    let mut losses = None;
+    let id = BenchmarkId::new("losses", format!("{rows}x{classes}"));
+    group.bench_function(id, |bencher| {
+        // Created on first use, since a filter on the command line may exclude the table.
+        let losses = losses.get_or_insert_with(|| Losses::new(engine, shape));
+        bencher.iter_custom(|n| (0..n).map(|_| losses.round()).sum());
+    });
+    group.finish();
+    let Some(Losses { mut list, .. }) = losses else {
+        return;
+    };
+    let of_method = list[0].2.clone();
+    for (loss, _, times) in &mut list {
         let in_turn = times.iter().zip(&of_method);
         let mut ratios: Vec<f64> = in_turn.map(|(t, m)| t.div_duration_f64(*m)).collect();
         ratios.sort_by(f64::total_cmp);
         times.sort();
-        let [median, least] = [times[LOSS_ROUNDS / 2], times[0]].map(|t| 1e3 * t.as_secs_f64());
-        println!(
+        let middle = times.len() / 2;
+        let [median, least] = [times[middle], times[0]].map(|t| 1e3 * t.as_secs_f64());
+        table.push(format!(
             "| {name} | {rows} x {classes} | {loss} | {median:.3} | {least:.3} | {:.2} |",
-            ratios[LOSS_ROUNDS / 2]
-        );
+            ratios[middle]
+        ));
     }
 }
 

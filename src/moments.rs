@@ -55,6 +55,7 @@ macro_rules! moments {
     ($( $(#[$doc:meta])* $moment:ident $field:ident $weight:ident $factor:ident; )*) => {
         /// A moment of a row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names, reason = "a moment in the narrow sense has a linear factor")]
         pub(crate) enum Moment {
             $( $(#[$doc])* $moment ),*
         }

@@ -185,8 +185,11 @@ impl GpuRunner {
     /// Runs once more and compares the answer with the reference. Returns the loss.
     pub fn check(&self, planned: &Planned, work: &Work) -> f32 {
         self.time(planned);
-        let summary: Summary =
-            bytemuck::pod_read_unaligned(&self.read(&self.buffers.summary, 0, size_of::<Summary>() as u64));
+        let summary: Summary = bytemuck::pod_read_unaligned(&self.read(
+            &self.buffers.summary,
+            0,
+            size_of::<Summary>() as u64,
+        ));
         let storage = self.buffers.storage;
         let bytes = self.buffers.classes * storage.bytes();
         let row_of = |row: usize| {

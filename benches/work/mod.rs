@@ -140,10 +140,11 @@ impl Work {
             let (student, teacher) = (cut(&self.student), cut(&self.teacher));
             let batch = Batch::new(&student, &teacher, &self.labels[row..=row], n);
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
-            // The gradient of the reverse KL divergence is a difference of logarithms and their mean, which is the row's loss. Both have a
-            // rounding error relative to themselves.
+            // These gradients are a logarithm minus its mean, which is about the row's loss. Both have a rounding error relative to themselves.
             let terms = match self.config.divergence {
-                Divergence::ReverseKl | Divergence::KlSum { .. } => want.summary.loss.max(1.0),
+                Divergence::ReverseKl
+                | Divergence::KlSum { .. }
+                | Divergence::SkewReverseKl { .. } => 1.0 + want.summary.loss,
                 _ => 1.0,
             };
             let want = &want.grad_student_logits;

@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(log_ratio::<Portable>(0.0, 0.5, a, b), 0.0);
         assert_eq!(product(0.0, 0.5, a, b), 0.0);
         assert_eq!(product(0.0, 0.0, a, b), 0.0);
-        let want = 0.5 * (0.75f64.ln() * -1.0 - 0.25);
+        let want = 0.5 * (-0.75f64.ln() - 0.25);
         assert!((f64::from(divergence::<Portable>(0.5, 0.0, a, b)) - want).abs() < 1e-7);
     }
 }

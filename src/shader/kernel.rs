@@ -65,11 +65,11 @@ impl Kernel {
             Self::Distill => loss,
             // `RowStats` of single steps always has what its metrics need.
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
+                metrics: loss.metrics && self != Self::SecondSweep,
                 similarity: loss.similarity,
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
-                metrics: loss.metrics && self != Self::SecondSweep,
                 ..none
             },
             Self::Decide => LossVariant {
@@ -100,6 +100,8 @@ impl Kernel {
     pub fn canonical(self, variant: &Variant) -> Variant {
         let v = Variant {
             loss: self.loss_choices(variant.loss),
+            one_tile: variant.one_tile && self == Self::Distill,
+            one_group: variant.one_group && self == Self::Distill,
             ..*variant
         };
         let plain = Variant {

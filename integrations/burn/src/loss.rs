@@ -59,8 +59,10 @@ impl DistillationOutput {
     /// It is not `valid_rows - non_finite_rows`: a row may have both NaN and a label out of range.
     pub fn averaged_rows(&self) -> Tensor<1, Int> {
         let [rows] = self.row_loss.dims();
-        let nan_rows = self.row_loss.clone().is_nan().int().cast(IntDType::I32);
-        (nan_rows.sum() + self.ignored_rows.clone()).neg() + rows as i64
+        let nan = |x: &Tensor<1>| x.clone().is_nan().int().cast(IntDType::I32).sum();
+        // Rows without a finite result. Their KDR is NaN unless they are left out.
+        let left_out = self.non_finite_rows.clone() - nan(&self.row_kdr);
+        (nan(&self.row_loss) + left_out + self.ignored_rows.clone()).neg() + rows as i64
     }
 }
 

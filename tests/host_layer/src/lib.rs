@@ -139,7 +139,7 @@ async fn check(engine: &Engine, case: &Case) -> Result<(), String> {
     let outcome = Outcome {
         summary: done.summary,
         rows: done.rows.clone(),
-            metrics: done.metrics.clone(),
+        metrics: done.metrics.clone(),
         gradient: done.into_grad_student_logits(),
     };
     compare::check(case, &case.reference(), &outcome)
