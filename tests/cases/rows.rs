@@ -175,7 +175,7 @@ pub(super) fn metrics(list: &mut Vec<Case>) {
             },
             label_smoothing: [0.0, 0.0, 0.125][n % 3],
             student_temperature: [1.0, 2.0][n % 2],
-            teacher_temperature: [1.0, 2.0, 0.5][n % 3],
+            teacher_temperature: [1.0, 0.5, 2.0][n % 3],
             non_finite: match n % 3 {
                 1 => NonFinite::Skip,
                 _ => NonFinite::Propagate,
