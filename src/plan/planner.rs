@@ -312,7 +312,7 @@ impl Plan {
             ),
             (Operand::ValidRows, 64),
             (Operand::StatsSummary, SUMMARY_BYTES),
-            (Operand::Placeholder, 64),
+            (Operand::Placeholder, SUMMARY_BYTES),
         ]
     }
 

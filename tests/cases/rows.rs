@@ -132,3 +132,73 @@ pub(super) fn weighted(list: &mut Vec<Case>) {
         list.push(case);
     }
 }
+
+/// Metrics of the rows: every divergence, and the kinds of logits that make a metric 0, 1 or infinite.
+pub(super) fn metrics(list: &mut Vec<Case>) {
+    let kinds = [
+        Kind::Normal,
+        Kind::Identical,
+        Kind::MaskedBoth,
+        Kind::Broken,
+        Kind::Peaked,
+        Kind::MaskedStudent,
+        Kind::Offset(1e3),
+        Kind::MaskedTeacher,
+        Kind::OneHot,
+        Kind::Flat,
+    ];
+    let mut add = |n: usize, (rows, classes, scope), divergence, kind| {
+        let name = format!("metrics {n} {rows}x{classes}/{kind:?}/{divergence}");
+        let mut case = Case::new(name, "metrics of rows", rows, classes);
+        case.kind = kind;
+        case.metrics = true;
+        case.storage[0] = Storage::ALL[n % 3];
+        case.storage[2] = case.storage[0];
+        case.bad_labels = n % 7 == 3;
+        case.weights = match n % 3 {
+            2 => Weights::Finite,
+            _ => Weights::None,
+        };
+        case.ignores = match n % 4 {
+            1 => Ignores::EveryThird,
+            _ => Ignores::None,
+        };
+        case.config = Config {
+            divergence,
+            scope,
+            selection: [Selection::Mean, Selection::Min][n % 2],
+            similarity: Similarity::ALL[n % Similarity::ALL.len()],
+            reduction: REDUCTIONS[n / 2 % REDUCTIONS.len()],
+            hard_temperature: match n % 5 {
+                4 => HardTemperature::Own(1.5),
+                _ => HardTemperature::Student,
+            },
+            label_smoothing: [0.0, 0.0, 0.125][n % 3],
+            student_temperature: [1.0, 2.0][n % 2],
+            teacher_temperature: [1.0, 0.5, 2.0][n % 3],
+            non_finite: match n % 3 {
+                1 => NonFinite::Skip,
+                _ => NonFinite::Propagate,
+            },
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n);
+        list.push(case);
+    };
+    for (n, kind) in kinds.into_iter().enumerate() {
+        let shape = SHAPES[n % (SHAPES.len() - 1)];
+        add(n, shape, Divergence::SoftCrossEntropy, kind);
+    }
+    for (d, divergence) in Divergence::ALL.into_iter().enumerate() {
+        let n = kinds.len() + d;
+        add(
+            n,
+            SHAPES[d % 3],
+            divergence,
+            kinds[(3 * d + 2) % kinds.len()],
+        );
+    }
+    for (n, kind) in [(40, Kind::Normal), (41, Kind::Identical)] {
+        add(n, SHAPES[3], Divergence::ReverseKl, kind);
+    }
+}

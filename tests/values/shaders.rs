@@ -8,7 +8,7 @@ use naga::back;
 use naga::compact::{KeepUnused, compact};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Params, Variant, assemble};
-use wgpu_distill::{Decision, RowResult, RowStats, Summary};
+use wgpu_distill::{Decision, RowMetrics, RowReport, RowResult, RowStats, Summary};
 
 fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, ModuleInfo) {
     let about = || format!("{} {variant:?}", kernel.name());
@@ -221,6 +221,56 @@ fn structs_have_the_layout_of_their_twins() {
         ("PartialSummary", 48),
     ] {
         assert_eq!(span_of(&module, name), Some(size as u32), "{name}");
+    }
+}
+
+#[test]
+fn metrics_have_the_layout_of_their_twins() {
+    let variant = Variant {
+        loss: base().loss.with_metrics(),
+        ..base()
+    };
+    let text = assemble(Kernel::Decide, &variant, Dialect::Naga);
+    let (module, _) = parse(Kernel::Decide, &variant, &text);
+    let first = std::mem::offset_of!(RowReport, metrics) as u32;
+    let want = [
+        ("result", 0),
+        ("first", first),
+        ("second", first + 16),
+        ("third", first + 32),
+    ];
+    let members = members_of(&module, "RowReport");
+    assert_eq!(
+        members,
+        want.map(|(name, offset)| (name.to_owned(), offset))
+    );
+    let first = std::mem::offset_of!(Summary, metrics) as u32;
+    let members = members_of(&module, "Summary");
+    let want = [
+        ("first", first),
+        ("second", first + 16),
+        ("third", first + 32),
+    ];
+    assert_eq!(
+        members[8..],
+        want.map(|(name, offset)| (name.to_owned(), offset))
+    );
+    // In the shader the metrics are the components of three vectors.
+    assert_eq!(
+        offsets!(RowMetrics:
+            forward_kl, teacher_entropy, student_entropy, hard, soft, student_lse, teacher_lse, agreement,
+            student_accuracy, teacher_accuracy)
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect::<Vec<_>>(),
+        (0..10).map(|i| 4 * i).collect::<Vec<_>>()
+    );
+    for (name, size) in [
+        ("RowReport", size_of::<RowReport>() as u32),
+        ("Summary", size_of::<Summary>() as u32),
+        ("PartialSummary", 96),
+    ] {
+        assert_eq!(span_of(&module, name), Some(size), "{name}");
     }
 }
 

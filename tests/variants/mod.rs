@@ -123,12 +123,36 @@ fn variants() -> Vec<Variant> {
         }
     }
     for (shared_buffers, in_place) in [(false, false), (true, false), (false, true)] {
-        list.push(Variant {
-            row_weights: true,
-            shared_buffers,
-            in_place,
-            ..base
+        for loss in [base.loss, base.loss.with_metrics()] {
+            for row_weights in [false, true] {
+                list.push(Variant {
+                    row_weights,
+                    shared_buffers,
+                    in_place,
+                    loss,
+                    ..base
+                });
+            }
+        }
+    }
+    for divergence in [
+        Divergence::ReverseKl,
+        Divergence::ALL[12],
+        Divergence::ALL[13],
+    ] {
+        let loss = LossVariant::of(&Config {
+            divergence,
+            ..Config::default()
         });
+        for (lanes, subgroup_min) in [(64, None), (1, None), (64, Some(4))] {
+            list.push(Variant {
+                loss: loss.with_metrics(),
+                row_weights: true,
+                lanes,
+                subgroup_min,
+                ..base
+            });
+        }
     }
     for access in [Access::Vec4, Access::Element] {
         for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {

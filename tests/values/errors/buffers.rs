@@ -229,6 +229,19 @@ fn cases() -> Vec<Case> {
             gradient(w).buffer = &r.large;
             w.outputs.row_results = Some(at(&r.large, 112));
         }, overlap(grad, results)),
+        ("weights behind the end", |r, w| w.batch.row_weights = Some(at(&r.labels, 4)), too_small("row_weights", 20, 16)),
+        ("weights between words", |r, w| w.batch.row_weights = Some(at(&r.large, 2)), misaligned("row_weights", 2, 4)),
+        ("weights on the results", |r, w| w.batch.row_weights = Some(at(&r.results, 0)), overlap(results, "row_weights")),
+        ("results beside metrics", |r, w| w.outputs.row_metrics = Some(at(&r.large, 0)), Error::Unsupported {
+            what: "`row_results` beside `row_metrics`".to_owned(),
+            why: "",
+        }),
+        ("metrics where no item starts", |r, w| {
+            (w.outputs.row_results, w.outputs.row_metrics) = (None, Some(at(&r.large, 16)));
+        }, misaligned("row_metrics", 16, 64)),
+        ("metrics in memory for results", |r, w| {
+            (w.outputs.row_results, w.outputs.row_metrics) = (None, Some(at(&r.results, 0)));
+        }, too_small("row_metrics", 256, 64)),
         ("results and summary", |r, w| {
             w.outputs.row_results = Some(at(&r.large, 208));
             w.outputs.summary = Some(at(&r.large, 256));

@@ -93,30 +93,34 @@ fn no_rows_on_buffers_give_a_summary() {
     let Some(bench) = Bench::new(None) else {
         return;
     };
+    const SUMMARY: usize = size_of::<Summary>();
     let right = Right::new(&bench);
     let device = bench.gpu.device();
     let usage =
         wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    let summary = bench.buffer(48, usage);
+    let summary = bench.buffer(SUMMARY as u64 + 16, usage);
     let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-    let back = bench.buffer(48, read);
+    let back = bench.buffer(SUMMARY as u64 + 16, read);
     for config in configs_that_count() {
-        bench.gpu.queue().write_buffer(&summary, 0, &[0xa5; 48]);
+        bench
+            .gpu
+            .queue()
+            .write_buffer(&summary, 0, &[0xa5; SUMMARY + 16]);
         let mut work = right.work();
         work.config = config;
         work.batch.rows = 0;
         work.outputs.summary = Some(at(&summary, 0));
         bench.encode(&work).expect("no rows");
         let mut encoder = bench.encoder();
-        encoder.copy_buffer_to_buffer(&summary, 0, &back, 0, 48);
+        encoder.copy_buffer_to_buffer(&summary, 0, &back, 0, SUMMARY as u64 + 16);
         bench.gpu.queue().submit([encoder.finish()]);
         back.slice(..).map_async(wgpu::MapMode::Read, |_| {});
         device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
         let bytes = back.slice(..).get_mapped_range().unwrap().to_vec();
         back.unmap();
-        let got: Summary = bytemuck::pod_read_unaligned(&bytes[..32]);
+        let got: Summary = bytemuck::pod_read_unaligned(&bytes[..SUMMARY]);
         assert_eq!(got, Summary::default(), "{config:?}");
-        assert_eq!(bytes[32..], [0xa5; 16], "{config:?}");
+        assert_eq!(bytes[SUMMARY..], [0xa5; 16], "{config:?}");
     }
     // Without outputs the call succeeds.
     let mut work = right.work();

@@ -1,8 +1,8 @@
 //! Weights of rows, and rows that are left out: batches in several row ranges, single steps, equal weights, the weighted mean.
 
 use wgpu_distill::{
-    Batch, Config, Divergence, Engine, NonFinite, Outputs, Progress, Reduction, Scope, Selection,
-    flags, reference, wgpu,
+    Batch, Config, Divergence, Engine, NonFinite, Outputs, OutputsMut, Progress, Reduction,
+    RowMetrics, Scope, Selection, flags, reference, wgpu,
 };
 
 use super::{App, ROUNDING, check_rows, check_summary, close, labels, noise};
@@ -93,6 +93,55 @@ fn row_ranges_keep_weights_and_leave_rows_out() {
             // The terms of the reverse divergence are as large as the divergence, up to 160 nats here.
             let w = 160.0 * 1.5 / f64::from(want.summary.valid_rows);
             check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
+        }
+    }
+    apps.iter().for_each(App::is_silent);
+}
+
+/// Metrics of rows and their means, with and without the rows' results, in new memory and in the caller's.
+#[test]
+fn row_ranges_keep_metrics() {
+    let inputs = Inputs::new(true);
+    let batch = inputs.batch().with_row_weights(&inputs.weights);
+    let config = Config {
+        non_finite: NonFinite::Skip,
+        ..Config::default()
+    };
+    let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
+    let means = reference::mean_metrics(&want.rows, &want.metrics);
+    let (apps, engines) = engines();
+    for engine in &engines {
+        let about = engine.describe();
+        for rows in [false, true] {
+            let outputs = Outputs {
+                rows,
+                metrics: true,
+                gradient: None,
+            };
+            let got = engine.run(&config, PROGRESS, &batch, outputs);
+            let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+            assert_eq!(got.rows.len(), if rows { ROWS } else { 0 }, "{about}");
+            let mut memory = vec![RowMetrics::default(); ROWS];
+            let outputs = OutputsMut {
+                metrics: Some(&mut memory),
+                ..OutputsMut::default()
+            };
+            let summary = engine.run_into(&config, PROGRESS, &batch, outputs);
+            assert_eq!(summary, Ok(got.summary), "{about}");
+            assert_eq!(memory, got.metrics, "{about}");
+            let pairs = got.metrics.iter().zip(&want.metrics);
+            for (got, want) in pairs.chain([(&got.summary.metrics, &means)]) {
+                for (got, want) in [
+                    (got.forward_kl, want.forward_kl),
+                    (got.student_entropy, want.student_entropy),
+                    (got.hard, want.hard),
+                    (got.teacher_lse, want.teacher_lse),
+                    (got.agreement, want.agreement),
+                    (got.teacher_accuracy, want.teacher_accuracy),
+                ] {
+                    close(&about, got, want, 1e-5 * want.abs() + 4e-6);
+                }
+            }
         }
     }
     apps.iter().for_each(App::is_silent);
