@@ -154,7 +154,7 @@ impl Bench {
         let item = if case.metrics { 64 } else { 16 };
         let results_before = poisoned(item * (case.rows + 4));
         let results_buffer = self.buffer(&results_before);
-        let summary_before = poisoned(256 + 64);
+        let summary_before = poisoned(256 + size_of::<Summary>());
         let summary_buffer = self.buffer(&summary_before);
 
         let logits = |buffer, offset: usize, storage: Storage, classes, row_stride| GpuLogits {
