@@ -18,6 +18,9 @@
 #import metric_bits
 #end
 
+// Partials that the workgroup adds at a time, eight an invocation.
+const BLOCK: u32 = 8u * WORKGROUP_SIZE;
+
 // The sum of four partials, whose loads hide each other's latency.
 fn four_partials(first: u32) -> PartialSummary {
     return add_partials(
@@ -28,10 +31,9 @@ fn four_partials(first: u32) -> PartialSummary {
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
-    let eight = 8u * WORKGROUP_SIZE;
-    let whole = params.partials / eight * eight;
-    for (var first = invocation.index; first < whole; first += eight) {
-        sum = add_partials(sum, add_partials(four_partials(first), four_partials(first + 4u * WORKGROUP_SIZE)));
+    let whole = params.partials / BLOCK * BLOCK;
+    for (var i = invocation.index; i < whole; i += BLOCK) {
+        sum = add_partials(sum, add_partials(four_partials(i), four_partials(i + 4u * WORKGROUP_SIZE)));
     }
     for (var i = whole + invocation.index; i < params.partials; i += WORKGROUP_SIZE) {
         sum = add_partials(sum, partials[i]);

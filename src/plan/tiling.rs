@@ -35,11 +35,9 @@ const TILES: u32 = 4;
 /// Lanes from which a large GPU hides the latency of rows that are one tile: each lane loads its whole part of the row at a time.
 const MANY_LANES: usize = 1 << 19;
 
-/// The most lanes of a row that is one tile.
+/// The fewest and the most lanes of a row that is one tile and has a workgroup.
+const LEAST_RESIDENT: u32 = 128;
 const MOST_RESIDENT: u32 = 512;
-
-/// Invocations of a workgroup that several rows share.
-const SHARED_WORKGROUP: u32 = 256;
 
 /// A row of more vectors has larger tiles: the last tile is read once, and caches do not hold the others until they are read again.
 const LONG: u32 = 4096;
@@ -80,7 +78,7 @@ impl Tiling {
             None => (16, 1),
         };
         let most = (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE);
-        let resident = Self::one_tile(rows, vectors, most, limits);
+        let resident = Self::one_tile(rows, vectors, most, most_shared, limits);
         let by_length = match resident {
             Some((lanes, _)) => lanes,
             None => vectors.div_ceil(TILE * TILES).next_power_of_two(),
@@ -90,10 +88,13 @@ impl Tiling {
         let wanted = by_length.max(by_rows);
         let (lanes, workgroup_size) = if by_length <= most_shared {
             let lanes = wanted.max(16).min(most_shared);
-            (
-                lanes.min(vectors.next_power_of_two()),
-                SHARED_WORKGROUP.max(smallest).min(cap),
-            )
+            let lanes = lanes.min(vectors.next_power_of_two());
+            // More rows, or more lanes without subgroups, need more workgroup memory than some devices have.
+            let size = match limits.subgroup {
+                Some(_) if lanes >= 8 => 256,
+                _ => 128,
+            };
+            (lanes, size.max(smallest).min(cap))
         } else {
             let most = match limits.subgroup {
                 _ if resident.is_some() => MOST_RESIDENT,
@@ -129,21 +130,29 @@ impl Tiling {
 
     /// Lanes and vectors per lane of rows that are one tile, if there are so many of them that it pays. The logits are then read once.
     ///
-    /// A lane takes as many vectors as the next power of two above the usual bound, and twice as many if a row had more than
-    /// [`MOST_RESIDENT`] lanes otherwise.
-    fn one_tile(rows: usize, vectors: u32, most: u32, limits: &Limits) -> Option<(u32, u32)> {
+    /// A lane takes as many vectors as the next power of two above `most`, the usual bound, and twice as many if a row had more than
+    /// `most_lanes` otherwise. Such a row shares a workgroup, or has so many lanes that its barriers cost little.
+    fn one_tile(
+        rows: usize,
+        vectors: u32,
+        most: u32,
+        most_shared: u32,
+        limits: &Limits,
+    ) -> Option<(u32, u32)> {
         let most_lanes = match limits.subgroup {
-            Some(_) => MOST_RESIDENT.min(largest_workgroup(limits)),
-            None => 256.min(largest_workgroup(limits)),
+            Some(_) => MOST_RESIDENT,
+            None => MOST_RESIDENT / 2,
         };
+        let most_lanes = most_lanes.min(largest_workgroup(limits));
         let tile = most.next_power_of_two();
-        let tiles = [tile, 2 * tile].map(|t| t.min(MAX_VECTORS_PER_LANE));
         let of = |tile: u32| (vectors.div_ceil(tile).next_power_of_two(), tile);
-        let found = tiles
-            .map(of)
-            .into_iter()
-            .find(|(lanes, _)| *lanes <= most_lanes);
-        found.filter(|(lanes, _)| rows.saturating_mul(*lanes as usize) >= MANY_LANES)
+        let (lanes, tile) = match of(tile) {
+            (lanes, _) if lanes > most_lanes => of((2 * tile).min(MAX_VECTORS_PER_LANE)),
+            fits => fits,
+        };
+        let suits = lanes <= most_shared || (LEAST_RESIDENT..=most_lanes).contains(&lanes);
+        let many = rows.saturating_mul(lanes as usize) >= MANY_LANES;
+        (suits && many).then_some((lanes, tile))
     }
 
     /// Software adapters are slow to start workgroups and at barriers, so one lane owns a short row, and a long row has few lanes.
