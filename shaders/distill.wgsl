@@ -50,39 +50,51 @@
 #import $GRAD_STORE
 #import count
 
-fn kernel(workgroup: u32, invocation: Invocation) {
-    let denominator = row_denominator(invocation);
-    var accumulator: SummaryAccumulator;
-    for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
-        let index = group * ROWS_PER_WORKGROUP + invocation.row;
-        let exists = index < params.rows;
-        // Lanes beyond the last row do no work but take part, because barriers need all invocations.
-        let at = min(index, params.rows - 1u);
-        let label = labels[params.label_offset + at];
-        let ignored = label == params.ignore_index;
-        let row = row_at(at, exists && !ignored);
-        let stats = row_stats_of(row, invocation, label, weight_of(at), ignored || !exists);
-        let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
-        let decision = decide(stats, kdr, denominator);
-        if (exists && invocation.lane == 0u) {
+// The rows of a group. Returns the summary of the invocation's row, to its lane 0. Must be called in uniform control flow.
+fn distill_group(group: u32, invocation: Invocation, denominator: f32) -> PartialSummary {
+    let index = group * ROWS_PER_WORKGROUP + invocation.row;
+    let exists = index < params.rows;
+    // Lanes beyond the last row do no work but take part, because barriers need all invocations.
+    let at = min(index, params.rows - 1u);
+    let label = labels[params.label_offset + at];
+    let ignored = label == params.ignore_index;
+    let row = row_at(at, exists && !ignored);
+    let stats = row_stats_of(row, invocation, label, weight_of(at), ignored || !exists);
+    let kdr = select(bitcast<f32>(stats.kdr), params.given_kdr, params.scope == SCOPE_GIVEN);
+    let decision = decide(stats, kdr, denominator);
+    var summary: PartialSummary;
+    if (exists && invocation.lane == 0u) {
 #if results_alone
-            add_row(&accumulator, partial_of(decision.result, denominator));
-            if (params.write_results != 0u) {
-                row_results[params.result_offset + index] = decision.result;
-            }
+        summary = partial_of(decision.result, denominator);
+        if (params.write_results != 0u) {
+            row_results[params.result_offset + index] = decision.result;
+        }
 #end
 #if metrics
-            let metrics = metrics_of(stats, decision.result);
-            add_row(&accumulator, with_metrics(partial_of(decision.result, denominator), metrics));
-            row_metrics[params.result_offset + index] = report_of(decision.result, metrics);
+        let metrics = metrics_of(stats, decision.result);
+        summary = with_metrics(partial_of(decision.result, denominator), metrics);
+        row_metrics[params.result_offset + index] = report_of(decision.result, metrics);
 #end
-        }
-        if (WRITE_GRAD) {
-            apply_row(row_at(at, exists), invocation, decision);
-        }
+    }
+    if (WRITE_GRAD) {
+        apply_row(row_at(at, exists), invocation, decision);
+    }
+    return summary;
+}
+
+fn kernel(workgroup: u32, invocation: Invocation) {
+    let denominator = row_denominator(invocation);
+#if one_group
+    let sum = reduce_partials(distill_group(workgroup, invocation, denominator), invocation);
+#end
+#if many_groups
+    var accumulator: SummaryAccumulator;
+    for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
+        add_row(&accumulator, distill_group(group, invocation, denominator));
     }
     let sum = reduce_accumulators(accumulator, invocation);
-    if (invocation.index == 0u) {
+#end
+    if (invocation.row == 0u && invocation.lane == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }
 }

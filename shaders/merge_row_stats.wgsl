@@ -58,7 +58,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         }
     }
     let sum = reduce_accumulators(accumulator, invocation);
-    if (invocation.index == 0u) {
+    if (invocation.row == 0u && invocation.lane == 0u) {
         partials[params.partial_offset + workgroup] = sum;
     }
 }

@@ -18,9 +18,21 @@
 #import metric_bits
 #end
 
+// The sum of four partials, whose loads hide each other's latency.
+fn four_partials(first: u32) -> PartialSummary {
+    return add_partials(
+        add_partials(partials[first], partials[first + WORKGROUP_SIZE]),
+        add_partials(partials[first + 2u * WORKGROUP_SIZE], partials[first + 3u * WORKGROUP_SIZE]),
+    );
+}
+
 fn kernel(workgroup: u32, invocation: Invocation) {
     var sum: PartialSummary;
-    for (var i = invocation.index; i < params.partials; i += WORKGROUP_SIZE) {
+    var i = invocation.index;
+    for (; i + 7u * WORKGROUP_SIZE < params.partials; i += 8u * WORKGROUP_SIZE) {
+        sum = add_partials(sum, add_partials(four_partials(i), four_partials(i + 4u * WORKGROUP_SIZE)));
+    }
+    for (; i < params.partials; i += WORKGROUP_SIZE) {
         sum = add_partials(sum, partials[i]);
     }
     let all = reduce_partials(sum, invocation);

@@ -33,10 +33,12 @@ pub use config::{
 };
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use metrics::{RowMetrics, RowReport};
+pub use metrics::RowMetrics;
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
 pub use progress::Progress;
-pub use results::{Decision, Distillation, Gradient, RowResult, RowStats, Summary, flags};
+pub use results::{
+    Decision, Distillation, Gradient, RowReport, RowResult, RowStats, Summary, flags,
+};
 
 pub use bytemuck;
 pub use half;

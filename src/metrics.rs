@@ -2,8 +2,6 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::RowResult;
-
 /// Metrics of a row, or in a [`Summary`](crate::Summary) their means over the rows that are valid, finite and not left out. They cost
 /// no further sweep over the logits. Entropies, divergences and parts of the loss are in nats.
 ///
@@ -51,17 +49,6 @@ impl RowMetrics {
         let value = |i: usize| values.get(i).copied().unwrap_or(0.0);
         bytemuck::cast::<[f32; 12], Self>(std::array::from_fn(value))
     }
-}
-
-/// A row's outcome and its metrics: an item of [`GpuOutputs::row_metrics`](crate::gpu::GpuOutputs::row_metrics), 64 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-#[repr(C)]
-#[non_exhaustive]
-pub struct RowReport {
-    /// The row's outcome.
-    pub result: RowResult,
-    /// The row's metrics.
-    pub metrics: RowMetrics,
 }
 
 /// Sums of metrics over rows.

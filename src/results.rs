@@ -301,6 +301,17 @@ impl Gradient {
     }
 }
 
+/// A row's outcome and its metrics: an item of [`GpuOutputs::row_metrics`](crate::gpu::GpuOutputs::row_metrics), 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+#[non_exhaustive]
+pub struct RowReport {
+    /// The row's outcome.
+    pub result: RowResult,
+    /// The row's metrics.
+    pub metrics: RowMetrics,
+}
+
 /// The outputs of [`Engine::run`](crate::Engine::run).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -24,14 +24,10 @@ fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
 
 // Stores the gradient of 4 classes, given their scaled exponentials and the further terms.
 fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
-    let share = select(
-        vec4<f32>(decision.uniform_share),
-        vec4<f32>(decision.uniform_share + decision.label_share),
-        columns_of(first) == vec4<u32>(u32(decision.label)),
-    );
-    var gradient = es - et - share;
+    let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
+    let label_share = vec4<f32>(decision.uniform_share + decision.label_share);
+    var gradient = es - et - select(vec4<f32>(decision.uniform_share), label_share, at_label);
 #if label_apart
-    let at_label = columns_of(first) == vec4<u32>(u32(decision.label));
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end
     store_grad(row.grad, first, bitcast<vec4<u32>>(gradient));
@@ -49,6 +45,23 @@ fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32
     apply_vector(row, first, student, et * decision.teacher_scale, decision);
 }
 #end
+
+// Stores the gradient of 4 classes, given their logits.
+fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Decision) {
+    let teacher_has = columns_of(first) < vec4<u32>(params.teacher_classes);
+#if plain
+    let es = exp2((s - decision.student_max) * params.student_log2) * decision.student_scale;
+    let et = exp2((t - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), decision);
+#end
+#if shaped
+    // Clamped, because 0 * inf is NaN.
+    let lowest = vec4<f32>(-1e37);
+    let ds = max((s - decision.student_max) * params.student_log2, lowest);
+    let dt = select(lowest, max((t - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
+    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), decision);
+#end
+}
 
 // Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
 fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decision) {
@@ -75,12 +88,7 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #end
 #unroll shaped
         if (vector_$i < vectors) {
-            // Clamped, because 0 * inf is NaN.
-            let lowest = vec4<f32>(-1e37);
-            let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            let ds = max((s_$i - decision.student_max) * params.student_log2, lowest);
-            let dt = select(lowest, max((t_$i - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
-            apply_shaped(row, first_$i, ds, dt, exp2(ds), exp2(dt), decision);
+            apply_logits(row, first_$i, s_$i, t_$i, decision);
         }
 #end
     }

@@ -1,4 +1,4 @@
-// Apply, for a row that the same lanes have just observed: its last tile is in registers.
+// Apply, for a row that the same lanes have just observed: its last tile is in registers, unless it took the checked path.
 
 fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
     if (is_filled(decision.result.flags)) {
@@ -6,6 +6,24 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
         return;
     }
     let start = row.vectors - TILE_VECTORS + invocation.lane;
+    if (tile_is_kept) {
+        apply_kept(row, start, decision);
+    } else {
+        for (var i = 0u; i < VECTORS_PER_LANE; i++) {
+            let vector = start + i * LANES;
+            if (vector < row.vectors) {
+                let first = (row.start + vector) * 4u - row.misalignment;
+                apply_logits(row, first, load_student(row.student, first), load_teacher(row.teacher, first), decision);
+            }
+        }
+    }
+#if many_tiles
+    apply_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, decision);
+#end
+}
+
+// The vectors start, start + LANES, ... of the last tile, from registers.
+fn apply_kept(row: Row, start: u32, decision: Decision) {
 #if plain
     let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
     let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
@@ -30,5 +48,4 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
         apply_shaped(row, first, ds, dt, es, et, decision);
     }
 #end
-    apply_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, decision);
 }

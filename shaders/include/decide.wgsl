@@ -189,11 +189,16 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
-    decision.student_scale = student / stats.student_sum;
-    decision.teacher_scale = teacher / stats.teacher_sum;
-    decision.hard_scale = hard_student / hard.normaliser;
-    decision.label_share = hard_weight * tssr * (1.0 - params.smoothing);
-    decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
+    decision.student_scale = student * decision.student_inverse;
+    decision.teacher_scale = teacher * decision.teacher_inverse;
+    if (HARD_OWN) {
+        decision.hard_scale = hard_student / hard.normaliser;
+    }
+    decision.label_share = hard_weight * tssr;
+    if (SMOOTHING) {
+        decision.label_share *= 1.0 - params.smoothing;
+        decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
+    }
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
 #end

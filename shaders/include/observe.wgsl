@@ -1,12 +1,14 @@
 // Observe: one lane's sums (docs/METHOD.md, section 3) over its part of a row, in one online sweep, VECTORS_PER_LANE vectors at a time.
 // Each logit is loaded once. All loads of a tile precede the first use, and sums are rescaled once per tile.
-// The last tile stays in registers: its exponentials, relative to the lane's maxima at that time, or with KEEP_LOGITS its logits.
+// The last tile stays in registers: its exponentials, relative to the lane's maxima at that time, or with KEEP_LOGITS its logits. A lane
+// whose last tile took the checked path reads it again.
 // They are single variables because compilers keep a dynamically indexed array in memory.
 
 #unroll
 var<private> kept_student_$i: vec4<f32>;
 var<private> kept_teacher_$i: vec4<f32>;
 #end
+var<private> tile_is_kept: bool = true;
 var<private> kept_student_max: f32;
 var<private> kept_teacher_max: f32;
 
@@ -111,49 +113,57 @@ fn far_log2() -> f32 {
     return params.student_log2;
 }
 
-// A finite value so far below the maximum that its exponential is 0, for masked classes and padding.
-fn far_below(largest: f32, log2: f32) -> vec4<f32> {
-    return vec4<f32>(largest - (1e4 / log2 + abs(largest)));
+// The lowest number that does not take the checked path. It stands for columns that do not exist or are left out.
+fn padding() -> f32 {
+    return -bitcast<f32>(params.checked_from_bits - 1u);
+}
+
+// Returns true if exponentials of padding, relative to these maxima, are not surely 0.
+fn is_near_padding(student_max: f32, teacher_max: f32) -> bool {
+    return (student_max - padding()) * far_log2() < 1e4 || (teacher_max - padding()) * teacher_far_log2() < 1e4;
+}
+
+// Returns true if a vector has columns that are padding, or may have the column that is left out.
+fn has_padding(row: Row, vector: u32, first: u32) -> bool {
+    // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
+    return LABEL_APART || vector >= row.vectors || max(first, first + 3u) >= params.teacher_classes;
 }
 
 // Adds those of the vectors start, start + LANES, ... that exist in the row's segment. At least the last of them exists.
 fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
-    let lowest = vec4<f32>(LOWEST);
 #unroll
     let vector_$i = start + $iu * LANES;
     let first_$i = (row.start + min(vector_$i, row.vectors - 1u)) * 4u - row.misalignment;
     var s_$i = load_student(row.student, first_$i);
     var t_$i = load_teacher(row.teacher, first_$i);
 #end
-    // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
     let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes || has_label(row, start);
-    var bits = vec4<u32>();
-    var has_teacher = true;
     if (edge) {
-        has_teacher = false;
+        let outside = vec4<f32>(padding());
 #unroll
-        {
+        if (has_padding(row, vector_$i, first_$i)) {
             let exists = vec4<bool>(vector_$i < row.vectors);
-            let s_in = exists & is_summed(row, first_$i, params.classes);
-            let t_in = exists & is_summed(row, first_$i, params.teacher_classes);
-            s_$i = select(vec4<f32>(), s_$i, s_in);
-            t_$i = select(vec4<f32>(), t_$i, t_in);
-            bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
-            s_$i = select(lowest, s_$i, s_in);
-            t_$i = select(lowest, t_$i, t_in);
-            has_teacher = has_teacher || any(t_in);
+            s_$i = select(outside, s_$i, exists & is_summed(row, first_$i, params.classes));
+            t_$i = select(outside, t_$i, exists & is_summed(row, first_$i, params.teacher_classes));
         }
 #end
-    } else {
-#unroll
-        bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
-#end
     }
-    let magnitude = max(max(bits.x, bits.z), max(bits.y, bits.w));
+    var bits = vec4<u32>();
+    var student_max = (*sums).student_max;
+    var teacher_max = (*sums).teacher_max;
+#unroll
+    bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
+    student_max = max(student_max, largest(s_$i));
+    teacher_max = max(teacher_max, largest(t_$i));
+#end
+    var checked = max(max(bits.x, bits.z), max(bits.y, bits.w)) >= params.checked_from_bits;
+    checked |= edge && (edges_are_checked() || is_near_padding(student_max, teacher_max));
+#if many_tiles
     // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
-    let after_huge = max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
-    let checked = magnitude >= params.checked_from_bits || after_huge || !has_teacher || (edge && edges_are_checked());
+    checked |= max((*sums).student_max, (*sums).teacher_max) >= bitcast<f32>(params.checked_from_bits);
+#end
+    tile_is_kept = !checked;
     if (checked) {
         for (var i = 0u; i < VECTORS_PER_LANE; i++) {
             let vector = start + i * LANES;
@@ -161,50 +171,19 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
                 observe_checked(sums, row, row.start + vector);
             }
         }
-    } else {
-        var student_max = (*sums).student_max;
-        var teacher_max = (*sums).teacher_max;
-#unroll
-        student_max = max(student_max, largest(s_$i));
-        teacher_max = max(teacher_max, largest(t_$i));
-#end
-        if (student_max > (*sums).student_max || teacher_max > (*sums).teacher_max) {
-            *sums = rescale_sums(*sums, student_max, teacher_max);
-        }
-        (*sums).flags |= STUDENT_LIVE | TEACHER_LIVE;
-    }
-    let student_max = (*sums).student_max;
-    let teacher_max = (*sums).teacher_max;
-    kept_student_max = student_max;
-    kept_teacher_max = teacher_max;
-    if (checked) {
-        // Masked classes and padding are recognised by bits and column, because LOWEST may be a logit.
-#unroll
-        {
-            let exists = vec4<bool>(vector_$i < row.vectors);
-            let s_in = exists & is_summed(row, first_$i, params.classes) & is_finite(s_$i);
-            let t_in = exists & is_summed(row, first_$i, params.teacher_classes) & is_finite(t_$i);
-            if (KEEP_LOGITS) {
-                kept_student_$i = select(far_below(student_max, far_log2()), s_$i, s_in);
-                kept_teacher_$i = select(far_below(teacher_max, teacher_far_log2()), t_$i, t_in);
-            } else {
-                let ds = max((s_$i - student_max) * params.student_log2, vec4<f32>(-1e4));
-                let dt = max((t_$i - teacher_max) * params.teacher_log2, vec4<f32>(-1e4));
-                kept_student_$i = select(vec4<f32>(), exp2(ds), s_in);
-                kept_teacher_$i = select(vec4<f32>(), exp2(dt), t_in);
-            }
-        }
-#end
         return;
     }
-    if (edge) {
-        let s_far = far_below(student_max, far_log2());
-        let t_far = far_below(teacher_max, teacher_far_log2());
-#unroll
-        s_$i = select(s_$i, s_far, s_$i == lowest);
-        t_$i = select(t_$i, t_far, t_$i == lowest);
+#if one_tile
+    (*sums).student_max = student_max;
+    (*sums).teacher_max = teacher_max;
 #end
+#if many_tiles
+    if (student_max > (*sums).student_max || teacher_max > (*sums).teacher_max) {
+        *sums = rescale_sums(*sums, student_max, teacher_max);
     }
+#end
+    kept_student_max = student_max;
+    kept_teacher_max = teacher_max;
 #unroll
     let es_$i = exp2((s_$i - student_max) * params.student_log2);
     let et_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
@@ -216,6 +195,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
 #end
     var tile = sums_from(*sums);
+    tile.flags = STUDENT_LIVE | TEACHER_LIVE;
 #unroll
     add_vector(
         &tile,
@@ -225,7 +205,12 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         et_$i,
     );
 #end
+#if one_tile
+    *sums = tile;
+#end
+#if many_tiles
     *sums = add_sums(*sums, tile);
+#end
 }
 
 // Exponentials relative to a row's maximum, of kept values; `scale` is that of the lane's maximum relative to it.
@@ -236,6 +221,18 @@ fn kept_exponentials(kept: vec4<f32>, largest: f32, log2: f32, scale: f32) -> ve
     return kept * scale;
 }
 
+#if one_tile
+fn observe_row(row: Row, invocation: Invocation) -> Sums {
+    var sums = sums_identity();
+    // The tile ends at the row's end. It may start before the row: such vectors wrap around, and are not below `row.vectors`.
+    let start = row.vectors - TILE_VECTORS + invocation.lane;
+    if (start + (VECTORS_PER_LANE - 1u) * LANES < row.vectors) {
+        observe_tile(&sums, row, start);
+    }
+    return sums;
+}
+#end
+#if many_tiles
 // Each tile is summed separately, and the sums of tiles are added in two levels. Added one by one to the 1 of a row's largest logit, the
 // classes of a long flat tail would be rounded away.
 fn observe_row(row: Row, invocation: Invocation) -> Sums {
@@ -259,3 +256,4 @@ fn observe_row(row: Row, invocation: Invocation) -> Sums {
     }
     return add_sums(rescale_sums(all, recent.student_max, recent.teacher_max), recent);
 }
+#end

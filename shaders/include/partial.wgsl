@@ -24,8 +24,12 @@ fn add_partials(x: PartialSummary, y: PartialSummary) -> PartialSummary {
     );
 }
 
-// Must be called in uniform control flow, by all invocations. Only the partial summary of lane 0 of each row is used.
+// Returns the workgroup's sum, to lane 0 of row 0. Must be called in uniform control flow, by all invocations. Only the partial summary of
+// lane 0 of each row is used.
 fn reduce_partials(partial: PartialSummary, invocation: Invocation) -> PartialSummary {
+    if (ROWS_PER_WORKGROUP == 1u) {
+        return partial;
+    }
     if (invocation.lane == 0u) {
         shared_partials[invocation.row] = partial;
     }

@@ -62,21 +62,25 @@ fn sweep_terms(p: vec4<f32>, q: vec4<f32>) -> vec3<f32> {
     return sums;
 }
 
+// The sums of the four classes from column `first`; `scales` are the inverse normalisers of p and q.
+fn sweep_vector(row: Row, first: u32, sums: Sums, scales: vec2<f32>) -> vec3<f32> {
+    let s = load_student(row.student, first);
+    let t = load_teacher(row.teacher, first);
+    let s_ok = columns_of(first) < vec4<u32>(params.classes);
+    let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
+    let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * scales.x, s_ok);
+    let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * scales.y, t_ok);
+    return sweep_terms(p, q);
+}
+
 // One lane's sums over vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
 fn sweep_vectors(row: Row, vectors: u32, invocation: Invocation, sums: Sums) -> vec3<f32> {
     var all = vec3<f32>();
     var recent = vec3<f32>();
-    let p_scale = 1.0 / sums.student_sum;
-    let q_scale = 1.0 / sums.teacher_sum;
+    let scales = 1.0 / vec2<f32>(sums.student_sum, sums.teacher_sum);
     for (var done = invocation.lane; done < vectors; done += LANES) {
         let first = (row.start + vectors - 1u - done) * 4u - row.misalignment;
-        let s = load_student(row.student, first);
-        let t = load_teacher(row.teacher, first);
-        let s_ok = columns_of(first) < vec4<u32>(params.classes);
-        let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
-        let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * p_scale, s_ok);
-        let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * q_scale, t_ok);
-        recent += sweep_terms(p, q);
+        recent += sweep_vector(row, first, sums, scales);
         if ((done / LANES) % VECTORS_PER_PARTIAL_SUM == VECTORS_PER_PARTIAL_SUM - 1u) {
             all += recent;
             recent = vec3<f32>();

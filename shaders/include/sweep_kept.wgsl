@@ -1,8 +1,30 @@
-// One lane's sums of the second sweep over a row that it has just observed: the last tile is in registers.
+// One lane's sums of the second sweep over a row that it has just observed: the last tile is in registers, unless it took the checked path.
 fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
+    let start = row.vectors - TILE_VECTORS + invocation.lane;
+    var last = vec3<f32>();
+    if (tile_is_kept) {
+        last = sweep_kept(row, start, sums);
+    } else {
+        let scales = 1.0 / vec2<f32>(sums.student_sum, sums.teacher_sum);
+        for (var i = 0u; i < VECTORS_PER_LANE; i++) {
+            let vector = start + i * LANES;
+            if (vector < row.vectors) {
+                last += sweep_vector(row, (row.start + vector) * 4u - row.misalignment, sums, scales);
+            }
+        }
+    }
+#if one_tile
+    return last;
+#end
+#if many_tiles
+    return last + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
+#end
+}
+
+// The sums of the vectors start, start + LANES, ... of the last tile, from registers.
+fn sweep_kept(row: Row, start: u32, sums: Sums) -> vec3<f32> {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
-    let start = row.vectors - TILE_VECTORS + invocation.lane;
     var kept = vec3<f32>();
 #unroll
     if (start + $iu * LANES < row.vectors) {
@@ -23,5 +45,5 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
         let q = exp2((t - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
         kept += sweep_terms(vec4<f32>(p, 0.0, 0.0, 0.0), vec4<f32>(select(0.0, q, row.label < params.teacher_classes), 0.0, 0.0, 0.0));
     }
-    return kept + sweep_vectors(row, max(row.vectors, TILE_VECTORS) - TILE_VECTORS, invocation, sums);
+    return kept;
 }

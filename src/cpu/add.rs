@@ -350,7 +350,7 @@ impl Sums {
                     }
                 };
             }
-            sets!(COSINE, BHATTACHARYYA, OTHER);
+            sets!(COSINE, BHATTACHARYYA, EXP_NEG_KL, OTHER);
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);
@@ -369,6 +369,7 @@ const fn method(similarity: Similarity) -> u32 {
 
 const COSINE: u32 = method(Similarity::Cosine);
 const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
+const EXP_NEG_KL: u32 = method(Similarity::ExpNegKl);
 const OTHER: u32 = method(Similarity::Overlap);
 
 /// The sum of all lanes.

@@ -116,6 +116,8 @@ fn log_ratio<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, o
         let ds = if ds > -1e4 { ds } else { -1e4 };
         let dt = if dt > f32::MIN { dt } else { f32::MIN };
         let scale = mul_add::<V>(first, (ds - dt) + log_inverses, d.student_scale);
+        // The scale may overflow where both mask the class.
+        let scale = if es > 0.0 { scale } else { 0.0 };
         mul_add::<V>(es, scale, -d.uniform_share)
     };
     if d.teacher_scale == 0.0 {

@@ -19,8 +19,7 @@ pub struct Chunk {
     pub row_workgroups: u32,
 }
 
-/// Upper bound on the workgroups of a dispatch. Each loops over further rows. Software adapters are slow to start a workgroup.
-const MOST_WORKGROUPS: u32 = 4096;
+/// Upper bound on the workgroups of a dispatch on software adapters, which are slow to start one. Each loops over further rows.
 const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
 
 /// Upper bound on chunks. No matrix that fits a device needs more, and the host can list them.
@@ -50,14 +49,13 @@ pub(super) fn chunks(
     check_partials(count * problem.partial_bytes(), limits)?;
     let partials_per_chunk = limits.largest_binding() / problem.partial_bytes() / count.max(1);
     let most = match limits.software {
-        true => MOST_SOFTWARE_WORKGROUPS,
-        false => MOST_WORKGROUPS,
+        true => limits.workgroups.min(MOST_SOFTWARE_WORKGROUPS),
+        false => limits.workgroups,
     };
-    let most = u64::from(limits.workgroups.min(most));
+    let most = u64::from(most);
     let most = most.min(partials_per_chunk).max(1);
     let workgroups = |items: usize, variant: &Variant| {
         let items_each = u64::from(variant.workgroup_size / variant.lanes);
-        // At most 4096.
         (items as u64).div_ceil(items_each).min(most) as u32
     };
     let chunk = |start: usize| {

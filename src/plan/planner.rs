@@ -26,18 +26,13 @@ pub enum PlanKind {
 
 impl PlanKind {
     fn of(problem: &Problem, variant: &Variant, segments: u32, two_phase: bool) -> Self {
-        let lanes = variant.lanes;
-        // A row of a 16-bit gradient may start within a word, and then covers up to one more vector.
-        let halves = problem.gradient.is_some_and(|g| g.storage.bytes() == 2);
-        let misaligned = halves && variant.access == Access::Element;
-        let vectors = (problem.classes as u64 + u64::from(misaligned)).div_ceil(4);
         if segments > 1 {
             Self::Split
         } else if two_phase {
             Self::TwoPhase
-        } else if lanes < variant.workgroup_size {
+        } else if variant.lanes < variant.workgroup_size {
             Self::Packed
-        } else if vectors <= u64::from(variant.vectors_per_lane) * u64::from(lanes) {
+        } else if is_one_tile(problem, variant) {
             Self::Resident
         } else {
             Self::Streaming
@@ -48,6 +43,15 @@ impl PlanKind {
     fn in_steps(self) -> bool {
         matches!(self, Self::Split | Self::TwoPhase)
     }
+}
+
+/// Returns true if a tile holds every row.
+fn is_one_tile(problem: &Problem, variant: &Variant) -> bool {
+    // A row of a 16-bit gradient may start within a word, and then covers up to one more vector.
+    let halves = problem.gradient.is_some_and(|g| g.storage.bytes() == 2);
+    let misaligned = halves && variant.access == Access::Element;
+    let vectors = (problem.classes as u64 + u64::from(misaligned)).div_ceil(4);
+    vectors <= u64::from(variant.vectors_per_lane) * u64::from(variant.lanes)
 }
 
 /// The choices of a configuration that a plan depends on.
@@ -134,7 +138,7 @@ impl Plan {
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
             });
         }
-        let variant = Variant {
+        let mut variant = Variant {
             student: problem.student.storage,
             teacher: problem.teacher.storage,
             gradient: problem.gradient.map(|g| g.storage),
@@ -150,6 +154,8 @@ impl Plan {
             workgroup_size: tiling.workgroup_size,
             lanes: tiling.lanes,
             vectors_per_lane: tiling.vectors_per_lane,
+            one_tile: false,
+            one_group: false,
             subgroup_min: tiling.subgroup_min,
         };
         let row_variant = Variant {
@@ -165,6 +171,10 @@ impl Plan {
         let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
         let in_steps = kind.in_steps();
         let chunks = chunks(problem, limits, &variant, &row_variant, segments, in_steps)?;
+        let rows_each = (variant.workgroup_size / variant.lanes) as usize;
+        let covers = |c: &Chunk| c.rows.len() <= rows_each * c.workgroups as usize;
+        variant.one_tile = is_one_tile(problem, &variant);
+        variant.one_group = chunks.iter().all(covers);
         let counts = choices.counts_rows && !in_steps;
         let inline = counts && chunks.len() == 1 && problem.rows <= COUNT_INLINE;
         let plan = Self {

@@ -32,6 +32,15 @@ const TILE: u32 = 4;
 /// Tiles of a row. Each merges once and stores once, so that a few tiles hide each other's latency.
 const TILES: u32 = 4;
 
+/// Lanes from which a large GPU hides the latency of rows that are one tile: each lane loads its whole part of the row at a time.
+const MANY_LANES: usize = 1 << 19;
+
+/// The most lanes of a row that is one tile.
+const MOST_RESIDENT: u32 = 512;
+
+/// Invocations of a workgroup that several rows share.
+const SHARED_WORKGROUP: u32 = 256;
+
 /// A row of more vectors has larger tiles: the last tile is read once, and caches do not hold the others until they are read again.
 const LONG: u32 = 4096;
 
@@ -39,18 +48,18 @@ impl Tiling {
     /// The tiling for a shape on a device.
     ///
     /// Short rows share a workgroup. With subgroups, such a row stays within a subgroup and needs no barrier. Longer rows have a workgroup
-    /// each. If there are few rows, each has more lanes, and long ones are cut into segments, so that a large device has work for all its
-    /// cores. The constants are measured: `benches/tilings.rs`.
+    /// each. If there are many rows, each is one tile, as far as registers allow. If there are few rows, each has more lanes, and long ones
+    /// are cut into segments, so that a large device has work for all its cores. The constants are measured: `benches/tilings.rs`.
     pub fn for_shape(rows: usize, classes: usize, limits: &Limits) -> Self {
         // Any number of classes has a tiling; the plan refuses those beyond its limits.
         let vectors = classes.div_ceil(4).clamp(1, 1 << 30) as u32;
         match limits.software {
             true => Self::for_software(rows, vectors, limits),
-            false => Self::for_hardware(rows, vectors, limits),
+            false => Self::for_hardware(rows, classes, vectors, limits),
         }
     }
 
-    fn for_hardware(rows: usize, vectors: u32, limits: &Limits) -> Self {
+    fn for_hardware(rows: usize, classes: usize, vectors: u32, limits: &Limits) -> Self {
         let cap = largest_workgroup(limits);
         // Lanes of short rows that may share a workgroup, and the smallest workgroup. Workgroups hold whole subgroups of any size that the
         // device may choose.
@@ -59,7 +68,12 @@ impl Tiling {
             Some((min, max)) => (min.max(1), max.max(min).max(1).min(cap)),
             None => (16, 1),
         };
-        let by_length = vectors.div_ceil(TILE * TILES).next_power_of_two();
+        let most = (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE);
+        let resident = Self::one_tile(rows, vectors, most, limits);
+        let by_length = match resident {
+            Some((lanes, _)) => lanes,
+            None => vectors.div_ceil(TILE * TILES).next_power_of_two(),
+        };
         let by_rows = BUSY_LANES as usize / rows.max(1);
         let by_rows = 1 << (by_rows.max(1) as u32).ilog2();
         let wanted = by_length.max(by_rows);
@@ -67,10 +81,11 @@ impl Tiling {
             let lanes = wanted.max(16).min(most_shared);
             (
                 lanes.min(vectors.next_power_of_two()),
-                128.max(smallest).min(cap),
+                SHARED_WORKGROUP.max(smallest).min(cap),
             )
         } else {
             let most = match limits.subgroup {
+                _ if resident.is_some() => MOST_RESIDENT,
                 Some(_) if by_rows <= 128 => 128,
                 _ => 256,
             };
@@ -78,11 +93,11 @@ impl Tiling {
             (size, size)
         };
         let lanes = lanes.min(workgroup_size);
-        let most = (limits.registers / 8).clamp(1, MAX_VECTORS_PER_LANE);
-        let tile = if vectors > LONG && by_rows <= 128 {
-            most
-        } else {
-            most.min(TILE)
+        let tile = match resident {
+            Some((_, tile)) => tile,
+            // Rows that may start at any element take more registers.
+            None if vectors > LONG && by_rows <= 128 && classes.is_multiple_of(4) => most,
+            None => most.min(TILE),
         };
         let vectors_per_lane = vectors.div_ceil(lanes).clamp(1, tile);
         let segments = if lanes == workgroup_size {
@@ -99,6 +114,25 @@ impl Tiling {
             subgroup_min: limits.subgroup.map(|(min, _)| min.max(1)),
             segments,
         }
+    }
+
+    /// Lanes and vectors per lane of rows that are one tile, if there are so many of them that it pays. The logits are then read once.
+    ///
+    /// A lane takes as many vectors as the next power of two above the usual bound, and twice as many if a row had more than
+    /// [`MOST_RESIDENT`] lanes otherwise.
+    fn one_tile(rows: usize, vectors: u32, most: u32, limits: &Limits) -> Option<(u32, u32)> {
+        let most_lanes = match limits.subgroup {
+            Some(_) => MOST_RESIDENT.min(largest_workgroup(limits)),
+            None => 256.min(largest_workgroup(limits)),
+        };
+        let tile = most.next_power_of_two();
+        let tiles = [tile, 2 * tile].map(|t| t.min(MAX_VECTORS_PER_LANE));
+        let of = |tile: u32| (vectors.div_ceil(tile).next_power_of_two(), tile);
+        let found = tiles
+            .map(of)
+            .into_iter()
+            .find(|(lanes, _)| *lanes <= most_lanes);
+        found.filter(|(lanes, _)| rows.saturating_mul(*lanes as usize) >= MANY_LANES)
     }
 
     /// Software adapters are slow to start workgroups and at barriers, so one lane owns a short row, and a long row has few lanes.

@@ -2,7 +2,7 @@
 
 use super::distributions::{logits_of, x_ln_ratio};
 use super::mix::Row;
-use super::{RowResult, RowStats};
+use super::rows::{RowResult, RowStats};
 use crate::{Batch, Config, flags};
 
 /// Metrics of one row in f64, or their means: [`RowMetrics`](crate::RowMetrics) has their meaning.

@@ -7,6 +7,7 @@ mod distributions;
 mod divergences;
 mod metrics;
 mod mix;
+mod rows;
 mod similarity;
 
 use crate::{
@@ -20,6 +21,7 @@ use mix::Row;
 
 pub use metrics::{RowMetrics, mean_metrics};
 pub use mix::select_tssr;
+pub use rows::{RowResult, RowStats};
 pub use similarity::second_sweep;
 
 /// Twin of the kernel `softmax` (METHOD, section 1): `e^(x / temperature) / sum`, `[rows, classes]`.
@@ -59,23 +61,6 @@ pub fn divergence_gradient(
             label,
         },
     )
-}
-
-/// Metrics of one row of student and teacher (METHOD, section 3).
-#[derive(Clone, Debug, PartialEq)]
-pub struct RowStats {
-    /// `ln sum e^s` with `s` the student's logits over its temperature.
-    pub student_lse: f64,
-    /// `ln sum e^t` with `t` the teacher's logits over its temperature.
-    pub teacher_lse: f64,
-    /// `KL(q, p) = sum q ln(q / p)`
-    pub kl: f64,
-    /// The teacher's entropy, `- sum q ln q`.
-    pub teacher_entropy: f64,
-    /// The similarity, in `[0, 1]`; 0 for ignored rows.
-    pub kdr: f64,
-    /// `IGNORED`, `INVALID_LABEL` and `NON_FINITE` of [`flags`].
-    pub flags: u32,
 }
 
 /// Twin of the kernel `observe` (METHOD, section 3): the metrics of every row. It flags labels out of range and does not refuse them.
@@ -143,31 +128,6 @@ pub fn merge_row_stats(segments: &[RowStats]) -> RowStats {
         teacher_entropy,
         kdr: f64::NAN,
         flags,
-    }
-}
-
-/// One row's outcome in f64.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RowResult {
-    /// Before reduction, with temperature scaling and the row's weight.
-    pub loss: f64,
-    /// In `[0, 1]`.
-    pub kdr: f64,
-    /// In `[0, 1]`.
-    pub tssr: f64,
-    /// The derivative of TSSR with respect to KDR that the gradient passes through; 0 if TSSR is detached.
-    pub tssr_slope: f64,
-    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE`, `NO_GRADIENT` and `SKIPPED` of [`flags`].
-    pub flags: u32,
-}
-
-impl RowResult {
-    fn counts(&self) -> bool {
-        self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
-    }
-
-    fn is_averaged(&self) -> bool {
-        self.counts() && self.flags & (flags::NON_FINITE | flags::SKIPPED) == 0
     }
 }
 

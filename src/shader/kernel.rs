@@ -100,6 +100,8 @@ impl Kernel {
     pub fn canonical(self, variant: &Variant) -> Variant {
         let v = Variant {
             loss: self.loss_choices(variant.loss),
+            one_tile: variant.one_tile && self == Self::Distill,
+            one_group: variant.one_group && self == Self::Distill,
             ..*variant
         };
         let plain = Variant {

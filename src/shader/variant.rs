@@ -41,6 +41,10 @@ pub struct Variant {
     /// Vectors of four classes that an invocation handles at a time, from 1 to [`MAX_VECTORS_PER_LANE`]. Those of a row's
     /// last tile stay in registers.
     pub vectors_per_lane: u32,
+    /// True if every row is one tile: its logits are read once.
+    pub one_tile: bool,
+    /// True if every workgroup has one row group, so that it does not loop.
+    pub one_group: bool,
     /// The device's smallest subgroup; `None` if the kernels use no subgroup operations. `workgroup_size` must be a multiple of its largest
     /// subgroup.
     pub subgroup_min: Option<u32>,

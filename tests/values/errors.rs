@@ -9,6 +9,7 @@ use wgpu_distill::{
 mod buffers;
 mod devices;
 mod extremes;
+mod losses;
 
 use crate::adapter::gpu;
 

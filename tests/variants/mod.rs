@@ -22,6 +22,8 @@ pub fn base() -> Variant {
         workgroup_size: 64,
         lanes: 64,
         vectors_per_lane: 2,
+        one_tile: false,
+        one_group: false,
         subgroup_min: None,
     }
 }
@@ -156,11 +158,15 @@ fn variants() -> Vec<Variant> {
     }
     for loss in losses() {
         for subgroup_min in [None, Some(4)] {
-            list.push(Variant {
-                loss,
-                subgroup_min,
-                ..base
-            });
+            for one_tile in [false, true] {
+                list.push(Variant {
+                    loss,
+                    subgroup_min,
+                    one_tile,
+                    one_group: one_tile,
+                    ..base
+                });
+            }
         }
     }
     list

@@ -1,8 +1,8 @@
 //! Choices read from bytes. Missing bytes read as zero, which selects the usual value.
 
 use wgpu_distill::{
-    Config, GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
-    TemperatureScaling,
+    Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope, Selection,
+    Similarity, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -80,6 +80,46 @@ const TEMPERATURES: [f32; 16] = [
     1.0, 1.0, 2.0, 0.5, 4.0, 0.07, 10.0, 1e3, 1e-3, 3.3, 1e-30, 1e30, 1e15, 1e-15, 1.85e19, 1e-20,
 ];
 
+/// Usually a valid divergence. A zero byte selects the method's.
+fn divergence(from: &mut Bytes<'_>) -> Divergence {
+    use Divergence as D;
+    let shares = [0.5, 0.1, 0.9, 0.01, 0.999];
+    match from.of(&D::ALL) {
+        D::KlSum { .. } => D::KlSum {
+            forward: from.number(&[0.5, 0.0, 2.0, 1e-3]),
+            reverse: from.number(&[0.5, 1.0, 2.0, 1e-3]),
+        },
+        D::Jsd { .. } => D::Jsd {
+            beta: from.number(&shares),
+        },
+        D::SkewKl { .. } => D::SkewKl {
+            alpha: from.number(&shares),
+        },
+        D::SkewReverseKl { .. } => D::SkewReverseKl {
+            alpha: from.number(&shares),
+        },
+        D::KlTv { .. } => D::KlTv {
+            scale: from.number(&[1.0, 0.5, 0.0]),
+            decay: from.number(&[1.0, 0.0, 5.0, 100.0]),
+        },
+        D::AlphaBeta { .. } => D::AlphaBeta {
+            alpha: from.number(&[0.5, 1.0, 0.1, 2.0, 4.0]),
+            beta: from.number(&[0.5, 1.0, 0.1, 2.0, 4.0]),
+        },
+        D::Taid { .. } => D::Taid {
+            share: from.number(&shares),
+        },
+        D::Dkd { .. } => D::Dkd {
+            alpha: from.number(&[1.0, 0.0, 2.0]),
+            beta: from.number(&[8.0, 0.0, 1.0]),
+        },
+        D::Nkd { .. } => D::Nkd {
+            gamma: from.number(&[1.5, 1.0, 0.1]),
+        },
+        plain => plain,
+    }
+}
+
 /// Usually a valid configuration.
 pub fn config(from: &mut Bytes<'_>) -> Config {
     let mut selections = Selection::ALL;
@@ -118,6 +158,28 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
         grad_write: match from.rarely(100) {
             true => GradWrite::Accumulate,
             false => GradWrite::Overwrite,
+        },
+        ..match plain & 16 {
+            0 => Config::default(),
+            _ => loss(from),
+        }
+    }
+}
+
+/// The fields of a loss other than the method's.
+fn loss(from: &mut Bytes<'_>) -> Config {
+    Config {
+        divergence: divergence(from),
+        soft_weight: from.number(&[1.0, 1.0, 0.5, 0.0, 3.0]),
+        hard_weight: from.number(&[1.0, 1.0, 0.5, 0.0, 3.0]),
+        hard_temperature: match from.rarely(3) {
+            true => HardTemperature::Own(from.number(&[1.0, 2.0, 0.5, 10.0])),
+            false => HardTemperature::Student,
+        },
+        z_loss: from.number(&[0.0, 0.0, 0.0, 1e-4, 0.1]),
+        tssr_gradient: match from.rarely(16) {
+            true => TssrGradient::Attached,
+            false => TssrGradient::Detached,
         },
         ..Config::default()
     }

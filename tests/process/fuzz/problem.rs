@@ -178,6 +178,19 @@ impl Problem {
         }
     }
 
+    /// Returns true if the loss is the method's. Loss and gradient of others are compared on the inputs of the table and of the laws:
+    /// the tolerances here are those of the method's sums.
+    pub fn has_method(&self) -> bool {
+        let method = Config::default();
+        let loss = |c: &Config| {
+            (
+                (c.divergence, c.hard_temperature, c.tssr_gradient),
+                (c.soft_weight, c.hard_weight, c.z_loss),
+            )
+        };
+        loss(&self.config) == loss(&method)
+    }
+
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             student_logits: self.student.logits(),

@@ -71,7 +71,7 @@ impl Case {
         let labels = buffer(bytemuck::cast_slice(&work.labels));
         let before = buffer(&in_halves(&work.teacher, self.storage));
         let results = buffer(&vec![0; 16 * rows]);
-        let summary = buffer(&[0; size_of::<Summary>()]);
+        let summary = buffer(&[0; size_of::<wgpu_distill::Summary>()]);
         let gradient = match self.into {
             Into::InPlace => &student,
             Into::Fresh | Into::Added => &before,

@@ -121,7 +121,7 @@ impl Right {
             labels: storage(16),
             gradient: storage(MATRIX),
             results: storage(64),
-            summary: storage(32),
+            summary: storage(size_of::<wgpu_distill::Summary>() as u64),
             large: storage(1 << 16),
             unusable: bench.buffer(1 << 16, wgpu::BufferUsages::COPY_SRC),
         }

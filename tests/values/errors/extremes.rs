@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use wgpu_distill::gpu::GpuOutputs;
 use wgpu_distill::{
-    Batch, Config, Decision, Distillation, Engine, Error, GradWrite, Gradient, GradientMut, Logits,
-    Outputs, Progress, Reduction, RowStats, Scope, Selection, Similarity, Storage, Summary,
-    TeacherClasses, TemperatureScaling, reference, wgpu,
+    Batch, Config, Decision, Distillation, Divergence, Engine, Error, GradWrite, Gradient,
+    GradientMut, HardTemperature, Logits, Outputs, Progress, Reduction, RowStats, Scope, Selection,
+    Similarity, Storage, Summary, TeacherClasses, TemperatureScaling, TssrGradient, reference,
+    wgpu,
 };
 
 use super::buffers::{Bench, Right, at};
@@ -306,19 +307,55 @@ fn steps() -> impl Strategy<Value = u64> {
     prop_oneof![12 => 0u64..4, 1 => any::<u64>()]
 }
 
+/// The divergence with another first number.
+fn with_number(divergence: Divergence, first: f32) -> Divergence {
+    match divergence {
+        Divergence::KlSum { reverse, .. } => Divergence::KlSum {
+            forward: first,
+            reverse,
+        },
+        Divergence::Jsd { .. } => Divergence::Jsd { beta: first },
+        Divergence::SkewKl { .. } => Divergence::SkewKl { alpha: first },
+        Divergence::SkewReverseKl { .. } => Divergence::SkewReverseKl { alpha: first },
+        Divergence::KlTv { decay, .. } => Divergence::KlTv {
+            scale: first,
+            decay,
+        },
+        Divergence::AlphaBeta { beta, .. } => Divergence::AlphaBeta { alpha: first, beta },
+        Divergence::Taid { .. } => Divergence::Taid { share: first },
+        Divergence::Dkd { beta, .. } => Divergence::Dkd { alpha: first, beta },
+        Divergence::Nkd { .. } => Divergence::Nkd { gamma: first },
+        other => other,
+    }
+}
+
 fn config() -> impl Strategy<Value = Config> {
-    let numbers = [(); 6].map(|()| number());
+    let numbers = [(); 11].map(|()| number());
     (
         numbers,
+        0usize..3,
         0usize..7,
         0usize..3,
         0usize..4,
         0usize..5,
-        any::<[bool; 3]>(),
+        any::<[bool; 6]>(),
     )
         .prop_map(
             |(
-                [ts, tt, share, kdr, smoothing, grad],
+                [
+                    ts,
+                    tt,
+                    share,
+                    kdr,
+                    smoothing,
+                    grad,
+                    first,
+                    own,
+                    soft,
+                    hard,
+                    z,
+                ],
+                divergence,
                 selection,
                 scope,
                 reduction,
@@ -349,6 +386,19 @@ fn config() -> impl Strategy<Value = Config> {
                 }
                 if flags[2] {
                     config.grad_write = GradWrite::Accumulate;
+                }
+                // Three for each similarity: a GPU compiles every combination.
+                let divergence = (3 * similarity + divergence) % Divergence::ALL.len();
+                config.divergence = with_number(Divergence::ALL[divergence], first);
+                if flags[3] {
+                    config.hard_temperature = HardTemperature::Own(own);
+                }
+                if flags[4] {
+                    (config.soft_weight, config.hard_weight, config.z_loss) = (soft, hard, z);
+                }
+                // Most combinations are refused.
+                if flags[3] && flags[4] && flags[5] {
+                    config.tssr_gradient = TssrGradient::Attached;
                 }
                 config
             },

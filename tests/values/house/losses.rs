@@ -54,7 +54,7 @@ fn every_divergence_is_documented() {
 
 #[test]
 fn every_preset_is_documented() {
-    let source = read("src/presets.rs");
+    let source = read("src/presets/mod.rs");
     let functions = source
         .lines()
         .filter_map(|line| line.strip_prefix("pub fn "));

@@ -29,6 +29,8 @@ pub fn softmax(
         workgroup_size: lanes,
         lanes,
         vectors_per_lane: 1,
+        one_tile: false,
+        one_group: false,
         subgroup_min: gpu.limits().subgroup.map(|(min, _)| min),
     };
     let config = Config {

@@ -287,6 +287,7 @@ fn alone(mut drawn: Drawn) -> Drawn {
     config.selection = Selection::Fixed(0.0);
     config.reduction = Reduction::None;
     config.temperature_scaling = Default::default();
+    config.tssr_gradient = Default::default();
     (config.soft_weight, config.hard_weight, config.z_loss) = (1.0, 1.0, 0.0);
     drawn
 }

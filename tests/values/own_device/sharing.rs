@@ -137,7 +137,9 @@ fn encodings_share_an_encoder_and_a_workspace() {
             _ => 1.0 / f64::from(want.summary.valid_rows),
         };
         check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
-        let summary = bytemuck::pod_read_unaligned(&summaries[256 * n..][..size_of::<Summary>()]);
+        let summary = bytemuck::pod_read_unaligned(
+            &summaries[256 * n..][..size_of::<wgpu_distill::Summary>()],
+        );
         check_summary(&about, &want.summary, &summary);
     }
     app.is_silent();
