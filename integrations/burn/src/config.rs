@@ -5,7 +5,7 @@ use std::fmt;
 use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
-    Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
+    Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
     TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
@@ -104,6 +104,8 @@ setters! {
     with_label_smoothing(label_smoothing: f32);
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
     with_ignore_index(ignore_index: i32);
+    /// Propagates rows without a finite result as NaN or leaves them out. Default: propagates.
+    with_non_finite(non_finite: NonFinite);
     /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
     with_teacher_classes(teacher_classes: TeacherClasses);
     /// The scale of the gradient between forward and backward: forward multiplies the gradient by it, backward divides by it. Between 1e-30

@@ -46,6 +46,6 @@ pub use shared_device::{adopt, init_async, share};
 pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
-    Divergence, HardTemperature, Progress, Reduction, Scope, Selection, Similarity, TeacherClasses,
-    TemperatureScaling, TssrGradient, presets, schedule,
+    Divergence, HardTemperature, NonFinite, Progress, Reduction, Scope, Selection, Similarity,
+    TeacherClasses, TemperatureScaling, TssrGradient, presets, schedule,
 };

@@ -31,11 +31,11 @@ pub struct DistillationLoss {
 pub struct DistillationOutput {
     /// `f32 [1]`, or `f32 [rows]` with `Reduction::None`. In nats.
     pub loss: Tensor<1>,
-    /// Each row's loss before reduction, `f32 [rows]`; 0 for ignored rows.
+    /// Each row's loss before reduction, `f32 [rows]`; 0 for rows that are ignored or left out.
     pub row_loss: Tensor<1>,
-    /// The similarity of teacher and student in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for ignored rows.
+    /// The similarity of teacher and student in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for rows that are ignored or left out.
     pub row_kdr: Tensor<1>,
-    /// The share of the true label in each row's target (TSSR), in `[0, 1]`, `f32 [rows]`; 0 for ignored rows.
+    /// The share of the true label in each row's target (TSSR), in `[0, 1]`, `f32 [rows]`; 0 for rows that are ignored or left out.
     pub row_tssr: Tensor<1>,
     /// The mean KDR of the rows that are valid and finite, `f32 [1]`.
     pub kdr: Tensor<1>,
@@ -47,7 +47,8 @@ pub struct DistillationOutput {
     pub ignored_rows: Tensor<1, Int>,
     /// Rows whose label is neither a class nor `ignore_index`, `i32 [1]`; their loss and gradient are NaN.
     pub invalid_labels: Tensor<1, Int>,
-    /// Rows with NaN or `+inf` among their logits, or only `-inf`, `i32 [1]`; all their results are NaN.
+    /// Rows with NaN or `+inf` among their logits, or only `-inf`, `i32 [1]`; all their results are NaN. With `NonFinite::Skip` also rows
+    /// whose divergence is infinite and has no derivative; all results of such rows are 0.
     pub non_finite_rows: Tensor<1, Int>,
     /// The path that computed the loss.
     pub path: ExecutionPath,

@@ -4,7 +4,7 @@ use std::f32::consts::LN_2;
 use std::fmt::Display;
 
 use burn::tensor::Tensor;
-use wgpu_distill::{Config, HardTemperature, Reduction, Scope, Selection, Similarity};
+use wgpu_distill::{Config, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity};
 
 use super::soft_part::{self, SoftRule};
 use super::softmax::{Softmax, mixture, weighted};
@@ -24,6 +24,8 @@ pub(crate) struct Choices {
     /// The soft part from the softmax of student and teacher.
     pub(super) soft: SoftRule,
     pub(super) hard: Hard,
+    /// Rows without a finite result are left out.
+    pub(super) skips: bool,
     /// The divisor of the sum of the losses from the number of valid rows, both `[1]`.
     pub(super) denominator: Map<1>,
 }
@@ -46,6 +48,11 @@ impl Choices {
             soft: soft_part::rule(config.divergence)
                 .ok_or_else(|| refusal("divergence", config.divergence))?,
             hard: hard(config)?,
+            skips: match config.non_finite {
+                NonFinite::Propagate => false,
+                NonFinite::Skip => true,
+                other => return Err(refusal("non_finite", format!("{other:?}"))),
+            },
             denominator: denominator(config.reduction)?,
         })
     }
@@ -76,6 +83,7 @@ fn check_fields(config: &Config) -> Result<()> {
         reduction: default.reduction,
         label_smoothing: default.label_smoothing,
         ignore_index: default.ignore_index,
+        non_finite: default.non_finite,
         grad_loss: default.grad_loss,
         teacher_classes: default.teacher_classes,
         // Refused on every path.

@@ -14,8 +14,8 @@ use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
 use part::Part;
-use softmax::{Softmax, common_prefix, minus_log};
-use sums::{over_classes, over_rows};
+use softmax::{Softmax, common_prefix};
+use sums::over_rows;
 
 use crate::error::Result;
 use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
@@ -69,15 +69,9 @@ pub(crate) fn distill(
         .bool_or(bad.clone())
         .bool_not();
     let valid = ignored.clone().bool_or(invalid.clone()).bool_not();
-    let averaged = good.clone().float().cast(FloatDType::F32);
-    let averaged_rows = averaged.clone().sum().clamp_min(1.0);
-    let mean = |x: Tensor<2>| {
-        let kept = x.mask_fill(good.clone().bool_not(), 0.0);
-        (over_rows(kept) / averaged_rows.clone()).reshape([1, 1])
-    };
 
     let kdr = (choices.similarity)(&p, &q).clamp(0.0, 1.0);
-    let selecting = (choices.scope)(kdr.clone(), mean(kdr.clone()).expand([rows, 1]));
+    let selecting = (choices.scope)(kdr.clone(), mean(&kdr, &good).expand([rows, 1]));
     let tssr = (choices.selection)(call.progress.tstr(), selecting);
 
     let hard_softmax = choices
@@ -85,72 +79,53 @@ pub(crate) fn distill(
         .temperature
         .map(|own| Softmax::of(student, own, &ignored));
     let h = hard_softmax.as_ref().unwrap_or(&p);
-    let e = config.label_smoothing;
-    let class = labels.clamp(0, classes as i64 - 1);
-    let one = Tensor::ones([rows, 1], (&device, DType::F32));
-    let one_hot = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
-    let one_hot = one_hot.scatter(1, class, one, IndexingUpdateOp::Add);
-    let truth = one_hot * (1.0 - e) + e / classes as f32;
-    let hard = Part {
-        value: over_classes(minus_log(&truth, &h.log)),
-        gradient: want_gradient.then(|| h.probabilities.clone() - truth),
-        share: tssr.clone(),
-        loss_factor: choices.hard.loss_factor,
-        gradient_factor: choices.hard.gradient_factor,
-    };
+    let truth = truth(labels, classes, config.label_smoothing);
+    let hard = Part::hard(truth, h, &tssr, &choices.hard, want_gradient);
     let divergence = (choices.soft)(&p, &q);
-    let soft = Part {
-        gradient: want_gradient.then(|| divergence.gradient(&p)),
-        value: divergence.value,
-        share: (tssr.clone().neg() + 1.0) * config.soft_weight,
-        loss_factor: config.temperature_factor(),
-        gradient_factor: config.gradient_factor(),
+    let has_none = divergence.has_none();
+    let soft = Part::soft(divergence, &p, &tssr, config, want_gradient);
+    let z_loss = (config.z_loss != 0.0).then(|| Part::z_loss(h, config, want_gradient));
+    let mut loss = hard.loss() + soft.loss();
+    if let Some(z_loss) = &z_loss {
+        loss = loss + z_loss.loss();
+    }
+
+    let skipped = if choices.skips {
+        // An infinite divergence without a derivative, unless its share is 0.
+        let undefined = has_none
+            .bool_and(soft.share.clone().equal_scalar(0.0).bool_not())
+            .bool_and(loss.clone().is_inf());
+        undefined.bool_or(bad.clone()).bool_and(valid.clone())
+    } else {
+        bad.clone().bool_and(bad.clone().bool_not())
     };
-    let z_loss = (config.z_loss != 0.0).then(|| {
-        let lse = h.log_sum.clone();
-        let factor = f64::from(config.z_loss);
-        Part {
-            value: lse.clone() * lse.clone(),
-            gradient: want_gradient.then(|| h.probabilities.clone() * lse.clone() * 2.0),
-            share: lse.ones_like(),
-            loss_factor: factor,
-            gradient_factor: factor * f64::from(config.grad_loss) / config.label_temperature(),
-        }
-    });
-    let parts: Vec<Part> = [Some(hard), Some(soft), z_loss]
-        .into_iter()
-        .flatten()
-        .collect();
-    let loss = parts
-        .iter()
-        .map(Part::loss)
-        .reduce(Tensor::add)
-        .expect("two parts");
+    let left_out = ignored.clone().bool_or(skipped.clone());
+    let averaged = good.bool_and(skipped.clone().bool_not());
 
     let nan_rows = bad.clone().bool_or(invalid.clone());
-    let with_nan_and_ignored = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
+    let with_nan_and_left_out = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
         x.mask_fill(nan.clone(), f32::NAN)
-            .mask_fill(ignored.clone(), 0.0)
+            .mask_fill(left_out.clone(), 0.0)
     };
-    let loss = with_nan_and_ignored(loss, &nan_rows);
+    let loss = with_nan_and_left_out(loss, &nan_rows);
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
     let denominator = (choices.denominator)(valid_rows.clone().float().cast(FloatDType::F32));
-    let gradient = want_gradient.then(|| {
-        let terms = parts.iter().filter_map(|part| part.gradient(&denominator));
-        let gradient = terms.reduce(Tensor::add).expect("two parts");
+    let parts = [Some(hard), Some(soft), z_loss].into_iter().flatten();
+    let terms = parts.filter_map(|part| part.gradient(&denominator));
+    let gradient = terms.reduce(Tensor::add).map(|gradient| {
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
         gradient
             .mask_fill(whole(&nan_rows), f32::NAN)
-            .mask_fill(whole(&ignored), 0.0)
+            .mask_fill(whole(&left_out), 0.0)
             .cast(dtype)
     });
     let summary = Tensor::cat(
         vec![
             // Divided before the sum, because the sum of losses near the largest f32 would overflow.
             over_rows(loss.clone() / denominator.reshape([1, 1])),
-            mean(kdr.clone()).reshape([1]),
-            mean(tssr.clone()).reshape([1]),
+            mean(&kdr, &averaged).reshape([1]),
+            mean(&tssr, &averaged).reshape([1]),
             Tensor::zeros([5], (&device, DType::F32)),
         ],
         0,
@@ -162,13 +137,13 @@ pub(crate) fn distill(
             valid_rows,
             count(ignored.clone()),
             count(invalid),
-            count(bad.clone()),
+            count(bad.clone().bool_or(skipped)),
             zeros(1),
         ],
         0,
     );
-    let kdr = with_nan_and_ignored(kdr, &bad);
-    let tssr = with_nan_and_ignored(tssr, &bad);
+    let kdr = with_nan_and_left_out(kdr, &bad);
+    let tssr = with_nan_and_left_out(tssr, &bad);
     let flags = loss.zeros_like();
     Ok(LossTensors {
         rows: Tensor::cat(vec![loss, kdr, tssr, flags], 1),
@@ -176,6 +151,24 @@ pub(crate) fn distill(
         counts,
         gradient,
     })
+}
+
+/// EK, `[rows, classes]`: the label's distribution, smoothed. `labels` are `[rows, 1]`.
+fn truth(labels: Tensor<2, Int>, classes: usize, smoothing: f32) -> Tensor<2> {
+    let [rows, _] = labels.dims();
+    let device = labels.device();
+    let class = labels.clamp(0, classes as i64 - 1);
+    let one = Tensor::ones([rows, 1], (&device, DType::F32));
+    let one_hot = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
+    let one_hot = one_hot.scatter(1, class, one, IndexingUpdateOp::Add);
+    one_hot * (1.0 - smoothing) + smoothing / classes as f32
+}
+
+/// The mean of a column `[rows, 1]` over some rows, `[1, 1]`; 0 if there are none.
+fn mean(column: &Tensor<2>, averaged: &Tensor<2, Bool>) -> Tensor<2> {
+    let rows = averaged.clone().float().cast(FloatDType::F32).sum();
+    let kept = column.clone().mask_fill(averaged.clone().bool_not(), 0.0);
+    (over_rows(kept) / rows.clamp_min(1.0)).reshape([1, 1])
 }
 
 /// Labels below this number are classes. It is 0 if the denominator is 0, because then no row has a label.

@@ -1,6 +1,12 @@
 //! The parts of the loss, each with its share of it, by Burn's operations.
 
 use burn::tensor::Tensor;
+use wgpu_distill::Config;
+
+use super::choices::Hard;
+use super::soft_part::SoftPart;
+use super::softmax::{Softmax, minus_log};
+use super::sums::over_classes;
 
 /// One part of the loss: the hard part, the soft part or the z-loss.
 pub(super) struct Part {
@@ -23,6 +29,53 @@ fn times(part: Tensor<2>, share: Tensor<2>) -> Tensor<2> {
 }
 
 impl Part {
+    /// The cross-entropy with the label: `truth` is EK, `h` the student at the temperature of the hard part.
+    pub fn hard(
+        truth: Tensor<2>,
+        h: &Softmax,
+        tssr: &Tensor<2>,
+        factors: &Hard,
+        want_gradient: bool,
+    ) -> Self {
+        Self {
+            value: over_classes(minus_log(&truth, &h.log)),
+            gradient: want_gradient.then(|| h.probabilities.clone() - truth),
+            share: tssr.clone(),
+            loss_factor: factors.loss_factor,
+            gradient_factor: factors.gradient_factor,
+        }
+    }
+
+    /// The divergence of `p` from the teacher.
+    pub fn soft(
+        divergence: SoftPart,
+        p: &Softmax,
+        tssr: &Tensor<2>,
+        config: &Config,
+        want_gradient: bool,
+    ) -> Self {
+        Self {
+            gradient: want_gradient.then(|| divergence.gradient(p)),
+            value: divergence.value,
+            share: (tssr.clone().neg() + 1.0) * config.soft_weight,
+            loss_factor: config.temperature_factor(),
+            gradient_factor: config.gradient_factor(),
+        }
+    }
+
+    /// The square of the log-sum-exp, which no share multiplies.
+    pub fn z_loss(h: &Softmax, config: &Config, want_gradient: bool) -> Self {
+        let lse = &h.log_sum;
+        let factor = f64::from(config.z_loss);
+        Self {
+            value: lse.clone() * lse.clone(),
+            gradient: want_gradient.then(|| h.probabilities.clone() * lse.clone() * 2.0),
+            share: lse.ones_like(),
+            loss_factor: factor,
+            gradient_factor: factor * f64::from(config.grad_loss) / config.label_temperature(),
+        }
+    }
+
     /// Its term of the loss before reduction, `[rows, 1]`.
     pub fn loss(&self) -> Tensor<2> {
         times(

@@ -1,6 +1,6 @@
 //! The soft part of the loss by Burn's operations: the divergences of docs/LOSSES.md, each by its value and its derivative.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 use wgpu_distill::Divergence;
 
 use super::softmax::{Softmax, minus_log, mixture, weighted};
@@ -15,11 +15,14 @@ pub(super) struct SoftPart {
 }
 
 impl SoftPart {
+    /// Rows without a derivative, `[rows, 1]`.
+    pub fn has_none(&self) -> Tensor<2, Bool> {
+        self.slopes.clone().is_inf().any_dim(1)
+    }
+
     /// The derivative with respect to the student's logits over their temperature: `p (F' - sum p F')`. NaN in a row without one.
     pub fn gradient(&self, p: &Softmax) -> Tensor<2> {
-        let [rows, classes] = self.slopes.dims();
-        let none = self.slopes.clone().is_inf().any_dim(1);
-        let none = none.expand([rows, classes]);
+        let none = self.has_none().expand(self.slopes.dims());
         let slopes = self.slopes.clone().mask_fill(none.clone(), 0.0);
         let mean = over_classes(slopes.clone());
         (slopes - p.probabilities.clone() * mean).mask_fill(none, f32::NAN)

@@ -2,8 +2,8 @@
 
 use burn::config::{Config, ConfigError};
 use burn_distill::{
-    DistillationLossConfig, Divergence, HardTemperature, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient,
+    DistillationLossConfig, Divergence, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 fn load(text: &str) -> Result<DistillationLossConfig, ConfigError> {
@@ -35,6 +35,7 @@ fn a_saved_configuration_loads_again() {
             .with_hard_weight(2.0)
             .with_hard_temperature(HardTemperature::Own(1.5))
             .with_z_loss(1e-4)
+            .with_non_finite(NonFinite::Skip)
             .with_tssr_gradient(TssrGradient::Attached)
     };
     for divergence in Divergence::ALL {
