@@ -3,7 +3,7 @@
 //! `cargo bench --package wgpu-distill-benches --bench tilings -- --engine NAME`, where NAME is a part of an adapter's name.
 //!
 //! `--shape ROWSxCLASSES` and `--storage f32|f16|bf16` may be repeated. `--tiling LANES,SIZE,VECTORS,SEGMENTS`, repeated, replaces the list of
-//! tilings. `--seconds N` starts no shape after N seconds. `--best N` prints the N fastest tilings of a shape (default 8). `--plain` uses no
+//! tilings. `--loss LOSS` measures another loss than the method: a divergence in its text form. `--seconds N` starts no shape after N seconds. `--best N` prints the N fastest tilings of a shape (default 8). `--plain` uses no
 //! subgroup operations.
 //!
 //! Every answer is compared with the f64 reference first. The tilings of a shape take turns, so that a busy machine slows all of them.
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use wgpu_distill::plan::{Limits, Tiling};
-use wgpu_distill::{Engine, Storage};
+use wgpu_distill::{Config, Engine, Storage};
 use work::gpu::{GpuRunner, Planned};
 use work::{Runner, Work};
 
@@ -41,6 +41,7 @@ struct Options {
     seconds: f64,
     best: usize,
     plain: bool,
+    config: Config,
 }
 
 fn options() -> Option<Options> {
@@ -86,6 +87,9 @@ fn options() -> Option<Options> {
         seconds: number("--seconds", f64::INFINITY),
         best: number("--best", 8.0) as usize,
         plain: args.iter().any(|a| a == "--plain"),
+        config: all("--loss").pop().map_or(Config::default(), |loss| {
+            work::config(&loss).unwrap_or_else(|e| panic!("--loss: {e}"))
+        }),
     })
 }
 
@@ -175,7 +179,8 @@ fn sweep(engine: &Engine, (rows, classes): (usize, usize), storage: Storage, opt
         panic!("tilings are for GPUs; name a GPU engine");
     };
     let start = Instant::now();
-    let work = Work::new(rows, classes, storage, 1);
+    let mut work = Work::new(rows, classes, storage, 1);
+    work.config = options.config;
     let mut runner = Runner::new(engine, &work);
     let copy = runner.copy_bandwidth();
     let Runner::Gpu(runner) = runner else {
