@@ -184,6 +184,7 @@ pub(super) fn metrics(list: &mut Vec<Case>) {
         };
         if divergence == Divergence::NegLogOverlap {
             // Flatter rows: an overlap below the smallest normal f32 has an infinite logarithm there.
+            case.kind = Kind::Normal;
             (
                 case.config.student_temperature,
                 case.config.teacher_temperature,
