@@ -68,7 +68,7 @@ fn main() {
     let losses = std::env::var("WGPU_DISTILL_LOSSES").unwrap_or(METHOD.to_owned());
     let losses: Vec<(&str, Config)> = losses.split(',').map(|l| (l, config(l))).collect();
     let engines = engines();
-    let (mut table, mut losses_table) = (Vec::new(), Vec::new());
+    let mut table = Vec::new();
     for (name, engine) in &engines {
         println!("{name}: {}", engine.describe());
         for &(rows, classes) in shapes.clone() {
@@ -79,9 +79,6 @@ fn main() {
                 }
             }
         }
-        for shape in LOSS_SHAPES {
-            compare_losses(&mut criterion, name, engine, shape, &mut losses_table);
-        }
     }
     if !table.is_empty() {
         println!(
@@ -90,12 +87,18 @@ fn main() {
         println!("|---|---|---|---|---|---|---|---|---|");
         table.iter().for_each(|line| println!("{line}"));
     }
-    if !losses_table.is_empty() {
+    let mut table = Vec::new();
+    for (name, engine) in &engines {
+        for shape in LOSS_SHAPES {
+            compare_losses(&mut criterion, name, engine, shape, &mut table);
+        }
+    }
+    if !table.is_empty() {
         println!(
             "\n| engine | rows x classes | loss | median ms | min ms | time relative to the method |"
         );
         println!("|---|---|---|--:|--:|--:|");
-        losses_table.iter().for_each(|line| println!("{line}"));
+        table.iter().for_each(|line| println!("{line}"));
     }
     criterion.final_summary();
 }

@@ -5,18 +5,22 @@
 //! On a GPU `"layout": [lanes, workgroup size, vectors per lane, segments]` replaces the plan's tiling.
 //!
 //! Answer: `{"system", "times_ms": [K], "plan", "loss", "copy_gb_s"}` with the value of the loss, or `{"error"}`. Every result is compared with
-//! the f64 reference first.
+//! the f64 reference first; the error of a wrong one starts with `WRONG`.
 //!
 //! Start with `--engine cpu`, `--engine auto` or `--engine NAME`, where NAME is a part of an adapter's name.
 
 mod work;
 
 use std::io::{BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Deserialize;
 use wgpu_distill::plan::Tiling;
 use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
+
+/// The start of an error that reports a wrong result. `ours.py` knows it.
+const WRONG: &str = "WRONG";
 
 #[derive(Deserialize, PartialEq, Clone)]
 struct Inputs {
@@ -97,7 +101,12 @@ impl Ready {
         self.work.config = work::config(loss).map_err(|e| e.to_string())?;
         let planned = self.runner.plan_for(&self.work, tiling.as_ref());
         planned.map_err(|e| e.to_string())?;
-        let loss = self.runner.check(&self.work);
+        // A wrong answer of one loss must not end the comparison of the others.
+        let checked = catch_unwind(AssertUnwindSafe(|| self.runner.check(&self.work)));
+        let loss = checked.map_err(|why| {
+            let why = why.downcast_ref::<String>().map_or("", String::as_str);
+            format!("{WRONG}: {why}")
+        })?;
         self.chosen = Some(Chosen {
             choice: choice.clone(),
             loss,

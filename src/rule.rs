@@ -14,7 +14,7 @@ pub enum Shape {
     /// `f1 = p ln(p / m)`, `f2 = p q / m` with `m = a q + b p`, `b = 1 - a`.
     Mixture,
     /// `f1 = p [p < q]`, half of it where both are equal.
-    Sign,
+    Below,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
 }
@@ -25,7 +25,7 @@ impl Shape {
             Self::Plain => "plain",
             Self::LogRatio => "log_ratio",
             Self::Mixture => "mixture",
-            Self::Sign => "sign",
+            Self::Below => "below",
             Self::Power => "power",
         }
     }
@@ -48,7 +48,7 @@ pub enum SweepSum {
     /// `sum min(p, q)`
     Overlap,
     /// `sum p [p < q]`, at most the overlap; equal probabilities count half.
-    SignMean,
+    BelowMass,
 }
 
 impl SweepSum {
@@ -58,7 +58,7 @@ impl SweepSum {
         Self::MixtureTeacher,
         Self::MixtureProduct,
         Self::Overlap,
-        Self::SignMean,
+        Self::BelowMass,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -67,7 +67,7 @@ impl SweepSum {
             Self::MixtureTeacher => "mixture_teacher",
             Self::MixtureProduct => "mixture_product",
             Self::Overlap => "overlap",
-            Self::SignMean => "sign_mean",
+            Self::BelowMass => "below_mass",
         }
     }
 }

@@ -9,11 +9,14 @@ Each request and each answer is a line of JSON:
 
 The loss of a request is a name, that of an answer the value. The method is the crate's default configuration at TSTR 1/2; a divergence comes
 without the label's part. The same request comes many times in a row, between the peers' turns, so the binary keeps its inputs until the shape
-changes, and its plan until the loss changes. An answer `{"error": "..."}` means that the binary cannot run the request.
+changes, and its plan until the loss changes. An answer `{"error": "..."}` means that the binary cannot run the request, or
+that its gradient is not that of the crate's f64 reference (the text then starts with WRONG).
 """
 
 import json
 import subprocess
+
+from checks import Wrong
 
 
 class Refused(Exception):
@@ -41,7 +44,8 @@ class Ours:
         try:
             answer = json.loads(line)
             if "error" in answer:
-                raise Refused(answer["error"])
+                why = answer["error"]
+                raise Wrong(why.removeprefix("WRONG: ")) if why.startswith("WRONG") else Refused(why)
             missing = {"system", "times_ms", "plan", "loss"} - answer.keys()
         except (ValueError, TypeError, AttributeError):
             raise Failed(f"the bench binary answered {line.strip()[:200]!r}") from None

@@ -140,11 +140,11 @@ impl Work {
             let (student, teacher) = (cut(&self.student), cut(&self.teacher));
             let batch = Batch::new(&student, &teacher, &self.labels[row..=row], n);
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
-            // These gradients are a logarithm minus its mean, which is about the row's loss. Both have a rounding error relative to themselves.
+            // These gradients are a logarithm minus its mean. Both have a rounding error relative to their terms: the loss, or the distances of the
+            // logits from their maximum, up to 40.
             let terms = match self.config.divergence {
-                Divergence::ReverseKl
-                | Divergence::KlSum { .. }
-                | Divergence::SkewReverseKl { .. } => 1.0 + want.summary.loss,
+                Divergence::ReverseKl | Divergence::KlSum { .. } => 40.0,
+                Divergence::SkewReverseKl { .. } => 1.0 + want.summary.loss,
                 _ => 1.0,
             };
             let want = &want.grad_student_logits;

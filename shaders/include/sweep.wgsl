@@ -19,33 +19,35 @@ fn similarity_term(p: vec4<f32>, q: vec4<f32>) -> f32 {
     return total(divergence_term(p, scale) + divergence_term(q, scale));
 }
 
-// p (v - ln(1 + v)) with v = share (q - p) / p: the terms of KL(p, m), m = share q + (1 - share) p, plus m - p, whose sum is 0.
+// p (v - ln(1 + v)) with v = share (q - p) / p: the terms of KL(p, m), m = share q + own p, plus m - p, whose sum is 0. share + own = 1.
 // Each term is at least 0, so that nearly equal rows keep their digits.
-fn mixture_term(p: vec4<f32>, q: vec4<f32>, share: f32) -> vec4<f32> {
+fn mixture_term(p: vec4<f32>, q: vec4<f32>, share: f32, own: f32) -> vec4<f32> {
     let tiny = vec4<f32>(1.2e-38);
     let v = share * (q - p) / max(p, tiny);
     let series = v * v * (0.5 - v * (0.33333334 - v * (0.25 - v * (0.2 - v * 0.16666667))));
     let near = abs(v) < vec4<f32>(0.05);
-    let direct = v - log(max(1.0 + v, tiny));
+    // The sum of two positive numbers: 1 + v would cancel where q is 0 and `own` is small.
+    let direct = v - log(max(own + share * q / max(p, tiny), tiny));
     return select(share * q, p * select(direct, series, near), p > tiny);
 }
 
 // One of the divergence's sums, over four classes.
 fn sweep_term(which: u32, p: vec4<f32>, q: vec4<f32>) -> f32 {
     let share = params.shape_first;
+    let own = params.shape_second;
     if (which == SWEEP_MIXTURE_STUDENT) {
-        return total(mixture_term(p, q, share));
+        return total(mixture_term(p, q, share, own));
     }
     if (which == SWEEP_MIXTURE_TEACHER) {
-        return total(mixture_term(q, p, 1.0 - share));
+        return total(mixture_term(q, p, own, share));
     }
     if (which == SWEEP_MIXTURE_PRODUCT) {
-        return total(p * (q / max(share * q + (1.0 - share) * p, vec4<f32>(1.2e-38))));
+        return total(p * (q / max(share * q + own * p, vec4<f32>(1.2e-38))));
     }
     if (which == SWEEP_OVERLAP) {
         return total(min(p, q));
     }
-    if (which == SWEEP_SIGN_MEAN) {
+    if (which == SWEEP_BELOW_MASS) {
         return total(below(p, q));
     }
     return 0.0;

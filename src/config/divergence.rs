@@ -53,10 +53,10 @@ macro_rules! divergences {
             } = "skew-reverse-kl", skew_reverse_kl, Mixture(1.0 - alpha, alpha), [], [MixtureStudent, MixtureProduct];
 
             /// The total variation distance `sum abs(p - q) / 2`, in `[0, 1]`.
-            TotalVariation = "total-variation", total_variation, Sign(), [], [Overlap, SignMean];
+            TotalVariation = "total-variation", total_variation, Below(), [], [Overlap, BelowMass];
 
             /// `- ln sum min(p, q)`, the negative logarithm of the probability that speculative decoding accepts a token.
-            NegLogOverlap = "neg-log-overlap", neg_log_overlap, Sign(), [], [Overlap, SignMean];
+            NegLogOverlap = "neg-log-overlap", neg_log_overlap, Below(), [], [Overlap, BelowMass];
 
             /// `l KL(q, p) + (1 - l) TV(p, q)` with `l = scale e^(- decay sum min(p, q))`. No gradient passes through `l`.
             KlTv {
@@ -64,7 +64,7 @@ macro_rules! divergences {
                 scale = 1.0,
                 /// At least 0. The larger, the sooner the total variation takes over.
                 decay = 1.0,
-            } = "kl-tv", kl_tv, Sign(), [Difference], [Overlap, SignMean];
+            } = "kl-tv", kl_tv, Below(), [Difference], [Overlap, BelowMass];
 
             /// The alpha-beta divergence `(alpha sum q^(alpha+beta) + beta sum p^(alpha+beta)) / ((alpha + beta) alpha beta) -
             /// sum q^alpha p^beta / (alpha beta)`: ABKD (Wang et al. 2025).

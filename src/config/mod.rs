@@ -156,7 +156,7 @@ pub enum TssrGradient {
     #[default]
     Detached,
     /// The gradient also passes through KDR. A row may then lower its loss by moving away from the teacher. For the similarities
-    /// `Cosine`, `Bhattacharyya` and `ExpNegKl`, and scopes other than `Batch`.
+    /// `Cosine`, `Bhattacharyya` and `ExpNegKl`, and the scope `Row`.
     Attached,
 }
 

@@ -53,7 +53,7 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     scratch: &mut Scratch,
 ) {
     let (setup, classes) = (row.setup, row.student.len());
-    let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Sign);
+    let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         let out = match &mut gradient {

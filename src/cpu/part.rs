@@ -130,7 +130,7 @@ pub(super) fn reverse_kl(stats: &RowStats) -> f64 {
     (f64::from(stats.reverse_difference) / zs - zs.ln() + zt.ln()).max(0.0)
 }
 
-/// `sum min(p, q)` and `sum p [p < q]`, the sums of the second sweep of divergences with the shape `Sign`. The gradient of
+/// `sum min(p, q)` and `sum p [p < q]`, the sums of the second sweep of divergences with the shape `Below`. The gradient of
 /// `sum min(p, q)` is `f1 - (sum p [p < q]) p`.
 pub(super) fn overlap(stats: &RowStats) -> (f64, f64) {
     let overlap = f64::from(stats.sweep_first).clamp(0.0, 1.0);

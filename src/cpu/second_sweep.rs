@@ -65,7 +65,7 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
                 }
                 SweepSum::MixtureProduct => add(p, q, terms, |p, q| mixture::product(p, q, a, b)),
                 SweepSum::Overlap => add(p, q, terms, smaller),
-                SweepSum::SignMean => add(p, q, terms, below),
+                SweepSum::BelowMass => add(p, q, terms, below),
             };
         }
     }

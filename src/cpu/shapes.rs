@@ -68,7 +68,7 @@ pub(super) fn of_probabilities<V: Vector>(
     let f1 = |p: f32, q: f32| first * mixture::log_ratio::<V>(p, q, a, b);
     let f2 = |p: f32, q: f32| second * mixture::product(p, q, a, b);
     match setup.shape {
-        Shape::Sign => fill(es, et, out, |es, et| {
+        Shape::Below => fill(es, et, out, |es, et| {
             plain(es, et) + first * below(es * p_scale, et * q_scale)
         }),
         _ if second == 0.0 => fill(es, et, out, |es, et| {

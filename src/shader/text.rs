@@ -94,7 +94,7 @@ const SHAPES: &[(&str, &str)] = &[
         include_str!("../../shaders/shapes/log_ratio.wgsl"),
     ),
     ("mixture", include_str!("../../shaders/shapes/mixture.wgsl")),
-    ("sign", include_str!("../../shaders/shapes/sign.wgsl")),
+    ("below", include_str!("../../shaders/shapes/below.wgsl")),
     ("power", include_str!("../../shaders/shapes/power.wgsl")),
 ];
 

@@ -6,6 +6,7 @@ use wgpu_distill::{
     Reduction, Result, Scope, Selection, reference,
 };
 
+mod arguments;
 mod buffers;
 mod devices;
 mod extremes;

@@ -21,7 +21,7 @@ use crate::{buffer_kernels, host_kernels, source_kernels};
 /// The kernels: student and teacher `[rows, classes]`, labels `i32 [rows]`. Not differentiable.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub trait LossOps: Backend {
-    /// Row results `f32 [rows, 4]`, summary `f32 [8]`, and the words of the summary as `i32 [8]`, for its counts.
+    /// Row results `f32 [rows, 4]`, summary `f32 [SUMMARY_WORDS]`, and its words as `i32`, for its counts.
     #[fusion(meta = loss_specs)]
     fn distill_loss(
         student: FloatTensor<Self>,

@@ -277,6 +277,8 @@ fn buffer_bytes(
         Operand::Gradient => problem.gradient.map_or(0, |g| g.buffer_bytes),
         Operand::Labels => lists.labels.buffer_bytes,
         Operand::RowResults => list(lists.row_results),
+        Operand::RowWeights => list(lists.row_weights),
+        Operand::RowMetrics => list(lists.row_metrics),
         Operand::Summary => list(lists.summary),
         own => {
             let found = workspace.iter().find(|(other, _)| *other == own);

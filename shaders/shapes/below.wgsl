@@ -1,4 +1,4 @@
-// sign: f1 = p where it is below q, half of it where both are equal, else 0. The sign of p - q instead of it would cancel where p and q
+// below: f1 = p where it is below q, half of it where both are equal, else 0. The sign of p - q instead of it would cancel where p and q
 // hardly overlap.
 
 #import below
