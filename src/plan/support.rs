@@ -4,11 +4,12 @@ use super::dispatch::Dispatch;
 use super::limits::{Limits, check_limits};
 use super::planner::Plan;
 use super::tiling::check_workgroup;
+use crate::shader::Kernel;
 
 impl Plan {
     /// Returns true if a device with these limits can run the plan; `dispatches` are the plan's.
     pub(crate) fn is_supported_by(&self, limits: &Limits, dispatches: &[Dispatch]) -> bool {
-        let workgroups = [&self.variant, &self.row_variant];
+        let workgroups = [self.variant, Kernel::Decide.canonical(&self.row_variant)];
         let dispatch = |d: &Dispatch| {
             let windows = d.windows.iter();
             let mut bytes = windows.map(|(_, window)| window.bytes);

@@ -4,7 +4,10 @@
 
 use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
-use wgpu_distill::{Config, Decision, Progress, Reduction, RowStats, Scope, Similarity, Storage};
+use wgpu_distill::{
+    Config, Decision, Divergence, HardTemperature, Progress, Reduction, RowStats, Scope,
+    Similarity, Storage,
+};
 
 mod hostile;
 
@@ -203,6 +206,38 @@ fn plans_are_sound_on_every_device() {
         }
     }
     assert!(plans > 50_000, "{plans}");
+}
+
+/// Metrics need more workgroup memory; the default limits have enough for every loss.
+#[test]
+fn metrics_fit_the_default_limits() {
+    for divergence in Divergence::ALL {
+        for classes in CLASSES {
+            for rows in [1, 77, 4096] {
+                for scope in [Scope::Row, Scope::Batch] {
+                    let config = Config {
+                        divergence,
+                        hard_temperature: HardTemperature::Own(1.0),
+                        label_smoothing: 0.1,
+                        ..scoped(scope)
+                    };
+                    let problem = Problem {
+                        metrics: true,
+                        row_weights: true,
+                        ..problem(rows, classes, Storage::F32)
+                    };
+                    let plan = planned(&config, &problem, &Limits::DEFAULT);
+                    for kernel in plan.kernels() {
+                        let bytes = plan.variant_of(kernel).workgroup_bytes();
+                        assert!(
+                            bytes <= Limits::DEFAULT.workgroup_bytes,
+                            "{kernel:?}: {plan}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Batches that exceed one dispatch or one binding.
