@@ -83,7 +83,7 @@ impl LossVariant {
         self.shape.needs_logits() || self.hard_own
     }
 
-    /// Returns true if the second sweep takes so many registers that large tiles spill: it has logarithms of the student's terms.
+    /// Returns true if the second sweep is slow with tiles of 16 vectors, as measured: it takes logarithms of the student's terms.
     pub(crate) fn has_heavy_sweep(&self) -> bool {
         self.similarity == Similarity::JensenShannon
             || self.sweep.contains(&Some(SweepSum::MixtureStudent))
