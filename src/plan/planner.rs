@@ -137,13 +137,22 @@ impl Plan {
         Self::with_tiling(config, problem, limits, &tiling)
     }
 
-    /// The tiling of [`new`](Self::new): that of the shape, with workgroups whose sums fit in the device's memory.
+    /// The tiling of [`new`](Self::new): that of the shape, with tiles that the loss has registers for and with workgroups whose sums fit in
+    /// the device's memory.
     pub(crate) fn tiling(config: &Config, problem: &Problem, limits: &Limits) -> Tiling {
+        let mut tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
+        if tiling.vectors_per_lane > 8 && LossVariant::of(config).has_heavy_sweep() {
+            let fewer = Limits {
+                registers: limits.registers.min(32),
+                ..*limits
+            };
+            tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
+        }
         let bytes = |tiling: &Tiling| {
             let variant = variant_of(Choices::of(config), problem, tiling);
             variant.workgroup_bytes()
         };
-        Tiling::for_shape(problem.rows, problem.classes, limits).within_memory(limits, bytes)
+        tiling.within_memory(limits, bytes)
     }
 
     /// The plan with a tiling chosen by the caller.

@@ -83,6 +83,12 @@ impl LossVariant {
         self.shape.needs_logits() || self.hard_own
     }
 
+    /// Returns true if the second sweep is slow with tiles of 16 vectors, as measured: it takes logarithms of the student's terms.
+    pub(crate) fn has_heavy_sweep(&self) -> bool {
+        self.similarity == Similarity::JensenShannon
+            || self.sweep.contains(&Some(SweepSum::MixtureStudent))
+    }
+
     /// Returns true if KDR or the divergence needs a second sweep.
     pub(crate) fn needs_second_sweep(&self) -> bool {
         self.similarity.needs_second_sweep() || self.sweep[0].is_some()
