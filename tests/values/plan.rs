@@ -137,7 +137,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert!(plan.segments() == 1 || plan.segments() as usize * problem.rows <= 256);
     // Statistics, decision and partial summary of each row, alignment of each chunk, statistics of segments.
     let chunks = 256 * plan.chunks().len() as u64;
-    let most = 310 * problem.rows as u64 + chunks + 4096 + 210 * 256;
+    let most = 360 * problem.rows as u64 + chunks + 4096 + 210 * 256;
     assert!(
         plan.workspace_bytes() <= most,
         "{} bytes: {about}",
