@@ -37,7 +37,7 @@ const STEPS: usize = 3;
 fn has_steps(case: &Case) -> bool {
     case.kind == cases::inputs::Kind::Normal
         && case.storage[2] == Storage::F32
-        && case.config.scope == Scope::Batch
+        && case.config.scope != Scope::Row
 }
 
 /// Results of [`run`].

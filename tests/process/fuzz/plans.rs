@@ -139,7 +139,8 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         own
     };
     let plan = Plan::with_tiling(&config, &problem, &limits, &tiling);
-    if tiling == own && plan != Plan::new(&config, &problem, &limits) {
+    // The crate's own plan has smaller workgroups where the sums of the loss do not fit.
+    if tiling == own && plan.is_ok() && plan != Plan::new(&config, &problem, &limits) {
         return Err(about("two plans for one problem".to_owned()));
     }
     match plan {
