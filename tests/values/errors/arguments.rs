@@ -103,15 +103,16 @@ pub fn config() -> impl Strategy<Value = Config> {
                 // Three for each similarity: a GPU compiles every combination.
                 let divergence = (3 * similarity + divergence) % Divergence::ALL.len();
                 config.divergence = Divergence::ALL[divergence];
-                if flags[3] {
+                if flags[3] && flags[4] {
                     config.hard_temperature = HardTemperature::Own(own);
                 }
                 if flags[4] {
                     config.divergence = with_number(config.divergence, first);
                     (config.soft_weight, config.hard_weight, config.z_loss) = (soft, hard, z);
                 }
-                // Most combinations are refused.
-                if flags[3] && flags[4] && flags[5] {
+                // The refused combinations are in `losses.rs`.
+                let attaches = (Similarity::ExpNegKl, Scope::Row);
+                if flags[5] && (config.similarity, config.scope) == attaches {
                     config.tssr_gradient = TssrGradient::Attached;
                 }
                 config
