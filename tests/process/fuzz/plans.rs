@@ -405,7 +405,13 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
     }
     let rows = problem.rows as u64;
     // Each chunk starts at an alignment of its own.
-    let chunks = 1024 * plan.chunks().len() as u64;
+    let chunks = 4 * limits.offset_alignment.max(256) * plan.chunks().len() as u64;
     let most = 460 * rows * u64::from(plan.segments()) + 96 * groups + chunks + 4096;
-    ensure(plan.workspace_bytes() <= most, "the workspace")
+    ensure(
+        plan.workspace_bytes() <= most,
+        &format!(
+            "{} bytes of workspace, at most {most}",
+            plan.workspace_bytes()
+        ),
+    )
 }
