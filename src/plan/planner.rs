@@ -158,7 +158,7 @@ impl Plan {
     /// The plan with a tiling chosen by the caller.
     ///
     /// # Errors
-    /// Those of a configuration that no engine accepts. [`Error::LimitExceeded`] if a single row exceeds the largest binding, or if there are too many chunks.
+    /// [`Error::LimitExceeded`] if a single row exceeds the largest binding, or if there are too many chunks.
     /// [`Error::Unsupported`] if the device cannot run such workgroups.
     pub fn with_tiling(
         config: &Config,
@@ -167,7 +167,6 @@ impl Plan {
         tiling: &Tiling,
     ) -> Result<Self> {
         check_limits(limits)?;
-        validate::config(config)?;
         validate::mean(config, problem.rows)?;
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;

@@ -4,7 +4,7 @@ use wgpu_distill::plan::{
     Dispatch, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling, Window,
 };
 use wgpu_distill::shader::Kernel;
-use wgpu_distill::{Config, Error, Progress};
+use wgpu_distill::{Batch, Config, Error, Progress, reference};
 
 use super::bytes::{self, Bytes};
 
@@ -132,6 +132,11 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let config = bytes::config(from);
     let (limits, problem) = (limits(from), problem(from));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
+    // Dispatches refuse a configuration that no engine accepts.
+    let tiny = Batch::new(&[0.0f32], &[0.0f32], &[0], 1);
+    if reference::observe(&config, &tiny).is_err() {
+        return Ok(false);
+    }
     let plan = if from.rarely(3) {
         let tiling = tiling(from, &limits);
         Plan::with_tiling(&config, &problem, &limits, &tiling)
