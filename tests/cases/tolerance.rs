@@ -94,6 +94,8 @@ fn terms(divergence: Divergence) -> [f64; 2] {
         Divergence::AlphaBeta { alpha, beta } => [1.0 / (f(alpha) * f(beta)), 1.0 / f(alpha)],
         // A difference of log-sum-exps: `statistic_absolute` is four times `loss_absolute`.
         Divergence::Taid { .. } => [4.0, 1.0],
+        // `p ln(p / m)` is up to `- ln alpha` times `p`, and cancels.
+        Divergence::SkewReverseKl { alpha } => [1.0, 1.0 - f(alpha).ln()],
         Divergence::Dkd { alpha, beta } => [f(alpha) + f(beta); 2],
         Divergence::Nkd { gamma } => [f(gamma); 2],
         _ => [1.0; 2],
