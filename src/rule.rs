@@ -2,7 +2,7 @@
 
 use crate::config::divergences;
 use crate::moments::{Moment, Moments};
-use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
+use crate::{Config, Divergence, Similarity, TssrGradient};
 
 /// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,7 +141,7 @@ pub(crate) fn moments(config: &Config) -> Moments {
     if config.label_smoothing > 0.0 {
         all = all.with(const { Moments::of(&[Moment::StudentOffset, Moment::StudentCount]) });
     }
-    if config.hard_temperature != HardTemperature::Student {
+    if config.has_own_hard_temperature() {
         all = all.with(const { Moments::of(&[Moment::HardSum]) });
     }
     all

@@ -123,8 +123,6 @@ macro_rules! define {
 
 divergences!(define);
 
-const INSIDE: &str = "a number between 0 and 1, 0 and 1 excluded";
-
 impl Divergence {
     /// Refuses numbers out of range, and names the loss that the caller wants at the ends of a range.
     pub(crate) fn check(self) -> Result<()> {
@@ -173,7 +171,10 @@ impl Divergence {
                 require(power(alpha), "divergence: AlphaBeta alpha", alpha, expected)?;
                 require(power(beta), "divergence: AlphaBeta beta", beta, expected)
             }
-            Self::Taid { share } => require(inside(share), "divergence: Taid share", share, INSIDE),
+            Self::Taid { share } => {
+                let expected = "a number between 0 and 1, 0 and 1 excluded";
+                require(inside(share), "divergence: Taid share", share, expected)
+            }
             Self::Dkd { alpha, beta } => {
                 let ok = |x: f32| (0.0..=1e3).contains(&x);
                 let expected = "a number in [0, 1e3]";

@@ -292,6 +292,11 @@ impl Config {
         }
     }
 
+    /// Returns true if the hard part has a temperature of its own.
+    pub(crate) fn has_own_hard_temperature(&self) -> bool {
+        self.hard_temperature != HardTemperature::Student
+    }
+
     /// The factors of the hard part in loss and gradient before reduction, without its share TSSR.
     pub(crate) fn hard_factors(&self) -> (f64, f64) {
         let weight = f64::from(self.hard_weight);

@@ -80,25 +80,20 @@ impl Sums {
                 zs = zs.add(partial_s);
                 zt = zt.add(partial_t);
                 [partial_s, partial_t] = [zero; 2];
-                if has(Moment::HardSum) {
-                    hard = hard.add(partial_h);
-                    partial_h = zero;
+                macro_rules! fold {
+                    ($($moment:ident: $partial:ident into $sum:ident;)*) => {
+                        $( if has(Moment::$moment) {
+                            $sum = $sum.add($partial);
+                            $partial = zero;
+                        } )*
+                    };
                 }
-                if has(Moment::TeacherHardSum) {
-                    teacher_hard = teacher_hard.add(partial_th);
-                    partial_th = zero;
-                }
-                if has(Moment::PowerCross) {
-                    power_cross = power_cross.add(partial_x);
-                    partial_x = zero;
-                }
-                if has(Moment::StudentPower) {
-                    ps = ps.add(partial_ps);
-                    partial_ps = zero;
-                }
-                if has(Moment::TeacherPower) {
-                    pt = pt.add(partial_pt);
-                    partial_pt = zero;
+                fold! {
+                    HardSum: partial_h into hard;
+                    TeacherHardSum: partial_th into teacher_hard;
+                    PowerCross: partial_x into power_cross;
+                    StudentPower: partial_ps into ps;
+                    TeacherPower: partial_pt into pt;
                 }
             }
             let s = V::load(s).sub(ms);

@@ -3,10 +3,7 @@
 use super::divergences;
 use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
-use crate::{
-    Config, Decision, HardTemperature, NonFinite, RowResult, RowStats, Similarity, TssrGradient,
-    flags,
-};
+use crate::{Config, Decision, NonFinite, RowResult, RowStats, Similarity, TssrGradient, flags};
 
 /// The values that `decide` uses for all rows of a batch.
 pub(super) struct Rule {
@@ -182,7 +179,7 @@ impl Rule {
     }
 
     fn own_hard(&self) -> bool {
-        self.config.hard_temperature != HardTemperature::Student
+        self.config.has_own_hard_temperature()
     }
 
     /// Loss and coefficients of a finite row with a label. A share of 0 contributes 0 even if its term is infinite. The student's

@@ -3,10 +3,10 @@
 use std::f64::consts::LOG2_E;
 
 use super::tile::padding;
+use crate::Config;
 use crate::moments::{Moment, Moments};
 use crate::params::checked_from_bits;
 use crate::rule::{self, Rule, Shape};
-use crate::{Config, HardTemperature};
 
 /// A configuration with the numbers that follow from it.
 pub(super) struct Setup<'a> {
@@ -66,7 +66,7 @@ impl<'a> Setup<'a> {
             second_sweep: rule::needs_second_sweep(config),
             shape,
             shape_numbers,
-            own_hard: config.hard_temperature != HardTemperature::Student,
+            own_hard: config.has_own_hard_temperature(),
             student_log2,
             teacher_log2,
             hard_log2,

@@ -2,7 +2,7 @@
 
 use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
-use crate::{Config, Divergence, HardTemperature, Similarity, TssrGradient};
+use crate::{Config, Divergence, Similarity, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ impl LossVariant {
             moments: rule::moments(config),
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
             label_apart: config.divergence.rule().label_apart,
-            hard_own: config.hard_temperature != HardTemperature::Student,
+            hard_own: config.has_own_hard_temperature(),
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
             metrics: false,

@@ -32,6 +32,17 @@ fn gradient_memory(case: &mut Case, n: usize) {
     }
 }
 
+/// Sets storage type, wrong labels and ignored labels by the number of the case.
+fn vary(case: &mut Case, n: usize) {
+    case.storage[0] = Storage::ALL[n % 3];
+    case.storage[2] = case.storage[0];
+    case.bad_labels = n % 5 == 1;
+    case.ignores = match n % 3 {
+        1 => Ignores::EveryThird,
+        _ => Ignores::None,
+    };
+}
+
 /// Rows without a finite result that are left out: broken ones, and those of a divergence without a gradient.
 pub(super) fn non_finite(list: &mut Vec<Case>) {
     let mut n = 0;
@@ -46,13 +57,7 @@ pub(super) fn non_finite(list: &mut Vec<Case>) {
             let why = "rows without a finite result are left out";
             let mut case = Case::new(name, why, rows, classes);
             case.kind = kind;
-            case.storage[0] = Storage::ALL[n % 3];
-            case.storage[2] = case.storage[0];
-            case.bad_labels = n % 5 == 1;
-            case.ignores = match n % 3 {
-                1 => Ignores::EveryThird,
-                _ => Ignores::None,
-            };
+            vary(&mut case, n);
             case.config = Config {
                 divergence,
                 selection,
@@ -88,13 +93,7 @@ pub(super) fn weighted(list: &mut Vec<Case>) {
                 let mut case = Case::new(name, "weights of rows", rows, classes);
                 case.kind = kind;
                 case.weights = weights;
-                case.storage[0] = Storage::ALL[n % 3];
-                case.storage[2] = case.storage[0];
-                case.bad_labels = n % 5 == 1;
-                case.ignores = match n % 3 {
-                    1 => Ignores::EveryThird,
-                    _ => Ignores::None,
-                };
+                vary(&mut case, n);
                 case.config = Config {
                     divergence,
                     selection,

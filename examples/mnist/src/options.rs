@@ -137,7 +137,7 @@ pub struct Options {
     pub plot: PathBuf,
 }
 
-/// What to do instead of the example.
+/// Work other than the example.
 #[derive(Subcommand)]
 pub enum Command {
     Study(StudyOptions),

@@ -94,21 +94,29 @@ fn long_rows_need_no_memory_of_their_own() {
 
 /// Fast-LLM #497: the fused loss was slower than the compiled one.
 ///
-/// `benches` measures speed. This test requires that one kernel reads the logits.
+/// `benches` measures speed. This test requires that one kernel reads the logits, and that it reads rows that fit registers once if there
+/// are many and the device is a large GPU. With default limits, 1000 classes would take a lane count that `Tiling` reads in tiles.
 #[test]
 fn one_kernel_reads_the_logits() {
-    for classes in [100, 1000, 4096] {
-        let plan = Plan::new(
-            &Config::default(),
-            &problem(4096, classes, Storage::F32),
-            &Limits::DEFAULT,
-        )
-        .expect("a plan");
-        let readers = plan
-            .kernels()
-            .into_iter()
-            .filter(|k| !matches!(k, Kernel::Summary | Kernel::ValidRows));
-        assert_eq!(readers.collect::<Vec<_>>(), [Kernel::Distill], "{plan}");
+    let large_gpu = Limits {
+        subgroup: Some((32, 32)),
+        registers: 48,
+        ..Limits::DEFAULT
+    };
+    for limits in [Limits::DEFAULT, large_gpu] {
+        for classes in [100, 1000, 4096] {
+            let problem = problem(65_536, classes, Storage::F32);
+            let plan = Plan::new(&Config::default(), &problem, &limits).expect("a plan");
+            let readers = plan
+                .kernels()
+                .into_iter()
+                .filter(|k| !matches!(k, Kernel::Summary | Kernel::ValidRows));
+            assert_eq!(readers.collect::<Vec<_>>(), [Kernel::Distill], "{plan}");
+            let variant = plan.variant_of(Kernel::Distill);
+            let kept = 4 * variant.vectors_per_lane * variant.lanes;
+            let in_tiles = limits == Limits::DEFAULT && classes == 1000;
+            assert!(in_tiles || kept as usize >= classes, "{plan}");
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Outcome {
     pub students: Vec<Vec<Accuracy>>,
 }
 
-/// What all seeds share.
+/// Engine, design, methods and digits, for all seeds.
 pub struct Study<'a> {
     pub engine: &'a Engine,
     pub design: &'a Design,
