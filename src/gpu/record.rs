@@ -72,10 +72,15 @@ impl Gpu {
     /// Compiles the kernels of a plan, so that the first [`encode`](Self::encode) finds them ready. If a compilation fails, `encode` tries again and
     /// returns the error.
     pub fn prepare(&self, plan: &Plan) {
-        for kernel in plan.kernels() {
+        let _ = self.compile(plan);
+    }
+
+    /// [`prepare`](Self::prepare) with the error.
+    pub(super) fn compile(&self, plan: &Plan) -> Result<()> {
+        plan.kernels().into_iter().try_for_each(|kernel| {
             let variant = plan.variant_of(kernel);
-            let _ = self.pipelines.get(&self.device, kernel, &variant);
-        }
+            self.pipelines.get(&self.device, kernel, &variant).map(drop)
+        })
     }
 
     /// Records the whole method into `encoder`. Does not submit, wait or read back.

@@ -165,6 +165,8 @@ impl Gpu {
     ) -> Result<Download> {
         let device = &self.device;
         let (rows, classes) = (batch.rows(), batch.classes());
+        // Before the buffers, since drivers crash if they compile with no memory left.
+        self.compile(plan)?;
         let mut encoder = device.create_command_encoder(&Default::default());
         let uploaded = UploadedBatch::new(device, &mut encoder, batch)?;
         let summary = output(device, "summary", size_of::<Summary>())?;

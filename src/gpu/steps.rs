@@ -225,7 +225,11 @@ impl Gpu {
     async fn run_step<T: Pod>(&self, step: &Step<'_>) -> Result<Vec<T>> {
         let mut results = Vec::new();
         let widest = step.inputs.iter().map(|(_, input)| input.row_bytes()).max();
-        let widest = widest.unwrap_or(0).max(step.result_bytes());
+        // The step's plan holds the statistics of a row range in one binding, whether the step has them or not.
+        let widest = widest
+            .unwrap_or(0)
+            .max(step.result_bytes())
+            .max(ROW_STATS_BYTES as usize);
         let ranges = row_ranges(step.rows, widest, bound_bytes(&self.limits));
         if ranges.is_empty() {
             return Ok(results);
@@ -249,6 +253,9 @@ impl Gpu {
                 reason: format!("a row range has {} chunks", chunks.len()),
             });
         };
+        // Before the buffers, since drivers crash if they compile with no memory left.
+        let variant = plan.variant_of(step.kernel);
+        self.pipelines.get(&self.device, step.kernel, &variant)?;
         let lists = Lists {
             labels: List::new(padded(4 * range.len())),
             row_results: None,
