@@ -32,11 +32,18 @@ pub fn for_drivers() -> Vec<Case> {
     CASES.get_or_init(cases).clone()
 }
 
+/// The cases for a further way through kernels that [`for_drivers`] covers: every other of its cases, or the whole table at full depth.
+pub fn for_further_ways() -> Vec<Case> {
+    let step = if is_full() { 1 } else { 2 };
+    for_drivers().into_iter().step_by(step).collect()
+}
+
 /// Describes the part of the table that a list of cases is.
 pub fn extent(cases: &[Case]) -> String {
     let whole = all().len();
     match cases.len() {
         n if n == whole => format!("all {whole}"),
-        n => format!("cover of pairs: {n} of {whole} cases"),
+        n if n == for_drivers().len() => format!("cover of pairs: {n} of {whole} cases"),
+        n => format!("part of the cover of pairs: {n} of {whole} cases"),
     }
 }

@@ -123,29 +123,32 @@ fn gpu_on_slices() {
         return;
     };
     let engine = Engine::Gpu(gpu);
-    run_all("slices", &engine.describe(), cases::for_drivers(), |case| {
+    let table = cases::for_further_ways();
+    run_all("slices", &engine.describe(), table, |case| {
         on_slices(&engine, case)
     });
 }
 
-fn on_buffers(way: &str, bench: &Bench) {
-    run_all(way, &bench.describe(), cases::for_drivers(), |case| {
-        Some(bench.run(case))
-    });
+fn on_buffers(way: &str, bench: &Bench, table: Vec<cases::Case>) {
+    run_all(way, &bench.describe(), table, |case| Some(bench.run(case)));
 }
 
 /// Runs the cases with the device's own plans.
 #[test]
 fn gpu_on_buffers() {
     if let Some(gpu) = adapter::gpu() {
-        on_buffers("own plans", &Bench::new(gpu));
+        on_buffers("own plans", &Bench::new(gpu), cases::for_drivers());
     }
 }
 
 #[test]
 fn gpu_on_buffers_without_subgroups() {
     if let Some(gpu) = adapter::without_subgroups() {
-        on_buffers("without subgroups", &Bench::new(gpu));
+        on_buffers(
+            "without subgroups",
+            &Bench::new(gpu),
+            cases::for_further_ways(),
+        );
     }
 }
 
@@ -153,7 +156,11 @@ fn gpu_on_buffers_without_subgroups() {
 #[test]
 fn gpu_with_default_limits() {
     if let Some(gpu) = adapter::with_default_limits(wgpu::Features::empty()) {
-        on_buffers("default limits", &Bench::with_hardware_plans(gpu));
+        on_buffers(
+            "default limits",
+            &Bench::with_hardware_plans(gpu),
+            cases::for_drivers(),
+        );
     }
 }
 
@@ -172,5 +179,6 @@ fn gpu_with_default_limits_and_subgroups() {
     on_buffers(
         "default limits and subgroups",
         &Bench::with_hardware_plans(gpu),
+        cases::for_further_ways(),
     );
 }

@@ -25,12 +25,15 @@ fn engines() -> Vec<Engine> {
     list
 }
 
-/// All of the table on the CPU path, and the part that the depth selects on each GPU.
-fn table(engine: &Engine) -> Vec<cases::Case> {
-    match engine {
-        Engine::Cpu { .. } => cases::all(),
-        _ => cases::for_drivers(),
-    }
+/// All of the table on the CPU path, and a part of it on the GPU; on its other configurations only at full depth, since compiling takes long.
+fn tables() -> Vec<(Engine, Vec<cases::Case>)> {
+    let mut list = vec![(Engine::cpu(), cases::all())];
+    let gpus = match cases::is_full() {
+        true => engines().split_off(1),
+        false => buffers::gpu().map(Engine::Gpu).into_iter().collect(),
+    };
+    list.extend(gpus.into_iter().map(|gpu| (gpu, cases::for_further_ways())));
+    list
 }
 
 const FLAGS: u32 = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
@@ -144,8 +147,8 @@ fn softmax_with_several_subgroups_a_row() {
 #[test]
 fn observe() {
     let mut count = 0;
-    for engine in engines() {
-        for case in table(&engine).into_iter().filter(cases::Case::on_slices) {
+    for (engine, table) in tables() {
+        for case in table.into_iter().filter(cases::Case::on_slices) {
             let host = case.host();
             let want = reference::observe(&case.config, &host.batch()).expect("valid");
             let got = engine.observe(&case.config, &host.batch()).expect("valid");
@@ -237,8 +240,8 @@ fn merge_row_stats_and_second_sweep() {
 #[test]
 fn decide_and_apply() {
     let mut count = 0;
-    for engine in engines() {
-        for case in table(&engine).into_iter().filter(cases::Case::on_slices) {
+    for (engine, table) in tables() {
+        for case in table.into_iter().filter(cases::Case::on_slices) {
             let host = case.host();
             let batch = host.batch();
             let want = case.reference();

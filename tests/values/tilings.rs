@@ -150,10 +150,10 @@ fn run_all(gpu: Gpu) {
         for (i, similarity) in Similarity::ALL.into_iter().enumerate() {
             for (j, storage) in STORAGE.into_iter().enumerate() {
                 for (k, (gap, kind)) in INPUTS.into_iter().enumerate() {
-                    // Compiling takes far longer than running. Unless all cases are wanted, each tiling runs a third of the pairs of similarity and
+                    // Compiling takes far longer than running. Unless all cases are wanted, each tiling runs a sixth of the pairs of similarity and
                     // storage type, in rotation, with one input each. Tilings that are not thorough run fewer.
                     let turn = i + j + k;
-                    let own_turn = (i + 2 * j + n).is_multiple_of(3);
+                    let own_turn = (i + 2 * j + n).is_multiple_of(6);
                     let some = turn % 3 == 0 && own_turn && (way.thorough || turn % 4 == 0);
                     if !long && !some {
                         continue;
