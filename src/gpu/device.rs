@@ -182,19 +182,8 @@ fn limits_of(device: &wgpu::Device) -> Limits {
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroups: limits.max_compute_workgroups_per_dimension,
         subgroup: usable.then_some((min, max)),
-        registers: registers(info.vendor),
         software: !is_hardware(&info),
+        ..Limits::DEFAULT
     }
-}
-
-/// Registers for logits. On NVIDIA 48 leave room for 512 invocations on a core, with 64 there are 384. AMD's register files are as large.
-/// Others get fewer, because a spilled register costs more than a second read.
-fn registers(vendor: u32) -> u32 {
-    const NVIDIA: u32 = 0x10de;
-    const AMD: u32 = 0x1002;
-    if matches!(vendor, NVIDIA | AMD) {
-        48
-    } else {
-        32
-    }
+    .with_registers_of(info.vendor)
 }

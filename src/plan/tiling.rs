@@ -131,7 +131,7 @@ impl Tiling {
     /// Lanes and vectors per lane of rows that are one tile, if there are so many of them that it pays. The logits are then read once.
     ///
     /// A lane takes as many vectors as the next power of two above `most`, the usual bound, and twice as many if a row had more than
-    /// `most_lanes` otherwise. Such a row shares a workgroup, or has so many lanes that its barriers cost little.
+    /// `most_lanes` otherwise and the device has the registers. Such a row shares a workgroup, or has so many lanes that its barriers cost little.
     fn one_tile(
         rows: usize,
         vectors: u32,
@@ -145,9 +145,10 @@ impl Tiling {
         };
         let most_lanes = most_lanes.min(largest_workgroup(limits));
         let tile = most.next_power_of_two();
+        let most_resident = (limits.resident_registers / 8).clamp(tile, MAX_VECTORS_PER_LANE);
         let of = |tile: u32| (vectors.div_ceil(tile).next_power_of_two(), tile);
         let (lanes, tile) = match of(tile) {
-            (lanes, _) if lanes > most_lanes => of((2 * tile).min(MAX_VECTORS_PER_LANE)),
+            (lanes, _) if lanes > most_lanes => of((2 * tile).min(most_resident)),
             fits => fits,
         };
         let suits = lanes <= most_shared || (LEAST_RESIDENT..=most_lanes).contains(&lanes);

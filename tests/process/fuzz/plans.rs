@@ -28,7 +28,7 @@ fn limits(from: &mut Bytes<'_>) -> Limits {
         1..=3 => Some(from.of(&[(4, 4), (8, 8), (32, 32), (32, 64), (8, 32), (64, 128)])),
         _ => None,
     };
-    Limits {
+    let limits = Limits {
         binding_bytes: number(
             from,
             &[128 << 20, 1 << 20, (1 << 31) - 4],
@@ -42,7 +42,12 @@ fn limits(from: &mut Bytes<'_>) -> Limits {
         workgroups: small(from, &[65_535, 1 << 31], &[1, 0]),
         subgroup,
         registers: small(from, &[32, 48, 64], &[0, 8]),
+        resident_registers: 0,
         software: from.byte() % 2 == 1,
+    };
+    Limits {
+        resident_registers: 2 * limits.registers,
+        ..limits
     }
 }
 

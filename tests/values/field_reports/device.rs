@@ -101,6 +101,7 @@ fn one_kernel_reads_the_logits() {
     let large_gpu = Limits {
         subgroup: Some((32, 32)),
         registers: 48,
+        resident_registers: 128,
         ..Limits::DEFAULT
     };
     for limits in [Limits::DEFAULT, large_gpu] {
