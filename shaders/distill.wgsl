@@ -25,8 +25,7 @@
 #if metrics
 @group(0) @binding(5) var<storage, read_write> row_metrics: array<RowReport>;  // [rows]
 #end
-@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
-@group(0) @binding(7) var<storage, read> valid_rows: array<u32>;  // [1]
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], then the counts of `valid_rows`
 #if weighted_rows
 @group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
 #end

@@ -1,31 +1,41 @@
 // valid_rows: the number of labels that are a class and not ignore_index; `Mean` divides by it.
 //
-// labels: [rows]; valid_rows: one u32, 0 before the first dispatch. One invocation owns each label and reads it once.
-// Integers: atomics may add them in any order.
+// labels: [rows]; partials: [workgroups], each with the count of one workgroup, which `distill` adds up.
+// One invocation owns each label and reads it once. Integers: atomics may add them in any order.
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
-@group(0) @binding(7) var<storage, read_write> valid_rows: atomic<u32>;
+@group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 
 #import params
+#import types
 #import invocation
+#import valid
 #import main
 
-var<workgroup> shared_count: atomic<u32>;
+// Labels that the workgroup reads at a time, four an invocation, whose loads hide each other's latency.
+const BLOCK: u32 = 4u * WORKGROUP_SIZE;
+
+fn four_valid(first: u32) -> u32 {
+    let third = first + 2u * WORKGROUP_SIZE;
+    return (valid_at(first) + valid_at(first + WORKGROUP_SIZE)) + (valid_at(third) + valid_at(third + WORKGROUP_SIZE));
+}
 
 fn kernel(workgroup: u32, invocation: Invocation) {
-    if (invocation.index == 0u) {
-        atomicStore(&shared_count, 0u);
-    }
-    workgroupBarrier();
+    start_count(invocation);
+    let rows_each = (params.rows + params.workgroups - 1u) / params.workgroups;
+    let start = min(workgroup * rows_each, params.rows);
+    let end = min(start + rows_each, params.rows);
+    let whole = start + (end - start) / BLOCK * BLOCK;
     var count = 0u;
-    for (var i = workgroup * WORKGROUP_SIZE + invocation.index; i < params.rows; i += params.workgroups * WORKGROUP_SIZE) {
-        let label = labels[params.label_offset + i];
-        count += u32(label != params.ignore_index && label >= 0 && u32(label) < params.label_classes);
+    for (var i = start + invocation.index; i < whole; i += BLOCK) {
+        count += four_valid(i);
     }
-    atomicAdd(&shared_count, count);
-    workgroupBarrier();
+    for (var i = whole + invocation.index; i < end; i += WORKGROUP_SIZE) {
+        count += valid_at(i);
+    }
+    let counted = sum_of_counts(count);
     if (invocation.index == 0u) {
-        atomicAdd(&valid_rows, atomicLoad(&shared_count));
+        partials[params.partial_offset + workgroup].valid_rows = counted;
     }
 }

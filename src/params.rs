@@ -63,6 +63,7 @@ pub struct Params {
     pub grad_loss: f32,
     pub teacher_hard_ratio: f32,
     pub skip_non_finite: u32,
+    pub counts: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

@@ -19,7 +19,7 @@ struct Params {
     weight_offset: u32,
     decision_offset: u32,
     partial_offset: u32,
-    partials: u32,          // number of partials, in `summary`
+    partials: u32,          // number of partials that `summary` adds; counts of labels follow them
 
     student_log2: f32,      // log2(e) / student_temperature
     teacher_log2: f32,      // log2(e) / teacher_temperature
@@ -37,7 +37,7 @@ struct Params {
     scope: u32,
 
     counts_rows: u32,       // 1: the denominator is the number of valid rows
-    count_labels: u32,      // labels that each workgroup counts itself; 0: read the count from `valid_rows`
+    count_labels: u32,      // labels that each workgroup counts itself
     ignore_index: i32,
     checked_from_bits: u32, // bits of the magnitude from which logits take the checked path
 
@@ -65,6 +65,8 @@ struct Params {
     grad_loss: f32,         // the upstream gradient
     teacher_hard_ratio: f32,  // teacher_temperature / temperature of the hard part
     skip_non_finite: u32,   // 1: rows without a finite result are left out
+
+    counts: u32,            // counts of `valid_rows`, if workgroups do not count labels themselves
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -9,7 +9,7 @@ use super::memory::{Upload, with_memory};
 use super::pipelines::Pipeline;
 use super::workspace::Workspace;
 use crate::plan::{Dispatch, Operand, Plan, Tiling};
-use crate::shader::{Kernel, Params};
+use crate::shader::Params;
 use crate::{Config, Error, Progress, Result, validate};
 
 impl Gpu {
@@ -219,9 +219,6 @@ impl Gpu {
         let each = || dispatches.iter().zip(&pipelines);
         let groups: Vec<_> = with_memory(&self.device, || each().enumerate().map(group).collect())?;
         uniforms.record(encoder);
-        if dispatches.iter().any(|d| d.kernel == Kernel::ValidRows) {
-            encoder.clear_buffer(buffer_of(Operand::ValidRows), 0, None);
-        }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some("wgpu-distill"),
             timestamp_writes: None,

@@ -7,7 +7,7 @@ use crate::plan::{Operand, Plan};
 /// the same encoder, because they run one after the other.
 #[derive(Debug)]
 pub struct Workspace {
-    buffers: [(Operand, wgpu::Buffer); 8],
+    buffers: [(Operand, wgpu::Buffer); 7],
 }
 
 impl Workspace {

@@ -25,7 +25,26 @@ const MOST_SOFTWARE_WORKGROUPS: u32 = 64;
 /// Upper bound on chunks. No matrix that fits a device needs more, and the host can list them.
 const MOST_CHUNKS: u64 = 1 << 16;
 
-/// The chunks of a problem, in the order of the rows.
+/// In batches of up to this many rows every workgroup counts the valid labels, which costs less than to dispatch `valid_rows`.
+const COUNT_INLINE: usize = 4096;
+
+/// Labels that a workgroup of `valid_rows` counts, unless there are more than `MOST_COUNTS` times as many.
+const LABELS_PER_COUNT: usize = 4096;
+
+/// Upper bound on the workgroups of a dispatch of `valid_rows`. Every workgroup of `distill` adds up their counts.
+const MOST_COUNTS: u64 = 128;
+
+/// All workgroups of the kernels in which several lanes may own a row.
+pub(super) fn workgroups(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|c| u64::from(c.workgroups)).sum()
+}
+
+/// All workgroups of the kernels in which an invocation owns a row.
+pub(super) fn row_workgroups(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|c| u64::from(c.row_workgroups)).sum()
+}
+
+/// The chunks of a problem, in the order of the rows, and those of the labels that `valid_rows` counts before, if it `counts`.
 ///
 /// # Errors
 /// [`Error::LimitExceeded`] for a row that no binding holds, and for too many chunks.
@@ -36,7 +55,8 @@ pub(super) fn chunks(
     row_variant: &Variant,
     segments: u32,
     in_steps: bool,
-) -> Result<Vec<Chunk>> {
+    counts: bool,
+) -> Result<(Vec<Chunk>, Vec<Chunk>)> {
     let rows = problem.rows;
     let row_bytes = match in_steps {
         false => problem.result_bytes(),
@@ -46,14 +66,20 @@ pub(super) fn chunks(
     // Each chunk is a dispatch and writes at least one partial summary. One binding holds the partial summaries of all chunks.
     let count = rows.div_ceil(per_chunk) as u64;
     within("the number of chunks", count, MOST_CHUNKS)?;
-    check_partials(count * problem.partial_bytes(), limits)?;
-    let partials_per_chunk = limits.largest_binding() / problem.partial_bytes() / count.max(1);
     let most = match limits.software {
         true => limits.workgroups.min(MOST_SOFTWARE_WORKGROUPS),
         false => limits.workgroups,
     };
     let most = u64::from(most);
-    let most = most.min(partials_per_chunk).max(1);
+    let counted = match counts && (count > 1 || rows > COUNT_INLINE) {
+        true => counted_chunks(rows, limits, most.min(MOST_COUNTS)),
+        false => Vec::new(),
+    };
+    // The same binding holds a count of each workgroup of `valid_rows`.
+    let counts = row_workgroups(&counted);
+    check_partials((count + counts) * problem.partial_bytes(), limits)?;
+    let partials = limits.largest_binding() / problem.partial_bytes() - counts;
+    let most = most.min(partials / count.max(1)).max(1);
     let workgroups = |items: usize, variant: &Variant| {
         let items_each = u64::from(variant.workgroup_size / variant.lanes);
         (items as u64).div_ceil(items_each).min(most) as u32
@@ -66,7 +92,23 @@ pub(super) fn chunks(
             rows,
         }
     };
-    Ok((0..rows).step_by(per_chunk).map(chunk).collect())
+    let all = (0..rows).step_by(per_chunk).map(chunk).collect();
+    Ok((all, counted))
+}
+
+/// The runs of rows whose labels a binding holds: fewer than the chunks, whose rows are longer than a label.
+fn counted_chunks(rows: usize, limits: &Limits, most: u64) -> Vec<Chunk> {
+    let per_chunk = usize::try_from(limits.room() / 4).unwrap_or(usize::MAX);
+    let chunk = |start: usize| {
+        let rows = start..rows.min(start.saturating_add(per_chunk));
+        let workgroups = (rows.len().div_ceil(LABELS_PER_COUNT) as u64).min(most) as u32;
+        Chunk {
+            workgroups,
+            row_workgroups: workgroups,
+            rows,
+        }
+    };
+    (0..rows).step_by(per_chunk).map(chunk).collect()
 }
 
 /// The largest number of rows per chunk for which every binding fits.

@@ -1,6 +1,6 @@
 //! Lists the dispatches of a plan with their parameters and bindings. A pure function, so that every host records the same list.
 
-use super::chunks::Chunk;
+use super::chunks::{Chunk, row_workgroups, workgroups};
 use super::operand::{Operand, Window};
 use super::planner::{Plan, PlanKind};
 use super::problem::{List, Lists, Matrix, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
@@ -27,7 +27,7 @@ pub struct Dispatch {
 impl Plan {
     /// The dispatches that compute the method, in order. Each must see the writes of the earlier ones, as in a compute pass.
     ///
-    /// They need the buffers of [`workspace`](Self::workspace), with [`Operand::ValidRows`] zeroed.
+    /// They need the buffers of [`workspace`](Self::workspace), with any contents.
     ///
     /// # Errors
     /// [`Error::PlanMismatch`] if the plan was made for other choices, or for rows with weights or metrics and the lists have none, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
@@ -86,7 +86,7 @@ impl Plan {
 pub(crate) struct DispatchBuilder<'a> {
     plan: &'a Plan,
     lists: &'a Lists,
-    workspace: [(Operand, u64); 8],
+    workspace: [(Operand, u64); 7],
     params: Params,
 }
 
@@ -101,6 +101,8 @@ impl<'a> DispatchBuilder<'a> {
             teacher_stride: p.teacher.row_stride as u32,
             grad_stride: p.gradient.map_or(0, |g| g.row_stride as u32),
             count_labels: plan.count_labels,
+            partials: workgroups(&plan.chunks) as u32,
+            counts: row_workgroups(&plan.counted_first) as u32,
             segments: plan.segments,
             segment_vectors: plan.segment_vectors(),
             write_results: u32::from(lists.row_results.is_some()),
@@ -131,12 +133,10 @@ impl<'a> DispatchBuilder<'a> {
     pub fn all(&self) -> Vec<Dispatch> {
         let plan = self.plan;
         let mut list = Vec::new();
-        if plan.counts_first {
-            list.extend(
-                plan.chunks
-                    .iter()
-                    .map(|c| self.one(Kernel::ValidRows, c, 0)),
-            );
+        let mut counts = self.params.partials;
+        for run in &plan.counted_first {
+            list.push(self.one(Kernel::ValidRows, run, counts));
+            counts += run.row_workgroups;
         }
         let mut partials = 0;
         if !plan.in_steps() {
@@ -230,7 +230,6 @@ impl<'a> DispatchBuilder<'a> {
                 "sweep_sums" => Operand::SweepSums,
                 "decisions" => Operand::Decisions,
                 "partials" => Operand::Partials,
-                "valid_rows" => Operand::ValidRows,
                 "stats_summary" => Operand::StatsSummary,
                 other => unreachable!("no kernel binds `{other}`"),
             };

@@ -28,10 +28,8 @@ pub enum Operand {
     SweepSums,
     /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
     Decisions,
-    /// Workspace: partial summaries, one per workgroup.
+    /// Workspace: partial summaries, one per workgroup, and behind them the counts of `valid_rows`.
     Partials,
-    /// Workspace: the number of rows that a mean divides by, `u32`. The kernels increment it. It must be 0 before the first dispatch.
-    ValidRows,
     /// Workspace: the summary of the row statistics. `Batch` scope uses its mean KDR.
     StatsSummary,
     /// Workspace: bound instead of an output that is not needed.
@@ -55,7 +53,6 @@ impl Operand {
             Self::SweepSums => "sweep_sums",
             Self::Decisions => "decisions",
             Self::Partials => "partials",
-            Self::ValidRows => "valid_rows",
             Self::StatsSummary => "stats_summary",
             Self::Placeholder => "placeholder",
         }

@@ -1,6 +1,6 @@
 //! Chooses kernels and their variants.
 
-use super::chunks::{Chunk, check_partials, chunks, within};
+use super::chunks::{Chunk, check_partials, chunks, row_workgroups, within, workgroups};
 use super::limits::{Limits, check_limits};
 use super::operand::{Operand, Window};
 use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
@@ -86,16 +86,12 @@ pub struct Plan {
     pub(super) segments: u32,
     /// Labels that each workgroup counts itself. 0 if no count is needed, or if `valid_rows` counts.
     pub(super) count_labels: u32,
-    /// True if `valid_rows` is dispatched first.
-    pub(super) counts_first: bool,
+    /// The rows whose labels each dispatch of `valid_rows` counts before all others.
+    pub(super) counted_first: Vec<Chunk>,
     pub(super) problem: Problem,
     choices: Choices,
     pub(super) offset_alignment: u64,
 }
-
-/// In batches of up to this many rows every workgroup counts the valid labels, which costs less than to clear a count and dispatch
-/// `valid_rows` (5 us on an H200).
-const COUNT_INLINE: usize = 4096;
 
 /// Workgroup size of the kernels in which one invocation owns a row.
 fn row_workgroup_size(limits: &Limits) -> u32 {
@@ -194,19 +190,27 @@ impl Plan {
         let segments = tiling.segments.max(1);
         let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
         let in_steps = kind.in_steps();
-        let chunks = chunks(problem, limits, &variant, &row_variant, segments, in_steps)?;
+        let counts = choices.counts_rows && !in_steps;
+        let (chunks, counted_first) = chunks(
+            problem,
+            limits,
+            &variant,
+            &row_variant,
+            segments,
+            in_steps,
+            counts,
+        )?;
+        let inline = counts && counted_first.is_empty();
         let rows_each = (variant.workgroup_size / variant.lanes) as usize;
         let covers = |c: &Chunk| c.rows.len() <= rows_each * c.workgroups as usize;
         variant.one_tile = is_one_tile(problem, &variant);
         variant.one_group = chunks.iter().all(covers);
-        let counts = choices.counts_rows && !in_steps;
-        let inline = counts && chunks.len() == 1 && problem.rows <= COUNT_INLINE;
         let plan = Self {
             kind,
             variant,
             row_variant,
             count_labels: if inline { problem.rows as u32 } else { 0 },
-            counts_first: counts && !inline && !chunks.is_empty(),
+            counted_first,
             chunks,
             segments,
             problem: *problem,
@@ -249,10 +253,10 @@ impl Plan {
         self.choices == Choices::of(config)
     }
 
-    /// The kernels in the order of their dispatches; those before the last `Summary` run once per chunk.
+    /// The kernels in the order of their dispatches; those between `ValidRows` and the last `Summary` run once per chunk.
     pub fn kernels(&self) -> Vec<Kernel> {
         let mut list = Vec::new();
-        if self.counts_first {
+        if !self.counted_first.is_empty() {
             list.push(Kernel::ValidRows);
         }
         if self.in_steps() {
@@ -291,9 +295,9 @@ impl Plan {
     }
 
     /// The temporary buffers of the plan and the size of each in bytes, at most proportional to the number of rows.
-    pub fn workspace(&self) -> [(Operand, u64); 8] {
-        let groups = |of: fn(&Chunk) -> u32| self.chunks.iter().map(|c| u64::from(of(c))).sum();
-        let most: u64 = u64::max(groups(|c| c.workgroups), groups(|c| c.row_workgroups));
+    pub fn workspace(&self) -> [(Operand, u64); 7] {
+        let counted = workgroups(&self.chunks) + row_workgroups(&self.counted_first);
+        let most = counted.max(row_workgroups(&self.chunks));
         let last = self.chunks.last().map(|chunk| self.row_stats(chunk));
         let row_stats = last.map_or(0, |window| window.offset + window.bytes);
         // The workspace holds the decisions and segments of one chunk at a time.
@@ -319,7 +323,6 @@ impl Plan {
                 Operand::SweepSums,
                 only(self.sweeps_segments(), SWEEP_SUMS_BYTES * segments),
             ),
-            (Operand::ValidRows, 64),
             (Operand::StatsSummary, SUMMARY_BYTES),
             (Operand::Placeholder, SUMMARY_BYTES),
         ]

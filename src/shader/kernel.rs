@@ -88,11 +88,12 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 ..none
             },
-            Self::Summary => LossVariant {
+            // Both access partial summaries, which metrics make longer.
+            Self::Summary | Self::ValidRows => LossVariant {
                 metrics: loss.metrics,
                 ..none
             },
-            Self::Softmax | Self::ValidRows => none,
+            Self::Softmax => none,
         }
     }
 

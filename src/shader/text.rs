@@ -84,6 +84,7 @@ includes!(
     "sweep_sums",
     "teacher",
     "types",
+    "valid",
 );
 
 /// The texts of the shapes of the gradient.

@@ -124,13 +124,10 @@ impl Job {
         ]
         .into_iter()
         .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
-        .chain(plan.workspace().map(|(operand, bytes)| {
-            let bytes = match operand {
-                Operand::ValidRows => vec![0; bytes as usize],
-                _ => poison(bytes as usize),
-            };
-            (operand, bytes)
-        }))
+        .chain(
+            plan.workspace()
+                .map(|(operand, bytes)| (operand, poison(bytes as usize))),
+        )
         .map(|(operand, bytes)| Buffer {
             operand: Some(operand),
             bytes,

@@ -182,7 +182,7 @@ fn structs_have_the_layout_of_their_twins() {
             soft_loss_factor, soft_grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
             write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes,
             hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
-            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite)
+            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts)
     );
     assert_eq!(
         members_of(&module, "RowResult"),

@@ -149,16 +149,12 @@ impl CubeKernel for Shader {
     }
 }
 
-/// The temporary buffers of a plan. The count of valid rows starts at 0, the others are uninitialised.
+/// The temporary buffers of a plan, uninitialised.
 fn workspace(tensors: &KernelTensors, plan: &Plan) -> Vec<(Operand, Handle)> {
     let client = &tensors.student.client;
     let allocate = |(operand, bytes): (Operand, u64)| {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let handle = match operand {
-            Operand::ValidRows => client.create_from_slice(&vec![0; bytes]),
-            _ => client.empty(bytes),
-        };
-        (operand, handle)
+        (operand, client.empty(bytes))
     };
     plan.workspace().into_iter().map(allocate).collect()
 }

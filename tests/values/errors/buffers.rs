@@ -355,8 +355,6 @@ fn bad_values_are_refused_on_buffers() {
 }
 
 /// `plan` refuses buffers that a browser refuses, like everything that `encode` refuses.
-///
-/// There are more rows than a workgroup counts by itself, so that a buffer must be cleared first.
 #[test]
 fn plans_know_what_a_browser_refuses() {
     let Some(mut bench) = Bench::new(None) else {

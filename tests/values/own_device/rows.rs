@@ -147,6 +147,37 @@ fn row_ranges_keep_metrics() {
     apps.iter().for_each(App::is_silent);
 }
 
+/// A mean over more rows than a workgroup counts by itself: the counts stand behind partial summaries with metrics.
+#[test]
+fn many_rows_keep_metrics() {
+    let (rows, classes) = (9001, 3);
+    let (student, teacher) = (noise(rows * classes, 33), noise(rows * classes, 34));
+    let mut labels = labels(rows, classes);
+    labels[..40].fill(-100);
+    let batch = Batch::new(&student, &teacher, &labels, classes);
+    let config = Config::default();
+    let outputs = Outputs {
+        metrics: true,
+        ..Outputs::ALL
+    };
+    let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
+    let means = reference::mean_metrics(&want.rows, &want.metrics);
+    let (apps, engines) = engines();
+    for engine in &engines {
+        let about = engine.describe();
+        let got = engine.run(&config, PROGRESS, &batch, outputs);
+        let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+        check_summary(&about, &want.summary, &got.summary);
+        let hard = got.summary.metrics.hard;
+        close(&about, hard, means.hard, 1e-5 * means.hard + 4e-6);
+        let rows = got.rows.clone();
+        let gradient = got.into_grad_student_logits();
+        let w = 1.0 / f64::from(want.summary.valid_rows);
+        check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
+    }
+    apps.iter().for_each(App::is_silent);
+}
+
 /// `RowStats` carries the weight from `observe` to `decide`.
 #[test]
 fn single_steps_keep_weights() {
