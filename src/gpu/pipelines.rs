@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(test)]
 use super::faults::{self, Fault};
 use super::memory::with_errors;
-use crate::Result;
 use crate::shader::{Dialect, Kernel, Variant, assemble};
+use crate::{Error, Result};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -38,13 +38,20 @@ impl Pipelines {
         }
         // The lock is not held: wgpu may run a callback of the application that calls this crate.
         // Threads that need the same pipeline at once each compile it. The first finished pipeline is kept.
-        let made = with_errors(device, "the compilation of a kernel", || {
+        let pipeline = with_errors(device, "the compilation of a kernel", || {
             #[cfg(test)]
             if faults::strikes(Fault::NoPipeline) {
                 faults::object(device);
             }
-            Arc::new(compile(device, kernel, variant))
+            compile(device, kernel, variant)
         })?;
+        let layout = with_errors(device, "the layout of a kernel", || {
+            pipeline.get_bind_group_layout(0)
+        });
+        // The compilation gave no error, so the device must be lost.
+        let layout =
+            layout.map_err(|e| Error::DeviceLost(format!("a kernel was not usable: {e}")))?;
+        let made = Arc::new(Pipeline { pipeline, layout });
         Ok(self.map().entry(key).or_insert(made).clone())
     }
 
@@ -54,7 +61,7 @@ impl Pipelines {
     }
 }
 
-fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline {
+fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> wgpu::ComputePipeline {
     let dialect = if cfg!(target_arch = "wasm32") {
         Dialect::Standard
     } else {
@@ -74,7 +81,7 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline
         checks.force_loop_bounding = false;
         device.create_shader_module_trusted(descriptor, checks)
     };
-    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(kernel.name()),
         layout: None,
         module: &module,
@@ -85,7 +92,5 @@ fn compile(device: &wgpu::Device, kernel: Kernel, variant: &Variant) -> Pipeline
             ..Default::default()
         },
         cache: None,
-    });
-    let layout = pipeline.get_bind_group_layout(0);
-    Pipeline { pipeline, layout }
+    })
 }

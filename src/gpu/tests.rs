@@ -254,7 +254,6 @@ fn no_memory_for_any_buffer_is_an_error() {
         "decisions",
         "stats_summary",
         "partials",
-        "valid_rows",
         "params",
         "readback",
     ] {
