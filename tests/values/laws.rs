@@ -73,7 +73,8 @@ fn the_temperature_is_the_unit_of_the_logits() {
             let mut moved = drawn.clone();
             moved.config.student_temperature *= times;
             // At the hard part's temperature the teacher has a part too.
-            if matches!(drawn.config.divergence, Divergence::Nkd { .. }) {
+            let divergence = drawn.config.divergence;
+            if matches!(divergence, Divergence::Nkd { .. } | Divergence::Wsld) {
                 return Ok(());
             }
             if let HardTemperature::Own(own) = &mut moved.config.hard_temperature {
@@ -182,6 +183,8 @@ fn the_selected_share_lies_between_its_inputs() {
                     Selection::Tstr => r.tssr == tstr,
                     Selection::Kdr => (r.tssr - kdr).abs() <= slack,
                     Selection::Fixed(w) => r.tssr == w,
+                    // From the teacher alone.
+                    Selection::Margin(_) => (0.0..=1.0).contains(&r.tssr),
                     _ => false,
                 };
                 if !ok {

@@ -192,7 +192,7 @@ fn numbers_at_the_ends_are_answered() {
 /// The combinations with an attached TSSR that kernels have. The documentation of `TssrGradient` states them.
 fn attaches(divergence: D, similarity: Similarity, scope: Scope) -> bool {
     let plain = matches!(divergence, D::SoftCrossEntropy | D::ForwardKl);
-    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. });
+    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
     let similarity = match similarity {
         Similarity::Cosine | Similarity::Bhattacharyya => plain,
         Similarity::ExpNegKl => !apart,
@@ -267,6 +267,7 @@ fn divergences_have_a_text() {
             },
         ),
         ("nkd:1.5", D::Nkd { gamma: 1.5 }),
+        ("wsld", D::Wsld),
     ] {
         assert_eq!(text.parse(), Ok(want), "{text}");
     }
