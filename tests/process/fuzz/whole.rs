@@ -194,7 +194,7 @@ fn rows(
     let seen = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
     for (row, ((g, w), a)) in got.rows.iter().zip(&want.rows).zip(allowed).enumerate() {
         // The loss of a class that is 0 in f32 may be infinite in f64.
-        let flags = w.flags & !flags::NO_GRADIENT;
+        let flags = w.flags & !(flags::NO_GRADIENT | flags::CLAMPED);
         if g.flags & seen != flags {
             return Err(format!("flags of row {row}: {}, want {}", g.flags, w.flags));
         }
