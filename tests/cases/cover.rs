@@ -96,8 +96,6 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("row weights", variant(case.weights)),
         ("rows that are not finite", variant(config.non_finite)),
         ("smoothing", (config.label_smoothing > 0.0).to_string()),
-        ("smoothed classes", variant(config.smoothed_classes)),
-        ("clamp", config.loss_clamp.is_some().to_string()),
         (
             "temperatures",
             temperatures
