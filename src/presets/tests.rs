@@ -155,7 +155,7 @@ fn mft_corrects_the_teacher() {
     }
     // A teacher that is wrong: the label is above its choice by the threshold.
     let log_q = [0.5f64, 0.3, 0.2].map(f64::ln);
-    let share = reference::margin_share(0.2, &log_q, 1);
+    let share = reference::margin_share(0.2, &log_q, 1.0, 1);
     let target = |label: f64, q: f64| share * label + (1.0 - share) * q;
     assert!((target(1.0, 0.3) - target(0.0, 0.5) - 0.2).abs() < 1e-12);
 }

@@ -20,20 +20,22 @@ pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
     }
 }
 
-/// TSSR of `Selection::Margin` (METHOD, section 5) from the logarithms of the teacher's probabilities; NaN if the label is no class.
+/// TSSR of `Selection::Margin` (METHOD, section 5) from the teacher's logits; NaN if the label is no class.
 ///
 /// Where another class is larger than the label, the target `a [i = label] + (1 - a) q_i` gives the label a margin of the threshold over
 /// that class. Else the target's label is the teacher's plus the threshold, at most 1.
-pub fn margin_share(threshold: f64, log_q: &[f64], label: i32) -> f64 {
-    let Some(of_label) = usize::try_from(label).ok().and_then(|i| log_q.get(i)) else {
+pub fn margin_share(threshold: f64, teacher: &[f64], temperature: f64, label: i32) -> f64 {
+    let Some(label) = usize::try_from(label).ok().filter(|i| *i < teacher.len()) else {
         return f64::NAN;
     };
-    let largest = log_q.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if *of_label < largest {
-        let distance = largest.exp() - of_label.exp();
+    let log_q = log_softmax_row(teacher, temperature);
+    let larger = (0..teacher.len()).filter(|i| teacher[*i] > teacher[label]);
+    let largest = larger.map(|i| log_q[i]).fold(f64::NEG_INFINITY, f64::max);
+    if largest > f64::NEG_INFINITY {
+        let distance = largest.exp() - log_q[label].exp();
         return (distance + threshold) / (1.0 + distance);
     }
-    let rest = log_rest(log_q, label as usize).exp();
+    let rest = log_rest(&log_q, label).exp();
     match rest < threshold {
         true => 1.0,
         false => weighted(threshold, 1.0 / rest),

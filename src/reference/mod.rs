@@ -222,8 +222,9 @@ pub fn decide(
         let tstr = f64::from(progress.tstr());
         let tssr = match config.selection {
             Selection::Margin(threshold) => {
-                let [_, log_q] = log_probabilities(config, batch, row);
-                margin_share(threshold.into(), &log_q, batch.labels[row])
+                let [_, teacher] = logits_of(batch, row);
+                let temperature = config.teacher_temperature.into();
+                margin_share(threshold.into(), &teacher, temperature, batch.labels[row])
             }
             other => select_tssr(other, tstr, kdr),
         };
