@@ -112,10 +112,12 @@ fn allowances(problem: &Problem, want: &reference::Distillation) -> Vec<Allowed>
         .rows
         .iter()
         .enumerate()
-        .map(|(row, r)| match r.flags & !flags::NO_GRADIENT {
-            0 => tolerance::of_row(&problem.config, &batch, row, r.tssr),
-            _ => exact,
-        })
+        .map(
+            |(row, r)| match r.flags & !(flags::NO_GRADIENT | flags::CLAMPED) {
+                0 => tolerance::of_row(&problem.config, &batch, row, r.tssr),
+                _ => exact,
+            },
+        )
         .collect();
     // The error of the mean is at most that of the worst row.
     if problem.config.scope == Scope::Batch {
