@@ -24,6 +24,8 @@ pub mod flags {
     pub const NO_GRADIENT: u32 = 64;
     /// The row is [`NON_FINITE`] or has [`NO_GRADIENT`], and [`NonFinite::Skip`](crate::NonFinite::Skip) leaves it out: its results are 0.
     pub const SKIPPED: u32 = 128;
+    /// The row's loss lies outside of [`Config::loss_clamp`](crate::Config::loss_clamp); its loss is the bound, its gradient 0.
+    pub const CLAMPED: u32 = 256;
 }
 
 /// One row's outcome.
@@ -55,6 +57,11 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if the row's loss is a bound of [`Config::loss_clamp`](crate::Config::loss_clamp).
+    pub fn is_clamped(&self) -> bool {
+        self.flags & flags::CLAMPED != 0
     }
 
     /// Returns true if the means of the summary include the row.
@@ -136,7 +143,8 @@ pub struct RowStats {
     pub sweep_first: f32,
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
-    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out and with metrics. Else 0.
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out, for
+    /// [`Selection::Margin`](crate::Selection::Margin) and with metrics. Else 0.
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
@@ -223,7 +231,7 @@ pub struct Decision {
     pub teacher_scale: f32,
     /// `w tssr (1 - e)`
     pub label_share: f32,
-    /// `w tssr e / classes`
+    /// `w tssr e / n`, of each of the `n` classes over which the label is smoothed.
     pub uniform_share: f32,
     /// The row's label.
     pub label: i32,

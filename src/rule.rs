@@ -2,7 +2,7 @@
 
 use crate::config::divergences;
 use crate::moments::{Moment, Moments};
-use crate::{Config, Divergence, Similarity, TssrGradient};
+use crate::{Config, Divergence, Selection, Similarity, TssrGradient};
 
 /// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +145,11 @@ pub(crate) fn moments(config: &Config) -> Moments {
         all = all.with(const { Moments::of(&[Moment::HardSum]) });
     }
     all
+}
+
+/// Returns true if TSSR or the divergence needs the teacher's logit at the label.
+pub(crate) fn needs_teacher_label(config: &Config) -> bool {
+    config.divergence.rule().label_apart || matches!(config.selection, Selection::Margin(_))
 }
 
 /// The moments of the metrics of rows.

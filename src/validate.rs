@@ -77,6 +77,16 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     let e = config.label_smoothing;
     let ok = (0.0..1.0).contains(&e);
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;
+    if let Some([least, greatest]) = config.loss_clamp {
+        let ok = least.is_finite() && greatest.is_finite() && least < greatest;
+        if !ok {
+            return Err(Error::InvalidConfig {
+                field: "loss_clamp",
+                value: format!("[{least}, {greatest}]"),
+                expected: "two finite numbers, the first below the second",
+            });
+        }
+    }
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
     attached(config)?;

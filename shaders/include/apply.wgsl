@@ -6,13 +6,13 @@
 
 #import $SHAPE
 
-// Returns true if the row has one gradient for all classes: 0 if it is ignored or left out, else NaN. Its logits are not read.
+// Returns true if the row has one gradient for all classes: 0 if it is ignored, left out or clamped, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
-    return (flags & (IGNORED | NON_FINITE | INVALID_LABEL | NO_GRADIENT)) != 0u;
+    return (flags & (IGNORED | NON_FINITE | INVALID_LABEL | NO_GRADIENT | CLAMPED)) != 0u;
 }
 
 fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
-    let is_zero = (flags & (IGNORED | SKIPPED)) != 0u;
+    let is_zero = (flags & (IGNORED | SKIPPED | CLAMPED)) != 0u;
     if (ACCUMULATE && is_zero) {
         return;
     }
@@ -22,11 +22,20 @@ fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
     }
 }
 
-// Stores the gradient of 4 classes, given their scaled exponentials and the further terms.
-fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+// The shares of 4 classes in the smoothed part of the label's distribution, given their logits.
+fn uniform_shares(s: vec4<f32>, decision: Decision) -> vec4<f32> {
+    let share = vec4<f32>(decision.uniform_share);
+    if (SMOOTHING_UNMASKED) {
+        return select(share, vec4<f32>(), bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u));
+    }
+    return share;
+}
+
+// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their uniform shares.
+fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, uniform_share: vec4<f32>, decision: Decision) {
     let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
-    let label_share = vec4<f32>(decision.uniform_share + decision.label_share);
-    var gradient = es - et - select(vec4<f32>(decision.uniform_share), label_share, at_label);
+    let label_share = uniform_share + vec4<f32>(decision.label_share);
+    var gradient = es - et - select(uniform_share, label_share, at_label);
 #if label_apart
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end
@@ -35,14 +44,14 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
 
 #if shaped
 // Stores the gradient of 4 classes, given their exponents of 2 (with KEEP_LOGITS) and exponentials, relative to the row's maxima.
-fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, uniform_share: vec4<f32>, decision: Decision) {
     let p = es * decision.student_inverse;
     let q = et * decision.teacher_inverse;
     var student = es * decision.student_scale + shape_terms(p, q, ds, dt, decision);
     if (HARD_OWN) {
         student += exp2(ds * params.hard_ratio) * decision.hard_scale;
     }
-    apply_vector(row, first, student, et * decision.teacher_scale, decision);
+    apply_vector(row, first, student, et * decision.teacher_scale, uniform_share, decision);
 }
 #end
 
@@ -52,14 +61,14 @@ fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Deci
 #if plain
     let es = exp2((s - decision.student_max) * params.student_log2) * decision.student_scale;
     let et = exp2((t - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
-    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), decision);
+    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), uniform_shares(s, decision), decision);
 #end
 #if shaped
     // Clamped, because 0 * inf is NaN.
     let lowest = vec4<f32>(-1e37);
     let ds = max((s - decision.student_max) * params.student_log2, lowest);
     let dt = select(lowest, max((t - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
-    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), decision);
+    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), uniform_shares(s, decision), decision);
 #end
 }
 
@@ -83,7 +92,7 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #unroll plain
         if (vector_$i < vectors) {
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), uniform_shares(s_$i, decision), decision);
         }
 #end
 #unroll shaped

@@ -31,7 +31,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
 #unroll plain
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
-        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, decision);
+        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, vec4<f32>(decision.uniform_share), decision);
     }
 #end
 #if shaped
@@ -45,7 +45,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         let dt = (kept_teacher_$i - decision.teacher_max) * params.teacher_log2;
         let es = kept_exponentials(kept_student_$i, decision.student_max, params.student_log2, s_scale);
         let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, params.teacher_log2, t_scale);
-        apply_shaped(row, first, ds, dt, es, et, decision);
+        apply_shaped(row, first, ds, dt, es, et, vec4<f32>(decision.uniform_share), decision);
     }
 #end
 }

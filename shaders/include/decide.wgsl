@@ -49,8 +49,23 @@ fn sigmoid(x: f32) -> f32 {
 
 #import $DIVERGENCE
 
-// TSSR from TSTR and KDR.
-fn select_tssr(kdr: f32) -> f32 {
+// The share of `Margin`: with it, the target's label is `threshold` above the teacher's largest class, or above the teacher's label if that
+// is the largest.
+fn margin_share(stats: RowStats, threshold: f32) -> f32 {
+    let sum = stats.teacher_sum;
+    let masked = stats.teacher_label_logit == 0xff800000u;
+    let offset = bitcast<f32>(stats.teacher_label_logit) - stats.teacher_max;
+    if (masked || offset < 0.0) {
+        let distance = (1.0 - select(exp2(offset * params.teacher_log2), 0.0, masked)) / sum;
+        return (distance + threshold) / (1.0 + distance);
+    }
+    // The label is the largest class. 1 - q of it is (sum - 1) / sum.
+    let rest = max(sum - 1.0, 1e-37);
+    return select(1.0, threshold * sum / rest, threshold * sum <= rest);
+}
+
+// TSSR from TSTR and KDR, or from the teacher's margin.
+fn select_tssr(stats: RowStats, kdr: f32) -> f32 {
     switch params.selection {
         case SELECTION_MAX: { return max(params.tstr, kdr); }
         case SELECTION_MIN: { return min(params.tstr, kdr); }
@@ -58,7 +73,8 @@ fn select_tssr(kdr: f32) -> f32 {
         case SELECTION_PRODUCT: { return params.tstr * kdr; }
         case SELECTION_TSTR: { return params.tstr; }
         case SELECTION_KDR: { return kdr; }
-        default: { return params.fixed; }
+        case SELECTION_MARGIN: { return margin_share(stats, params.selection_number); }
+        default: { return params.selection_number; }
     }
 }
 
@@ -84,6 +100,14 @@ fn mixed(share: f32, hard: f32, soft: f32) -> f32 {
     return select(share * hard + (1.0 - share) * soft, hard, hard == soft);
 }
 
+// The number of classes that share the smoothed part of the label's distribution.
+fn smoothed_classes(stats: RowStats) -> f32 {
+    if (SMOOTHING_UNMASKED) {
+        return stats.student_count;
+    }
+    return f32(params.classes);
+}
+
 // The cross-entropy with the label, in nats; `value` is valid only if `infinite` is false.
 struct HardPart {
     value: f32,
@@ -101,8 +125,8 @@ fn hard_part(stats: RowStats) -> HardPart {
     var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse;
     var infinite = label_masked;
     if (SMOOTHING) {
-        infinite = label_masked || (stats.flags & STUDENT_MASKED) != 0u;
-        var offset = stats.student_offset / f32(params.classes);
+        infinite = label_masked || (!SMOOTHING_UNMASKED && (stats.flags & STUDENT_MASKED) != 0u);
+        var offset = stats.student_offset / smoothed_classes(stats);
         if (HARD_OWN) {
             offset *= params.hard_ratio;
         }
@@ -135,10 +159,13 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         return decision;
     }
     decision.result.kdr = stats.kdr;
-    let tssr = select_tssr(tssr_kdr);
+    let tssr = select_tssr(stats, tssr_kdr);
     decision.result.tssr = bitcast<u32>(tssr);
     if ((stats.flags & INVALID_LABEL) != 0u) {
         decision.result.loss = nan;
+        if (params.selection == SELECTION_MARGIN) {
+            decision.result.tssr = nan;
+        }
         return decision;
     }
     var hard = hard_part(stats);
@@ -148,6 +175,18 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     let hard_share = tssr * params.hard_loss_factor;
     let soft_share = (1.0 - tssr) * params.soft_loss_factor;
     var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
+    var log_sum_exp = 0.0;
+    if (params.z_loss > 0.0) {
+        log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
+        loss += params.z_loss * log_sum_exp * log_sum_exp;
+    }
+    let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
+    if (params.clamps_loss != 0u && (infinite || loss < params.loss_least || loss > params.loss_greatest)) {
+        let bound = select(clamp(loss, params.loss_least, params.loss_greatest), params.loss_greatest, infinite);
+        decision.result.loss = bitcast<u32>(bound * stats.weight);
+        decision.result.flags |= CLAMPED;
+        return decision;
+    }
     if (soft.undefined && soft_share > 0.0 && stats.weight != 0.0) {
         decision.result.flags |= NO_GRADIENT;
         if (is_skipped(stats.flags)) {
@@ -176,8 +215,6 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
     var z_weight = 0.0;
     if (params.z_loss > 0.0) {
-        let log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
-        loss += params.z_loss * log_sum_exp * log_sum_exp;
         z_weight = params.z_grad_factor * log_sum_exp / denominator;
         if (HARD_OWN) {
             hard_student += z_weight;
@@ -185,7 +222,6 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
             student += z_weight;
         }
     }
-    let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
     decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
@@ -197,7 +233,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.label_share = hard_weight * tssr;
     if (SMOOTHING) {
         decision.label_share *= 1.0 - params.smoothing;
-        decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
+        decision.uniform_share = hard_weight * tssr * params.smoothing / smoothed_classes(stats);
     }
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
@@ -238,7 +274,11 @@ fn leave_label_out(stats: RowStats, hard_weight: f32, z_weight: f32, soft_weight
         student_rest += (hard_weight + z_weight) * sigmoid(-student);
     }
     let e = params.smoothing;
-    let at_label = hard_weight * (e * (1.0 - 1.0 / f32(params.classes)) - sigmoid(-hard)) + z_weight * sigmoid(hard) + soft_weight * soft.label;
+    var smoothed = 1.0 / smoothed_classes(stats);
+    if (SMOOTHING_UNMASKED && stats.label_logit == 0xff800000u) {
+        smoothed = 0.0;
+    }
+    let at_label = hard_weight * (e * (1.0 - smoothed) - sigmoid(-hard)) + z_weight * sigmoid(hard) + soft_weight * soft.label;
     (*decision).student_max = stats.rest_student_max;
     (*decision).teacher_max = stats.rest_teacher_max;
     (*decision).student_scale = select(0.0, student_rest / stats.rest_student_sum, stats.rest_student_sum > 0.0);

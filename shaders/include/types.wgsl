@@ -8,6 +8,7 @@ const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
 const SKIPPED: u32 = 128u;
+const CLAMPED: u32 = 256u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {

@@ -96,6 +96,10 @@ macro_rules! divergences {
                 /// The weight of the other classes, above 0, at most 1e3.
                 gamma = 1.5,
             } = "nkd", nkd, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
+
+            /// Weighted soft labels: `- w sum q ln p` with the row's weight `w = 1 - exp(- CE / (CE of the teacher + 1e-7))`, which has no
+            /// gradient. `CE` is the cross-entropy with the label at the temperature of the hard part (WSLD, Zhou et al. 2021).
+            Wsld = "wsld", wsld, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
         }
     };
 }

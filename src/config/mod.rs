@@ -173,6 +173,18 @@ pub enum TeacherClasses {
     CommonPrefix,
 }
 
+/// The classes that share the smoothed part of the label's distribution EK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum SmoothedClasses {
+    /// Every class of the student. A row in which the student masks a class has an infinite hard part.
+    #[default]
+    All,
+    /// The classes that the student does not mask in the row, those that the teacher masks or lacks included.
+    Unmasked,
+}
+
 /// The effect on the memory that receives the gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -232,6 +244,12 @@ pub struct Config {
     pub reduction: Reduction,
     /// The true label's distribution EK is `(1 - e) onehot + e / classes`; `e` in `[0, 1)`. Default 0.
     pub label_smoothing: f32,
+    /// The classes over which `label_smoothing` spreads `e`. Default: `All`.
+    pub smoothed_classes: SmoothedClasses,
+    /// The least and the greatest loss of a row, before its weight, both finite and the first below the second. A row whose loss lies
+    /// outside has the bound for its loss, the gradient 0 and the flag [`flags::CLAMPED`](crate::flags::CLAMPED). The loss includes weights
+    /// of the parts, temperature scaling and z-loss. An infinite loss counts as above. Default: no bounds.
+    pub loss_clamp: Option<[f32; 2]>,
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Their logits are never read. Default -100.
     pub ignore_index: i32,
     /// The upstream gradient (for a mean or a sum), including the loss scale of mixed-precision training. It multiplies the gradient,
@@ -264,6 +282,8 @@ impl Default for Config {
             scope: Scope::Row,
             reduction: Reduction::Mean,
             label_smoothing: 0.0,
+            smoothed_classes: SmoothedClasses::All,
+            loss_clamp: None,
             ignore_index: -100,
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
@@ -295,6 +315,11 @@ impl Config {
     /// Returns true if the hard part has a temperature of its own.
     pub(crate) fn has_own_hard_temperature(&self) -> bool {
         self.hard_temperature != HardTemperature::Student
+    }
+
+    /// Returns true if the label is smoothed over the classes that the student does not mask.
+    pub(crate) fn smooths_unmasked(&self) -> bool {
+        self.label_smoothing > 0.0 && self.smoothed_classes == SmoothedClasses::Unmasked
     }
 
     /// The factors of the hard part in loss and gradient before reduction, without its share TSSR.

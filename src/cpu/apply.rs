@@ -24,7 +24,7 @@ pub(super) fn apply<V: Vector>(
 ) {
     let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
-    if result & (flags::IGNORED | flags::SKIPPED) != 0 {
+    if result & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0 {
         if !accumulate {
             fill(gradient, 0.0);
         }
@@ -94,6 +94,10 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
         if !PLAIN && setup.own_hard {
             let s = &tile(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
+        }
+        if setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0 {
+            let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+            shapes::return_uniform(s, decision, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
         if label < n {

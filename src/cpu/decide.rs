@@ -120,10 +120,16 @@ impl Rule {
         if stats.flags & flags::NON_FINITE == 0 {
             result.kdr = stats.kdr;
             let kdr = self.shared_kdr.unwrap_or(stats.kdr);
-            result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
+            result.tssr = select_tssr(&self.config, self.tstr, kdr, stats);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
             let terms = self.terms(stats, f64::from(result.tssr));
+            if let Some(bound) = self.bound_of(terms.loss) {
+                result.loss = bound * stats.weight;
+                result.flags |= flags::CLAMPED;
+                decision.result = result;
+                return decision;
+            }
             terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
@@ -161,6 +167,24 @@ impl Rule {
         decision.teacher_inverse = over(1.0, zt);
         decision.result = result;
         decision
+    }
+
+    /// The bound that replaces a loss out of range.
+    fn bound_of(&self, loss: f64) -> Option<f32> {
+        let [least, greatest] = self.config.loss_clamp?;
+        match loss {
+            loss if loss < f64::from(least) => Some(least),
+            loss if loss > f64::from(greatest) => Some(greatest),
+            _ => None,
+        }
+    }
+
+    /// The number of classes that share the smoothed part of the label's distribution.
+    fn smoothed_classes(&self, stats: &RowStats) -> f64 {
+        match self.config.smooths_unmasked() {
+            true => f64::from(stats.student_count),
+            false => self.classes as f64,
+        }
     }
 
     /// Returns true if a row without a finite result is left out. A label out of range stays visible.
@@ -207,7 +231,7 @@ impl Rule {
             first: weight * part.first,
             second: weight * part.second,
             label: hard_weight * tssr * (1.0 - e),
-            uniform: hard_weight * tssr * e / self.classes as f64,
+            uniform: hard_weight * tssr * e / self.smoothed_classes(stats),
             at_label: None,
         };
         let mut z = 0.0;
@@ -259,7 +283,9 @@ impl Rule {
             terms.student += (hard + z) * label.rest();
         }
         let e = f64::from(self.config.label_smoothing);
-        let smoothed = e * (1.0 - 1.0 / self.classes as f64);
+        let is_smoothed = !self.config.smooths_unmasked() || stats.label_logit > f32::NEG_INFINITY;
+        let own = f64::from(u8::from(is_smoothed)) / self.smoothed_classes(stats);
+        let smoothed = e * (1.0 - own);
         terms.at_label = Some(hard * (smoothed - label.rest()) + z * label.p() + soft * part.label);
     }
 
@@ -290,10 +316,10 @@ impl Rule {
         if e == 0.0 {
             return hard;
         }
-        if stats.flags & flags::STUDENT_MASKED != 0 {
+        if stats.flags & flags::STUDENT_MASKED != 0 && !self.config.smooths_unmasked() {
             return f64::INFINITY;
         }
-        let mut mean_offset = f(stats.student_offset) / self.classes as f64;
+        let mut mean_offset = f(stats.student_offset) / self.smoothed_classes(stats);
         if self.own_hard() {
             mean_offset *= f(self.config.student_temperature) * inverse_temperature;
         }

@@ -102,7 +102,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
         }
-        if setup.rule.label_apart || setup.moments.has(Moment::Agreement) {
+        if setup.teacher_label || setup.moments.has(Moment::Agreement) {
             stats.teacher_label_logit = teacher;
         }
     }

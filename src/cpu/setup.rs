@@ -15,6 +15,8 @@ pub(super) struct Setup<'a> {
     pub rule: Rule,
     /// The moments that the configuration needs.
     pub moments: Moments,
+    /// TSSR or the divergence needs the teacher's logit at the label.
+    pub teacher_label: bool,
     /// The similarity or the divergence needs a second sweep.
     pub second_sweep: bool,
     /// The shape of the gradient, with its numbers.
@@ -22,6 +24,8 @@ pub(super) struct Setup<'a> {
     pub shape_numbers: [f32; 2],
     /// The hard part has a temperature of its own.
     pub own_hard: bool,
+    /// Classes that the student masks have no share in the smoothed label.
+    pub smooths_unmasked: bool,
     /// log2(e) over the temperature, of student, teacher and hard part.
     pub student_log2: f32,
     pub teacher_log2: f32,
@@ -63,10 +67,12 @@ impl<'a> Setup<'a> {
             config,
             rule,
             moments,
+            teacher_label: rule::needs_teacher_label(config),
             second_sweep: rule::needs_second_sweep(config),
             shape,
             shape_numbers,
             own_hard: config.has_own_hard_temperature(),
+            smooths_unmasked: config.smooths_unmasked(),
             student_log2,
             teacher_log2,
             hard_log2,

@@ -166,3 +166,13 @@ pub(super) fn add_hard<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, ou
         *o = mul_add::<V>(e, d.hard_scale, *o);
     }
 }
+
+/// Adds the uniform share again at the classes that the student masks.
+#[inline(always)]
+pub(super) fn return_uniform(s: &[f32], d: &Decision, out: &mut [f32]) {
+    for (o, s) in out.iter_mut().zip(s) {
+        if *s == f32::NEG_INFINITY {
+            *o += d.uniform_share;
+        }
+    }
+}

@@ -20,8 +20,6 @@
 //! [`Progress::NONE`].
 //!
 //! Losses that a `Config` cannot express, and are therefore missing here:
-//! - WSLD (Zhou et al. 2021): it weights each row's soft part by `1 - exp(- CE / CE of the teacher)`.
-//! - MFT (Belcak et al. 2025): its share of the label follows, row by row, from the margin of the teacher.
 //! - Logit standardisation (Sun et al. 2024): each row has a temperature of its own.
 //!
 //! docs/LOSSES.md has the divergences, their gradients and edges, and the names that other libraries use.
@@ -99,6 +97,33 @@ pub fn nkd(temperature: f32, gamma: f32) -> Config {
     Config {
         divergence: Divergence::Nkd { gamma },
         ..mdistiller_kd(temperature, 1.0, 1.0)
+    }
+}
+
+/// WSLD: Zhou et al. 2021, *Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective*
+/// (arXiv:2102.00650), with the cross-entropy that the paper adds.
+///
+/// `CE - weight temperature^2 w sum q ln p` with `w = 1 - exp(- CE / (CE of the teacher + 1e-7))`, which has no gradient. `temperature` and
+/// `weight` are `tau` and `loss_weight` of mmrazor, which has 2 and 2.5 in its example. TSSR is 0.5, as in [`mdistiller_kd`].
+pub fn wsld(temperature: f32, weight: f32) -> Config {
+    Config {
+        divergence: Divergence::Wsld,
+        ..mdistiller_kd(temperature, 1.0, weight)
+    }
+}
+
+/// MFT: Belcak et al. 2025, *Minifinetuning* (arXiv:2506.15702). `MFTLoss` of Model-Optimizer.
+///
+/// `- temperature^2 sum y ln p` with the corrected teacher `y = a onehot(c) + (1 - a) q`, whose share `a` follows from the teacher's
+/// margin: [`Selection::Margin`]. Model-Optimizer's `temperature` is 1, its `threshold` 0.2. It reports `KL(y, p)`, which is smaller by the
+/// entropy of `y` and has the same gradient.
+pub fn mft(temperature: f32, threshold: f32) -> Config {
+    Config {
+        student_temperature: temperature,
+        teacher_temperature: temperature,
+        temperature_scaling: TemperatureScaling::Squared,
+        selection: Selection::Margin(threshold),
+        ..Config::default()
     }
 }
 

@@ -130,6 +130,37 @@ fn dkd_and_nkd_leave_the_label_out() {
 }
 
 #[test]
+fn wsld_weights_the_soft_part_by_the_labels_cross_entropies() {
+    let t = 2.0;
+    let label = |x: &[f64]| -softmax(x, 1.0)[LABEL].ln();
+    agree(&wsld(2.0, 2.5), Progress::NONE, &|x, detached| {
+        let weight = 1.0 - (-label(detached) / label(&TEACHER)).exp();
+        let soft = cross_entropy(&softmax(&TEACHER, t), &softmax(x, t));
+        label(x) + 2.5 * t * t * weight * soft
+    });
+}
+
+#[test]
+fn mft_corrects_the_teacher() {
+    let t = 2.0;
+    let q = softmax(&TEACHER, t);
+    // The teacher is right, so its label is raised by the threshold.
+    let raised = |threshold: f64| threshold / (1.0 - q[LABEL]);
+    for (threshold, share) in [(0.2, raised(0.2)), (0.75, 1.0)] {
+        let target = mix(share, &one_hot(), &q);
+        assert!((target[LABEL] - (q[LABEL] + threshold).min(1.0)).abs() < 1e-12);
+        agree(&mft(2.0, threshold as f32), Progress::NONE, &|x, _| {
+            t * t * cross_entropy(&target, &softmax(x, t))
+        });
+    }
+    // A teacher that is wrong: the label is above its choice by the threshold.
+    let log_q = [0.5f64, 0.3, 0.2].map(f64::ln);
+    let share = reference::margin_share(0.2, &log_q, 1.0, 1);
+    let target = |label: f64, q: f64| share * label + (1.0 - share) * q;
+    assert!((target(1.0, 0.3) - target(0.0, 0.5) - 0.2).abs() < 1e-12);
+}
+
+#[test]
 fn gkd_is_a_jsd_with_kl_at_its_ends() {
     agrees(&gkd(0.0), |p, q| kl(q, p));
     agrees(&gkd(1.0), kl);
@@ -215,6 +246,8 @@ fn numbers_out_of_range_are_refused_by_the_call() {
         mdistiller_dkd(4.0, 1.0, -1.0, 8.0),
         mdistiller_dkd(4.0, 1.0, 1.0, 2e3),
         nkd(1.0, 0.0),
+        wsld(2.0, -1.0),
+        mft(1.0, 1.5),
         ps_kd(2.0, Progress::new(9, 10)),
     ] {
         let refused = reference::distill(&config, Progress::NONE, &batch);

@@ -1,12 +1,12 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
 use super::distributions::{
-    Pair, log_probabilities, log_softmax_row, logits_of, lse, softmax_row, weighted,
+    Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, softmax_row, weighted,
 };
 use super::{divergences, similarity};
-use crate::{Batch, Config, Divergence, HardTemperature, Selection, TssrGradient};
+use crate::{Batch, Config, Divergence, HardTemperature, Selection, SmoothedClasses, TssrGradient};
 
-/// TSSR from TSTR and KDR (METHOD, section 5).
+/// TSSR from TSTR and KDR (METHOD, section 5). NaN for `Margin`, which does not depend on them.
 pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
     match selection {
         Selection::Max => tstr.max(kdr),
@@ -16,6 +16,29 @@ pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
         Selection::Tstr => tstr,
         Selection::Kdr => kdr,
         Selection::Fixed(w) => f64::from(w),
+        Selection::Margin(_) => f64::NAN,
+    }
+}
+
+/// TSSR of `Selection::Margin` (METHOD, section 5) from the teacher's logits; NaN if the label is no class.
+///
+/// Where another class is larger than the label, the target `a [i = label] + (1 - a) q_i` gives the label a margin of the threshold over
+/// that class. Else the target's label is the teacher's plus the threshold, at most 1.
+pub fn margin_share(threshold: f64, teacher: &[f64], temperature: f64, label: i32) -> f64 {
+    let Some(label) = usize::try_from(label).ok().filter(|i| *i < teacher.len()) else {
+        return f64::NAN;
+    };
+    let log_q = log_softmax_row(teacher, temperature);
+    let larger = (0..teacher.len()).filter(|i| teacher[*i] > teacher[label]);
+    let largest = larger.map(|i| log_q[i]).fold(f64::NEG_INFINITY, f64::max);
+    if largest > f64::NEG_INFINITY {
+        let distance = largest.exp() - log_q[label].exp();
+        return (distance + threshold) / (1.0 + distance);
+    }
+    let rest = log_rest(&log_q, label).exp();
+    match rest < threshold {
+        true => 1.0,
+        false => weighted(threshold, 1.0 / rest),
     }
 }
 
@@ -30,7 +53,7 @@ pub(super) fn tssr_slope(config: &Config, tstr: f64, kdr: f64) -> f64 {
         Selection::Mean => 0.5,
         Selection::Product => tstr,
         Selection::Kdr => 1.0,
-        Selection::Tstr | Selection::Fixed(_) => 0.0,
+        Selection::Tstr | Selection::Fixed(_) | Selection::Margin(_) => 0.0,
     }
 }
 
@@ -47,6 +70,8 @@ pub(super) struct Row {
     label: usize,
     /// Multiplies the hard part.
     hard_factor: f64,
+    /// Multiplies the soft part.
+    soft_factor: f64,
 }
 
 impl Row {
@@ -55,21 +80,34 @@ impl Row {
         let [student, teacher] = logits_of(batch, row);
         let (e, classes) = (f64::from(config.label_smoothing), student.len());
         let one_hot = |i: usize| f64::from(i as i64 == i64::from(batch.labels[row]));
-        let truth = |i| (1.0 - e) * one_hot(i) + e / classes as f64;
-        let label = batch.labels[row] as usize;
-        let hard_factor = match config.divergence {
-            Divergence::Nkd { .. } => {
-                1.0 + softmax_row(&teacher, config.label_temperature())[label]
-            }
-            _ => 1.0,
+        let masked = |i: usize| student[i] == f64::NEG_INFINITY;
+        let smoothed = |i: usize| match config.smoothed_classes {
+            SmoothedClasses::All => 1.0 / classes as f64,
+            SmoothedClasses::Unmasked if masked(i) => 0.0,
+            SmoothedClasses::Unmasked => 1.0 / (0..classes).filter(|i| !masked(*i)).count() as f64,
         };
+        let truth = |i| (1.0 - e) * one_hot(i) + e * smoothed(i);
+        let label = batch.labels[row] as usize;
+        let temperature = config.label_temperature();
+        let (mut hard_factor, mut soft_factor) = (1.0, 1.0);
+        match config.divergence {
+            Divergence::Nkd { .. } => hard_factor += softmax_row(&teacher, temperature)[label],
+            Divergence::Wsld => {
+                let cross_entropies = [&student, &teacher].map(|logits| {
+                    label_cross_entropy(&log_softmax_row(logits, temperature), label)
+                });
+                soft_factor = soft_label_weight(cross_entropies);
+            }
+            _ => {}
+        }
         Self {
             label,
             hard_factor,
+            soft_factor,
             log_p,
             log_q,
-            log_h: log_softmax_row(&student, config.label_temperature()),
-            lse: lse(&student, config.label_temperature()),
+            log_h: log_softmax_row(&student, temperature),
+            lse: lse(&student, temperature),
             truth: (0..classes).map(truth).collect(),
         }
     }
@@ -94,7 +132,8 @@ impl Row {
     }
 
     pub(super) fn soft(&self, config: &Config) -> f64 {
-        divergences::value(config.divergence, self.pair())
+        let value = divergences::value(config.divergence, self.pair());
+        weighted(self.soft_factor, value)
     }
 
     /// The loss with temperature scaling, before reduction. A part with a factor of 0 contributes 0 even if it is infinite.
@@ -122,7 +161,7 @@ impl Row {
             if soft.iter().any(|x| !x.is_finite()) {
                 return None;
             }
-            add(share / student_temperature, soft);
+            add(share * self.soft_factor / student_temperature, soft);
         }
 
         let share = tssr * hard_weight * self.hard_factor;
@@ -142,6 +181,22 @@ impl Row {
             add(slope * apart / student_temperature, kdr);
         }
         Some(gradient)
+    }
+}
+
+/// `- ln p` of the label. A probability near 1 is the rest's complement, which keeps the digits of a small result.
+fn label_cross_entropy(log: &[f64], label: usize) -> f64 {
+    match log[label] {
+        of_label if of_label < -1.0 => -of_label,
+        _ => -(-log_rest(log, label).exp()).ln_1p(),
+    }
+}
+
+/// The weight of a row's soft part in `Wsld`, from the cross-entropies with the label of student and teacher.
+fn soft_label_weight([student, teacher]: [f64; 2]) -> f64 {
+    match student.is_infinite() {
+        true => 1.0,
+        false => -(-student / (teacher + 1e-7)).exp_m1(),
     }
 }
 

@@ -11,8 +11,8 @@ mod rows;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, flags,
-    validate,
+    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope,
+    Selection, flags, validate,
 };
 use distributions::{
     Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
@@ -20,7 +20,7 @@ use distributions::{
 use mix::Row;
 
 pub use metrics::{RowMetrics, mean_metrics};
-pub use mix::select_tssr;
+pub use mix::{margin_share, select_tssr};
 pub use rows::{RowResult, RowStats};
 pub use similarity::second_sweep;
 
@@ -192,9 +192,17 @@ pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f6
     Row::new(config, batch, row).loss(config, tssr)
 }
 
+/// A row's loss within the bounds of the configuration.
+fn clamped(config: &Config, loss: f64) -> f64 {
+    match config.loss_clamp {
+        Some([least, greatest]) => loss.clamp(least.into(), greatest.into()),
+        None => loss,
+    }
+}
+
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
 /// ignored rows, and NaN for rows with an invalid label or without a finite result. A row's weight multiplies it. A row whose loss is infinite and has no derivative is
-/// flagged `NO_GRADIENT`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
+/// flagged `NO_GRADIENT`, one outside of the bounds `CLAMPED`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -212,7 +220,14 @@ pub fn decide(
             Scope::Given(kdr) => f64::from(kdr),
         };
         let tstr = f64::from(progress.tstr());
-        let tssr = select_tssr(config.selection, tstr, kdr);
+        let tssr = match config.selection {
+            Selection::Margin(threshold) => {
+                let [_, teacher] = logits_of(batch, row);
+                let temperature = config.teacher_temperature.into();
+                margin_share(threshold.into(), &teacher, temperature, batch.labels[row])
+            }
+            other => select_tssr(other, tstr, kdr),
+        };
         let mut result = RowResult {
             loss: f64::NAN,
             kdr: stats.kdr,
@@ -227,10 +242,14 @@ pub fn decide(
         } else if stats.flags == 0 {
             let weight = f64::from(batch.row_weight(row));
             let row = Row::new(config, batch, row);
-            result.loss = weighted(weight, row.loss(config, tssr));
+            let loss = row.loss(config, tssr);
+            let clamped = clamped(config, loss);
+            result.loss = weighted(weight, clamped);
             result.tssr_slope = mix::tssr_slope(config, tstr, kdr);
             let has_gradient = || row.gradient(config, tssr, result.tssr_slope).is_some();
-            if result.loss.is_infinite() && !has_gradient() {
+            if clamped != loss {
+                result.flags = flags::CLAMPED;
+            } else if result.loss.is_infinite() && !has_gradient() {
                 result.flags = flags::NO_GRADIENT;
             }
         }
@@ -245,7 +264,7 @@ pub fn decide(
 }
 
 /// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
-/// rows that are ignored or left out, and NaN for rows with an invalid label, without a finite result or without a derivative.
+/// rows that are ignored, left out or clamped, and NaN for rows with an invalid label, without a finite result or without a derivative.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -269,7 +288,8 @@ pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Res
                 gradient.resize(gradient.len() + batch.classes(), 0.0);
             }
             None => {
-                let left_out = decision.flags & (flags::IGNORED | flags::SKIPPED) != 0;
+                let left_out =
+                    decision.flags & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0;
                 let value = if left_out { 0.0 } else { f64::NAN };
                 gradient.resize(gradient.len() + batch.classes(), value);
             }

@@ -70,6 +70,7 @@ impl Kernel {
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
+                teacher_label: loss.teacher_label && self == Self::Observe,
                 ..none
             },
             Self::Decide => LossVariant {
@@ -80,12 +81,14 @@ impl Kernel {
                 shape: none.shape,
                 moments: none.moments,
                 sweep: none.sweep,
+                teacher_label: none.teacher_label,
                 ..loss
             },
             Self::Apply => LossVariant {
                 shape: loss.shape,
                 hard_own: loss.hard_own,
                 label_apart: loss.label_apart,
+                smoothing_unmasked: loss.smoothing_unmasked,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

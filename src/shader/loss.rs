@@ -26,6 +26,10 @@ pub struct LossVariant {
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if the smoothed share is that of the classes that the student does not mask.
+    pub smoothing_unmasked: bool,
+    /// True if the teacher's logit at the label is read.
+    pub teacher_label: bool,
     /// True if rows have metrics.
     pub metrics: bool,
 }
@@ -44,6 +48,8 @@ impl LossVariant {
             hard_own: config.has_own_hard_temperature(),
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            smoothing_unmasked: config.smooths_unmasked(),
+            teacher_label: rule::needs_teacher_label(config),
             metrics: false,
         }
     }
@@ -52,6 +58,7 @@ impl LossVariant {
     pub fn with_metrics(self) -> Self {
         Self {
             moments: self.moments.with(rule::METRICS),
+            teacher_label: true,
             metrics: true,
             ..self
         }
@@ -69,6 +76,8 @@ impl LossVariant {
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
+            smoothing_unmasked: false,
+            teacher_label: false,
             metrics: false,
         }
     }

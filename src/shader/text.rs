@@ -182,6 +182,10 @@ impl Variant {
         ));
         line(format!("const ACCUMULATE: bool = {};", self.accumulate));
         line(format!("const SMOOTHING: bool = {};", self.loss.smoothing));
+        line(format!(
+            "const SMOOTHING_UNMASKED: bool = {};",
+            self.loss.smoothing_unmasked
+        ));
         line(format!("const IN_PLACE: bool = {};", self.in_place));
         let upper = |name: &str| name.to_uppercase().replace('-', "_");
         for similarity in Similarity::ALL {
@@ -220,7 +224,7 @@ impl Variant {
         ));
         line(format!(
             "const TEACHER_LABEL: bool = {};",
-            self.loss.label_apart || self.loss.metrics
+            self.loss.teacher_label
         ));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
         line(format!(

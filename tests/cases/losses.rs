@@ -252,7 +252,10 @@ pub(super) fn attached(list: &mut Vec<Case>) {
         }
     }
     // Divergences with a gradient of their own at the label are refused.
-    let apart = |d: &Divergence| matches!(d, Divergence::Dkd { .. } | Divergence::Nkd { .. });
+    let apart = |d: &Divergence| {
+        use Divergence as D;
+        matches!(d, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
+    };
     for divergence in Divergence::ALL.into_iter().filter(|d| !apart(d)) {
         add(divergence, Similarity::ExpNegKl);
     }

@@ -4,7 +4,7 @@ use super::case::{Case, Ignores, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
     Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, Storage,
+    Similarity, SmoothedClasses, Storage, TeacherClasses,
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
@@ -130,6 +130,161 @@ pub(super) fn weighted(list: &mut Vec<Case>) {
         };
         list.push(case);
     }
+}
+
+/// TSSR from the teacher's margin: thresholds, shapes of the gradient, and labels that the teacher prefers, masks or lacks.
+pub(super) fn margins(list: &mut Vec<Case>) {
+    let losses = [
+        (Kind::Normal, Divergence::SoftCrossEntropy, 0.2),
+        (Kind::MaskedTeacher, Divergence::ForwardKl, 0.0),
+        (Kind::Broken, Divergence::Jsd { beta: 0.5 }, 0.01),
+        (Kind::Peaked, Divergence::ReverseKl, 0.4),
+        (Kind::Flat, Divergence::Wsld, 1.0),
+    ];
+    for (n, (kind, divergence, threshold)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("margin {rows}x{classes}/{kind:?}/{divergence}/{threshold}");
+        let mut case = Case::new(name, "the label's share from the teacher", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        // At a low temperature the teacher prefers one class by far.
+        let temperature = [1.0, 0.25][n % 2];
+        case.config = Config {
+            divergence,
+            scope,
+            selection: Selection::Margin(threshold),
+            teacher_temperature: temperature,
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n);
+        list.push(case);
+    }
+    let mut case = Case::new("margin of short rows", "labels on both sides", 37, 3);
+    case.config.selection = Selection::Margin(0.2);
+    case.teacher_classes = 2;
+    case.config.teacher_classes = TeacherClasses::CommonPrefix;
+    list.push(case);
+}
+
+/// Bounds of a row's loss: infinite ones, those without a gradient, and bounds on both sides.
+pub(super) fn clamped(list: &mut Vec<Case>) {
+    let losses = [
+        (Kind::MaskedStudent, Divergence::ForwardKl, [0.0, 10.0]),
+        (Kind::MaskedTeacher, Divergence::ReverseKl, [-1.0, 4.0]),
+        (Kind::Broken, Divergence::SoftCrossEntropy, [3.0, 5.5]),
+        (
+            Kind::Normal,
+            Divergence::Dkd {
+                alpha: 1.0,
+                beta: 2.0,
+            },
+            [2.0, 6.0],
+        ),
+        (
+            Kind::Disjoint,
+            Divergence::KlTv {
+                scale: 1.0,
+                decay: 1.0,
+            },
+            [0.0, 1e3],
+        ),
+    ];
+    for (n, (kind, divergence, bounds)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("clamp {rows}x{classes}/{kind:?}/{divergence}");
+        let mut case = Case::new(name, "bounds of a row's loss", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        case.weights = [Weights::None, Weights::Finite][n % 2];
+        case.config = Config {
+            divergence,
+            scope,
+            selection: Selection::Mean,
+            loss_clamp: Some(bounds),
+            z_loss: [0.0, 1e-3][n % 2],
+            non_finite: [NonFinite::Skip, NonFinite::Propagate][n % 2],
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n + 1);
+        list.push(case);
+    }
+}
+
+/// Smoothing over the classes that the student does not mask, labels that it masks included.
+pub(super) fn smoothed(list: &mut Vec<Case>) {
+    let losses = [
+        (
+            Kind::MaskedBoth,
+            Divergence::SoftCrossEntropy,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::Jsd { beta: 0.5 },
+            HardTemperature::Own(1.5),
+        ),
+        (
+            Kind::MaskedButLast,
+            Divergence::ReverseKl,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::TotalVariation,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::Dkd {
+                alpha: 1.0,
+                beta: 0.0,
+            },
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedBoth,
+            Divergence::Nkd { gamma: 1.5 },
+            HardTemperature::Own(1.0),
+        ),
+        (
+            Kind::Broken,
+            Divergence::AlphaBeta {
+                alpha: 0.5,
+                beta: 1.0,
+            },
+            HardTemperature::Student,
+        ),
+    ];
+    for (n, (kind, divergence, hard_temperature)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("unmasked smoothing {rows}x{classes}/{kind:?}/{divergence}");
+        let mut case = Case::new(name, "smoothing leaves masked classes out", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        case.config = Config {
+            divergence,
+            hard_temperature,
+            scope,
+            selection: Selection::Fixed(0.5),
+            label_smoothing: 0.125,
+            smoothed_classes: SmoothedClasses::Unmasked,
+            student_temperature: 2.0,
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n);
+        list.push(case);
+    }
+    let mut case = Case::new(
+        "unmasked smoothing, a shorter teacher",
+        "only the student's masks count",
+        9,
+        40,
+    );
+    case.teacher_classes = 30;
+    case.config.teacher_classes = TeacherClasses::CommonPrefix;
+    case.config.label_smoothing = 0.25;
+    case.config.smoothed_classes = SmoothedClasses::Unmasked;
+    list.push(case);
 }
 
 /// Metrics of the rows: every divergence, and the kinds of logits that make a metric 0, 1 or infinite.

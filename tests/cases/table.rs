@@ -41,6 +41,9 @@ pub fn of_rows() -> Vec<Case> {
     let mut list = Vec::new();
     rows::non_finite(&mut list);
     rows::weighted(&mut list);
+    rows::margins(&mut list);
+    rows::clamped(&mut list);
+    rows::smoothed(&mut list);
     rows::metrics(&mut list);
     list
 }

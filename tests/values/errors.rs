@@ -70,7 +70,7 @@ fn refused<T>(about: &str, result: Result<T>, want: &Error) {
 }
 
 /// A configuration field and an invalid value.
-const BAD_FIELDS: [(&str, f32); 25] = [
+const BAD_FIELDS: [(&str, f32); 28] = [
     // Zero, negative or non-finite temperatures.
     ("student_temperature", 0.0),
     ("student_temperature", -1.0),
@@ -86,6 +86,9 @@ const BAD_FIELDS: [(&str, f32); 25] = [
     ("selection: Fixed", 1.0 + f32::EPSILON),
     ("selection: Fixed", -0.5),
     ("selection: Fixed", f32::NAN),
+    ("selection: Margin", 1.0 + f32::EPSILON),
+    ("selection: Margin", 0.001),
+    ("selection: Margin", f32::NAN),
     ("scope: Given", 1.5),
     ("scope: Given", -f32::MIN_POSITIVE),
     ("scope: Given", f32::NAN),
@@ -110,6 +113,7 @@ fn config_with(field: &str, value: f32) -> Config {
         "student_temperature" => config.student_temperature = value,
         "teacher_temperature" => config.teacher_temperature = value,
         "selection: Fixed" => config.selection = Selection::Fixed(value),
+        "selection: Margin" => config.selection = Selection::Margin(value),
         "scope: Given" => config.scope = Scope::Given(value),
         "reduction: SumOver" => config.reduction = Reduction::SumOver(value),
         "label_smoothing" => config.label_smoothing = value,

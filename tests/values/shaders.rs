@@ -178,11 +178,12 @@ fn structs_have_the_layout_of_their_twins() {
         offsets!(Params:
             rows, classes, teacher_classes, workgroups, student_offset, student_stride, teacher_offset, teacher_stride,
             grad_offset, grad_stride, label_offset, result_offset, weight_offset, decision_offset, partial_offset, partials,
-            student_log2, teacher_log2, student_inverse, tstr, selection, fixed, given_kdr, smoothing,
+            student_log2, teacher_log2, student_inverse, tstr, selection, selection_number, given_kdr, smoothing,
             soft_loss_factor, soft_grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
             write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes,
             hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
-            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts)
+            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts,
+            loss_least, loss_greatest, clamps_loss)
     );
     assert_eq!(
         members_of(&module, "RowResult"),

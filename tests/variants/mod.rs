@@ -5,7 +5,10 @@ use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::{
     Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
-use wgpu_distill::{Config, Divergence, HardTemperature, Similarity, Storage, TssrGradient};
+use wgpu_distill::{
+    Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Storage,
+    TssrGradient,
+};
 
 /// A variant of the default loss.
 pub fn base() -> Variant {
@@ -55,6 +58,15 @@ fn losses() -> Vec<LossVariant> {
         list.push(LossVariant::of(&Config {
             similarity,
             tssr_gradient: TssrGradient::Attached,
+            ..Config::default()
+        }));
+    }
+    for divergence in [Divergence::SoftCrossEntropy, Divergence::ReverseKl] {
+        list.push(LossVariant::of(&Config {
+            divergence,
+            selection: Selection::Margin(0.2),
+            label_smoothing: 0.1,
+            smoothed_classes: SmoothedClasses::Unmasked,
             ..Config::default()
         }));
     }
@@ -139,6 +151,7 @@ fn variants() -> Vec<Variant> {
         Divergence::ReverseKl,
         Divergence::ALL[12],
         Divergence::ALL[13],
+        Divergence::Wsld,
     ] {
         let loss = LossVariant::of(&Config {
             divergence,

@@ -6,7 +6,7 @@ use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
     Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient,
+    SmoothedClasses, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 use crate::error::{Error, Result};
@@ -102,6 +102,10 @@ setters! {
     with_reduction(reduction: Reduction);
     /// The share of the true label's probability that is spread over all classes, in `[0, 1)`. Default 0.
     with_label_smoothing(label_smoothing: f32);
+    /// The classes over which the label is smoothed: all, or those that the student does not mask. Default: all.
+    with_smoothed_classes(smoothed_classes: SmoothedClasses);
+    /// The least and the greatest loss of a row; outside, the bound is its loss and its gradient is 0. Default: no bounds.
+    with_loss_clamp(loss_clamp: Option<[f32; 2]>);
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
     with_ignore_index(ignore_index: i32);
     /// Propagates rows without a finite result as NaN or leaves them out. Default: propagates.

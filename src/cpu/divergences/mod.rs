@@ -14,6 +14,7 @@ mod skew_reverse_kl;
 mod soft_cross_entropy;
 mod taid;
 mod total_variation;
+mod wsld;
 
 use super::part::{LabelOdds, Part};
 use crate::config::divergences;

@@ -16,6 +16,7 @@ mod skew_reverse_kl;
 mod soft_cross_entropy;
 mod taid;
 mod total_variation;
+mod wsld;
 
 use super::distributions::Pair;
 use crate::Divergence;

@@ -2,7 +2,7 @@
 
 use wgpu_distill::{
     Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope, Selection,
-    Similarity, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
+    Similarity, SmoothedClasses, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -124,6 +124,7 @@ fn divergence(from: &mut Bytes<'_>) -> Divergence {
 pub fn config(from: &mut Bytes<'_>) -> Config {
     let mut selections = Selection::ALL;
     selections[6] = Selection::Fixed(from.number(&[0.5, 0.0, 1.0, 0.3]));
+    selections[7] = Selection::Margin(from.number(&[0.2, 0.0, 1.0, 0.05]));
     let scopes = [
         Scope::Row,
         Scope::Row,
@@ -177,6 +178,14 @@ fn loss(from: &mut Bytes<'_>) -> Config {
             false => HardTemperature::Student,
         },
         z_loss: from.number(&[0.0, 0.0, 0.0, 1e-4, 0.1]),
+        smoothed_classes: match from.rarely(4) {
+            true => SmoothedClasses::Unmasked,
+            false => SmoothedClasses::All,
+        },
+        loss_clamp: match from.rarely(8) {
+            true => Some([from.number(&[0.0, 0.5, -1.0]), from.number(&[10.0, 1.0])]),
+            false => None,
+        },
         tssr_gradient: match from.rarely(16) {
             true => TssrGradient::Attached,
             false => TssrGradient::Detached,

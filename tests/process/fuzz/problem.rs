@@ -186,6 +186,7 @@ impl Problem {
             (
                 (c.divergence, c.hard_temperature, c.tssr_gradient),
                 (c.soft_weight, c.hard_weight, c.z_loss),
+                (c.smoothed_classes, c.loss_clamp),
             )
         };
         loss(&self.config) == loss(&method)

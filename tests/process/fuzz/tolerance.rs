@@ -85,7 +85,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let hangs = !matches!(
         (config.selection, config.scope),
         (Selection::Tstr | Selection::Fixed(_), _) | (_, Scope::Given(_))
-    );
+    ) || matches!(config.selection, Selection::Margin(_));
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {

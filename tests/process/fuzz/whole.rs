@@ -112,10 +112,12 @@ fn allowances(problem: &Problem, want: &reference::Distillation) -> Vec<Allowed>
         .rows
         .iter()
         .enumerate()
-        .map(|(row, r)| match r.flags & !flags::NO_GRADIENT {
-            0 => tolerance::of_row(&problem.config, &batch, row, r.tssr),
-            _ => exact,
-        })
+        .map(
+            |(row, r)| match r.flags & !(flags::NO_GRADIENT | flags::CLAMPED) {
+                0 => tolerance::of_row(&problem.config, &batch, row, r.tssr),
+                _ => exact,
+            },
+        )
         .collect();
     // The error of the mean is at most that of the worst row.
     if problem.config.scope == Scope::Batch {
@@ -194,7 +196,7 @@ fn rows(
     let seen = flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE;
     for (row, ((g, w), a)) in got.rows.iter().zip(&want.rows).zip(allowed).enumerate() {
         // The loss of a class that is 0 in f32 may be infinite in f64.
-        let flags = w.flags & !flags::NO_GRADIENT;
+        let flags = w.flags & !(flags::NO_GRADIENT | flags::CLAMPED);
         if g.flags & seen != flags {
             return Err(format!("flags of row {row}: {}, want {}", g.flags, w.flags));
         }

@@ -47,7 +47,7 @@ pub fn config() -> impl Strategy<Value = Config> {
     (
         numbers,
         0usize..3,
-        0usize..7,
+        0usize..8,
         0usize..3,
         0usize..4,
         0usize..5,
@@ -77,6 +77,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             )| {
                 let mut selections = Selection::ALL;
                 selections[6] = Selection::Fixed(share);
+                selections[7] = Selection::Margin(share);
                 let scopes = [Scope::Row, Scope::Batch, Scope::Given(kdr)];
                 let over = Reduction::SumOver(grad.abs());
                 let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, over];

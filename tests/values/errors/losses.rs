@@ -99,6 +99,27 @@ fn bad_numbers_of_losses_are_refused() {
     }
 }
 
+#[test]
+fn bounds_of_a_loss_are_two_finite_numbers_in_order() {
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    for bounds in [
+        [1.0, 1.0],
+        [2.0, 1.0],
+        [0.0, f32::INFINITY],
+        [f32::NEG_INFINITY, 1.0],
+        [f32::NAN, 1.0],
+        [0.0, f32::NAN],
+    ] {
+        let config = Config {
+            loss_clamp: Some(bounds),
+            ..Config::default()
+        };
+        let value = format!("[{}, {}]", bounds[0], bounds[1]);
+        let want = config_error("loss_clamp", &value);
+        refused_on_slices(&value, &config, &batch, &want, true);
+    }
+}
+
 /// At the ends of a range the error names the divergence that the caller means.
 #[test]
 fn errors_name_the_other_divergence() {
@@ -192,7 +213,7 @@ fn numbers_at_the_ends_are_answered() {
 /// The combinations with an attached TSSR that kernels have. The documentation of `TssrGradient` states them.
 fn attaches(divergence: D, similarity: Similarity, scope: Scope) -> bool {
     let plain = matches!(divergence, D::SoftCrossEntropy | D::ForwardKl);
-    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. });
+    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
     let similarity = match similarity {
         Similarity::Cosine | Similarity::Bhattacharyya => plain,
         Similarity::ExpNegKl => !apart,
@@ -231,7 +252,7 @@ fn an_attached_tssr_is_answered_or_refused_by_name() {
             }
         }
     }
-    assert_eq!((answered, refused), (16, 194));
+    assert_eq!((answered, refused), (16, 209));
 }
 
 /// Every divergence reads back from its text, with any numbers.
@@ -267,6 +288,7 @@ fn divergences_have_a_text() {
             },
         ),
         ("nkd:1.5", D::Nkd { gamma: 1.5 }),
+        ("wsld", D::Wsld),
     ] {
         assert_eq!(text.parse(), Ok(want), "{text}");
     }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
     DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath, Progress,
-    Reduction, Scope, Selection, TrainingSteps, TssrGradient,
+    Reduction, Scope, Selection, SmoothedClasses, TrainingSteps, TssrGradient,
 };
 use wgpu_distill::{Error as CoreError, GradWrite};
 
@@ -177,6 +177,26 @@ fn the_composed_path_refuses_by_name() {
         ),
         (new().with_divergence(dkd), "divergence", "dkd:1:8"),
         (new().with_divergence(nkd), "divergence", "nkd:1.5"),
+        (
+            new().with_divergence(Divergence::Wsld),
+            "divergence",
+            "wsld",
+        ),
+        (
+            new().with_selection(Selection::Margin(0.5)),
+            "selection",
+            "margin:0.5",
+        ),
+        (
+            new().with_smoothed_classes(SmoothedClasses::Unmasked),
+            "smoothed_classes",
+            "Unmasked",
+        ),
+        (
+            new().with_loss_clamp(Some([0.0, 10.0])),
+            "loss_clamp",
+            "[0.0,10.0]",
+        ),
     ] {
         for on in devices::all() {
             let loss = on.loss(config.init());

@@ -3,8 +3,8 @@
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn_distill::{DistillationLossConfig, ExecutionPath};
 use wgpu_distill::{
-    Config, Divergence, GradWrite, Reduction, RowResult, Storage, Summary, TssrGradient, Values,
-    flags,
+    Config, Divergence, GradWrite, Reduction, RowResult, Selection, SmoothedClasses, Storage,
+    Summary, TssrGradient, Values, flags,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -55,12 +55,13 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     if case.bad_labels && on.path == ExecutionPath::Host {
         return Some("labels out of range are errors on the host");
     }
+    use Divergence as D;
     let config = &case.config;
     let of_kernels = config.tssr_gradient == TssrGradient::Attached
-        || matches!(
-            config.divergence,
-            Divergence::Dkd { .. } | Divergence::Nkd { .. }
-        );
+        || config.smoothed_classes == SmoothedClasses::Unmasked
+        || config.loss_clamp.is_some()
+        || matches!(config.selection, Selection::Margin(_))
+        || matches!(config.divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
     if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
