@@ -87,13 +87,17 @@ pub(crate) fn config(config: &Config) -> Result<()> {
 /// Refuses whatever needs the teacher's row, where the divergence has one log-probability instead.
 fn sampled(config: &Config) -> Result<()> {
     let divergence = config.divergence;
-    if !divergence.rule().sampled {
+    if !divergence.is_sampled() {
         return Ok(());
     }
     let refuse = |what: String, why| {
         let what = format!("{what} with the divergence `{divergence}`");
         Err(Error::Unsupported { what, why })
     };
+    if config.tssr_gradient == TssrGradient::Attached {
+        let why = "KDR needs the teacher's row; use `TssrGradient::Detached`";
+        return refuse("`TssrGradient::Attached`".to_owned(), why);
+    }
     if config.scope == Scope::Batch {
         let why = "KDR needs the teacher's row; use `Scope::Row` or `Scope::Given`";
         return refuse("`Scope::Batch`".to_owned(), why);
@@ -101,10 +105,6 @@ fn sampled(config: &Config) -> Result<()> {
     if config.scope == Scope::Row && config.selection.needs_kdr() {
         let why = "KDR needs the teacher's row; use `Fixed`, `Tstr` or `Scope::Given`";
         return refuse(format!("the selection `{}`", config.selection), why);
-    }
-    if config.tssr_gradient == TssrGradient::Attached {
-        let why = "KDR needs the teacher's row; use `TssrGradient::Detached`";
-        return refuse("`TssrGradient::Attached`".to_owned(), why);
     }
     if config.teacher_temperature != 1.0 {
         let t = config.teacher_temperature;
@@ -400,7 +400,7 @@ pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Re
 
 /// Refuses more than one log-probability a row for a divergence of sampled tokens.
 pub(crate) fn sampled_teacher(config: &Config, teacher: usize) -> Result<()> {
-    if config.divergence.rule().sampled && teacher != 1 {
+    if config.divergence.is_sampled() && teacher != 1 {
         return Err(Error::SampledTeacher {
             divergence: config.divergence.to_string(),
             got: teacher,
@@ -410,7 +410,7 @@ pub(crate) fn sampled_teacher(config: &Config, teacher: usize) -> Result<()> {
 }
 
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
-    if config.divergence.rule().sampled {
+    if config.divergence.is_sampled() {
         return sampled_teacher(config, teacher);
     }
     if student != teacher && config.teacher_classes == TeacherClasses::SameAsStudent {

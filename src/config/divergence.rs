@@ -148,6 +148,11 @@ macro_rules! define {
 divergences!(define);
 
 impl Divergence {
+    /// Returns true for `K1`, `K2` and `K3`, whose teacher is one log-probability a row: that of the label, a token that the student sampled.
+    pub fn is_sampled(self) -> bool {
+        self.rule().sampled
+    }
+
     /// Refuses numbers out of range, and names the loss that the caller wants at the ends of a range.
     pub(crate) fn check(self) -> Result<()> {
         let inside = |x: f32| x > 0.0 && x < 1.0;

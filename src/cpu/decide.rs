@@ -210,7 +210,7 @@ impl Rule {
             uniform: hard_weight * tssr * e / self.classes as f64,
             at_label: None,
         };
-        if self.config.divergence.rule().sampled {
+        if self.config.divergence.is_sampled() {
             terms.label += terms.teacher;
             terms.teacher = 0.0;
         }

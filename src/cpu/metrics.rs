@@ -17,7 +17,7 @@ impl Rule {
         let student_entropy = zs.ln() - f64::from(stats.student_moment) / zs;
         let (hard, soft) = self.parts(stats);
         let one = |yes: bool| f64::from(u8::from(yes));
-        let sampled = config.divergence.rule().sampled;
+        let sampled = config.divergence.is_sampled();
         let of_teacher = |yes| if sampled { f64::NAN } else { one(yes) };
         let values: [f64; RowMetrics::COUNT] = [
             stats.kl(),

@@ -125,7 +125,7 @@ impl SampledToken {
         }
     }
 
-    /// The part with this value and this derivative of the value with respect to `r`, negated for `K1`.
+    /// The part with this value, whose gradient is `- by_r` times that of `ln p_c`.
     pub fn part(&self, value: f64, by_r: f64) -> Part {
         let by_r = if self.inside { by_r } else { 0.0 };
         Part {

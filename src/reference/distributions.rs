@@ -143,7 +143,7 @@ pub(super) fn logits_of(batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
 pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     let [student, teacher] = logits_of(batch, row);
     let log_p = log_softmax_row(&student, f64::from(config.student_temperature));
-    let log_q = match config.divergence.rule().sampled {
+    let log_q = match config.divergence.is_sampled() {
         true => {
             let given = |i| i as i64 == i64::from(batch.labels[row]);
             let log_q = |i| if given(i) { teacher[0] } else { f64::NAN };

@@ -74,7 +74,7 @@ pub(super) fn of_row(
     if !result.is_averaged() {
         return RowMetrics::of([f64::NAN; 10]);
     }
-    let sampled = config.divergence.rule().sampled;
+    let sampled = config.divergence.is_sampled();
     let [student, teacher] = logits_of(batch, row).map(|logits| largest(&logits));
     let label = batch.labels[row] as usize;
     let both = student.iter().zip(&teacher).any(|(s, t)| *s && *t);

@@ -93,7 +93,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let weight = batch.row_weight(row);
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
-    let sampled = config.divergence.rule().sampled;
+    let sampled = config.divergence.is_sampled();
     let (teacher_lse, no_teacher) = match sampled {
         true => (f64::NAN, teacher[0].is_nan() || teacher[0] == f64::INFINITY),
         false => {

@@ -11,6 +11,7 @@ mod divergences;
 mod drawn;
 mod losses;
 mod prefix;
+mod sampled;
 mod segments;
 mod similarity;
 mod slopes;

@@ -5,8 +5,8 @@
 use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
 use wgpu_distill::{
-    Config, Decision, Divergence, HardTemperature, Progress, Reduction, RowStats, Scope,
-    Similarity, Storage,
+    Config, Decision, Divergence, Error, HardTemperature, Progress, Reduction, RowStats, Scope,
+    Selection, Similarity, Storage,
 };
 
 mod counts;
@@ -46,11 +46,9 @@ fn binding(offset: u64, end: u64, limits: &Limits) -> u64 {
 /// Fails unless the plan has the properties that every plan must have.
 fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     let about = format!("{plan}, {problem:?}, {limits:?}");
-    let matrices = [
-        Some(problem.student),
-        Some(problem.teacher),
-        problem.gradient,
-    ];
+    // Sampled tokens have no rows of the teacher.
+    let teacher = Some(problem.teacher).filter(|_| !config.divergence.is_sampled());
+    let matrices = [Some(problem.student), teacher, problem.gradient];
     let mut next = 0;
     for chunk in plan.chunks() {
         assert_eq!(chunk.rows.start, next, "chunks follow each other: {about}");
@@ -220,11 +218,17 @@ fn metrics_fit_the_default_limits() {
                         divergence,
                         hard_temperature: HardTemperature::Own(1.0),
                         label_smoothing: 0.1,
+                        selection: Selection::Fixed(0.5),
                         ..scoped(scope)
                     };
+                    let sampled = divergence.is_sampled();
+                    if sampled && scope == Scope::Batch {
+                        continue;
+                    }
                     let problem = Problem {
                         metrics: true,
                         row_weights: true,
+                        teacher_classes: if sampled { 1 } else { classes },
                         ..problem(rows, classes, Storage::F32)
                     };
                     let plan = planned(&config, &problem, &Limits::DEFAULT);
@@ -238,6 +242,50 @@ fn metrics_fit_the_default_limits() {
                 }
             }
         }
+    }
+}
+
+/// Sampled tokens: no kernel binds or reads a row of the teacher, and one number a row leaves the student's vectors as they are.
+#[test]
+fn sampled_tokens_have_no_row_of_the_teacher() {
+    let config = Config {
+        divergence: Divergence::K3 { clamp: 20.0 },
+        selection: Selection::Fixed(0.0),
+        ..Config::default()
+    };
+    for (rows, classes) in [(77, 1000), (4096, 32_000), (1, 1_000_000)] {
+        let whole = problem(rows, classes, Storage::Bf16);
+        let mut tokens = whole;
+        tokens.teacher_classes = 1;
+        (tokens.teacher.row_stride, tokens.teacher.buffer_bytes) = (1, 2 * rows as u64);
+        let plan = planned(&config, &tokens, &Limits::DEFAULT);
+        let lists = Lists {
+            labels: List::new(4 * rows as u64),
+            row_weights: None,
+            row_results: None,
+            row_metrics: None,
+            summary: None,
+        };
+        let dispatches = plan.dispatches(&config, Progress::NONE, &lists);
+        for dispatch in dispatches.expect("valid") {
+            let bound = dispatch.windows.iter();
+            let mut teacher = bound.filter(|(_, w)| w.operand == Operand::TeacherLogits);
+            match dispatch.kernel {
+                Kernel::Distill | Kernel::Observe => {
+                    let (_, window) = teacher.next().expect("one number a row");
+                    assert!(window.bytes <= 2 * rows as u64 + 256, "{window:?}");
+                }
+                other => assert!(teacher.next().is_none(), "{other:?}"),
+            }
+        }
+        let access = plan.variant_of(plan.kernels()[0]).access;
+        assert_eq!(access, Access::Vec4, "{classes}");
+        let refused = Plan::new(&config, &whole, &Limits::DEFAULT);
+        let want = Error::SampledTeacher {
+            divergence: "k3:20".to_owned(),
+            got: classes,
+        };
+        assert_eq!(refused, Err(want));
     }
 }
 

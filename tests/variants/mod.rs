@@ -139,6 +139,7 @@ fn variants() -> Vec<Variant> {
         Divergence::ReverseKl,
         Divergence::ALL[12],
         Divergence::ALL[13],
+        Divergence::ALL[16],
     ] {
         let loss = LossVariant::of(&Config {
             divergence,
@@ -178,6 +179,23 @@ fn variants() -> Vec<Variant> {
                     });
                 }
             }
+        }
+    }
+    // The teacher's number of a row in every storage type, beside rows of both widths.
+    let tokens = LossVariant::of(&Config {
+        divergence: Divergence::ALL[16],
+        ..Config::default()
+    });
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            list.push(Variant {
+                access,
+                student: storage,
+                teacher: storage,
+                gradient: Some(storage),
+                loss: tokens,
+                ..base
+            });
         }
     }
     for loss in losses() {

@@ -60,7 +60,8 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
         || matches!(
             config.divergence,
             Divergence::Dkd { .. } | Divergence::Nkd { .. }
-        );
+        )
+        || config.divergence.is_sampled();
     if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
