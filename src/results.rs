@@ -33,7 +33,8 @@ pub mod flags {
 pub struct RowResult {
     /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
-    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out, and for sampled tokens, which have
+    /// no KDR.
     pub kdr: f32,
     /// The share of the true label in the row's target, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub tssr: f32,

@@ -172,10 +172,7 @@ impl GpuRunner {
             config,
             workspace,
         } = planned;
-        let (batch, outputs) = (
-            self.buffers.batch(&planned.config),
-            self.buffers.outputs(),
-        );
+        let (batch, outputs) = (self.buffers.batch(&planned.config), self.buffers.outputs());
         let (gpu, space) = (&self.gpu, Some(workspace));
         let done = gpu.encode_plan(encoder, plan, config, PROGRESS, &batch, &outputs, space);
         done.expect("the work is valid");

@@ -10,8 +10,8 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::plan::Tiling;
 use wgpu_distill::{
-    Batch, Config, Divergence, Engine, Gradient, GradientMut, Logits, Progress, Result, Selection, Storage,
-    Summary, Values, reference,
+    Batch, Config, Divergence, Engine, Gradient, GradientMut, Logits, Progress, Result, Selection,
+    Storage, Summary, Values, reference,
 };
 
 use gpu::GpuRunner;

@@ -278,7 +278,7 @@ fn sampled_tokens_have_no_row_of_the_teacher() {
                 other => assert!(teacher.next().is_none(), "{other:?}"),
             }
         }
-        let access = plan.variant_of(plan.kernels()[0]).access;
+        let access = plan.variant_of(Kernel::Observe).access;
         assert_eq!(access, Access::Vec4, "{classes}");
         let refused = Plan::new(&config, &whole, &Limits::DEFAULT);
         let want = Error::SampledTeacher {

@@ -139,10 +139,7 @@ fn tiling(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
 pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let from = &mut Bytes::new(bytes);
     let config = bytes::config(from);
-    let (limits, problem) = (
-        limits(from),
-        problem(from, config.divergence.is_sampled()),
-    );
+    let (limits, problem) = (limits(from), problem(from, config.divergence.is_sampled()));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
     // Dispatches refuse a configuration that no engine accepts.
     let tiny = Batch::new(&[0.0f32], &[0.0f32], &[0], 1);

@@ -96,7 +96,11 @@ fn a_log_probability_may_be_above_0() {
     let classes = 6;
     let student = [2.0f32, 0.5, -1.0, 0.25, 1.5, -0.5];
     for log_q in [1e-3f32, 0.5] {
-        for divergence in [D::K1 { clamp: 20.0 }, D::K2 { clamp: 20.0 }, D::K3 { clamp: 20.0 }] {
+        for divergence in [
+            D::K1 { clamp: 20.0 },
+            D::K2 { clamp: 20.0 },
+            D::K3 { clamp: 20.0 },
+        ] {
             let mut case = Case::of_shape(1, classes, Kind::Normal, [Storage::F32; 3]);
             case.teacher_classes = 1;
             case.config.divergence = divergence;

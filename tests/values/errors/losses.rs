@@ -206,7 +206,7 @@ fn attaches(divergence: D, similarity: Similarity, scope: Scope) -> bool {
     let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. });
     let similarity = match similarity {
         Similarity::Cosine | Similarity::Bhattacharyya => plain,
-        Similarity::ExpNegKl => !apart,
+        Similarity::ExpNegKl => !apart && !divergence.is_sampled(),
         _ => false,
     };
     similarity && scope == Scope::Row

@@ -41,10 +41,18 @@ fn the_mean_over_the_tokens_is_a_divergence() {
             row_weights: Some(&weights),
         };
         for (divergence, value, slopes) in [
-            (D::K1 { clamp: 1e4 }, of(D::ReverseKl), gradient(D::ReverseKl)),
+            (
+                D::K1 { clamp: 1e4 },
+                of(D::ReverseKl),
+                gradient(D::ReverseKl),
+            ),
             (D::K2 { clamp: 1e4 }, half_square, gradient(D::ReverseKl)),
             // The mean of e^r is the sum of q, so its gradient is that of the forward divergence.
-            (D::K3 { clamp: 20.0 }, of(D::ReverseKl), gradient(D::ForwardKl)),
+            (
+                D::K3 { clamp: 20.0 },
+                of(D::ReverseKl),
+                gradient(D::ForwardKl),
+            ),
         ] {
             let config = Config {
                 divergence,
