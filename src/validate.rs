@@ -1,5 +1,7 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
+pub(crate) mod sampled;
+
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::require;
@@ -79,39 +81,9 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
-    sampled(config)?;
+    sampled::choices(config)?;
     attached(config)?;
     factors(config)
-}
-
-/// Refuses whatever needs the teacher's row, where the divergence has one log-probability instead.
-fn sampled(config: &Config) -> Result<()> {
-    let divergence = config.divergence;
-    if !divergence.is_sampled() {
-        return Ok(());
-    }
-    let refuse = |what: String, why| {
-        let what = format!("{what} with the divergence `{divergence}`");
-        Err(Error::Unsupported { what, why })
-    };
-    if config.tssr_gradient == TssrGradient::Attached {
-        let why = "KDR needs the teacher's row; use `TssrGradient::Detached`";
-        return refuse("`TssrGradient::Attached`".to_owned(), why);
-    }
-    if config.scope == Scope::Batch {
-        let why = "KDR needs the teacher's row; use `Scope::Row` or `Scope::Given`";
-        return refuse("`Scope::Batch`".to_owned(), why);
-    }
-    if config.scope == Scope::Row && config.selection.needs_kdr() {
-        let why = "KDR needs the teacher's row; use `Fixed`, `Tstr` or `Scope::Given`";
-        return refuse(format!("the selection `{}`", config.selection), why);
-    }
-    if config.teacher_temperature != 1.0 {
-        let t = config.teacher_temperature;
-        let why = "one log-probability has no other temperature; give it at the teacher's temperature, with `teacher_temperature: 1.0`";
-        return refuse(format!("`teacher_temperature` {t}"), why);
-    }
-    Ok(())
 }
 
 /// Refuses an attached TSSR where its gradient does not fit into the sweeps of the kernels.
@@ -398,20 +370,9 @@ pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Re
     length(name, rows, classes, row_stride, logits.values.len())
 }
 
-/// Refuses more than one log-probability a row for a divergence of sampled tokens.
-pub(crate) fn sampled_teacher(config: &Config, teacher: usize) -> Result<()> {
-    if config.divergence.is_sampled() && teacher != 1 {
-        return Err(Error::SampledTeacher {
-            divergence: config.divergence.to_string(),
-            got: teacher,
-        });
-    }
-    Ok(())
-}
-
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
     if config.divergence.is_sampled() {
-        return sampled_teacher(config, teacher);
+        return sampled::teacher(config, teacher);
     }
     if student != teacher && config.teacher_classes == TeacherClasses::SameAsStudent {
         return Err(Error::ShapeMismatch { student, teacher });

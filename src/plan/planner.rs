@@ -164,7 +164,7 @@ impl Plan {
     ) -> Result<Self> {
         check_limits(limits)?;
         validate::mean(config, problem.rows)?;
-        validate::sampled_teacher(config, problem.teacher_classes)?;
+        validate::sampled::teacher(config, problem.teacher_classes)?;
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }
