@@ -10,7 +10,9 @@
 #if student_bound
 @group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
 #end
+#if teacher_row
 @group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+#end
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
@@ -22,9 +24,11 @@
 #import row
 #import apply
 #import student
-#import teacher
 #import $STUDENT_ROWS THIS=student
+#if teacher_row
+#import teacher
 #import $TEACHER_ROWS THIS=teacher
+#end
 #import $GRAD_STORE
 #import main
 

@@ -15,7 +15,9 @@
 #import types
 #import sums
 #import invocation
+#if teacher_row
 #import similarity
+#end
 #import sweep_sums
 #import complete
 #import label_apart

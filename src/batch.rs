@@ -171,7 +171,7 @@ impl<'a> Logits<'a> {
 pub struct Batch<'a> {
     /// `[rows, classes]`
     pub student_logits: Logits<'a>,
-    /// `[rows, classes]`
+    /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
     pub teacher_logits: Logits<'a>,
     /// `[rows]`, each a class or `ignore_index`.
     pub labels: &'a [i32],

@@ -46,6 +46,16 @@ pub enum Error {
         /// Classes of the teacher.
         teacher: usize,
     },
+    /// A divergence of sampled tokens, and a teacher with more than one number a row.
+    #[error(
+        "the teacher has {got} classes, and the divergence `{divergence}` takes 1: the teacher's log-probability of the row's label"
+    )]
+    SampledTeacher {
+        /// The divergence.
+        divergence: String,
+        /// Classes of the teacher.
+        got: usize,
+    },
     /// A list that must have one entry per row has another length.
     #[error("`{name}` has {got} entries, expected {rows}, one for each row")]
     RowCount {

@@ -35,7 +35,8 @@ pub mod flags {
 pub struct RowResult {
     /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
-    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out, and for sampled tokens, which have
+    /// no KDR.
     pub kdr: f32,
     /// The share of the true label in the row's target, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub tssr: f32,
@@ -144,7 +145,8 @@ pub struct RowStats {
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
     /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out, for
-    /// [`Selection::Margin`](crate::Selection::Margin) and with metrics. Else 0.
+    /// [`Selection::Margin`](crate::Selection::Margin) and with metrics. The
+    /// teacher's log-probability of a sampled token, whose other fields of the teacher are 0 or the lowest f32. Else 0.
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
@@ -180,20 +182,31 @@ impl RowStats {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
     }
 
+    /// Returns false for a sampled token. The largest term of a row's sum is 1.
+    fn has_teacher_row(&self) -> bool {
+        self.teacher_sum > 0.0
+    }
+
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
     pub fn student_lse(&self, config: &Config) -> f64 {
         let max = f64::from(self.student_max) / f64::from(config.student_temperature);
         max + f64::from(self.student_sum).ln()
     }
 
-    /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature.
+    /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature; NaN for a sampled token, as all that needs the teacher's row.
     pub fn teacher_lse(&self, config: &Config) -> f64 {
+        if !self.has_teacher_row() {
+            return f64::NAN;
+        }
         let max = f64::from(self.teacher_max) / f64::from(config.teacher_temperature);
         max + f64::from(self.teacher_sum).ln()
     }
 
     /// `KL(q, p) = sum q ln(q / p)` in nats; infinite if the student masks a class that the teacher does not.
     pub fn kl(&self) -> f64 {
+        if !self.has_teacher_row() {
+            return f64::NAN;
+        }
         if self.masked_mass > 0.0 {
             return f64::INFINITY;
         }
@@ -229,7 +242,7 @@ pub struct Decision {
     pub student_scale: f32,
     /// The factor of `e^(t - mt)`; for the method `w (1 - tssr) / sum e^(t - mt)`.
     pub teacher_scale: f32,
-    /// `w tssr (1 - e)`
+    /// `w tssr (1 - e)`, and the share of a sampled token
     pub label_share: f32,
     /// `w tssr e / n`, of each of the `n` classes over which the label is smoothed.
     pub uniform_share: f32,

@@ -83,13 +83,15 @@ pub(crate) struct Rule {
     pub sweep: &'static [SweepSum],
     /// True if the label's class is left out of the sums and has a gradient of its own.
     pub label_apart: bool,
+    /// True if the teacher is one log-probability a row, that of the label, instead of a row of logits.
+    pub sampled: bool,
 }
 
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         impl Divergence {
             /// The needs of the divergence.
@@ -101,7 +103,8 @@ macro_rules! rules {
                         shape_numbers: numbers(&[$($shape_number),*]),
                         moments: const { Moments::of(&[$(Moment::$moment),*]) },
                         sweep: &[$(SweepSum::$sum),*],
-                        label_apart: false $( || stringify!($label) == "label_apart" )?,
+                        label_apart: false $( || stringify!($kind) == "label_apart" )?,
+                        sampled: false $( || stringify!($kind) == "sampled" )?,
                     } ),*
                 }
             }
@@ -128,16 +131,22 @@ impl Similarity {
     }
 }
 
-/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
-pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them. Sampled tokens have none,
+/// because all of them need the teacher's row.
+pub(crate) const fn statistics(sampled: bool) -> Moments {
+    match sampled {
+        true => Moments::NONE,
+        false => Moments::of(&[Moment::Difference, Moment::TeacherMoment]),
+    }
+}
 
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {
-    let mut all = config
-        .divergence
-        .rule()
-        .moments
-        .with(config.similarity.moments());
+    let rule = config.divergence.rule();
+    let mut all = rule.moments;
+    if !rule.sampled {
+        all = all.with(config.similarity.moments());
+    }
     if config.label_smoothing > 0.0 {
         all = all.with(const { Moments::of(&[Moment::StudentOffset, Moment::StudentCount]) });
     }
@@ -152,13 +161,18 @@ pub(crate) fn needs_teacher_label(config: &Config) -> bool {
     config.divergence.rule().label_apart || matches!(config.selection, Selection::Margin(_))
 }
 
-/// The moments of the metrics of rows.
-pub(crate) const METRICS: Moments = Moments::of(&[
-    Moment::Difference,
-    Moment::TeacherMoment,
-    Moment::StudentMoment,
-    Moment::Agreement,
-]);
+/// The moments of the metrics of rows. Of sampled tokens, those of the student alone.
+pub(crate) const fn metrics(sampled: bool) -> Moments {
+    match sampled {
+        true => Moments::of(&[Moment::StudentMoment]),
+        false => Moments::of(&[
+            Moment::Difference,
+            Moment::TeacherMoment,
+            Moment::StudentMoment,
+            Moment::Agreement,
+        ]),
+    }
+}
 
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape.
@@ -176,5 +190,6 @@ pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {
 
 /// Returns true if KDR or the divergence needs a second sweep over the row.
 pub(crate) fn needs_second_sweep(config: &Config) -> bool {
-    config.similarity.needs_second_sweep() || !config.divergence.rule().sweep.is_empty()
+    let rule = config.divergence.rule();
+    !rule.sweep.is_empty() || (!rule.sampled && config.similarity.needs_second_sweep())
 }

@@ -1,5 +1,7 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
+pub(crate) mod sampled;
+
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::require;
@@ -89,6 +91,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     }
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
+    sampled::choices(config)?;
     attached(config)?;
     factors(config)
 }
@@ -378,6 +381,9 @@ pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Re
 }
 
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
+    if config.divergence.is_sampled() {
+        return sampled::teacher(config, teacher);
+    }
     if student != teacher && config.teacher_classes == TeacherClasses::SameAsStudent {
         return Err(Error::ShapeMismatch { student, teacher });
     }

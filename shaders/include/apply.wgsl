@@ -3,6 +3,7 @@
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
+// Sampled tokens have the terms of the student and of the label alone.
 
 #import $SHAPE
 
@@ -55,6 +56,19 @@ fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32
 }
 #end
 
+#if sampled
+// The terms of the student of 4 classes, given their logits.
+fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
+    let ds = (s - decision.student_max) * params.student_log2;
+    var terms = exp2(ds) * decision.student_scale;
+    if (HARD_OWN) {
+        // Clamped, because a distance times its ratio may overflow.
+        terms += exp2(max(ds, vec4<f32>(-1e37)) * params.hard_ratio) * decision.hard_scale;
+    }
+    return terms;
+}
+#end
+
 // Stores the gradient of 4 classes, given their logits.
 fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Decision) {
     let teacher_has = columns_of(first) < vec4<u32>(params.teacher_classes);
@@ -70,6 +84,9 @@ fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Deci
     let dt = select(lowest, max((t - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
     apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), uniform_shares(s, decision), decision);
 #end
+#if sampled
+    apply_vector(row, first, student_terms(s, decision), vec4<f32>(), decision);
+#end
 }
 
 // Stores the gradient of vectors 0 .. vectors - 1 of the row's segment, in reverse, because the end was read last.
@@ -82,7 +99,9 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let vector_$i = start + $iu * LANES;
         let first_$i = (row.start + min(vector_$i, vectors - 1u)) * 4u - row.misalignment;
         let s_$i = load_student(row.student, first_$i);
+#if teacher_row
         let t_$i = load_teacher(row.teacher, first_$i);
+#end
 #end
         // Exponentials precede the conditions, into which compilers would sink the loads.
 #unroll plain
@@ -98,6 +117,14 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #unroll shaped
         if (vector_$i < vectors) {
             apply_logits(row, first_$i, s_$i, t_$i, decision);
+        }
+#end
+#unroll sampled
+        let terms_$i = student_terms(s_$i, decision);
+#end
+#unroll sampled
+        if (vector_$i < vectors) {
+            apply_vector(row, first_$i, terms_$i, vec4<f32>(), decision);
         }
 #end
     }

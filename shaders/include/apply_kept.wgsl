@@ -13,7 +13,12 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
             let vector = start + i * LANES;
             if (vector < row.vectors) {
                 let first = (row.start + vector) * 4u - row.misalignment;
+#if teacher_row
                 apply_logits(row, first, load_student(row.student, first), load_teacher(row.teacher, first), decision);
+#end
+#if sampled
+                apply_logits(row, first, load_student(row.student, first), vec4<f32>(), decision);
+#end
             }
         }
     }
@@ -46,6 +51,19 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         let es = kept_exponentials(kept_student_$i, decision.student_max, params.student_log2, s_scale);
         let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, params.teacher_log2, t_scale);
         apply_shaped(row, first, ds, dt, es, et, vec4<f32>(decision.uniform_share), decision);
+    }
+#end
+#if sampled
+    let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
+#end
+#unroll sampled
+    if (start + $iu * LANES < row.vectors) {
+        let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
+        var terms = kept_student_$i * s_scale;
+        if (KEEP_LOGITS) {
+            terms = student_terms(kept_student_$i, decision);
+        }
+        apply_vector(row, first, terms, vec4<f32>(), decision);
     }
 #end
 }

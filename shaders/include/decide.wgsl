@@ -3,7 +3,8 @@
 
 #import log_sum
 
-// The soft part and the coefficients of its gradient with respect to s: student p - teacher q + first f1 + second f2.
+// The soft part and the coefficients of its gradient with respect to s: student p - teacher q + first f1 + second f2. A sampled token
+// has [i = label] in place of q.
 struct SoftPart {
     value: f32,        // in nats; valid only if `infinite` is false
     infinite: bool,
@@ -44,6 +45,39 @@ fn softplus(x: f32) -> f32 {
 
 fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-x));
+}
+#end
+
+#if sampled
+// r = ln q_c - ln p_c of the sampled token, within the clamp. `slope` is 1, or 0 beyond the clamp.
+struct SampledToken {
+    r: f32,
+    slope: f32,
+}
+
+fn sampled_token(stats: RowStats) -> SampledToken {
+    let bound = params.rule_first;
+    let student_masked = stats.label_logit == 0xff800000u;
+    let teacher_masked = stats.teacher_label_logit == 0xff800000u;
+    if (student_masked || teacher_masked) {
+        return SampledToken(select(0.0, bound, student_masked) - select(0.0, bound, teacher_masked), 0.0);
+    }
+    // Bounded, so that no difference overflows.
+    let log_q = clamp(bitcast<f32>(stats.teacher_label_logit), -1e37, 1e37);
+    let distance = max((bitcast<f32>(stats.label_logit) - stats.student_max) * params.student_inverse, -1e37);
+    let r = (log_q - distance) + log_sum(stats.student_sum);
+    return SampledToken(clamp(r, -bound, bound), select(0.0, 1.0, abs(r) <= bound));
+}
+
+// e^r - 1 - r, by its series where the difference would cancel.
+fn exp_beyond_line(r: f32) -> f32 {
+    let series = 0.16666667 + r * (0.041666668 + r * (0.008333334 + r * (0.0013888889 + r * 0.0001984127)));
+    return select(exp(r) - 1.0 - r, r * r * (0.5 + r * series), abs(r) < 0.5);
+}
+
+// The gradient is `by_r` (p - [i = label]): the token takes the place of q.
+fn sampled_part(value: f32, by_r: f32) -> SoftPart {
+    return soft_part(value, false, false, by_r, by_r, 0.0, 0.0);
 }
 #end
 
@@ -224,9 +258,11 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
     decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
-    decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.student_scale = student * decision.student_inverse;
+#if teacher_row
+    decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.teacher_scale = teacher * decision.teacher_inverse;
+#end
     if (HARD_OWN) {
         decision.hard_scale = hard_student / hard.normaliser;
     }
@@ -235,6 +271,9 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         decision.label_share *= 1.0 - params.smoothing;
         decision.uniform_share = hard_weight * tssr * params.smoothing / smoothed_classes(stats);
     }
+#if sampled
+    decision.label_share += teacher;
+#end
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
 #end

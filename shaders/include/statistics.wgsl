@@ -3,7 +3,9 @@
 #import types
 #import sums
 #import label_apart
+#if teacher_row
 #import similarity
+#end
 #import complete
 #import observe
 #import sweep
@@ -34,6 +36,12 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }
     }
+#if sampled
+    // The only number of the teacher. It may be `-inf`.
+    if (!ignored) {
+        teacher_label_logit = bitcast<u32>(load_teacher_at(row.teacher, 0u));
+    }
+#end
     if (IN_PLACE) {
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
@@ -51,6 +59,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     }
 #end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
+#if sampled
+    let usable = logit_is_finite(teacher_label_logit) || teacher_label_logit == 0xff800000u;
+    sums.flags |= select(NON_FINITE, TEACHER_LIVE, usable);
+#end
     let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
     sums.flags |= select(NON_FINITE, 0u, weighable);
     if (ignored) {

@@ -42,15 +42,19 @@ fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     // Clamped: the distance from the identity overflows, and 0 * inf is NaN. Every factor below -1e4 is 0. A bound is wider where a
     // moment needs the exact distance.
     let ds = max((x.student_max - student_max) * params.student_log2, -1e37);
-    let dt = max((x.teacher_max - teacher_max) * params.teacher_log2, LOWEST_DT);
     let fs = exp2(ds);
+#if teacher_row
+    let dt = max((x.teacher_max - teacher_max) * params.teacher_log2, LOWEST_DT);
     let ft = exp2(dt);
+#end
     var y = x;
     y.student_max = student_max;
     y.teacher_max = teacher_max;
     y.student_sum = x.student_sum * fs;
+#if teacher_row
     y.teacher_sum = x.teacher_sum * ft;
     y.masked_mass = x.masked_mass * ft;
+#end
 #moments
     y.$moment = $rescaled;
 #end

@@ -24,9 +24,11 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
 // The sums of the vectors start, start + LANES, ... of the last tile, from registers.
 fn sweep_kept(row: Row, start: u32, sums: Sums) -> vec3<f32> {
     let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
+#if teacher_row
     let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
+#end
     var kept = vec3<f32>();
-#unroll
+#unroll teacher_row
     if (start + $iu * LANES < row.vectors) {
         var p = kept_exponentials(kept_student_$i, sums.student_max, params.student_log2, p_scale);
         var q = kept_exponentials(kept_teacher_$i, sums.teacher_max, params.teacher_log2, q_scale);

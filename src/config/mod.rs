@@ -217,7 +217,7 @@ pub enum GradWrite {
 pub struct Config {
     /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.
     pub student_temperature: f32,
-    /// Divides the teacher's logits. Between 1e-30 and 1e30. Default 1.
+    /// Divides the teacher's logits. Between 1e-30 and 1e30; 1 for sampled tokens. Default 1.
     pub teacher_temperature: f32,
     /// Default: `None`.
     pub temperature_scaling: TemperatureScaling,
@@ -234,7 +234,7 @@ pub struct Config {
     pub z_loss: f32,
     /// Default: `Detached`.
     pub tssr_gradient: TssrGradient,
-    /// The measure of KDR. Default: `Cosine`.
+    /// The measure of KDR. Default: `Cosine`. Sampled tokens have no KDR.
     pub similarity: Similarity,
     /// The rule that selects TSSR from TSTR and KDR. Default: `Min`.
     pub selection: Selection,
@@ -257,7 +257,7 @@ pub struct Config {
     // Burn's configurations saved it by the alias before they embedded this struct.
     #[cfg_attr(feature = "serde", serde(alias = "grad_scale"))]
     pub grad_loss: f32,
-    /// Default: a teacher with another number of classes is refused.
+    /// Default: a teacher with another number of classes is refused. That of sampled tokens has one class.
     pub teacher_classes: TeacherClasses,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,

@@ -38,6 +38,14 @@ impl Selection {
         }
     }
 
+    /// Returns true if TSSR depends on KDR.
+    pub fn needs_kdr(self) -> bool {
+        match self {
+            Self::Max | Self::Min | Self::Mean | Self::Product | Self::Kdr => true,
+            Self::Tstr | Self::Fixed(_) | Self::Margin(_) => false,
+        }
+    }
+
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Fixed(share) => {

@@ -315,6 +315,53 @@ impl Sums {
         self.add_to(Moment::StudentCount, sum(count));
     }
 
+    /// Adds a tile of `n` values of the student and their padding, for sampled tokens.
+    #[inline(always)]
+    pub fn add_student<V: Vector>(
+        &mut self,
+        s: &[f32],
+        n: usize,
+        setup: &Setup<'_>,
+        es: &mut Tile,
+    ) {
+        let (ms, ks, kh) = (self.student_max, setup.student_log2, setup.hard_log2);
+        let es = &mut es[..s.len()];
+        exp_tile::<V>(s, ms, ks, es);
+        let zero = [0.0; LANES];
+        let [mut zs, mut hard, mut moment] = [zero; 3];
+        let [mut partial_s, mut partial_h] = [zero; 2];
+        for (n, (s, es)) in chunks(s).zip(chunks(es)).enumerate() {
+            if n % VECTORS_PER_PARTIAL_SUM == 0 {
+                for i in 0..LANES {
+                    zs[i] += partial_s[i];
+                    hard[i] += partial_h[i];
+                }
+                [partial_s, partial_h] = [zero; 2];
+            }
+            for i in 0..LANES {
+                partial_s[i] += es[i];
+            }
+            if setup.moments.has(Moment::HardSum) {
+                for i in 0..LANES {
+                    partial_h[i] += exp2::<V>((s[i] - ms) * kh);
+                }
+            }
+            if setup.moments.has(Moment::StudentMoment) {
+                for i in 0..LANES {
+                    let ds = (s[i] - ms) * ks;
+                    let ds = if ds > -1e4 { ds } else { -1e4 };
+                    moment[i] = mul_add::<V>(es[i], ds, moment[i]);
+                }
+            }
+        }
+        self.zs += sum(zs) + sum(partial_s);
+        self.gather(Moment::HardSum, sum(hard) + sum(partial_h));
+        self.gather(Moment::StudentMoment, sum(moment));
+        if setup.moments.has(Moment::StudentOffset) {
+            self.add_offsets(s, n, setup);
+        }
+    }
+
     /// Adds the number of classes that have both maxima.
     fn add_agreement(&mut self, (s, t): (&[f32], &[f32]), n: usize) {
         let peak = |(s, t): (&f32, &f32)| *s == self.student_max && *t == self.teacher_max;

@@ -33,7 +33,10 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
         return fill(gradient, f32::NAN);
     }
-    let plain = row.setup.shape == Shape::Plain && !row.setup.own_hard && decision.owns_label == 0;
+    let plain = row.setup.shape == Shape::Plain
+        && !row.setup.own_hard
+        && !row.setup.rule.sampled
+        && decision.owns_label == 0;
     match (accumulate, plain) {
         (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, scratch),
         (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, scratch),
@@ -69,6 +72,14 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             )
         };
         match kept {
+            Some((es, _, (student_max, _))) if !PLAIN && setup.rule.sampled => {
+                let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
+                shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
+            }
+            None if !PLAIN && setup.rule.sampled => {
+                let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+                shapes::student::<V>(s, decision, setup, out);
+            }
             Some((es, et, maxima)) if PLAIN => {
                 shapes::plain_of_kept::<V>(&es[..n], &et[..n], scales(maxima), decision, out);
             }

@@ -234,6 +234,10 @@ impl Rule {
             uniform: hard_weight * tssr * e / self.smoothed_classes(stats),
             at_label: None,
         };
+        if self.config.divergence.is_sampled() {
+            terms.label += terms.teacher;
+            terms.teacher = 0.0;
+        }
         let mut z = 0.0;
         if self.config.z_loss > 0.0 {
             let lse = self.hard_lse(stats);

@@ -27,7 +27,7 @@ mod tile;
 mod vector;
 mod zeros;
 
-use crate::rule::STATISTICS;
+use crate::rule::statistics;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
     Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
@@ -160,7 +160,7 @@ impl Cpu {
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         let mut setup = Setup::of(config, false);
-        setup.moments = setup.moments.with(STATISTICS);
+        setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
     }
 

@@ -43,6 +43,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let label = usize::try_from(row.label).ok();
     let label = label.filter(|label| *label < classes);
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
+    let sampled = setup.rule.sampled;
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
@@ -58,15 +59,18 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             s_padding,
             &mut scratch.student,
         );
-        let (t, t_max, t_magnitude) = measured(
-            row.teacher,
-            start,
-            n,
-            left_out,
-            checked_from,
-            t_padding,
-            &mut scratch.teacher,
-        );
+        let (t, t_max, t_magnitude) = match sampled {
+            true => (&[][..], f32::MIN, 0),
+            false => measured(
+                row.teacher,
+                start,
+                n,
+                left_out,
+                checked_from,
+                t_padding,
+                &mut scratch.teacher,
+            ),
+        };
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, setup);
@@ -84,12 +88,17 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             let rest = (at + 1).min(n);
             for part in [0..at, rest..n] {
                 sums.flags |= inspect(&s[part.clone()], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
-                sums.flags |= inspect(&t[part], flags::TEACHER_LIVE, 0);
+                if !sampled {
+                    sums.flags |= inspect(&t[part], flags::TEACHER_LIVE, 0);
+                }
             }
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
-        sums.add_any::<V>((s, t), n, checked, setup, exps);
+        match sampled {
+            true => sums.add_student::<V>(s, n, setup, exps.0),
+            false => sums.add_any::<V>((s, t), n, checked, setup, exps),
+        }
     }
     if let Some(label) = label {
         stats.label_logit = row.student.get(label);
@@ -106,6 +115,14 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             stats.teacher_label_logit = teacher;
         }
     }
+    if sampled {
+        // The only number of the teacher. It may be `-inf`.
+        stats.teacher_label_logit = row.teacher.get(0);
+        sums.flags |= match stats.teacher_label_logit {
+            f32::NEG_INFINITY => flags::TEACHER_LIVE,
+            log_q => inspect(&[log_q], flags::TEACHER_LIVE, 0),
+        };
+    }
     sums.write(&mut stats);
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
@@ -121,7 +138,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if setup.second_sweep {
         second_sweep::<V>(row, &mut stats, scratch);
     }
-    stats.kdr = similarity::kdr(&stats, setup.config.similarity);
+    if !sampled {
+        stats.kdr = similarity::kdr(&stats, setup.config.similarity);
+    }
     stats
 }
 

@@ -43,7 +43,7 @@ impl<'a> Setup<'a> {
         let rule = config.divergence.rule();
         let mut moments = rule::moments(config);
         if metrics {
-            moments = moments.with(rule::METRICS);
+            moments = moments.with(rule::metrics(rule.sampled));
         }
         let (shape, shape_numbers) = rule::shape(config);
         let student_log2 = of(f64::from(config.student_temperature));

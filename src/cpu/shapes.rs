@@ -42,6 +42,24 @@ pub(super) fn plain_of_kept<V: Vector>(
     }
 }
 
+/// The gradient of a tile without terms of the teacher, from logits.
+#[inline(always)]
+pub(super) fn student<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
+    for (o, s) in out.iter_mut().zip(s) {
+        let es = exp2::<V>((s - d.student_max) * setup.student_log2);
+        *o = mul_add::<V>(es, d.student_scale, -d.uniform_share);
+    }
+}
+
+/// The gradient of a tile without terms of the teacher, from exponentials that are `scale` times too small.
+#[inline(always)]
+pub(super) fn student_of_kept<V: Vector>(es: &[f32], scale: f32, d: &Decision, out: &mut [f32]) {
+    let scale = d.student_scale * scale;
+    for (o, es) in out.iter_mut().zip(es) {
+        *o = mul_add::<V>(*es, scale, -d.uniform_share);
+    }
+}
+
 /// Fills `out` with a function of both inputs.
 #[inline(always)]
 fn fill(x: &[f32], y: &[f32], out: &mut [f32], value: impl Fn(f32, f32) -> f32) {

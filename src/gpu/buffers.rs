@@ -67,7 +67,7 @@ pub struct GpuBatch<'a> {
     pub rows: usize,
     /// `[rows, classes]`
     pub student_logits: GpuLogits<'a>,
-    /// `[rows, classes]`
+    /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
     pub teacher_logits: GpuLogits<'a>,
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.

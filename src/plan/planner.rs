@@ -105,7 +105,7 @@ fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
         student: problem.student.storage,
         teacher: problem.teacher.storage,
         gradient: problem.gradient.map(|g| g.storage),
-        access: problem.access(),
+        access: problem.access(!choices.loss.sampled),
         loss: match problem.metrics {
             true => choices.loss.with_metrics(),
             false => choices.loss,
@@ -164,6 +164,7 @@ impl Plan {
     ) -> Result<Self> {
         check_limits(limits)?;
         validate::mean(config, problem.rows)?;
+        validate::sampled::teacher(config, problem.teacher_classes)?;
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }

@@ -116,10 +116,13 @@ impl Problem {
         list.into_iter().flatten()
     }
 
-    /// The widest access that every matrix allows.
-    pub(super) fn access(&self) -> Access {
+    /// The widest access that every matrix allows whose rows are read or written by vectors. Those of a teacher may not be.
+    pub(super) fn access(&self, teacher_rows: bool) -> Access {
         let takes_vec4 = |(m, classes): (Matrix, usize)| m.takes_vec4(self.rows, classes);
-        match self.matrices().all(takes_vec4) {
+        let teacher = !teacher_rows || takes_vec4((self.teacher, self.teacher_classes));
+        let gradient = self.gradient.map(|g| (g, self.classes));
+        let rows = [Some((self.student, self.classes)), gradient];
+        match teacher && rows.into_iter().flatten().all(takes_vec4) {
             true => Access::Vec4,
             false => Access::Element,
         }

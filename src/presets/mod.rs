@@ -235,5 +235,25 @@ pub fn lk_hybrid(eta: f32) -> Config {
     })
 }
 
+/// On-policy distillation from sampled tokens: Lu and Thinking Machines Lab 2025, *On-Policy Distillation*. The advantage of tinker's recipe
+/// and of slime, `k1` of verl.
+///
+/// The gradient of `- r ln p_c`, `r = ln q_c - ln p_c` held constant, for a token `c` that the student sampled; at temperature 1. The token
+/// is the row's label, and the teacher's logits are `[rows, 1]`, its log-probability of the token. This is the first step on a batch: for
+/// further steps those libraries keep `r` and multiply the row by the ratio of the new to the old `p_c`. They do not clamp `r`; the clamp of
+/// 1e4 is the largest.
+pub fn on_policy() -> Config {
+    teacher_only(Divergence::K1 { clamp: 1e4 })
+}
+
+/// The estimate k3 of the reverse KL divergence from sampled tokens: Schulman 2020, *Approximating KL Divergence*. `low_var_kl` and `k3` of
+/// verl, slime and others.
+///
+/// `e^r - 1 - r`, with `r` as in [`on_policy`] within [-20, 20] and with its gradient; at temperature 1. slime's `k3` does not clamp `r`. `low_var_kl`
+/// of both, and `k3` of verl, also clamp the value to 10.
+pub fn low_var_kl() -> Config {
+    teacher_only(Divergence::K3 { clamp: 20.0 })
+}
+
 #[cfg(test)]
 mod tests;

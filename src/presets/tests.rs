@@ -1,7 +1,7 @@
 //! Each preset against its published formula.
 
 use super::*;
-use crate::{Batch, Engine, Outputs, reference};
+use crate::{Batch, Engine, Logits, Outputs, reference};
 
 const CLASSES: usize = 5;
 const LABEL: usize = 2;
@@ -45,7 +45,11 @@ type Published<'a> = &'a dyn Fn(&[f64], &[f64]) -> f64;
 fn agree(config: &Config, progress: Progress, published: Published) {
     let f32s = |x: [f64; CLASSES]| x.map(|x| x as f32);
     let (student, teacher) = (f32s(STUDENT), f32s(TEACHER));
-    let batch = Batch::new(&student, &teacher, &[LABEL as i32], CLASSES);
+    let mut batch = Batch::new(&student, &teacher, &[LABEL as i32], CLASSES);
+    let token = [softmax(&TEACHER, 1.0)[LABEL].ln() as f32];
+    if config.divergence.is_sampled() {
+        batch.teacher_logits = Logits::new(&token, 1);
+    }
     let done = reference::distill(config, progress, &batch).expect("valid");
     // Logits and numbers of the configuration are rounded to f32.
     let expected = published(&STUDENT, &STUDENT);
@@ -54,7 +58,7 @@ fn agree(config: &Config, progress: Progress, published: Published) {
     let cpu = Engine::cpu().run(config, progress, &batch, Outputs::GRADIENT);
     let cpu = cpu.expect("valid");
     let difference = (f64::from(cpu.summary.loss) - expected).abs();
-    assert!(difference < 1e-5 * expected, "{expected} {cpu:?}");
+    assert!(difference < 1e-5 * expected.abs(), "{expected} {cpu:?}");
     let cpu = cpu.into_grad_student_logits();
     for (i, gradient) in done.grad_student_logits.iter().enumerate() {
         let at = |step: f64| {
@@ -224,8 +228,28 @@ fn lk_losses_are_those_of_the_overlap() {
 }
 
 #[test]
+fn sampled_tokens_have_the_gradients_of_reinforce_and_of_k3() {
+    let log_ratio = |p: &[f64]| softmax(&TEACHER, 1.0)[LABEL].ln() - p[LABEL].ln();
+    agree(&on_policy(), Progress::NONE, &|x, constant| {
+        let (p, before) = (softmax(x, 1.0), softmax(constant, 1.0));
+        let reward = log_ratio(&before);
+        -reward - reward * (p[LABEL].ln() - before[LABEL].ln())
+    });
+    agrees(&low_var_kl(), |p, _| {
+        let r = log_ratio(p);
+        r.exp() - 1.0 - r
+    });
+}
+
+#[test]
 fn the_teacher_alone_leaves_the_label_out() {
-    for config in [gkd(0.5), abkd(0.5, 0.5), taid(0.5), lk_hybrid(1.0)] {
+    for config in [
+        gkd(0.5),
+        abkd(0.5, 0.5),
+        taid(0.5),
+        lk_hybrid(1.0),
+        on_policy(),
+    ] {
         assert_eq!(config.selection, Selection::Fixed(0.0));
         assert_eq!(config.hard_temperature, HardTemperature::Student);
     }

@@ -109,6 +109,20 @@ impl Pair<'_> {
         self.map(f).into_iter().sum()
     }
 
+    /// `ln q_c - ln p_c` of the label `c`; 0 if both are `-inf`.
+    pub(super) fn log_ratio(self) -> f64 {
+        let (log_p, log_q) = (self.log_p[self.label], self.log_q[self.label]);
+        if log_p == log_q { 0.0 } else { log_q - log_p }
+    }
+
+    /// `- factor` times the gradient of `ln p_c` with respect to `s`: `factor (p_i - [i = c])`.
+    pub(super) fn minus_gradient_of_log_p(self, factor: f64) -> Vec<f64> {
+        let one = |i: usize| f64::from(u8::from(i == self.label));
+        let each = self.log_p.iter().enumerate();
+        each.map(|(i, log_p)| factor * (log_p.exp() - one(i)))
+            .collect()
+    }
+
     /// The gradient with respect to `s`, with `p = softmax(s)`, of a function of `p` whose derivative with respect to `p_i` is `F'_i`:
     /// `p_i (F'_i - sum p_j F'_j)`. `terms` are the products `p_i F'_i`.
     pub(super) fn through_softmax(self, terms: &[f64]) -> Vec<f64> {
@@ -124,11 +138,18 @@ pub(super) fn logits_of(batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     [&batch.student_logits, &batch.teacher_logits].map(|logits| row_values(logits, row, classes))
 }
 
-/// `ln p` and `ln q` of a row at the temperatures of the configuration.
+/// `ln p` and `ln q` of a row at the temperatures of the configuration. Of sampled tokens, `ln q` is known for the label alone: NaN stands
+/// for the others.
 pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     let [student, teacher] = logits_of(batch, row);
-    [
-        log_softmax_row(&student, f64::from(config.student_temperature)),
-        log_softmax_row(&teacher, f64::from(config.teacher_temperature)),
-    ]
+    let log_p = log_softmax_row(&student, f64::from(config.student_temperature));
+    let log_q = match config.divergence.is_sampled() {
+        true => {
+            let given = |i| i as i64 == i64::from(batch.labels[row]);
+            let log_q = |i| if given(i) { teacher[0] } else { f64::NAN };
+            (0..student.len()).map(log_q).collect()
+        }
+        false => log_softmax_row(&teacher, f64::from(config.teacher_temperature)),
+    };
+    [log_p, log_q]
 }

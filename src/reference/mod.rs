@@ -93,10 +93,23 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let weight = batch.row_weight(row);
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
-    stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
-    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !weight.is_finite() {
+    let sampled = config.divergence.is_sampled();
+    let (teacher_lse, no_teacher) = match sampled {
+        true => (f64::NAN, teacher[0].is_nan() || teacher[0] == f64::INFINITY),
+        false => {
+            let lse = lse(&teacher, config.teacher_temperature.into());
+            (lse, lse.is_nan())
+        }
+    };
+    stats.teacher_lse = teacher_lse;
+    if stats.student_lse.is_nan() || no_teacher || !weight.is_finite() {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
+        return stats;
+    }
+    if sampled {
+        // Nothing of the teacher's row is known.
+        (stats.kl, stats.teacher_entropy) = (f64::NAN, f64::NAN);
         return stats;
     }
     let [log_p, log_q] = log_probabilities(config, batch, row);

@@ -3,7 +3,7 @@
 use super::loss::LossVariant;
 use super::variant::{Access, Variant};
 use crate::Storage;
-use crate::rule::STATISTICS;
+use crate::rule::statistics;
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,10 +67,11 @@ impl Kernel {
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
                 metrics: loss.metrics && self != Self::SecondSweep,
                 similarity: loss.similarity,
-                moments: loss.moments.with(STATISTICS),
+                moments: loss.moments.with(statistics(loss.sampled)),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
                 teacher_label: loss.teacher_label && self == Self::Observe,
+                sampled: loss.sampled,
                 ..none
             },
             Self::Decide => LossVariant {
@@ -89,11 +90,13 @@ impl Kernel {
                 hard_own: loss.hard_own,
                 label_apart: loss.label_apart,
                 smoothing_unmasked: loss.smoothing_unmasked,
+                sampled: loss.sampled,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.
             Self::Summary | Self::ValidRows => LossVariant {
                 metrics: loss.metrics,
+                sampled: loss.metrics && loss.sampled,
                 ..none
             },
             Self::Softmax => none,
@@ -149,6 +152,10 @@ impl Kernel {
                 ..plain
             },
             Self::Apply => Variant {
+                teacher: match v.loss.sampled {
+                    true => Storage::F32,
+                    false => v.teacher,
+                },
                 row_weights: false,
                 subgroup_min: None,
                 ..v

@@ -20,6 +20,8 @@ pub struct LossVariant {
     pub sweep: [Option<SweepSum>; 2],
     /// True if the label's class is left out of the sums.
     pub label_apart: bool,
+    /// True if the teacher is one log-probability a row, that of the label. No row of teacher logits is read, and there is no KDR.
+    pub sampled: bool,
     /// True if the hard part has a temperature of its own.
     pub hard_own: bool,
     /// True if the gradient also passes through KDR.
@@ -37,14 +39,19 @@ pub struct LossVariant {
 impl LossVariant {
     /// The choices of a configuration.
     pub fn of(config: &Config) -> Self {
-        let sums = config.divergence.rule().sweep;
+        let rule = config.divergence.rule();
+        let sums = rule.sweep;
         Self {
-            similarity: config.similarity,
+            similarity: match rule.sampled {
+                true => Similarity::default(),
+                false => config.similarity,
+            },
             divergence: config.divergence.name(),
             shape: rule::shape(config).0,
             moments: rule::moments(config),
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
-            label_apart: config.divergence.rule().label_apart,
+            label_apart: rule.label_apart,
+            sampled: rule.sampled,
             hard_own: config.has_own_hard_temperature(),
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
@@ -57,8 +64,8 @@ impl LossVariant {
     /// The same choices with metrics of rows, and the moments that they need.
     pub fn with_metrics(self) -> Self {
         Self {
-            moments: self.moments.with(rule::METRICS),
-            teacher_label: true,
+            moments: self.moments.with(rule::metrics(self.sampled)),
+            teacher_label: !self.sampled || self.teacher_label,
             metrics: true,
             ..self
         }
@@ -73,6 +80,7 @@ impl LossVariant {
             moments: Moments::NONE,
             sweep: [None; 2],
             label_apart: false,
+            sampled: false,
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
@@ -84,7 +92,12 @@ impl LossVariant {
 
     /// Returns true if the gradient has terms of p, q and the label only.
     pub(super) fn is_plain(&self) -> bool {
-        self.shape == Shape::Plain && !self.hard_own
+        self.shape == Shape::Plain && !self.hard_own && !self.sampled
+    }
+
+    /// Returns true if the gradient has further terms than those of p, q and the label.
+    pub(super) fn is_shaped(&self) -> bool {
+        !self.is_plain() && !self.sampled
     }
 
     /// Returns true if the last tile's logits stay in registers instead of its exponentials.

@@ -10,7 +10,7 @@
 //! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
 //!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label.
 //!
-//! The blocks do not nest.
+//! `#if` may stand within the other blocks. They do not nest otherwise.
 
 use std::collections::HashSet;
 
@@ -103,7 +103,7 @@ macro_rules! rule_texts {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $($fields:tt)* })? = $name:literal,
-        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         /// The texts of the divergences' rules.
         const RULES: &[(&str, &str)] = &[
@@ -156,6 +156,14 @@ impl Variant {
     fn grad_is_atomic(&self) -> bool {
         let half = matches!(self.gradient, Some(Storage::F16 | Storage::Bf16));
         half && self.access == Access::Element
+    }
+
+    /// The width of loads of the teacher's logits. Sampled tokens have one number a row, which starts anywhere.
+    fn teacher_access(&self) -> Access {
+        match self.loss.sampled {
+            true => Access::Element,
+            false => self.access,
+        }
     }
 
     fn prelude(&self) -> String {
@@ -252,7 +260,7 @@ impl Variant {
         ));
         line(format!(
             "alias TeacherWord = {};",
-            word(self.teacher, self.access)
+            word(self.teacher, self.teacher_access())
         ));
         if let Some(storage) = self.gradient {
             let word = match self.grad_is_atomic() {
@@ -272,7 +280,7 @@ impl Variant {
                 false => "read".to_owned(),
             },
             "STUDENT_ROWS" => include_of("rows", self.student, self.access),
-            "TEACHER_ROWS" => include_of("rows", self.teacher, self.access),
+            "TEACHER_ROWS" => include_of("rows", self.teacher, self.teacher_access()),
             "GRAD_STORE" => match self.gradient {
                 Some(storage) => include_of("store", storage, self.access),
                 None => "store_none".to_owned(),
@@ -292,7 +300,9 @@ impl Variant {
         match condition {
             "gradient" => self.gradient.is_some(),
             "plain" => self.loss.is_plain(),
-            "shaped" => !self.loss.is_plain(),
+            "shaped" => self.loss.is_shaped(),
+            "sampled" => self.loss.sampled,
+            "teacher_row" => !self.loss.sampled,
             "cosine" => self.loss.similarity == Similarity::Cosine,
             "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,

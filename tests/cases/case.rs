@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::inputs::{self, Kind, Random, Stored};
-use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage, reference};
+use wgpu_distill::{
+    Batch, Config, GradWrite, Logits, Progress, Scope, Selection, Storage, reference,
+};
 
 /// One problem with all arguments.
 #[derive(Clone, Debug)]
@@ -129,14 +131,39 @@ impl Case {
 
     /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
     pub fn logits(&self) -> [Vec<f32>; 2] {
-        let (student, teacher) = inputs::logits(
-            self.kind,
-            self.rows,
-            self.classes,
-            self.teacher_classes,
-            0xd15_7111,
-        );
+        let sampled = self.config.divergence.is_sampled();
+        let teacher_classes = if sampled {
+            self.classes
+        } else {
+            self.teacher_classes
+        };
+        let (kind, rows, classes) = (self.kind, self.rows, self.classes);
+        let (student, mut teacher) =
+            inputs::logits(kind, rows, classes, teacher_classes, 0xd15_7111);
+        if sampled {
+            let labels = self.labels().into_iter();
+            let label = |label: i32| label.clamp(0, classes as i32 - 1) as usize;
+            let rows = teacher.chunks(classes).zip(labels);
+            teacher = rows
+                .map(|(row, l)| inputs::log_probability(row, label(l)))
+                .collect();
+        }
         [student, teacher]
+    }
+
+    /// The case with arguments that a divergence of sampled tokens takes, if it has one.
+    pub(super) fn for_sampled_tokens(mut self) -> Self {
+        if self.config.divergence.is_sampled() {
+            self.teacher_classes = 1;
+            self.config.teacher_temperature = 1.0;
+            if self.config.scope == Scope::Batch {
+                self.config.scope = Scope::Given(0.375);
+            }
+            if self.config.scope == Scope::Row && self.config.selection.needs_kdr() {
+                self.config.selection = Selection::Fixed(0.25);
+            }
+        }
+        self
     }
 
     /// The reference's results, computed once per process.

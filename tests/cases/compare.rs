@@ -224,7 +224,10 @@ fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Res
             continue;
         }
         let is_masked = |i: &usize| {
-            let both = student[row * n + i].max(teacher[row * n + i]);
+            let both = match case.config.divergence.is_sampled() {
+                true => student[row * n + i],
+                false => student[row * n + i].max(teacher[row * n + i]),
+            };
             both == f32::NEG_INFINITY && *i as i32 != labels[row]
         };
         let masked = (0..n).filter(is_masked).map(|i| got[row * n + i]);
@@ -328,12 +331,13 @@ pub fn further_weights(
     want: &reference::Distillation,
 ) -> Vec<f64> {
     let attached = config.tssr_gradient == TssrGradient::Attached;
-    // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence.
-    let log_ratio = matches!(
-        config.divergence,
-        Divergence::ReverseKl | Divergence::KlSum { .. }
-    );
-    if !attached && !log_ratio && config.z_loss == 0.0 {
+    // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence, as are both terms of a sampled token.
+    let as_large = config.divergence.is_sampled()
+        || matches!(
+            config.divergence,
+            Divergence::ReverseKl | Divergence::KlSum { .. }
+        );
+    if !attached && !as_large && config.z_loss == 0.0 {
         return Vec::new();
     }
     let scale =
@@ -347,7 +351,7 @@ pub fn further_weights(
             _ => 0.0,
         };
         let mut weight = 0.0;
-        if log_ratio {
+        if as_large {
             weight += part(0.0).abs();
         }
         // The difference of the parts multiplies the slope of KDR.

@@ -66,6 +66,9 @@ fn with_numbers(divergence: Divergence) -> Vec<Divergence> {
         ],
         D::Nkd { .. } => vec![D::Nkd { gamma: 0.01 }, D::Nkd { gamma: 8.0 }],
         D::Taid { .. } => vec![D::Taid { share: 0.1 }, D::Taid { share: 0.95 }],
+        D::K1 { .. } => vec![D::K1 { clamp: 0.5 }, D::K1 { clamp: 1e4 }],
+        D::K2 { .. } => vec![D::K2 { clamp: 2.0 }, D::K2 { clamp: 1e4 }],
+        D::K3 { .. } => vec![D::K3 { clamp: 3.0 }],
         _ => Vec::new(),
     };
     [vec![divergence], more].concat()
@@ -175,7 +178,7 @@ fn case_of(divergence: Divergence, d: usize, n: usize) -> Case {
     runtime(&mut case, n, d);
     let numbers = with_numbers(divergence);
     case.config.divergence = numbers[n % numbers.len()];
-    case
+    case.for_sampled_tokens()
 }
 
 /// Every divergence, and every value of the other choices with it.
@@ -198,7 +201,7 @@ pub(super) fn segments(list: &mut Vec<Case>) {
             selection: Selection::Fixed(0.25),
             ..Config::default()
         };
-        list.push(case);
+        list.push(case.for_sampled_tokens());
     }
 }
 
@@ -251,12 +254,13 @@ pub(super) fn attached(list: &mut Vec<Case>) {
             (0..4).for_each(|_| add(divergence, similarity));
         }
     }
-    // Divergences with a gradient of their own at the label are refused.
+    // Divergences with a gradient of their own at the label are refused, and those without KDR.
     let apart = |d: &Divergence| {
         use Divergence as D;
         matches!(d, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
     };
-    for divergence in Divergence::ALL.into_iter().filter(|d| !apart(d)) {
+    let attaches = |d: &Divergence| !apart(d) && !d.is_sampled();
+    for divergence in Divergence::ALL.into_iter().filter(attaches) {
         add(divergence, Similarity::ExpNegKl);
     }
 }

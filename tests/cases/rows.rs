@@ -345,7 +345,7 @@ pub(super) fn metrics(list: &mut Vec<Case>) {
             ) = (8.0, 8.0);
         }
         gradient_memory(&mut case, n);
-        list.push(case);
+        list.push(case.for_sampled_tokens());
     };
     for (n, kind) in kinds.into_iter().enumerate() {
         let shape = SHAPES[n % (SHAPES.len() - 1)];

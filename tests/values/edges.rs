@@ -3,6 +3,7 @@
 mod browser;
 mod long_rows;
 mod masked;
+mod sampled;
 mod shared;
 
 use crate::buffers::{self, Bench};

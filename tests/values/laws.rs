@@ -13,6 +13,7 @@ mod drawn;
 mod losses;
 mod margins;
 mod prefix;
+mod sampled;
 mod segments;
 mod similarity;
 mod slopes;

@@ -5,12 +5,13 @@
 use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
 use wgpu_distill::{
-    Config, Decision, Divergence, HardTemperature, Progress, Reduction, RowStats, Scope,
+    Config, Decision, Divergence, HardTemperature, Progress, Reduction, RowStats, Scope, Selection,
     Similarity, Storage,
 };
 
 mod counts;
 mod hostile;
+mod sampled;
 
 use crate::problems::problem;
 
@@ -46,11 +47,9 @@ fn binding(offset: u64, end: u64, limits: &Limits) -> u64 {
 /// Fails unless the plan has the properties that every plan must have.
 fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     let about = format!("{plan}, {problem:?}, {limits:?}");
-    let matrices = [
-        Some(problem.student),
-        Some(problem.teacher),
-        problem.gradient,
-    ];
+    // Sampled tokens have no rows of the teacher.
+    let teacher = Some(problem.teacher).filter(|_| !config.divergence.is_sampled());
+    let matrices = [Some(problem.student), teacher, problem.gradient];
     let mut next = 0;
     for chunk in plan.chunks() {
         assert_eq!(chunk.rows.start, next, "chunks follow each other: {about}");
@@ -220,11 +219,17 @@ fn metrics_fit_the_default_limits() {
                         divergence,
                         hard_temperature: HardTemperature::Own(1.0),
                         label_smoothing: 0.1,
+                        selection: Selection::Fixed(0.5),
                         ..scoped(scope)
                     };
+                    let sampled = divergence.is_sampled();
+                    if sampled && scope == Scope::Batch {
+                        continue;
+                    }
                     let problem = Problem {
                         metrics: true,
                         row_weights: true,
+                        teacher_classes: if sampled { 1 } else { classes },
                         ..problem(rows, classes, Storage::F32)
                     };
                     let plan = planned(&config, &problem, &Limits::DEFAULT);

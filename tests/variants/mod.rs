@@ -152,6 +152,7 @@ fn variants() -> Vec<Variant> {
         Divergence::ALL[12],
         Divergence::ALL[13],
         Divergence::Wsld,
+        Divergence::K3 { clamp: 20.0 },
     ] {
         let loss = LossVariant::of(&Config {
             divergence,
@@ -191,6 +192,23 @@ fn variants() -> Vec<Variant> {
                     });
                 }
             }
+        }
+    }
+    // The teacher's number of a row in every storage type, beside rows of both widths.
+    let tokens = LossVariant::of(&Config {
+        divergence: Divergence::K3 { clamp: 20.0 },
+        ..Config::default()
+    });
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            list.push(Variant {
+                access,
+                student: storage,
+                teacher: storage,
+                gradient: Some(storage),
+                loss: tokens,
+                ..base
+            });
         }
     }
     for loss in losses() {

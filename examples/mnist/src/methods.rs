@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn every_loss_has_a_name_on_the_command_line() {
-        for loss in Divergence::ALL {
+        for loss in crate::options::of_classes() {
             let method = this(&["--loss", &loss.to_string()]);
             assert_eq!(method.config.divergence, loss);
         }

@@ -95,7 +95,8 @@ impl DistillationLoss {
     ///
     /// # Shapes
     ///
-    /// - student_logits, teacher_logits: `[rows, classes]` or `[batch, sequence, classes]`; f32, f16 or bf16, each its own
+    /// - student_logits, teacher_logits: `[rows, classes]` or `[batch, sequence, classes]`; f32, f16 or bf16, each its own. The teacher of a
+    ///   divergence of sampled tokens has one class: its log-probability of the label
     /// - labels: `[rows]` or `[batch, sequence]`; any integer type
     /// - output: `[1]`; with `Reduction::None` `[rows]` or `[batch * sequence]`
     ///

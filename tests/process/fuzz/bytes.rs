@@ -116,6 +116,15 @@ fn divergence(from: &mut Bytes<'_>) -> Divergence {
         D::Nkd { .. } => D::Nkd {
             gamma: from.number(&[1.5, 1.0, 0.1]),
         },
+        D::K1 { .. } => D::K1 {
+            clamp: from.number(&[20.0, 1.0, 1e4]),
+        },
+        D::K2 { .. } => D::K2 {
+            clamp: from.number(&[20.0, 1.0, 1e4]),
+        },
+        D::K3 { .. } => D::K3 {
+            clamp: from.number(&[20.0, 1.0, 0.1]),
+        },
         plain => plain,
     }
 }
@@ -134,7 +143,7 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
     let over = Reduction::SumOver(from.number(&[3.0, 1.0, 1e-3, 1e6, 0.0, 1e-30, 1e30, 1e15]));
     let reductions = [Reduction::Mean, Reduction::Sum, Reduction::None, over];
     let plain = from.byte();
-    Config {
+    let config = Config {
         student_temperature: from.number(&TEMPERATURES),
         teacher_temperature: from.number(&TEMPERATURES),
         temperature_scaling: match plain & 1 {
@@ -164,6 +173,27 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
             0 => Config::default(),
             _ => loss(from),
         }
+    };
+    match config.divergence.is_sampled() && !from.rarely(8) {
+        true => without_kdr(config),
+        false => config,
+    }
+}
+
+/// The configuration without the choices that divergences of sampled tokens refuse.
+fn without_kdr(config: Config) -> Config {
+    Config {
+        teacher_temperature: 1.0,
+        selection: match config.selection {
+            selection if selection.needs_kdr() => Selection::Tstr,
+            selection => selection,
+        },
+        scope: match config.scope {
+            Scope::Batch => Scope::Row,
+            scope => scope,
+        },
+        tssr_gradient: TssrGradient::Detached,
+        ..config
     }
 }
 

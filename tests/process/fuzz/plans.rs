@@ -75,7 +75,7 @@ fn matrix(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Matrix {
     matrix
 }
 
-fn problem(from: &mut Bytes<'_>) -> Problem {
+fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
     let count = |from: &mut Bytes<'_>| match from.byte() {
         0..60 => 1 + from.below(20),
         60..130 => 1 + from.below(1 << 16),
@@ -84,7 +84,11 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         _ => from.size(),
     };
     let (rows, classes) = (count(from), count(from));
-    let teacher_classes = if from.rarely(8) { count(from) } else { classes };
+    let teacher_classes = match from.rarely(8) {
+        true => count(from),
+        false if sampled => 1,
+        false => classes,
+    };
     let inputs = [
         matrix(from, rows, classes),
         matrix(from, rows, teacher_classes),
@@ -135,7 +139,7 @@ fn tiling(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
 pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let from = &mut Bytes::new(bytes);
     let config = bytes::config(from);
-    let (limits, problem) = (limits(from), problem(from));
+    let (limits, problem) = (limits(from), problem(from, config.divergence.is_sampled()));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
     // Dispatches refuse a configuration that no engine accepts.
     let tiny = Batch::new(&[0.0f32], &[0.0f32], &[0], 1);

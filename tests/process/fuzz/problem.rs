@@ -152,6 +152,7 @@ impl Problem {
             _ => (from.below(7), 1 + from.below(40)),
         };
         let teacher_classes = match config.teacher_classes {
+            _ if config.divergence.is_sampled() && !from.rarely(8) => 1,
             TeacherClasses::CommonPrefix => 1 + from.below(classes + 5),
             TeacherClasses::SameAsStudent if from.rarely(30) => 1 + from.below(classes + 5),
             _ => classes,

@@ -38,6 +38,7 @@ fn with_number(divergence: Divergence, first: f32) -> Divergence {
         Divergence::Taid { .. } => Divergence::Taid { share: first },
         Divergence::Dkd { beta, .. } => Divergence::Dkd { alpha: first, beta },
         Divergence::Nkd { .. } => Divergence::Nkd { gamma: first },
+        Divergence::K1 { .. } => Divergence::K1 { clamp: first },
         other => other,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::{Config, Error, Progress, Result, Storage, wgpu};
+use wgpu_distill::{Config, Divergence, Error, Progress, Result, Selection, Storage, wgpu};
 
 use super::{HALFWAY, MOST_CLASSES, config_error, limit, overlap, refused, stride_too_small};
 
@@ -181,6 +181,8 @@ fn cases() -> Vec<Case> {
         ("no teacher classes", |_, w| w.batch.teacher_logits.classes = 0, zero(teacher)),
         ("no gradient classes", |_, w| gradient(w).classes = 0, zero(grad)),
         ("teacher has fewer", |_, w| w.batch.teacher_logits.classes = 7, mismatch(8, 7)),
+        ("sampled tokens", |_, w| (w.config.divergence, w.config.selection) = (Divergence::K3 { clamp: 20.0 }, Selection::Tstr),
+            Error::SampledTeacher { divergence: "k3:20".to_owned(), got: 8 }),
         ("student has fewer", |_, w| w.batch.student_logits.classes = 5, mismatch(5, 8)),
         ("gradient has fewer", |_, w| gradient(w).classes = 7, width(7)),
         ("gradient has more", |_, w| (gradient(w).classes, gradient(w).row_stride) = (9, 9), width(9)),

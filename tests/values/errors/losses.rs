@@ -1,8 +1,8 @@
 //! Refusals of losses: numbers out of range, combinations that no kernel has, texts that name no divergence.
 
 use wgpu_distill::{
-    Batch, Config, Divergence as D, Error, HardTemperature, Outputs, Scope, Similarity,
-    TssrGradient, reference,
+    Batch, Config, Divergence as D, Error, HardTemperature, Logits, Outputs, Scope, Selection,
+    Similarity, TeacherClasses, TssrGradient, reference,
 };
 
 use super::{HALFWAY, SIX, config_error, engines, refused, refused_on_slices};
@@ -75,6 +75,17 @@ fn bad_numbers() -> Vec<(Config, &'static str, f32)> {
     let weights = [0.0, -0.1, 1001.0, f32::NAN];
     add("divergence: Nkd gamma", &weights, &|c, gamma| {
         c.divergence = D::Nkd { gamma };
+    });
+    let clamps = [0.0, -1.0, 1.1e4, f32::NAN, f32::INFINITY];
+    add("divergence: K1 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K1 { clamp };
+    });
+    add("divergence: K2 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K2 { clamp };
+    });
+    let clamps = [0.0, -1.0, 20.5, f32::NAN, f32::INFINITY];
+    add("divergence: K3 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K3 { clamp };
     });
     let temperatures = [0.0, -1.0, 1e-31, 1e31, f32::NAN, f32::INFINITY];
     add("hard_temperature: Own", &temperatures, &|c, own| {
@@ -216,7 +227,7 @@ fn attaches(divergence: D, similarity: Similarity, scope: Scope) -> bool {
     let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
     let similarity = match similarity {
         Similarity::Cosine | Similarity::Bhattacharyya => plain,
-        Similarity::ExpNegKl => !apart,
+        Similarity::ExpNegKl => !apart && !divergence.is_sampled(),
         _ => false,
     };
     similarity && scope == Scope::Row
@@ -252,7 +263,83 @@ fn an_attached_tssr_is_answered_or_refused_by_name() {
             }
         }
     }
-    assert_eq!((answered, refused), (16, 209));
+    assert_eq!((answered, refused), (16, 254));
+}
+
+/// The choices that need the teacher's row, and teachers of more than one number a row.
+#[test]
+fn sampled_tokens_refuse_what_needs_the_teachers_row() {
+    let batch = |teacher_classes| Batch {
+        student_logits: Logits::new(&SIX, 3),
+        teacher_logits: Logits::new(&SIX[..2 * teacher_classes], teacher_classes),
+        labels: &[0, 2],
+        row_weights: None,
+    };
+    let unsupported = |what: &str| Error::Unsupported {
+        what: what.to_owned(),
+        why: "",
+    };
+    for (name, divergence) in [
+        ("k1:20", D::K1 { clamp: 20.0 }),
+        ("k2:20", D::K2 { clamp: 20.0 }),
+        ("k3:20", D::K3 { clamp: 20.0 }),
+    ] {
+        let accepted = Config {
+            divergence,
+            selection: Selection::Fixed(0.5),
+            ..Config::default()
+        };
+        let refuses = |config: &Config, what: &str| {
+            let want = unsupported(&format!("{what} with the divergence `{name}`"));
+            refused_on_slices(what, config, &batch(1), &want, true);
+        };
+        for selection in Selection::ALL {
+            let config = Config {
+                selection,
+                ..accepted
+            };
+            let given = Config {
+                scope: Scope::Given(0.5),
+                ..config
+            };
+            let whole = Config {
+                scope: Scope::Batch,
+                ..config
+            };
+            let is_margin = matches!(selection, Selection::Margin(_));
+            assert!(is_margin || reference::distill(&given, HALFWAY, &batch(1)).is_ok());
+            refuses(&whole, "`Scope::Batch`");
+            match matches!(selection, Selection::Fixed(_) | Selection::Tstr) {
+                true => assert!(reference::distill(&config, HALFWAY, &batch(1)).is_ok()),
+                false => refuses(&config, &format!("the selection `{selection}`")),
+            }
+        }
+        let attached = Config {
+            tssr_gradient: TssrGradient::Attached,
+            ..accepted
+        };
+        refuses(&attached, "`TssrGradient::Attached`");
+        let warm = Config {
+            teacher_temperature: 2.0,
+            ..accepted
+        };
+        refuses(&warm, "`teacher_temperature` 2");
+        // The number of classes that both have does not matter.
+        for teacher_classes in [TeacherClasses::SameAsStudent, TeacherClasses::CommonPrefix] {
+            let config = Config {
+                teacher_classes,
+                ..accepted
+            };
+            for got in [2, 3] {
+                let want = Error::SampledTeacher {
+                    divergence: name.to_owned(),
+                    got,
+                };
+                let about = format!("{teacher_classes:?}, {got} classes");
+                refused_on_slices(&about, &config, &batch(got), &want, true);
+            }
+        }
+    }
 }
 
 /// Every divergence reads back from its text, with any numbers.

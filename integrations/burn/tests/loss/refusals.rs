@@ -168,6 +168,8 @@ fn the_composed_path_refuses_by_name() {
         beta: 8.0,
     };
     let nkd = Divergence::Nkd { gamma: 1.5 };
+    let k3 = Divergence::K3 { clamp: 20.0 };
+    let alone = Selection::Fixed(0.0);
     let attached = TssrGradient::Attached;
     for (config, field, value) in [
         (
@@ -197,12 +199,18 @@ fn the_composed_path_refuses_by_name() {
             "loss_clamp",
             "[0.0,10.0]",
         ),
+        (
+            new().with_divergence(k3).with_selection(alone),
+            "divergence",
+            "k3:20",
+        ),
     ] {
         for on in devices::all() {
             let loss = on.loss(config.init());
             for rows in [4, 0] {
                 let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
-                let teacher = logits(2, rows, 5, &on.device);
+                let sampled = config.core.divergence.is_sampled();
+                let teacher = logits(2, rows, if sampled { 1 } else { 5 }, &on.device);
                 let labels = labels(rows, 5, &on.device);
                 let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
                 if on.path != ExecutionPath::Composed {

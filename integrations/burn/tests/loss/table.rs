@@ -61,7 +61,8 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
         || config.smoothed_classes == SmoothedClasses::Unmasked
         || config.loss_clamp.is_some()
         || matches!(config.selection, Selection::Margin(_))
-        || matches!(config.divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
+        || matches!(config.divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
+        || config.divergence.is_sampled();
     if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
