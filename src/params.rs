@@ -64,6 +64,7 @@ pub struct Params {
     pub teacher_hard_ratio: f32,
     pub skip_non_finite: u32,
     pub counts: u32,
+    pub class_weight_offset: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

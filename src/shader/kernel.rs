@@ -3,7 +3,7 @@
 use super::loss::LossVariant;
 use super::variant::{Access, Variant};
 use crate::Storage;
-use crate::rule::STATISTICS;
+use crate::rule::{ClassWeights, STATISTICS};
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +70,15 @@ impl Kernel {
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
+                class_weights: match self {
+                    Self::Observe => loss.class_weights,
+                    // The statistics of a segment have the weight of the label.
+                    Self::MergeRowStats => ClassWeights {
+                        label: loss.class_weights.label,
+                        ..none.class_weights
+                    },
+                    _ => none.class_weights,
+                },
                 ..none
             },
             Self::Decide => LossVariant {
@@ -86,6 +95,10 @@ impl Kernel {
                 shape: loss.shape,
                 hard_own: loss.hard_own,
                 label_apart: loss.label_apart,
+                class_weights: ClassWeights {
+                    label: false,
+                    ..loss.class_weights
+                },
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

@@ -1,7 +1,7 @@
 //! The choices of a kernel that follow from the loss.
 
 use crate::moments::Moments;
-use crate::rule::{self, Shape, SweepSum};
+use crate::rule::{self, ClassWeights, Shape, SweepSum};
 use crate::{Config, Divergence, Similarity, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
@@ -28,6 +28,8 @@ pub struct LossVariant {
     pub smoothing: bool,
     /// True if rows have metrics.
     pub metrics: bool,
+    /// The parts that weights of classes multiply.
+    pub class_weights: ClassWeights,
 }
 
 impl LossVariant {
@@ -45,6 +47,16 @@ impl LossVariant {
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
             metrics: false,
+            class_weights: ClassWeights::default(),
+        }
+    }
+
+    /// The same choices with weights of classes, and the moments that they need.
+    pub fn with_class_weights(self, class_weights: ClassWeights) -> Self {
+        Self {
+            moments: class_weights.replace(self.moments),
+            class_weights,
+            ..self
         }
     }
 
@@ -70,6 +82,7 @@ impl LossVariant {
             tssr_attached: false,
             smoothing: false,
             metrics: false,
+            class_weights: ClassWeights::default(),
         }
     }
 

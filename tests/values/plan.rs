@@ -383,6 +383,7 @@ fn chunks_have_statistics_of_their_own() {
         row_results: None,
         summary: None,
         row_weights: None,
+        class_weights: None,
         row_metrics: None,
     };
     let dispatches = plan.dispatches(&config, Progress::new(1, 2), &lists);
