@@ -3,18 +3,19 @@
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::require;
-use crate::rule::{ClassWeights, Shape};
+use crate::rule::Shape;
 use crate::{
-    Batch, Config, Divergence, Error, GradWrite, HardTemperature, Logits, OutputsMut, Progress,
-    Reduction, Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
+    Batch, Config, Error, GradWrite, HardTemperature, Logits, OutputsMut, Progress, Reduction,
+    Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
     TssrGradient, batch,
 };
 
+mod class_weights;
+
+pub(crate) use class_weights::{class_weighting, no_class_weights};
+
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
-
-/// The largest weight of a class. The kernels have its bits.
-const MAX_CLASS_WEIGHT: f32 = 1e6;
 
 /// Magnitudes of factors and of their quotients by the denominator, 2^-100 to 2^100. A loss of 1e8 nats times the largest fits f32;
 /// the smallest divided by the sum of a row of 2^26 classes is a normal f32, which no device flushes to 0.
@@ -387,74 +388,15 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
     }
-    if let Some(weights) = batch.class_weights {
-        class_weighting(config)?;
-        let (classes, got) = (batch.classes(), weights.len());
-        if got != classes {
-            return Err(Error::ClassWeightCount { classes, got });
-        }
-    }
+    class_weights::of_batch(config, batch)?;
     mean(config, rows)
-}
-
-/// Checks a configuration with weights of classes.
-pub(crate) fn class_weighting(config: &Config) -> Result<()> {
-    let weights = ClassWeights::of(config);
-    let refuse = |what: String, why| Err(Error::Unsupported { what, why });
-    if weights.soft && config.divergence != Divergence::SoftCrossEntropy {
-        return refuse(
-            format!(
-                "class weights in the soft part with the divergence `{}`",
-                config.divergence
-            ),
-            "only the terms of `SoftCrossEntropy` have weights; use it, or `ClassWeighting::Hard`",
-        );
-    }
-    if weights.soft
-        && config.tssr_gradient == TssrGradient::Attached
-        && config.similarity == Similarity::ExpNegKl
-    {
-        return refuse(
-            "class weights in the soft part with `TssrGradient::Attached` and the similarity `ExpNegKl`"
-                .to_owned(),
-            "the similarity's gradient has terms of the teacher without weights; use `Cosine` or `Bhattacharyya`",
-        );
-    }
-    if weights.smoothing && config.divergence.rule().label_apart {
-        return refuse(
-            format!(
-                "class weights with label smoothing and the divergence `{}`",
-                config.divergence
-            ),
-            "the label has a gradient of its own there; use another divergence, or no smoothing",
-        );
-    }
-    Ok(())
-}
-
-/// Refuses weights of classes in a single step, whose statistics do not say that they have them.
-pub(crate) fn no_class_weights(batch: &Batch<'_>) -> Result<()> {
-    match batch.class_weights {
-        None => Ok(()),
-        Some(_) => Err(Error::Unsupported {
-            what: "`class_weights` in a single step".to_owned(),
-            why: "the steps have weights of rows only; use `run`, `run_into` or `encode`",
-        }),
-    }
 }
 
 /// Checks a call on slices: [`shapes`], every label, the weights of rows with a label, and those of classes.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
-    let weights = batch.class_weights.unwrap_or_default();
-    let refused = weights
-        .iter()
-        .position(|v| !(0.0..=MAX_CLASS_WEIGHT).contains(v));
-    if let Some(class) = refused {
-        let weight = weights[class];
-        return Err(Error::ClassWeight { class, weight });
-    }
+    class_weights::range(batch)?;
     let zero = config.reduction == Reduction::SumOver(0.0);
     for (row, &label) in batch.labels.iter().enumerate() {
         if label == config.ignore_index {

@@ -96,6 +96,11 @@ impl Case {
         self.runs_into_slices() && self.config.grad_write == GradWrite::Overwrite
     }
 
+    /// Returns true if the single steps support the case.
+    pub fn runs_in_steps(&self) -> bool {
+        self.on_slices() && self.class_weights == Weights::None
+    }
+
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
         !self.in_place
