@@ -3,7 +3,7 @@
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
 // s, t: logits over their temperatures; ms, mt: their maxima. This is scale * (p_i - y_i) / student_temperature of `distill`.
-// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows].
+// student_logits, teacher_logits, grad_student_logits: [rows, classes]; decisions: [rows]; class_weights: [classes].
 // LANES invocations own a row, or a segment of one. Each logit is read once, each gradient element written once. f32, no sums.
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -16,12 +16,18 @@
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
+#if class_weights
+@group(0) @binding(7) var<storage, $INPUT_ACCESS> class_weights: array<u32>;  // [classes], f32
+#end
 @group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
 
 #import params
 #import types
 #import invocation
 #import row
+#if class_weights
+#import class_weights
+#end
 #import apply
 #import student
 #import $STUDENT_ROWS THIS=student

@@ -181,6 +181,24 @@ pub enum Error {
         /// Its weight.
         weight: f32,
     },
+    /// A class's weight is negative, above 1e6, NaN or infinite.
+    #[error(
+        "the weight of class {class} is {weight}, expected a number from 0 to 1e6 in `class_weights`"
+    )]
+    ClassWeight {
+        /// The first such class.
+        class: usize,
+        /// Its weight.
+        weight: f32,
+    },
+    /// `class_weights` and classes differ in length.
+    #[error("`class_weights` has {got} weights; the student has {classes} classes")]
+    ClassWeightCount {
+        /// Classes of the student.
+        classes: usize,
+        /// Weights.
+        got: usize,
+    },
     /// A row with a label, although [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) states that no row has one.
     #[error(
         "row {row} has label {label}, but `reduction: SumOver` is 0; count the labels that are not the ignore_index"

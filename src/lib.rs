@@ -28,8 +28,8 @@ mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, SmoothedClasses, TeacherClasses, TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};

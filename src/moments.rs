@@ -35,6 +35,14 @@ pub(crate) enum Weight {
     TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
+    /// `v`, the weight of the class, over the classes that the student does not mask.
+    Class,
+    /// `v` of the classes that the student masks.
+    MaskedClass,
+    /// `v e^dt`, over the classes that the student does not mask.
+    ClassTeacher,
+    /// `v e^dt` of the classes that the student masks.
+    MaskedClassTeacher,
 }
 
 /// The linear factor of a class.
@@ -129,6 +137,18 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+    /// `zv`
+    WeightedTeacher weighted_teacher ClassTeacher One;
+    /// `Mv`
+    WeightedMasked weighted_masked MaskedClassTeacher One;
+    /// `Sv`
+    WeightedSoft weighted_soft ClassTeacher Student;
+    /// `V`
+    WeightSum weight_sum Class One;
+    /// `MV`
+    MaskedWeight masked_weight MaskedClass One;
+    /// `Uv`
+    WeightedOffset weighted_offset Class Student;
 }
 
 impl Moment {
@@ -137,6 +157,14 @@ impl Moment {
         matches!(
             self,
             Self::Difference | Self::SoftMoment | Self::HardSum | Self::TeacherHardSum
+        )
+    }
+
+    /// Returns true if it depends on the weights of classes.
+    pub const fn has_class_weights(self) -> bool {
+        matches!(
+            self.weight(),
+            Weight::Class | Weight::MaskedClass | Weight::ClassTeacher | Weight::MaskedClassTeacher
         )
     }
 }

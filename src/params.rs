@@ -67,6 +67,7 @@ pub struct Params {
     pub loss_least: f32,
     pub loss_greatest: f32,
     pub clamps_loss: u32,
+    pub class_weight_offset: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

@@ -12,7 +12,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight out of range; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -172,7 +172,22 @@ pub struct RowStats {
     pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
-    pub(crate) reserved: [u32; 2],
+    /// The weight of the label's class, if weights of classes multiply the hard part. Else 0.
+    pub class_weight: f32,
+    /// `zv = sum v e^(t - mt)` with the weights `v` of the classes, over those that the student does not mask, if they multiply the soft
+    /// part. Else 0.
+    pub weighted_teacher: f32,
+    /// `Mv`, the same over the classes that the student masks. If it is above 0, the soft part is infinite.
+    pub weighted_masked: f32,
+    /// `Sv = sum v e^(t - mt) (s - ms)`, over the classes of `weighted_teacher`. Else 0.
+    pub weighted_soft: f32,
+    /// `V = sum v`, over the classes that the student does not mask, with label smoothing. Else 0.
+    pub weight_sum: f32,
+    /// `MV`, the same over the classes that the student masks. If it is above 0, the hard part is infinite.
+    pub masked_weight: f32,
+    /// `Uv = sum v (s - ms)`, over the classes of `weight_sum`. Else 0.
+    pub weighted_offset: f32,
+    pub(crate) reserved: [u32; 3],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].

@@ -2,7 +2,7 @@
 
 use crate::config::divergences;
 use crate::moments::{Moment, Moments};
-use crate::{Config, Divergence, Selection, Similarity, TssrGradient};
+use crate::{ClassWeighting, Config, Divergence, Selection, Similarity, TssrGradient};
 
 /// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +171,47 @@ pub(crate) const fn metrics(sampled: bool) -> Moments {
             Moment::StudentMoment,
             Moment::Agreement,
         ]),
+    }
+}
+
+/// The parts of the loss that weights of classes multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClassWeights {
+    /// The weight of the label multiplies the hard part.
+    pub label: bool,
+    /// With label smoothing, the weight of each class multiplies its share of the label's distribution.
+    pub smoothing: bool,
+    /// The weight of each class multiplies its term of the soft part.
+    pub soft: bool,
+}
+
+impl ClassWeights {
+    /// The parts that a configuration selects.
+    pub(crate) fn of(config: &Config) -> Self {
+        let label = config.class_weighting != ClassWeighting::Soft;
+        Self {
+            label,
+            smoothing: label && config.label_smoothing > 0.0,
+            soft: config.class_weighting != ClassWeighting::Hard,
+        }
+    }
+
+    /// The moments of a configuration with weights instead of those without.
+    pub(crate) fn replace(self, moments: Moments) -> Moments {
+        use Moment::{MaskedWeight, SoftMoment, StudentCount, StudentOffset};
+        use Moment::{WeightSum, WeightedMasked, WeightedOffset, WeightedSoft, WeightedTeacher};
+        let mut all = moments;
+        if self.soft {
+            all = all
+                .without(const { Moments::of(&[SoftMoment]) })
+                .with(const { Moments::of(&[WeightedTeacher, WeightedMasked, WeightedSoft]) });
+        }
+        if self.smoothing {
+            all = all
+                .without(const { Moments::of(&[StudentOffset, StudentCount]) })
+                .with(const { Moments::of(&[WeightSum, MaskedWeight, WeightedOffset]) });
+        }
+        all
     }
 }
 

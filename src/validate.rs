@@ -12,6 +12,10 @@ use crate::{
     TssrGradient, batch,
 };
 
+mod class_weights;
+
+pub(crate) use class_weights::{class_weighting, no_class_weights};
+
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
 
@@ -400,13 +404,15 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
     }
+    class_weights::of_batch(config, batch)?;
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`], every label, and the weights of rows with a label.
+/// Checks a call on slices: [`shapes`], every label, the weights of rows with a label, and those of classes.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
+    class_weights::range(batch)?;
     let zero = config.reduction == Reduction::SumOver(0.0);
     for (row, &label) in batch.labels.iter().enumerate() {
         if label == config.ignore_index {

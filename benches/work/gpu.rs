@@ -49,6 +49,7 @@ impl Buffers {
                 offset: 0,
             },
             row_weights: None,
+            class_weights: None,
         }
     }
 

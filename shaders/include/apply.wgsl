@@ -2,6 +2,7 @@
 //
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
+// With weights of classes, the teacher's term and the uniform share of a class are multiplied by its weight.
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
 // Sampled tokens have the terms of the student and of the label alone.
 
@@ -35,8 +36,18 @@ fn uniform_shares(s: vec4<f32>, decision: Decision) -> vec4<f32> {
 // Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their uniform shares.
 fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, uniform_share: vec4<f32>, decision: Decision) {
     let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
-    let label_share = uniform_share + vec4<f32>(decision.label_share);
-    var gradient = es - et - select(uniform_share, label_share, at_label);
+    var teacher = et;
+    var uniform = uniform_share;
+#if sums_weighted
+    let v = bitcast<vec4<f32>>(class_weight_bits(first));
+#end
+#if soft_weighted
+    teacher *= v;
+#end
+#if smoothing_weighted
+    uniform *= v;
+#end
+    var gradient = es - teacher - select(uniform, uniform + decision.label_share, at_label);
 #if label_apart
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end

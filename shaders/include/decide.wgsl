@@ -149,6 +149,37 @@ struct HardPart {
     normaliser: f32,  // of the student at the temperature of the hard part
 }
 
+#if label_weighted
+// With the weights of classes: - sum v_i EK_i ln h_i.
+fn hard_part(stats: RowStats) -> HardPart {
+    var normaliser = stats.student_sum;
+    var offset = stats.weighted_offset;
+    if (HARD_OWN) {
+        normaliser = stats.hard_sum;
+        offset *= params.hard_ratio;
+    }
+    let log_sum_exp = log_sum(normaliser);
+    let label = (1.0 - params.smoothing) * stats.class_weight;
+    var value = weigh(label, log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse);
+    var infinite = label > 0.0 && stats.label_logit == 0xff800000u;
+    if (SMOOTHING) {
+        infinite = infinite || stats.masked_weight > 0.0;
+        value += params.smoothing / f32(params.classes) * (stats.weight_sum * log_sum_exp - offset);
+    }
+    return HardPart(select(value, 0.0, infinite), infinite, normaliser);
+}
+
+// sum v_i EK_i
+fn hard_mass(stats: RowStats) -> f32 {
+    var mass = (1.0 - params.smoothing) * stats.class_weight;
+    if (SMOOTHING) {
+        mass += params.smoothing / f32(params.classes) * (stats.weight_sum + stats.masked_weight);
+    }
+    return mass;
+}
+#end
+
+#if label_equal
 fn hard_part(stats: RowStats) -> HardPart {
     var normaliser = stats.student_sum;
     if (HARD_OWN) {
@@ -168,6 +199,7 @@ fn hard_part(stats: RowStats) -> HardPart {
     }
     return HardPart(select(value, 0.0, infinite), infinite, normaliser);
 }
+#end
 
 // Returns true if a row without a finite result is left out. A label out of range stays visible.
 fn is_skipped(flags: u32) -> bool {
@@ -230,7 +262,13 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
 
     // The scale of the reduction divides every factor of the gradient.
-    let hard_weight = params.hard_grad_factor * soft.hard / denominator;
+    let hard_scale = params.hard_grad_factor * soft.hard / denominator;
+#if label_equal
+    let hard_weight = hard_scale;
+#end
+#if label_weighted
+    let hard_weight = hard_scale * hard_mass(stats);
+#end
     let soft_weight = params.soft_grad_factor / denominator;
     let soft_rest = soft_weight * (1.0 - tssr);
     var student = mixed(tssr, hard_weight, soft_weight * soft.student);
@@ -269,8 +307,11 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.label_share = hard_weight * tssr;
     if (SMOOTHING) {
         decision.label_share *= 1.0 - params.smoothing;
-        decision.uniform_share = hard_weight * tssr * params.smoothing / smoothed_classes(stats);
+        decision.uniform_share = hard_scale * tssr * params.smoothing / smoothed_classes(stats);
     }
+#if smoothing_weighted
+    decision.label_share = hard_scale * tssr * (1.0 - params.smoothing) * stats.class_weight;
+#end
 #if sampled
     decision.label_share += teacher;
 #end

@@ -40,10 +40,24 @@ fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, es: vec4<f32>) {
 #if teacher_row
     (*sums).teacher_sum += total(et);
 #end
-#moments
+#moments of logits
     (*sums).$moment += $term;
 #end
 }
+
+#if sums_weighted
+// Adds the moments with the weights of the 4 classes from column `first`.
+fn add_weighted_vector(sums: ptr<function, Sums>, first: u32, ds: vec4<f32>, et: vec4<f32>) {
+    let bits = class_weight_bits(first);
+    let v = bitcast<vec4<f32>>(bits);
+    (*sums).flags |= select(0u, NON_FINITE, any(are_refused(bits)));
+#end
+#moments with class weights
+    (*sums).$moment += $term;
+#end
+#if sums_weighted
+}
+#end
 
 // The columns of a vector that exist and are not left out of the sums.
 fn is_summed(row: Row, first: u32, classes: u32) -> vec4<bool> {
@@ -109,6 +123,11 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let seen_student = select(zero, es, t_ok);
     (*sums).masked_mass += total(et - seen_teacher);
     (*sums).teacher_sum += total(et);
+#end
+#if sums_weighted
+    let weight_bits = class_weight_bits(first);
+    let v = bitcast<vec4<f32>>(weight_bits);
+    (*sums).flags |= select(0u, NON_FINITE, any(are_refused(weight_bits)));
 #end
 #moments
     (*sums).$moment += $checked_term;
@@ -265,6 +284,11 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         et_$i,
 #end
     );
+#end
+#unroll sums_weighted
+    // Vectors behind the end have no columns.
+    let column_$i = select(params.classes, first_$i, vector_$i < row.vectors);
+    add_weighted_vector(&tile, column_$i, (s_$i - student_max) * params.student_log2, et_$i);
 #end
 #if one_tile
     *sums = tile;

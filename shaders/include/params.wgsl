@@ -70,6 +70,7 @@ struct Params {
     loss_least: f32,        // bounds of a row's loss before its weight
     loss_greatest: f32,
     clamps_loss: u32,       // 1: there are bounds
+    class_weight_offset: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -65,6 +65,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
     let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
     sums.flags |= select(NON_FINITE, 0u, weighable);
+#if label_weighted
+    let label_weight = class_weight_bits(u32(label)).x;
+    sums.flags |= select(0u, NON_FINITE, any(are_refused(vec4<u32>(label_weight))));
+#end
     if (ignored) {
         sums.flags = IGNORED;
     }
@@ -78,7 +82,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
     }
     let row_weight = bitcast<f32>(select(0u, weight, weighable));
-    let stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+    var stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+#if label_weighted
+    stats.class_weight = bitcast<f32>(label_weight);
+#end
     if (params.segments > 1u) {
         return stats;
     }

@@ -71,8 +71,16 @@ struct RowStats {
     rest_masked_mass: f32,
     teacher_moment: f32,
     weight: f32,
+    class_weight: f32,
+    weighted_teacher: f32,
+    weighted_masked: f32,
+    weighted_soft: f32,
+    weight_sum: f32,
+    masked_weight: f32,
+    weighted_offset: f32,
     reserved_0: u32,
     reserved_1: u32,
+    reserved_2: u32,
 }
 
 struct Decision {

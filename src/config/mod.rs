@@ -10,7 +10,7 @@ mod similarity;
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
 pub(crate) use range::require;
-pub use rows::NonFinite;
+pub use rows::{ClassWeighting, NonFinite};
 pub use selection::Selection;
 pub use similarity::Similarity;
 
@@ -263,6 +263,9 @@ pub struct Config {
     pub grad_write: GradWrite,
     /// The treatment of rows without a finite result. Default: `Propagate`.
     pub non_finite: NonFinite,
+    /// The parts of the loss that [`Batch::class_weights`](crate::Batch::class_weights) multiply. Without weights it has no effect.
+    /// Default: `Hard`.
+    pub class_weighting: ClassWeighting,
 }
 
 impl Default for Config {
@@ -289,6 +292,7 @@ impl Default for Config {
             teacher_classes: TeacherClasses::SameAsStudent,
             grad_write: GradWrite::Overwrite,
             non_finite: NonFinite::Propagate,
+            class_weighting: ClassWeighting::Hard,
         }
     }
 }

@@ -21,6 +21,12 @@ const APART: Moments = Moments::of(&[
     Moment::StudentCount,
     Moment::UnseenMass,
     Moment::Agreement,
+    Moment::WeightedTeacher,
+    Moment::WeightedMasked,
+    Moment::WeightedSoft,
+    Moment::WeightSum,
+    Moment::MaskedWeight,
+    Moment::WeightedOffset,
 ]);
 
 impl Sums {
@@ -369,7 +375,47 @@ impl Sums {
         self.add_to(Moment::Agreement, count as f64);
     }
 
-    /// Adds a tile of `n` values and their padding.
+    /// Adds the moments with the weights of classes, given the teacher's exponentials.
+    #[inline(always)]
+    fn add_class_weights(&mut self, s: &[f32], et: &[f32], weights: &[f32], setup: &Setup<'_>) {
+        const BLOCK: usize = VECTORS_PER_PARTIAL_SUM * LANES;
+        let (ms, ks) = (self.student_max, setup.student_log2);
+        let blocks = s.chunks(BLOCK).zip(et.chunks(BLOCK));
+        for ((s, et), weights) in blocks.zip(weights.chunks(BLOCK)) {
+            let mut sums = [[0.0f32; LANES]; 6];
+            let vectors = s.chunks(LANES).zip(et.chunks(LANES));
+            for ((s, et), weights) in vectors.zip(weights.chunks(LANES)) {
+                for (i, ((s, et), v)) in s.iter().zip(et).zip(weights).enumerate() {
+                    let hidden = *s == f32::NEG_INFINITY;
+                    let x = (s - ms) * ks;
+                    let x = if x > f32::MIN { x } else { f32::MIN };
+                    let ds = if hidden { 0.0 } else { x };
+                    let (seen, masked) = if hidden { (0.0, *v) } else { (*v, 0.0) };
+                    sums[0][i] += seen * et;
+                    sums[1][i] += masked * et;
+                    sums[2][i] += seen * et * ds;
+                    sums[3][i] += seen;
+                    sums[4][i] += masked;
+                    sums[5][i] += seen * ds;
+                }
+            }
+            let moments = [
+                Moment::WeightedTeacher,
+                Moment::WeightedMasked,
+                Moment::WeightedSoft,
+                Moment::WeightSum,
+                Moment::MaskedWeight,
+                Moment::WeightedOffset,
+            ];
+            for (moment, lanes) in moments.into_iter().zip(sums) {
+                if setup.moments.has(moment) {
+                    self.gather(moment, sum(lanes));
+                }
+            }
+        }
+    }
+
+    /// Adds a tile of `n` values and their padding. `weights` are those of their classes, if sums need them.
     #[inline(always)]
     pub fn add_any<V: Vector>(
         &mut self,
@@ -377,9 +423,11 @@ impl Sums {
         n: usize,
         checked: bool,
         setup: &Setup<'_>,
-        exps: (&mut Tile, &mut Tile),
+        (es, et): (&mut Tile, &mut Tile),
+        weights: Option<&[f32]>,
     ) {
         let set = setup.moments.without(APART);
+        let exps = (&mut *es, &mut *et);
         if checked {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
@@ -399,6 +447,9 @@ impl Sums {
         }
         if setup.moments.has(Moment::Agreement) {
             self.add_agreement((s, t), n);
+        }
+        if let Some(weights) = weights {
+            self.add_class_weights(&s[..n], &et[..n], weights, setup);
         }
     }
 }

@@ -33,10 +33,12 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
         return fill(gradient, f32::NAN);
     }
-    let plain = row.setup.shape == Shape::Plain
-        && !row.setup.own_hard
-        && !row.setup.rule.sampled
-        && decision.owns_label == 0;
+    let setup = row.setup;
+    let plain = setup.shape == Shape::Plain
+        && !setup.own_hard
+        && !setup.rule.sampled
+        && decision.owns_label == 0
+        && setup.summed_weights().is_none();
     match (accumulate, plain) {
         (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, scratch),
         (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, scratch),
@@ -57,6 +59,10 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
 ) {
     let (setup, classes) = (row.setup, row.student.len());
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
+    let weights = if PLAIN { None } else { setup.summed_weights() };
+    let whole = decision;
+    let equal = shapes::without_weights(decision, setup.weights);
+    let decision = if weights.is_some() { &equal } else { whole };
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         let out = match &mut gradient {
@@ -109,6 +115,10 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
         if setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0 {
             let s = &tile(row.student, start, n, &mut scratch.student)[..n];
             shapes::return_uniform(s, decision, out);
+        }
+        if let Some(weights) = weights {
+            let t = &tile(row.teacher, start, n, &mut scratch.teacher)[..n];
+            shapes::subtract_weighted::<V>(t, &weights[start..start + n], whole, setup, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
         if label < n {

@@ -3,6 +3,7 @@
 use super::divergences;
 use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
+use crate::rule::ClassWeights;
 use crate::{Config, Decision, NonFinite, RowResult, RowStats, Similarity, TssrGradient, flags};
 
 /// The values that `decide` uses for all rows of a batch.
@@ -22,6 +23,8 @@ pub(super) struct Rule {
     z: f64,
     /// The factor in the gradient of any part's derivative with respect to the student's logits over their temperature.
     unit: f64,
+    /// The parts that weights of classes multiply.
+    weights: ClassWeights,
 }
 
 /// The loss of a row, and the coefficients of its gradient. `student`, `teacher` and `hard` are those of probabilities.
@@ -92,7 +95,13 @@ impl Rule {
             soft: soft_weight * config.gradient_factor() / denominator,
             z: z / denominator,
             unit: grad_loss / f64::from(config.student_temperature) / denominator,
+            weights: ClassWeights::default(),
         }
+    }
+
+    /// The same rule for classes with weights.
+    pub fn with_class_weights(self, weights: ClassWeights) -> Self {
+        Self { weights, ..self }
     }
 
     pub fn decide(&self, stats: &RowStats) -> Decision {
@@ -198,8 +207,16 @@ impl Rule {
 
     /// The hard and the soft part of a finite row with a label, in nats.
     pub fn parts(&self, stats: &RowStats) -> (f64, f64) {
-        let soft = divergences::part(&self.config, stats);
+        let soft = self.soft(stats);
         (soft.hard * self.hard(stats), soft.value)
+    }
+
+    #[inline(always)]
+    fn soft(&self, stats: &RowStats) -> Part {
+        match self.weights.soft {
+            true => divergences::weighted_part(stats),
+            false => divergences::part(&self.config, stats),
+        }
     }
 
     fn own_hard(&self) -> bool {
@@ -210,7 +227,7 @@ impl Rule {
     /// coefficient is NaN if the row has no gradient.
     #[inline(always)]
     fn terms(&self, stats: &RowStats, tssr: f64) -> Terms {
-        let soft = divergences::part(&self.config, stats);
+        let soft = self.soft(stats);
         let hard = soft.hard * self.hard(stats);
         let soft_loss = (1.0 - tssr) * self.soft_loss;
         let mut loss = share(tssr * self.hard_loss, hard) + share(soft_loss, soft.value);
@@ -220,7 +237,9 @@ impl Rule {
             _ => soft,
         };
         let weight = self.soft * (1.0 - tssr);
-        let hard_weight = self.hard * soft.hard;
+        let hard_scale = self.hard * soft.hard;
+        let (label_weight, mass) = self.label_weights(stats);
+        let hard_weight = hard_scale * mass;
         let e = f64::from(self.config.label_smoothing);
         let mut terms = Terms {
             loss,
@@ -230,8 +249,8 @@ impl Rule {
             hard: 0.0,
             first: weight * part.first,
             second: weight * part.second,
-            label: hard_weight * tssr * (1.0 - e),
-            uniform: hard_weight * tssr * e / self.smoothed_classes(stats),
+            label: hard_scale * label_weight * tssr * (1.0 - e),
+            uniform: hard_scale * tssr * e / self.smoothed_classes(stats),
             at_label: None,
         };
         if self.config.divergence.is_sampled() {
@@ -317,6 +336,9 @@ impl Rule {
         let inverse_temperature = 1.0 / temperature;
         let hard = log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
         let e = f(self.config.label_smoothing);
+        if self.weights.label {
+            return self.weighted_hard(stats, hard, log_sum);
+        }
         if e == 0.0 {
             return hard;
         }
@@ -328,6 +350,37 @@ impl Rule {
             mean_offset *= f(self.config.student_temperature) * inverse_temperature;
         }
         (1.0 - e) * hard + e * (log_sum - mean_offset)
+    }
+
+    /// `- sum v_i EK_i ln h_i` with the weights of the classes, given its term of the label without its share.
+    fn weighted_hard(&self, stats: &RowStats, label: f64, log_sum: f64) -> f64 {
+        let f = f64::from;
+        let e = f(self.config.label_smoothing);
+        let hard = share((1.0 - e) * f(stats.class_weight), label);
+        if e == 0.0 {
+            return hard;
+        }
+        if stats.masked_weight > 0.0 {
+            return f64::INFINITY;
+        }
+        let mut offset = f(stats.weighted_offset);
+        if self.own_hard() {
+            offset *= f(self.config.student_temperature) / self.config.label_temperature();
+        }
+        hard + e / self.classes as f64 * (f(stats.weight_sum) * log_sum - offset)
+    }
+
+    /// The weight of the label, and `sum v_i EK_i`. Both are 1 without weights.
+    #[inline(always)]
+    fn label_weights(&self, stats: &RowStats) -> (f64, f64) {
+        if !self.weights.label {
+            return (1.0, 1.0);
+        }
+        let f = f64::from;
+        let e = f(self.config.label_smoothing);
+        let all = f(stats.weight_sum) + f(stats.masked_weight);
+        let label = f(stats.class_weight);
+        (label, (1.0 - e) * label + e / self.classes as f64 * all)
     }
 
     /// Adds the gradient through TSSR and KDR.

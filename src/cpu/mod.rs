@@ -159,6 +159,7 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         let mut setup = Setup::of(config, false);
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
@@ -233,6 +234,7 @@ impl Cpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
@@ -309,7 +311,7 @@ impl Cpu {
         with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        let setup = Setup::of(config, with_metrics);
+        let setup = Setup::of(config, with_metrics).with_class_weights(batch.class_weights);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
             Scope::Batch => self.observe_rows(&setup, batch)?,
@@ -317,6 +319,7 @@ impl Cpu {
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
+        let rule = rule.with_class_weights(setup.weights);
         let tasks = tasks(rows, classes, gradient, lists);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();

@@ -95,12 +95,17 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
+        let weights = setup.summed_weights();
+        let weights = weights.map(|weights| &weights[start..start + n]);
         match sampled {
             true => sums.add_student::<V>(s, n, setup, exps.0),
-            false => sums.add_any::<V>((s, t), n, checked, setup, exps),
+            false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights),
         }
     }
     if let Some(label) = label {
+        if let Some(weights) = setup.class_weights.filter(|_| setup.weights.label) {
+            stats.class_weight = weights[label];
+        }
         stats.label_logit = row.student.get(label);
         // The teacher may lack the class.
         let teacher = match label < row.teacher.len() {
@@ -150,6 +155,7 @@ mod tests {
     use crate::cpu::isa::Isa;
     use crate::cpu::setup::Setup;
     use crate::moments::{Factor, Moment, Moments, Weight};
+    use crate::rule::ClassWeights;
     use crate::{Config, Divergence, HardTemperature};
 
     /// Logits between -8 and 8. Their maximum rises from tile to tile.
@@ -173,11 +179,17 @@ mod tests {
         let th = config.label_temperature();
         let max = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (ms, mt) = (max(s), max(t));
-        let term = |(s, t): (&f64, &f64)| {
+        let term = |((s, t), class_weight): ((&f64, &f64), &f32)| {
+            let class_weight = f64::from(*class_weight);
+            let live = f64::from(*s > f64::NEG_INFINITY);
             let (x, y) = (s - ms, t - mt);
             let (ds, dt) = (x / ts, y / tt);
             let weight = match moment.weight() {
-                Weight::One => f64::from(*s > f64::NEG_INFINITY),
+                Weight::One => live,
+                Weight::Class => live * class_weight,
+                Weight::MaskedClass => (1.0 - live) * class_weight,
+                Weight::ClassTeacher => live * class_weight * dt.exp(),
+                Weight::MaskedClassTeacher => (1.0 - live) * class_weight * dt.exp(),
                 Weight::Student => ds.exp(),
                 Weight::Teacher => dt.exp(),
                 Weight::Unseen if *t > f64::NEG_INFINITY => 0.0,
@@ -207,7 +219,8 @@ mod tests {
             }
             weight * factor
         };
-        s.iter().zip(t).map(term).sum()
+        let weights = setup.class_weights.expect("every moment has its inputs");
+        s.iter().zip(t).zip(weights).map(term).sum()
     }
 
     /// All moments at once, in one tile and in several, with masked classes and without, on every instruction set.
@@ -223,8 +236,15 @@ mod tests {
             hard_temperature: HardTemperature::Own(2.5),
             ..Config::default()
         };
+        let weights: Vec<f32> = (0..3000).map(|i| (i * 7 % 5) as f32 * 0.5).collect();
         let mut setup = Setup::of(&config, false);
         setup.moments = Moments::of(&Moment::ALL);
+        setup.class_weights = Some(&weights);
+        setup.weights = ClassWeights {
+            label: true,
+            smoothing: true,
+            soft: true,
+        };
         for (classes, masked) in [(37, 0), (1024, 0), (3000, 0), (37, 3), (2999, 3), (3000, 7)] {
             let mut s = logits(classes, 0x9e37_79b1);
             let mut t = logits(classes, 0x85eb_ca6b);

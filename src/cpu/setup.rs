@@ -6,7 +6,7 @@ use super::tile::padding;
 use crate::Config;
 use crate::moments::{Moment, Moments};
 use crate::params::checked_from_bits;
-use crate::rule::{self, Rule, Shape};
+use crate::rule::{self, ClassWeights, Rule, Shape};
 
 /// A configuration with the numbers that follow from it.
 pub(super) struct Setup<'a> {
@@ -34,6 +34,10 @@ pub(super) struct Setup<'a> {
     pub checked_from: u32,
     /// Finite padding of student and teacher for the fast path, if there is any.
     pub padding: [Option<f32>; 2],
+    /// The weights of the classes, if there are any.
+    pub class_weights: Option<&'a [f32]>,
+    /// The parts that they multiply.
+    pub weights: ClassWeights,
 }
 
 impl<'a> Setup<'a> {
@@ -81,6 +85,28 @@ impl<'a> Setup<'a> {
                 padding(checked_from, student_least),
                 padding(checked_from, teacher_least),
             ],
+            class_weights: None,
+            weights: ClassWeights::default(),
         }
+    }
+
+    /// The same numbers for classes with these weights, if there are any.
+    pub fn with_class_weights(self, class_weights: Option<&'a [f32]>) -> Self {
+        if class_weights.is_none() {
+            return self;
+        }
+        let weights = ClassWeights::of(self.config);
+        Self {
+            moments: weights.replace(self.moments),
+            class_weights,
+            weights,
+            ..self
+        }
+    }
+
+    /// The weights of the classes, if sums and gradient need them.
+    pub fn summed_weights(&self) -> Option<&'a [f32]> {
+        let summed = self.weights.soft || self.weights.smoothing;
+        self.class_weights.filter(|_| summed)
     }
 }

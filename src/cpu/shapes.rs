@@ -8,7 +8,7 @@ use super::second_sweep::below;
 use super::setup::Setup;
 use super::vector::Vector;
 use crate::Decision;
-use crate::rule::Shape;
+use crate::rule::{ClassWeights, Shape};
 
 /// The gradient of a tile with the shape `Plain`, from logits.
 #[inline(always)]
@@ -192,5 +192,45 @@ pub(super) fn return_uniform(s: &[f32], d: &Decision, out: &mut [f32]) {
         if *s == f32::NEG_INFINITY {
             *o += d.uniform_share;
         }
+    }
+}
+
+/// The decision without the coefficients that weights of classes multiply.
+#[inline(always)]
+pub(super) fn without_weights(d: &Decision, weights: ClassWeights) -> Decision {
+    Decision {
+        teacher_scale: if weights.soft { 0.0 } else { d.teacher_scale },
+        uniform_share: if weights.smoothing {
+            0.0
+        } else {
+            d.uniform_share
+        },
+        ..*d
+    }
+}
+
+/// Subtracts the terms that weights of classes multiply.
+#[inline(always)]
+pub(super) fn subtract_weighted<V: Vector>(
+    t: &[f32],
+    weights: &[f32],
+    d: &Decision,
+    setup: &Setup<'_>,
+    out: &mut [f32],
+) {
+    let uniform = if setup.weights.smoothing {
+        d.uniform_share
+    } else {
+        0.0
+    };
+    if !setup.weights.soft {
+        for (o, v) in out.iter_mut().zip(weights) {
+            *o -= v * uniform;
+        }
+        return;
+    }
+    for ((o, t), v) in out.iter_mut().zip(t).zip(weights) {
+        let et = exp2::<V>((t - d.teacher_max) * setup.teacher_log2);
+        *o -= v * (et * d.teacher_scale + uniform);
     }
 }

@@ -94,6 +94,10 @@ impl Sums {
                     ((dt * own).exp(), 0.0)
                 }
                 Weight::Peak => (0.0, 0.0),
+                Weight::Class => (1.0, old.of(Moment::WeightSum)),
+                Weight::MaskedClass => (1.0, 0.0),
+                Weight::ClassTeacher => (ft, old.of(Moment::WeightedTeacher)),
+                Weight::MaskedClassTeacher => (ft, 0.0),
             };
             let shift = match moment.factor() {
                 Factor::One => 0.0,
@@ -155,6 +159,11 @@ impl Sums {
                 | Weight::TeacherHard => t,
                 Weight::Unseen => s * (1.0 - t),
                 Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
+                // `validate.rs` refuses them beside a label that is left out.
+                Weight::Class
+                | Weight::MaskedClass
+                | Weight::ClassTeacher
+                | Weight::MaskedClassTeacher => 0.0,
             };
         }
         let maxima = (

@@ -72,6 +72,12 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         region.check(4)?;
         inputs.push(region);
     }
+    if let Some(weights) = &batch.class_weights {
+        validate::class_weighting(config)?;
+        let region = Region::slice("class_weights", weights, 4 * student.classes as u64);
+        region.check(4)?;
+        inputs.push(region);
+    }
     let mut written = Vec::new();
     let mut in_place = false;
     if let Some(gradient) = &outputs.gradient {
@@ -128,6 +134,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         shared_buffers,
         in_place,
         row_weights: batch.row_weights.is_some(),
+        class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
     })

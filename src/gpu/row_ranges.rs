@@ -54,6 +54,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
         teacher_logits: cut(&batch.teacher_logits),
         labels: &batch.labels[range.clone()],
         row_weights: batch.row_weights.map(|all| &all[range.clone()]),
+        class_weights: batch.class_weights,
     }
 }
 

@@ -146,6 +146,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         teacher_logits: on(teacher),
         labels: at(labels),
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(summary)),

@@ -11,6 +11,7 @@ pub(super) struct UploadedBatch {
     teacher: wgpu::Buffer,
     labels: wgpu::Buffer,
     row_weights: Option<wgpu::Buffer>,
+    class_weights: Option<wgpu::Buffer>,
 }
 
 impl UploadedBatch {
@@ -32,6 +33,10 @@ impl UploadedBatch {
                 Some(weights) => Some(make("row_weights", bytemuck::cast_slice(weights))?),
                 None => None,
             },
+            class_weights: match batch.class_weights {
+                Some(weights) => Some(make("class_weights", bytemuck::cast_slice(weights))?),
+                None => None,
+            },
         })
     }
 
@@ -50,6 +55,7 @@ impl UploadedBatch {
             teacher_logits: matrix(&self.teacher, &teacher_of(batch)),
             labels: at(&self.labels),
             row_weights: self.row_weights.as_ref().map(at),
+            class_weights: self.class_weights.as_ref().map(at),
         }
     }
 }

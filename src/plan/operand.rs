@@ -12,6 +12,8 @@ pub enum Operand {
     Labels,
     /// Caller: `f32 [rows]`.
     RowWeights,
+    /// Caller: `f32 [classes]`.
+    ClassWeights,
     /// Caller: `[rows, classes]`.
     Gradient,
     /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
@@ -44,6 +46,7 @@ impl Operand {
             Self::TeacherLogits => "teacher_logits",
             Self::Labels => "labels",
             Self::RowWeights => "row_weights",
+            Self::ClassWeights => "class_weights",
             Self::Gradient => "gradient",
             Self::RowResults => "row_results",
             Self::RowMetrics => "row_metrics",

@@ -5,6 +5,7 @@ use super::limits::{Limits, check_limits};
 use super::operand::{Operand, Window};
 use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
 use super::tiling::{Tiling, check_workgroup};
+use crate::rule::ClassWeights;
 use crate::shader::{Access, Kernel, LossVariant, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
 
@@ -58,6 +59,7 @@ fn is_one_tile(problem: &Problem, variant: &Variant) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Choices {
     loss: LossVariant,
+    class_weights: ClassWeights,
     accumulate: bool,
     two_phase: bool,
     counts_rows: bool,
@@ -67,9 +69,22 @@ impl Choices {
     fn of(config: &Config) -> Self {
         Self {
             loss: LossVariant::of(config),
+            class_weights: ClassWeights::of(config),
             accumulate: config.grad_write == GradWrite::Accumulate,
             two_phase: config.scope == Scope::Batch,
             counts_rows: config.reduction == Reduction::Mean,
+        }
+    }
+
+    /// The choices of the loss with the metrics and the weights that a problem has.
+    fn loss_of(&self, problem: &Problem) -> LossVariant {
+        let mut loss = self.loss;
+        if problem.class_weights {
+            loss = loss.with_class_weights(self.class_weights);
+        }
+        match problem.metrics {
+            true => loss.with_metrics(),
+            false => loss,
         }
     }
 }
@@ -106,10 +121,7 @@ fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
         teacher: problem.teacher.storage,
         gradient: problem.gradient.map(|g| g.storage),
         access: problem.access(!choices.loss.sampled),
-        loss: match problem.metrics {
-            true => choices.loss.with_metrics(),
-            false => choices.loss,
-        },
+        loss: choices.loss_of(problem),
         accumulate: choices.accumulate && problem.gradient.is_some(),
         shared_buffers: problem.shared_buffers,
         in_place: problem.in_place && problem.gradient.is_some(),
@@ -165,6 +177,9 @@ impl Plan {
         check_limits(limits)?;
         validate::mean(config, problem.rows)?;
         validate::sampled::teacher(config, problem.teacher_classes)?;
+        if problem.class_weights {
+            validate::class_weighting(config)?;
+        }
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }

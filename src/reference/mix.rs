@@ -4,7 +4,10 @@ use super::distributions::{
     Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, softmax_row, weighted,
 };
 use super::{divergences, similarity};
-use crate::{Batch, Config, Divergence, HardTemperature, Selection, SmoothedClasses, TssrGradient};
+use crate::{
+    Batch, ClassWeighting, Config, Divergence, HardTemperature, Selection, SmoothedClasses,
+    TssrGradient,
+};
 
 /// TSSR from TSTR and KDR (METHOD, section 5). NaN for `Margin`, which does not depend on them.
 pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
@@ -65,13 +68,16 @@ pub(super) struct Row {
     log_h: Vec<f64>,
     /// The log-sum-exp at the temperature of the hard part.
     lse: f64,
-    /// EK
+    /// EK, each class times its weight
     truth: Vec<f64>,
+    weighs_label: bool,
     label: usize,
     /// Multiplies the hard part.
     hard_factor: f64,
     /// Multiplies the soft part.
     soft_factor: f64,
+    /// The weights of the classes in the soft part, if there are any.
+    soft_weights: Option<Vec<f64>>,
 }
 
 impl Row {
@@ -86,7 +92,15 @@ impl Row {
             SmoothedClasses::Unmasked if masked(i) => 0.0,
             SmoothedClasses::Unmasked => 1.0 / (0..classes).filter(|i| !masked(*i)).count() as f64,
         };
-        let truth = |i| (1.0 - e) * one_hot(i) + e * smoothed(i);
+        let weights = batch.class_weights.map(|weights| {
+            let weights = weights.iter().copied().map(f64::from);
+            weights.collect::<Vec<_>>()
+        });
+        let hard_weights = weights
+            .clone()
+            .filter(|_| config.class_weighting != ClassWeighting::Soft);
+        let weight = |i: usize| hard_weights.as_ref().map_or(1.0, |weights| weights[i]);
+        let truth = |i| weighted((1.0 - e) * one_hot(i) + e * smoothed(i), weight(i));
         let label = batch.labels[row] as usize;
         let temperature = config.label_temperature();
         let (mut hard_factor, mut soft_factor) = (1.0, 1.0);
@@ -104,11 +118,13 @@ impl Row {
             label,
             hard_factor,
             soft_factor,
+            weighs_label: hard_weights.is_some(),
             log_p,
             log_q,
             log_h: log_softmax_row(&student, temperature),
             lse: lse(&student, temperature),
             truth: (0..classes).map(truth).collect(),
+            soft_weights: weights.filter(|_| config.class_weighting != ClassWeighting::Hard),
         }
     }
 
@@ -131,7 +147,14 @@ impl Row {
         self.hard_factor * sum
     }
 
+    /// The divergence; with weights of classes `- sum v q ln p`.
     pub(super) fn soft(&self, config: &Config) -> f64 {
+        if let Some(weights) = &self.soft_weights {
+            let terms = self.log_p.iter().zip(&self.log_q).zip(weights);
+            let term =
+                |((log_p, log_q), v): ((&f64, &f64), &f64)| weighted(v * log_q.exp(), -log_p);
+            return terms.map(term).sum();
+        }
         let value = divergences::value(config.divergence, self.pair());
         weighted(self.soft_factor, value)
     }
@@ -157,7 +180,14 @@ impl Row {
 
         let share = (1.0 - tssr) * soft_weight;
         if share != 0.0 {
-            let soft = divergences::gradient(config.divergence, self.pair());
+            let soft = match &self.soft_weights {
+                Some(weights) => {
+                    let terms = self.log_q.iter().zip(weights);
+                    let terms: Vec<f64> = terms.map(|(log_q, v)| -v * log_q.exp()).collect();
+                    self.pair().through_softmax(&terms)
+                }
+                None => divergences::gradient(config.divergence, self.pair()),
+            };
             if soft.iter().any(|x| !x.is_finite()) {
                 return None;
             }
@@ -167,7 +197,13 @@ impl Row {
         let share = tssr * hard_weight * self.hard_factor;
         let temperature = config.label_temperature();
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
-        let hard = h.iter().zip(&self.truth).map(|(h, truth)| h - truth);
+        // Without weights of classes EK sums to 1.
+        let mass = match self.weighs_label {
+            true => self.truth.iter().sum(),
+            false => 1.0,
+        };
+        let hard = h.iter().zip(&self.truth);
+        let hard = hard.map(|(h, truth)| mass * h - truth);
         add(share / temperature, hard.collect());
         if config.z_loss != 0.0 {
             add(2.0 * f64::from(config.z_loss) * self.lse / temperature, h);

@@ -11,8 +11,8 @@ mod rows;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope,
-    Selection, flags, validate,
+    Batch, ClassWeighting, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction,
+    Result, Scope, Selection, flags, validate,
 };
 use distributions::{
     Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
@@ -90,7 +90,8 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
-    let weight = batch.row_weight(row);
+    let weights_are_finite =
+        batch.row_weight(row).is_finite() && class_weights_are_valid(config, batch, label);
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
     let sampled = config.divergence.is_sampled();
@@ -102,7 +103,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         }
     };
     stats.teacher_lse = teacher_lse;
-    if stats.student_lse.is_nan() || no_teacher || !weight.is_finite() {
+    if stats.student_lse.is_nan() || no_teacher || !weights_are_finite {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;
@@ -117,6 +118,22 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     stats.teacher_entropy = log_q.iter().map(|log_q| -x_ln_ratio(*log_q, 0.0)).sum();
     stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
+}
+
+/// Returns true if the weights of classes that a row uses lie in their range.
+fn class_weights_are_valid(config: &Config, batch: &Batch<'_>, label: i32) -> bool {
+    let Some(weights) = batch.class_weights else {
+        return true;
+    };
+    let valid = |v: &f32| (0.0..=1e6).contains(v);
+    let all = config.class_weighting != ClassWeighting::Hard || config.label_smoothing > 0.0;
+    match all {
+        true => weights.iter().all(valid),
+        false => usize::try_from(label)
+            .ok()
+            .and_then(|label| weights.get(label))
+            .is_none_or(valid),
+    }
 }
 
 /// Twin of the kernel `merge_row_stats` (METHOD, section 3): the metrics of a row from those of its segments. KDR is NaN because

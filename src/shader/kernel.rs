@@ -3,7 +3,7 @@
 use super::loss::LossVariant;
 use super::variant::{Access, Variant};
 use crate::Storage;
-use crate::rule::statistics;
+use crate::rule::{ClassWeights, statistics};
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +72,15 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 teacher_label: loss.teacher_label && self == Self::Observe,
                 sampled: loss.sampled,
+                class_weights: match self {
+                    Self::Observe => loss.class_weights,
+                    // The statistics of a segment have the weight of the label.
+                    Self::MergeRowStats => ClassWeights {
+                        label: loss.class_weights.label,
+                        ..none.class_weights
+                    },
+                    _ => none.class_weights,
+                },
                 ..none
             },
             Self::Decide => LossVariant {
@@ -91,6 +100,10 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 smoothing_unmasked: loss.smoothing_unmasked,
                 sampled: loss.sampled,
+                class_weights: ClassWeights {
+                    label: false,
+                    ..loss.class_weights
+                },
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

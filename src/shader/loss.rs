@@ -1,7 +1,7 @@
 //! The choices of a kernel that follow from the loss.
 
 use crate::moments::Moments;
-use crate::rule::{self, Shape, SweepSum};
+use crate::rule::{self, ClassWeights, Shape, SweepSum};
 use crate::{Config, Divergence, Similarity, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
@@ -34,6 +34,8 @@ pub struct LossVariant {
     pub teacher_label: bool,
     /// True if rows have metrics.
     pub metrics: bool,
+    /// The parts that weights of classes multiply.
+    pub class_weights: ClassWeights,
 }
 
 impl LossVariant {
@@ -58,6 +60,16 @@ impl LossVariant {
             smoothing_unmasked: config.smooths_unmasked(),
             teacher_label: rule::needs_teacher_label(config),
             metrics: false,
+            class_weights: ClassWeights::default(),
+        }
+    }
+
+    /// The same choices with weights of classes, and the moments that they need.
+    pub fn with_class_weights(self, class_weights: ClassWeights) -> Self {
+        Self {
+            moments: class_weights.replace(self.moments),
+            class_weights,
+            ..self
         }
     }
 
@@ -87,6 +99,7 @@ impl LossVariant {
             smoothing_unmasked: false,
             teacher_label: false,
             metrics: false,
+            class_weights: ClassWeights::default(),
         }
     }
 

@@ -8,7 +8,8 @@
 //! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1. Compilers would keep an array in
 //!   memory, but single variables stay in registers. `#unroll condition` drops them in variants without that condition.
 //! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
-//!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label.
+//!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label,
+//!   `#moments of logits` those with weights of classes, `#moments with class weights` those without.
 //!
 //! `#if` may stand within the other blocks. They do not nest otherwise.
 
@@ -18,7 +19,7 @@ use super::kernel::Kernel;
 use super::variant::{Access, Variant};
 use crate::config::divergences;
 use crate::moments::{Factor, Moment};
-use crate::rule::SweepSum;
+use crate::rule::{ClassWeights, SweepSum};
 use crate::{Selection, Similarity, Storage};
 
 /// The compiler that the text is for.
@@ -48,6 +49,7 @@ includes!(
     "apply_kept",
     "below",
     "bf16",
+    "class_weights",
     "complete",
     "count",
     "decide",
@@ -318,6 +320,13 @@ impl Variant {
             "student_bound" => !self.in_place,
             "weighted_rows" => self.row_weights,
             "equal_rows" => !self.row_weights,
+            "class_weights" => self.loss.class_weights != ClassWeights::default(),
+            "label_equal" => !self.loss.class_weights.label,
+            "label_weighted" => self.loss.class_weights.label,
+            "smoothing_weighted" => self.loss.class_weights.smoothing,
+            "soft_equal" => !self.loss.class_weights.soft,
+            "soft_weighted" => self.loss.class_weights.soft,
+            "sums_weighted" => self.loss.class_weights.smoothing || self.loss.class_weights.soft,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),
@@ -378,6 +387,8 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
                 "" => true,
                 "with a factor" => m.factor() != Factor::One,
                 "of the rest" => m.is_of_rest(),
+                "of logits" => !m.has_class_weights(),
+                "with class weights" => m.has_class_weights(),
                 other => panic!("no moments `{other}`"),
             };
             for moment in variant.loss.moments.iter().filter(wanted) {

@@ -33,6 +33,7 @@ pub struct Case {
     /// Some labels are out of range; buffers only.
     pub bad_labels: bool,
     pub weights: Weights,
+    pub class_weights: Weights,
     /// Rows have metrics.
     pub metrics: bool,
 }
@@ -44,14 +45,14 @@ pub enum Ignores {
     All,
 }
 
-/// Weights of the rows.
+/// Weights of the rows, or of the classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights {
     /// No weights.
     None,
-    /// Weights of both signs, large and small, and 0.
+    /// Weights of both signs (of rows), large and small, and 0.
     Finite,
-    /// `Finite`, but for NaN in row 1 and infinities in rows 4 and 6; buffers only.
+    /// `Finite`, but for NaN in row or class 1, infinities in rows 4 and 6, and a negative weight of class 4; buffers only.
     Broken,
 }
 
@@ -78,6 +79,7 @@ impl Case {
             ignores: Ignores::None,
             bad_labels: false,
             weights: Weights::None,
+            class_weights: Weights::None,
             metrics: false,
         }
     }
@@ -96,9 +98,16 @@ impl Case {
         self.runs_into_slices() && self.config.grad_write == GradWrite::Overwrite
     }
 
+    /// Returns true if the single steps support the case.
+    pub fn runs_in_steps(&self) -> bool {
+        self.on_slices() && self.class_weights == Weights::None
+    }
+
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
-        !self.in_place && !self.bad_labels && self.weights != Weights::Broken
+        !self.in_place
+            && !self.bad_labels
+            && ![self.weights, self.class_weights].contains(&Weights::Broken)
     }
 
     pub fn labels(&self) -> Vec<i32> {
@@ -127,6 +136,16 @@ impl Case {
             _ => [2.5, -0.5, 1.0, 0.0, -3.0, 1e-3, 40.0][row % 7],
         };
         (self.weights != Weights::None).then(|| (0..self.rows).map(weight).collect())
+    }
+
+    /// The weights of the classes, if there are any.
+    pub fn class_weights(&self) -> Option<Vec<f32>> {
+        let weight = |class: usize| match (self.class_weights, class) {
+            (Weights::Broken, 1) => f32::NAN,
+            (Weights::Broken, 4) => -0.5,
+            _ => [2.5, 0.5, 1.0, 0.0, 3.0, 1e-3, -0.0][class % 7],
+        };
+        (self.class_weights != Weights::None).then(|| (0..self.classes).map(weight).collect())
     }
 
     /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
@@ -202,6 +221,7 @@ impl Case {
             teacher: Stored::round(&teacher, self.storage[1]),
             labels: self.labels(),
             row_weights: self.row_weights(),
+            class_weights: self.class_weights(),
             classes: [self.classes, self.teacher_classes],
             strides: [strides[0], strides[1]],
         }
@@ -214,6 +234,7 @@ pub struct Host {
     pub teacher: Stored,
     pub labels: Vec<i32>,
     pub row_weights: Option<Vec<f32>>,
+    pub class_weights: Option<Vec<f32>>,
     classes: [usize; 2],
     strides: [usize; 2],
 }
@@ -227,6 +248,7 @@ impl Host {
                 .with_row_stride(self.strides[1]),
             labels: &self.labels,
             row_weights: self.row_weights.as_deref(),
+            class_weights: self.class_weights.as_deref(),
         }
     }
 }

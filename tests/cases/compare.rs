@@ -6,7 +6,7 @@ use wgpu_distill::{
     Summary, TssrGradient, flags, reference,
 };
 
-use super::case::Case;
+use super::case::{Case, Weights};
 use super::inputs::Kind;
 use super::tolerance::{Tolerance, close, gradient_weight, is_close, loss_factor};
 
@@ -154,11 +154,14 @@ pub fn is_lost(
     }
 }
 
-/// The magnitude of each row's weight, 1 where it is not finite.
+/// The magnitude of each row's weight, 1 where it is not finite, times the largest weight of a class.
 fn magnitudes_of_weights(case: &Case) -> Vec<f64> {
+    let of_classes = case.class_weights().unwrap_or_default();
+    let of_classes = of_classes.into_iter().fold(1.0, f32::max);
     let weights = case.row_weights().unwrap_or_else(|| vec![1.0; case.rows]);
     let finite = |w: f32| if w.is_finite() { w.abs() } else { 1.0 };
-    weights.into_iter().map(|w| f64::from(finite(w))).collect()
+    let magnitude = |w: f32| f64::from(finite(w)) * f64::from(of_classes);
+    weights.into_iter().map(magnitude).collect()
 }
 
 /// Compares an outcome with the reference. The error names the first difference.
@@ -211,10 +214,14 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
 
 /// A class that both sides mask has probability exactly 0 on both.
 ///
-/// Its gradient is the smoothing term alone, which is equal for all such classes.
+/// Its gradient is the smoothing term alone, which is equal for all such classes of equal weight.
 fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
     let masks = [Kind::MaskedBoth, Kind::MaskedButLast, Kind::OneHot];
     if !masks.contains(&case.kind) || case.config.grad_write == GradWrite::Accumulate {
+        return Ok(());
+    }
+    let smoothed = case.config.label_smoothing > 0.0;
+    if smoothed && case.class_weights != Weights::None {
         return Ok(());
     }
     let (n, labels) = (case.classes, case.labels());

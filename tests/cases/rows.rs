@@ -1,10 +1,10 @@
-//! Cases of the choices for single rows.
+//! Cases of the choices for single rows and classes.
 
 use super::case::{Case, Ignores, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
-    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, SmoothedClasses, Storage, TeacherClasses,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, Storage, TeacherClasses, TssrGradient,
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
@@ -285,6 +285,80 @@ pub(super) fn smoothed(list: &mut Vec<Case>) {
     case.config.label_smoothing = 0.25;
     case.config.smoothed_classes = SmoothedClasses::Unmasked;
     list.push(case);
+}
+
+/// Weights of the classes in the hard part, the soft part and both, with label smoothing and without.
+pub(super) fn class_weights(list: &mut Vec<Case>) {
+    use ClassWeighting::{Both, Hard, Soft};
+    let soft = Divergence::SoftCrossEntropy;
+    let dkd = Divergence::Dkd {
+        alpha: 1.0,
+        beta: 2.0,
+    };
+    let mut n = 0;
+    for (rows, classes, scope) in SHAPES {
+        for (kind, divergence, class_weighting, label_smoothing) in [
+            (Kind::Normal, soft, Both, 0.0),
+            (Kind::MaskedStudent, soft, Soft, 0.0),
+            (Kind::Broken, Divergence::ReverseKl, Hard, 0.125),
+            (Kind::MaskedBoth, soft, Both, 0.125),
+            (Kind::Normal, dkd, Hard, 0.0),
+            (Kind::MaskedTeacher, soft, Hard, 0.0),
+        ] {
+            let name = format!("{class_weighting:?} {rows}x{classes}/{kind:?}/{divergence}");
+            let mut case = Case::new(name, "weights of classes", rows, classes);
+            case.kind = kind;
+            case.class_weights = match n % 4 {
+                3 => Weights::Broken,
+                _ => Weights::Finite,
+            };
+            case.weights = match n % 5 {
+                4 => Weights::Finite,
+                _ => Weights::None,
+            };
+            vary(&mut case, n);
+            case.metrics = n % 7 == 2;
+            case.config = Config {
+                divergence,
+                class_weighting,
+                label_smoothing,
+                scope,
+                selection: Selection::Mean,
+                similarity: Similarity::ALL[n % Similarity::ALL.len()],
+                reduction: REDUCTIONS[n % REDUCTIONS.len()],
+                hard_temperature: match n % 3 {
+                    2 => HardTemperature::Own(1.5),
+                    _ => HardTemperature::Student,
+                },
+                non_finite: match n % 7 {
+                    3 => NonFinite::Skip,
+                    _ => NonFinite::Propagate,
+                },
+                ..Config::default()
+            };
+            gradient_memory(&mut case, n + n / 4);
+            list.push(case);
+            n += 1;
+        }
+    }
+    for similarity in [Similarity::Cosine, Similarity::Bhattacharyya] {
+        let name = format!("class weights/{similarity}/attached");
+        let mut case = Case::new(name, "weights of all terms of the gradient", 7, 77);
+        case.class_weights = Weights::Finite;
+        case.teacher_classes = 70;
+        case.config = Config {
+            class_weighting: Both,
+            label_smoothing: 0.25,
+            z_loss: 1e-3,
+            student_temperature: 2.0,
+            similarity,
+            tssr_gradient: TssrGradient::Attached,
+            selection: Selection::Mean,
+            teacher_classes: TeacherClasses::CommonPrefix,
+            ..Config::default()
+        };
+        list.push(case);
+    }
 }
 
 /// Metrics of the rows: every divergence, and the kinds of logits that make a metric 0, 1 or infinite.

@@ -44,6 +44,7 @@ pub fn of_rows() -> Vec<Case> {
     rows::margins(&mut list);
     rows::clamped(&mut list);
     rows::smoothed(&mut list);
+    rows::class_weights(&mut list);
     rows::metrics(&mut list);
     list
 }

@@ -22,6 +22,7 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         shared_buffers: false,
         in_place: false,
         row_weights: false,
+        class_weights: false,
         metrics: false,
     }
 }

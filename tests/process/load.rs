@@ -197,6 +197,7 @@ impl OnDevice {
                 offset: 0,
             },
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),

@@ -33,6 +33,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         teacher_logits: on(&teacher),
         labels: slice(&labels),
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(on(&gradient)),

@@ -178,6 +178,7 @@ fn results_without_memory() {
             teacher_logits: logits,
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let only_rows = Outputs {
             rows: true,
@@ -202,6 +203,7 @@ fn results_without_memory() {
             teacher_logits: logits,
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let run = cpu.run(&row, progress, &batch, Outputs::ALL);
         is_refused("gradient", run.map(drop));
@@ -273,6 +275,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         teacher_logits: logits,
         labels: &labels,
         row_weights: None,
+        class_weights: None,
     };
     let run = |batch: &Batch<'_>| {
         let progress = Progress::new(1, 2);
@@ -292,6 +295,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         teacher_logits: logits,
         labels: &labels[..8],
         row_weights: None,
+        class_weights: None,
     };
     let later = run(&few);
     assert!(later.is_ok(), "{later:?}");
@@ -450,6 +454,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
             offset: 0,
         },
         row_weights: None,
+        class_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,

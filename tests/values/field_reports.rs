@@ -83,6 +83,7 @@ fn teacher_logits_from_a_file_will_do() {
             teacher_logits: Logits::new(saved.values(), classes).with_row_stride(256),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         check(Config::default(), &batch);
     }
@@ -237,6 +238,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         teacher_logits,
         labels: &[151_935],
         row_weights: None,
+        class_weights: None,
     };
     for engine in engines() {
         let both = with(Logits::new(&teacher, large));
@@ -362,6 +364,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
         teacher_logits: Logits::new(&teacher, classes).with_row_stride(stride),
         labels: &[0, 36, 2, 3, 4],
         row_weights: None,
+        class_weights: None,
     };
     check(Config::default(), &batch);
     let same = Batch::new(&close_student, &close_teacher, batch.labels, classes);

@@ -303,6 +303,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             teacher_logits: on(&teacher_buffer, teacher),
             labels: at(&labels_buffer, 0),
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary, 0)),
@@ -347,6 +348,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
         let read: Vec<f32> = bytemuck::pod_collect_to_vec(&read);

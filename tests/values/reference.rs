@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
-    Batch, Config, Distillation, Engine, Gradient, HardTemperature, Logits, Outputs, Progress,
-    Reduction, Result, RowResult, Scope, Selection, SmoothedClasses, TeacherClasses,
-    TemperatureScaling, TssrGradient, reference,
+    Batch, ClassWeighting, Config, Distillation, Engine, Gradient, HardTemperature, Logits,
+    Outputs, Progress, Reduction, Result, RowResult, Scope, Selection, SmoothedClasses,
+    TeacherClasses, TemperatureScaling, TssrGradient, reference,
 };
 
 mod slopes;
@@ -37,7 +37,8 @@ struct Case {
     student_logits: Vec<f32>, // [rows, classes]
     #[serde(deserialize_with = "f32s")]
     teacher_logits: Vec<f32>, // [rows, teacher_classes_count]
-    labels: Vec<i32>, // [rows]
+    labels: Vec<i32>,                // [rows]
+    class_weights: Option<Vec<f32>>, // [classes]
     #[serde(deserialize_with = "config")]
     config: Config,
     step: u64,
@@ -143,12 +144,18 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
             "common-prefix" => TeacherClasses::CommonPrefix,
             other => panic!("teacher_classes `{other}`"),
         },
+        class_weighting: match text("class_weighting", "hard").as_str() {
+            "hard" => ClassWeighting::Hard,
+            "soft" => ClassWeighting::Soft,
+            "both" => ClassWeighting::Both,
+            other => panic!("class_weighting `{other}`"),
+        },
         ..Config::default()
     })
 }
 
 /// The fields of a configuration in the file. A field that is absent has its default.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "student_temperature",
     "teacher_temperature",
     "temperature_scaling",
@@ -168,6 +175,7 @@ const FIELDS: [&str; 19] = [
     "ignore_index",
     "grad_loss",
     "teacher_classes",
+    "class_weighting",
 ];
 
 impl Case {
@@ -177,6 +185,7 @@ impl Case {
             teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
             labels: &self.labels,
             row_weights: None,
+            class_weights: self.class_weights.as_deref(),
         }
     }
 
@@ -352,6 +361,12 @@ fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
 
 fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {
     for case in fixtures() {
+        // The steps have no weights of classes.
+        let way = if case.class_weights.is_some() {
+            whole
+        } else {
+            way
+        };
         let about = format!("{}: {}", engine.describe(), case.name);
         let logits = case.batch().student_logits;
         let p = engine.softmax(&logits, case.rows, case.config.student_temperature);

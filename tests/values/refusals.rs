@@ -154,6 +154,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         teacher_logits: logits(&teacher),
         labels: list(&labels),
         row_weights: None,
+        class_weights: None,
     };
     let mut outputs = GpuOutputs {
         summary: Some(list(&summary)),

@@ -71,6 +71,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, misalignment: usize)
             teacher_logits: on(t),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let about = format!(
             "{}, {classes} classes, {similarity:?}, from {misalignment}",

@@ -39,6 +39,7 @@ pub(crate) fn check_configuration(
         teacher_logits: no_rows(teacher_classes),
         labels: &[],
         row_weights: None,
+        class_weights: None,
     };
     Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
     Ok(())

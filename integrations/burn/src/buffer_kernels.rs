@@ -84,6 +84,7 @@ pub(crate) fn distill(
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(GpuSlice {

@@ -28,6 +28,7 @@ pub(crate) fn distill(
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
         row_weights: None,
+        class_weights: None,
     };
     let outputs = Outputs {
         rows: true,

@@ -65,6 +65,7 @@ pub(crate) fn distill(
         row_results: Some(list(&tensors.rows)),
         summary: Some(list(&tensors.summary)),
         row_weights: None,
+        class_weights: None,
         row_metrics: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;

@@ -23,6 +23,11 @@ use super::part::{LabelOdds, Part, SampledToken};
 use crate::config::divergences;
 use crate::{Config, Divergence, RowStats};
 
+/// The soft part of a row with finite logits, with weights of classes; `validate.rs` refuses them in other divergences.
+pub(super) fn weighted_part(stats: &RowStats) -> Part {
+    soft_cross_entropy::weighted_part(stats)
+}
+
 macro_rules! parts {
     ($(
         $(#[$doc:meta])*

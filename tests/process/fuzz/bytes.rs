@@ -1,8 +1,9 @@
 //! Choices read from bytes. Missing bytes read as zero, which selects the usual value.
 
 use wgpu_distill::{
-    Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope, Selection,
-    Similarity, SmoothedClasses, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, Storage, TeacherClasses, TemperatureScaling,
+    TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -67,7 +68,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Usually a value of the list, sometimes any bits.
-    fn number(&mut self, usual: &[f32]) -> f32 {
+    pub fn number(&mut self, usual: &[f32]) -> f32 {
         let any = self.u32();
         match self.rarely(60) {
             true => f32::from_bits(any),
@@ -220,6 +221,11 @@ fn loss(from: &mut Bytes<'_>) -> Config {
             true => TssrGradient::Attached,
             false => TssrGradient::Detached,
         },
+        class_weighting: from.of(&[
+            ClassWeighting::Hard,
+            ClassWeighting::Both,
+            ClassWeighting::Soft,
+        ]),
         ..Config::default()
     }
 }

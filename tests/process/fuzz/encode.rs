@@ -130,6 +130,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         teacher_logits: world.logits(from, theirs),
         labels: world.slice(from, 4),
         row_weights: None,
+        class_weights: None,
     };
     let gradient = match from.byte() {
         0..40 => None,

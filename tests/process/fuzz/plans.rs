@@ -108,6 +108,7 @@ fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
         shared_buffers: from.byte() % 2 == 1,
         in_place,
         row_weights: from.rarely(4),
+        class_weights: from.rarely(4),
         metrics: from.rarely(4),
     }
 }
@@ -190,11 +191,13 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     let summary = list(80, 1, 256);
     let metrics = problem.metrics.then(|| list(64, rows, 64));
     let weights = problem.row_weights.then(|| list(4, rows, 4));
+    let class_weights = problem.class_weights.then(|| list(4, problem.classes, 4));
     Lists {
         labels,
         row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
         row_weights: weights,
+        class_weights,
         row_metrics: metrics,
     }
 }
@@ -288,6 +291,7 @@ fn buffer_bytes(
         Operand::Labels => lists.labels.buffer_bytes,
         Operand::RowResults => list(lists.row_results),
         Operand::RowWeights => list(lists.row_weights),
+        Operand::ClassWeights => list(lists.class_weights),
         Operand::RowMetrics => list(lists.row_metrics),
         Operand::Summary => list(lists.summary),
         own => {

@@ -36,6 +36,7 @@ pub struct Problem {
     student: Side,
     teacher: Side,
     labels: Vec<i32>,
+    class_weights: Option<Vec<f32>>,
 }
 
 /// Bit patterns that have caused errors in floating-point code.
@@ -168,6 +169,15 @@ impl Problem {
         let labels = (0..rows).map(|_| label(from)).collect();
         let student = side(from, rows, classes);
         let teacher = side(from, rows, teacher_classes);
+        let count = if from.rarely(40) {
+            classes + 1
+        } else {
+            classes
+        };
+        let weight = |from: &mut Bytes<'_>| from.number(&[1.0, 0.5, 0.0, 3.0, -0.0, 1e6]);
+        let class_weights = from
+            .rarely(8)
+            .then(|| (0..count).map(|_| weight(from)).collect());
         Self {
             config,
             progress,
@@ -176,6 +186,7 @@ impl Problem {
             student,
             teacher,
             labels,
+            class_weights,
         }
     }
 
@@ -190,7 +201,7 @@ impl Problem {
                 (c.smoothed_classes, c.loss_clamp),
             )
         };
-        loss(&self.config) == loss(&method)
+        loss(&self.config) == loss(&method) && self.class_weights.is_none()
     }
 
     pub fn batch(&self) -> Batch<'_> {
@@ -199,6 +210,7 @@ impl Problem {
             teacher_logits: self.teacher.logits(),
             labels: &self.labels,
             row_weights: None,
+            class_weights: self.class_weights.as_deref(),
         }
     }
 }

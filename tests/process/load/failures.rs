@@ -47,6 +47,7 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
             offset: 0,
         },
         row_weights: None,
+        class_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,
@@ -94,6 +95,7 @@ fn memory_stays_flat_when_calls_fail() {
             shared_buffers: false,
             in_place: false,
             row_weights: false,
+            class_weights: false,
             metrics: false,
         };
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());

@@ -84,6 +84,7 @@ impl Case {
             teacher_logits: on(&teacher),
             labels: at(&labels),
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary)),

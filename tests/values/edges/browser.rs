@@ -30,6 +30,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
         teacher_logits: matrix(512),
         labels: record::at(&whole, 0),
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(matrix(gradient)),

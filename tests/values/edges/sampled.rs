@@ -50,6 +50,7 @@ fn tokens_beyond_the_clamp_have_no_gradient() {
             teacher_logits: Logits::new(tokens.values(), 1),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         for divergence in [
             D::K1 { clamp: CLAMP },
@@ -111,6 +112,7 @@ fn a_log_probability_may_be_above_0() {
                 teacher_logits: Logits::new(&tokens, 1),
                 labels: &[1],
                 row_weights: None,
+                class_weights: None,
             };
             check(&format!("{divergence}, {log_q}"), &case, &batch);
         }

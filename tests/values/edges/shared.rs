@@ -75,6 +75,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             teacher_logits: host(teacher),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
         let inputs = record::filled(gpu, bytes);
@@ -89,6 +90,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             teacher_logits: on(teacher),
             labels: record::at(&labels_buffer, 0),
             row_weights: None,
+            class_weights: None,
         };
         let own = record::filled(gpu, &vec![0xa5; ROWS * CLASSES * storage.bytes()]);
         let outputs = |gradient| GpuOutputs {

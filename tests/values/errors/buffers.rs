@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::{Config, Divergence, Error, Progress, Result, Selection, Storage, wgpu};
+use wgpu_distill::{
+    ClassWeighting, Config, Divergence, Error, Progress, Result, Selection, Storage, wgpu,
+};
 
 use super::{HALFWAY, MOST_CLASSES, config_error, limit, overlap, refused, stride_too_small};
 
@@ -137,6 +139,7 @@ impl Right {
                 teacher_logits: logits(&self.teacher),
                 labels: at(&self.labels, 0),
                 row_weights: None,
+                class_weights: None,
             },
             outputs: GpuOutputs {
                 summary: Some(at(&self.summary, 0)),
@@ -234,6 +237,17 @@ fn cases() -> Vec<Case> {
         ("weights behind the end", |r, w| w.batch.row_weights = Some(at(&r.labels, 4)), too_small("row_weights", 20, 16)),
         ("weights between words", |r, w| w.batch.row_weights = Some(at(&r.large, 2)), misaligned("row_weights", 2, 4)),
         ("weights on the results", |r, w| w.batch.row_weights = Some(at(&r.results, 0)), overlap(results, "row_weights")),
+        ("class weights behind the end", |r, w| w.batch.class_weights = Some(at(&r.labels, 16)), too_small("class_weights", 16 + 4 * CLASSES as u64, 16)),
+        ("class weights between words", |r, w| w.batch.class_weights = Some(at(&r.large, 2)), misaligned("class_weights", 2, 4)),
+        ("class weights on the results", |r, w| w.batch.class_weights = Some(at(&r.results, 0)), overlap(results, "class_weights")),
+        ("class weights that no kernel has", |r, w| {
+            w.batch.class_weights = Some(at(&r.labels, 0));
+            w.config.class_weighting = ClassWeighting::Both;
+            w.config.divergence = Divergence::ReverseKl;
+        }, Error::Unsupported {
+            what: "class weights in the soft part with the divergence `reverse-kl`".to_owned(),
+            why: "",
+        }),
         ("results beside metrics", |r, w| w.outputs.row_metrics = Some(at(&r.large, 0)), Error::Unsupported {
             what: "`row_results` beside `row_metrics`".to_owned(),
             why: "",

@@ -168,6 +168,7 @@ fn plans_for_another_device_are_refused() {
         teacher_logits: logits,
         labels: at(&labels, 0),
         row_weights: None,
+        class_weights: None,
     };
     let side = Matrix {
         storage: Storage::F32,
@@ -185,6 +186,7 @@ fn plans_for_another_device_are_refused() {
         shared_buffers: false,
         in_place: false,
         row_weights: false,
+        class_weights: false,
         metrics: false,
     };
     let own = bench.gpu.limits();
@@ -441,6 +443,7 @@ fn devices_that_are_too_small_are_refused() {
                 teacher_logits: logits,
                 labels: at(&labels, 0),
                 row_weights: None,
+                class_weights: None,
             },
             outputs: GpuOutputs::default(),
         };

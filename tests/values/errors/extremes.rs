@@ -373,6 +373,7 @@ fn anything_is_answered_or_refused_alike() {
             teacher_logits: logits(teacher, &lists[1]),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let progress = Progress { step, total };
         let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);

@@ -274,6 +274,7 @@ fn sampled_tokens_refuse_what_needs_the_teachers_row() {
         teacher_logits: Logits::new(&SIX[..2 * teacher_classes], teacher_classes),
         labels: &[0, 2],
         row_weights: None,
+        class_weights: None,
     };
     let unsupported = |what: &str| Error::Unsupported {
         what: what.to_owned(),

@@ -31,6 +31,7 @@ fn inputs_stay_as_they_are() {
         teacher_logits: GpuLogits::new(&t, Storage::F32, classes),
         labels: record::at(&l, 0),
         row_weights: None,
+        class_weights: None,
     };
     let gradient = |buffer| GpuOutputs {
         gradient: Some(GpuLogits::new(buffer, Storage::F32, classes)),

@@ -121,6 +121,7 @@ impl Drawn {
             teacher_logits: logits(teacher, self.gaps[1]),
             labels: &self.labels,
             row_weights: None,
+            class_weights: None,
         }
     }
 

@@ -20,6 +20,7 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
         teacher_logits: Logits::new(teacher.values(), classes).with_row_stride(stride),
         labels: &drawn.labels,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = Outputs {
         rows: true,

@@ -39,6 +39,7 @@ fn the_mean_over_the_tokens_is_a_divergence() {
             teacher_logits: Logits::new(&tokens, 1),
             labels: &labels,
             row_weights: Some(&weights),
+            class_weights: None,
         };
         for (divergence, value, slopes) in [
             (

@@ -15,6 +15,7 @@ fn batch(drawn: &Drawn) -> Batch<'_> {
         teacher_logits: Logits::new(&drawn.teacher, drawn.classes),
         labels: &drawn.labels,
         row_weights: None,
+        class_weights: None,
     }
 }
 

@@ -53,6 +53,7 @@ impl Work {
             teacher_logits: matrix(BESIDE),
             labels: &self.labels,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -63,6 +64,7 @@ impl Work {
             teacher_logits: Logits::new(&teacher[..], CLASSES),
             labels: &self.labels,
             row_weights: None,
+            class_weights: None,
         }
     }
 }

@@ -165,6 +165,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             teacher_logits: on(teacher),
             labels: at(labels, 0),
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),
@@ -207,6 +208,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             teacher_logits: on(&own[1]),
             labels: at(&own[2], 0),
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(&own[3])),

@@ -37,6 +37,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         teacher_logits: logits(&t),
         labels: at(&l, 0),
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
@@ -277,6 +278,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             teacher_logits: Logits::new(&teacher, teacher_classes),
             labels: &labels,
             row_weights: None,
+            class_weights: None,
         };
         let progress = Progress::new(1, 2);
         for scope in [Scope::Row, Scope::Batch] {
@@ -339,6 +341,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             teacher_logits: logits(t),
             labels: at(&buffer, l),
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&buffer, sum)),

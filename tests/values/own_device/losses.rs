@@ -191,6 +191,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
             teacher_logits: logits,
             labels: at(&buffer, 512),
             row_weights: None,
+            class_weights: None,
         };
         let config = Config::default();
         let outputs = GpuOutputs::default();

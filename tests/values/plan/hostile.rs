@@ -294,6 +294,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 shared_buffers: shared,
                 in_place: false,
                 row_weights: false,
+                class_weights: false,
                 metrics: false,
             }
         })
