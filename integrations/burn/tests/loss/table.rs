@@ -41,9 +41,11 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has no weights of rows.
+/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has no weights of rows and classes.
 fn in_burn(mut case: Case) -> Case {
     case.weights = Weights::None;
+    case.class_weights = Weights::None;
+    case.config.class_weighting = Config::default().class_weighting;
     case.in_place = false;
     case.config.grad_write = GradWrite::Overwrite;
     case.storage[2] = case.storage[0];
