@@ -170,7 +170,7 @@ fn is_near_padding(student_max: f32, teacher_max: f32) -> bool {
 #end
 }
 
-// Classes that every row has which is read.
+// The classes of the shortest row that is read.
 fn common_classes() -> u32 {
 #if teacher_row
     return params.teacher_classes;
