@@ -162,7 +162,11 @@ pub struct RowStats {
     pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
-    pub(crate) reserved: [u32; 2],
+    /// The standard deviation of the student's logits, if they are standardised; `student_offset` and `student_count` are then present too.
+    /// Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -172,15 +176,27 @@ impl RowStats {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
     }
 
+    /// The student's temperature in this row.
+    pub(crate) fn student_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.student_deviation);
+        f64::from(config.student_temperature) * scale
+    }
+
+    /// The teacher's temperature in this row.
+    pub(crate) fn teacher_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.teacher_deviation);
+        f64::from(config.teacher_temperature) * scale
+    }
+
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
     pub fn student_lse(&self, config: &Config) -> f64 {
-        let max = f64::from(self.student_max) / f64::from(config.student_temperature);
+        let max = f64::from(self.student_max) / self.student_temperature(config);
         max + f64::from(self.student_sum).ln()
     }
 
     /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature.
     pub fn teacher_lse(&self, config: &Config) -> f64 {
-        let max = f64::from(self.teacher_max) / f64::from(config.teacher_temperature);
+        let max = f64::from(self.teacher_max) / self.teacher_temperature(config);
         max + f64::from(self.teacher_sum).ln()
     }
 
@@ -241,7 +257,10 @@ pub struct Decision {
     pub label_gradient: f32,
     /// 1 if the label's class has `label_gradient` instead of the sum of terms.
     pub owns_label: u32,
-    pub(crate) reserved: [u32; 2],
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
 }
 
 /// The batch's outcome.

@@ -1,5 +1,7 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
+mod standardized;
+
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::require;
@@ -80,6 +82,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
     attached(config)?;
+    standardized::check(config)?;
     factors(config)
 }
 

@@ -2,6 +2,7 @@
 // `divergence_of` is the rule of the soft part, in shaders/divergences/.
 
 #import log_sum
+#import temperatures
 
 // The soft part and the coefficients of its gradient with respect to s: student p - teacher q + first f1 + second f2.
 struct SoftPart {
@@ -98,13 +99,13 @@ fn hard_part(stats: RowStats) -> HardPart {
     }
     let log_sum_exp = log_sum(normaliser);
     let label_masked = stats.label_logit == 0xff800000u;
-    var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse;
+    var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * hard_inverse();
     var infinite = label_masked;
     if (SMOOTHING) {
         infinite = label_masked || (stats.flags & STUDENT_MASKED) != 0u;
         var offset = stats.student_offset / f32(params.classes);
         if (HARD_OWN) {
-            offset *= params.hard_ratio;
+            offset *= hard_ratio();
         }
         value = (1.0 - params.smoothing) * value + params.smoothing * (log_sum_exp - offset);
     }
@@ -125,6 +126,11 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     if ((stats.flags & IGNORED) != 0u) {
         return decision;
     }
+#if standardized
+    decision.student_deviation = stats.student_deviation;
+    decision.teacher_deviation = stats.teacher_deviation;
+    set_deviations(stats.student_deviation, stats.teacher_deviation);
+#end
     let nan = params.nan_bits;
     if ((stats.flags & NON_FINITE) != 0u) {
         if (is_skipped(stats.flags)) {
@@ -157,8 +163,14 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
 
     // The scale of the reduction divides every factor of the gradient.
-    let hard_weight = params.hard_grad_factor * soft.hard / denominator;
-    let soft_weight = params.soft_grad_factor / denominator;
+    var hard_weight = params.hard_grad_factor * soft.hard / denominator;
+    var soft_weight = params.soft_grad_factor / denominator;
+#if standardized
+    soft_weight *= student_unit;
+    if (!HARD_OWN) {
+        hard_weight *= student_unit;
+    }
+#end
     let soft_rest = soft_weight * (1.0 - tssr);
     var student = mixed(tssr, hard_weight, soft_weight * soft.student);
     var teacher = soft_rest * soft.teacher;
@@ -176,7 +188,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
     var z_weight = 0.0;
     if (params.z_loss > 0.0) {
-        let log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
+        let log_sum_exp = stats.student_max * hard_inverse() + log_sum(hard.normaliser);
         loss += params.z_loss * log_sum_exp * log_sum_exp;
         z_weight = params.z_grad_factor * log_sum_exp / denominator;
         if (HARD_OWN) {
@@ -199,6 +211,9 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
         decision.label_share *= 1.0 - params.smoothing;
         decision.uniform_share = hard_weight * tssr * params.smoothing / f32(params.classes);
     }
+#if standardized
+    through_deviation(stats, student, teacher, &decision);
+#end
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
 #end
@@ -245,6 +260,30 @@ fn leave_label_out(stats: RowStats, hard_weight: f32, z_weight: f32, soft_weight
     (*decision).teacher_scale = select(0.0, soft_weight * soft.teacher / stats.rest_teacher_sum, stats.rest_teacher_sum > 0.0);
     (*decision).label_gradient = bitcast<u32>(at_label);
     (*decision).owns_label = 1u;
+}
+#end
+
+#if standardized
+// Adds the gradient through the student's standard deviation, the terms of the shape `Linear`. `student` and `teacher` are the factors of
+// p and q. The class of a masked logit takes no part.
+fn through_deviation(stats: RowStats, student: f32, teacher: f32, decision: ptr<function, Decision>) {
+    let deviation = stats.student_deviation;
+    if (!(deviation > 0.0)) {
+        return;
+    }
+    // Of s - ms.
+    let mean = stats.student_offset / stats.student_count;
+    // The sum of the gradient so far times s - mean s. Terms without p, q and the label sum to 0.
+    var slope = student * (stats.student_moment / stats.student_sum - mean);
+    slope -= teacher * (stats.soft_moment - mean * (stats.teacher_sum - stats.masked_mass)) / stats.teacher_sum;
+    if (!HARD_OWN && stats.label_logit != 0xff800000u) {
+        let label = (bitcast<f32>(stats.label_logit) - stats.student_max) * student_inverse();
+        slope -= (*decision).label_share * (label - mean);
+    }
+    let squared = params.student_inverse * params.student_inverse;
+    let factor = slope * ((deviation + DEVIATION_FLOOR) / deviation) / ((stats.student_count - 1.0) * squared);
+    (*decision).first_scale = -factor;
+    (*decision).second_scale = factor * mean;
 }
 #end
 

@@ -31,10 +31,10 @@ fn metrics_of(stats: RowStats, result: RowResult) -> Metrics {
         log_zs - stats.student_moment / stats.student_sum,
         select(hard.value * soft.hard, 0.0, hard.infinite),
     );
-    let teacher_inverse = params.teacher_log2 * 0.6931471805599453;
+    let teacher_inverse = teacher_log2() * 0.6931471805599453;
     y.second = vec4<f32>(
         select(soft.value, 0.0, soft.infinite),
-        stats.student_max * params.student_inverse + log_zs,
+        stats.student_max * student_inverse() + log_zs,
         stats.teacher_max * teacher_inverse + log_zt,
         select(0.0, 1.0, stats.agreement > 0.0),
     );

@@ -8,6 +8,9 @@
 #import observe
 #import sweep
 #import sweep_kept
+#if standardized
+#import deviation
+#end
 #import $REDUCE
 
 // The bits of a row's weight.
@@ -38,6 +41,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
     }
+#if standardized
+    let spreads = spreads_of(row, invocation);
+    set_deviations(spreads.student.deviation, spreads.teacher.deviation);
+#end
 #if label_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
 #end
@@ -66,7 +73,16 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
     }
     let row_weight = bitcast<f32>(select(0u, weight, weighable));
-    let stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+    var stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+#if standardized
+    if (!ignored) {
+        stats.student_deviation = spreads.student.deviation;
+        stats.teacher_deviation = spreads.teacher.deviation;
+        stats.student_count = spreads.student.count;
+        let mean = (spreads.student.origin - sums.student_max) + spreads.student.mean;
+        stats.student_offset = spreads.student.count * (mean * student_inverse());
+    }
+#end
     if (params.segments > 1u) {
         return stats;
     }

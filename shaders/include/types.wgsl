@@ -70,8 +70,8 @@ struct RowStats {
     rest_masked_mass: f32,
     teacher_moment: f32,
     weight: f32,
-    reserved_0: u32,
-    reserved_1: u32,
+    student_deviation: f32,
+    teacher_deviation: f32,
 }
 
 struct Decision {
@@ -90,8 +90,8 @@ struct Decision {
     teacher_inverse: f32,
     label_gradient: u32,
     owns_label: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    student_deviation: f32,
+    teacher_deviation: f32,
 }
 
 // The summary of one workgroup's rows. Rows without a finite loss are counted, not added.

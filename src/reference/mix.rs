@@ -1,10 +1,11 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
 use super::distributions::{
-    Pair, log_probabilities, log_softmax_row, logits_of, lse, softmax_row, weighted,
+    Pair, log_probabilities, log_softmax_row, logits_of, lse, row_temperature, softmax_row,
+    through_deviation, weighted,
 };
 use super::{divergences, similarity};
-use crate::{Batch, Config, Divergence, HardTemperature, Selection, TssrGradient};
+use crate::{Batch, Config, Divergence, HardTemperature, Selection, Standardization, TssrGradient};
 
 /// TSSR from TSTR and KDR (METHOD, section 5).
 pub fn select_tssr(selection: Selection, tstr: f64, kdr: f64) -> f64 {
@@ -36,6 +37,11 @@ pub(super) fn tssr_slope(config: &Config, tstr: f64, kdr: f64) -> f64 {
 
 /// A finite row whose label is a class.
 pub(super) struct Row {
+    /// The student's logits.
+    logits: Vec<f64>,
+    /// The temperatures of the student and of the hard part.
+    temperature: f64,
+    label_temperature: f64,
     log_p: Vec<f64>,
     log_q: Vec<f64>,
     /// `ln h`, the student's distribution at the temperature of the hard part.
@@ -63,14 +69,22 @@ impl Row {
             }
             _ => 1.0,
         };
+        let temperature = row_temperature(config, config.student_temperature, &student);
+        let label_temperature = match config.hard_temperature {
+            HardTemperature::Student => temperature,
+            HardTemperature::Own(own) => f64::from(own),
+        };
         Self {
             label,
             hard_factor,
             log_p,
             log_q,
-            log_h: log_softmax_row(&student, config.label_temperature()),
-            lse: lse(&student, config.label_temperature()),
+            log_h: log_softmax_row(&student, label_temperature),
+            lse: lse(&student, label_temperature),
             truth: (0..classes).map(truth).collect(),
+            logits: student,
+            temperature,
+            label_temperature,
         }
     }
 
@@ -109,9 +123,9 @@ impl Row {
     /// if the divergence is infinite and has no derivative.
     pub(super) fn gradient(&self, config: &Config, tssr: f64, slope: f64) -> Option<Vec<f64>> {
         let [hard_weight, soft_weight] = weights(config);
-        let student_temperature = f64::from(config.student_temperature);
+        let student_temperature = self.temperature;
         let mut gradient = vec![0.0; self.log_p.len()];
-        let mut add = |factor: f64, terms: Vec<f64>| {
+        let add = |gradient: &mut Vec<f64>, factor: f64, terms: Vec<f64>| {
             let each = gradient.iter_mut().zip(terms);
             each.for_each(|(sum, term)| *sum += factor * term);
         };
@@ -122,16 +136,26 @@ impl Row {
             if soft.iter().any(|x| !x.is_finite()) {
                 return None;
             }
-            add(share / student_temperature, soft);
+            add(&mut gradient, share / student_temperature, soft);
         }
 
         let share = tssr * hard_weight * self.hard_factor;
-        let temperature = config.label_temperature();
+        let temperature = self.label_temperature;
+        let standardized = config.standardization != Standardization::None;
+        let own = config.hard_temperature != HardTemperature::Student;
+        // A hard part with a temperature of its own sees the logits.
+        if standardized && own {
+            gradient = through_deviation(&self.logits, &gradient);
+        }
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
         let hard = h.iter().zip(&self.truth).map(|(h, truth)| h - truth);
-        add(share / temperature, hard.collect());
+        add(&mut gradient, share / temperature, hard.collect());
+        if standardized && !own {
+            gradient = through_deviation(&self.logits, &gradient);
+        }
         if config.z_loss != 0.0 {
-            add(2.0 * f64::from(config.z_loss) * self.lse / temperature, h);
+            let factor = 2.0 * f64::from(config.z_loss) * self.lse / temperature;
+            add(&mut gradient, factor, h);
         }
 
         if slope != 0.0 {
@@ -139,7 +163,7 @@ impl Row {
             let finite = |part: f64| if part.is_finite() { part } else { 0.0 };
             let apart = hard_weight * finite(self.hard()) - soft_weight * finite(self.soft(config));
             let kdr = similarity::gradient(config.similarity, self.pair());
-            add(slope * apart / student_temperature, kdr);
+            add(&mut gradient, slope * apart / student_temperature, kdr);
         }
         Some(gradient)
     }

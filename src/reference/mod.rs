@@ -15,7 +15,8 @@ use crate::{
     validate,
 };
 use distributions::{
-    Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
+    Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
+    x_ln_ratio,
 };
 use mix::Row;
 
@@ -92,8 +93,11 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     }
     let weight = batch.row_weight(row);
     let [student, teacher] = logits_of(batch, row);
-    stats.student_lse = lse(&student, config.student_temperature.into());
-    stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
+    let temperature = |base, logits: &[f64]| row_temperature(config, base, logits);
+    let student_temperature = temperature(config.student_temperature, &student);
+    let teacher_temperature = temperature(config.teacher_temperature, &teacher);
+    stats.student_lse = lse(&student, student_temperature);
+    stats.teacher_lse = lse(&teacher, teacher_temperature);
     if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !weight.is_finite() {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;

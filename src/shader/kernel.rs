@@ -66,6 +66,8 @@ impl Kernel {
             // `RowStats` of single steps always has what its metrics need.
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
                 metrics: loss.metrics && self != Self::SecondSweep,
+                // Standardised rows are not cut into segments.
+                standardized: loss.standardized && self == Self::Observe,
                 similarity: loss.similarity,
                 moments: loss.moments.with(STATISTICS),
                 sweep: loss.sweep,
@@ -86,6 +88,7 @@ impl Kernel {
                 shape: loss.shape,
                 hard_own: loss.hard_own,
                 label_apart: loss.label_apart,
+                standardized: loss.standardized,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

@@ -2,7 +2,7 @@
 
 use crate::moments::Moments;
 use crate::rule::{self, Shape, SweepSum};
-use crate::{Config, Divergence, Similarity, TssrGradient};
+use crate::{Config, Divergence, Similarity, Standardization, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,8 @@ pub struct LossVariant {
     pub smoothing: bool,
     /// True if rows have metrics.
     pub metrics: bool,
+    /// True if the logits are standardised.
+    pub standardized: bool,
 }
 
 impl LossVariant {
@@ -45,6 +47,7 @@ impl LossVariant {
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
             metrics: false,
+            standardized: config.standardization == Standardization::ZScore,
         }
     }
 
@@ -70,6 +73,7 @@ impl LossVariant {
             tssr_attached: false,
             smoothing: false,
             metrics: false,
+            standardized: false,
         }
     }
 

@@ -12,14 +12,14 @@ use serde_json::Value;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, Config, Distillation, Engine, Gradient, HardTemperature, Logits, Outputs, Progress,
-    Reduction, Result, RowResult, Scope, Selection, TeacherClasses, TemperatureScaling,
-    TssrGradient, reference,
+    Reduction, Result, RowResult, Scope, Selection, Standardization, TeacherClasses,
+    TemperatureScaling, TssrGradient, reference,
 };
 
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 161;
+const CASES: usize = 165;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -99,6 +99,11 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
             "squared" => TemperatureScaling::Squared,
             other => panic!("temperature_scaling `{other}`"),
         },
+        standardization: match text("standardization", "none").as_str() {
+            "none" => Standardization::None,
+            "z-score" => Standardization::ZScore,
+            other => panic!("standardization `{other}`"),
+        },
         divergence: text("divergence", "soft-cross-entropy")
             .parse()
             .expect("a divergence"),
@@ -140,10 +145,11 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
 }
 
 /// The fields of a configuration in the file. A field that is absent has its default.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "student_temperature",
     "teacher_temperature",
     "temperature_scaling",
+    "standardization",
     "divergence",
     "soft_weight",
     "hard_weight",
