@@ -155,7 +155,7 @@ pub enum Standardization {
     /// The logits as they are.
     #[default]
     None,
-    /// Each row's z-scores `(x - mean x) / (std x + 1e-7)`, in student and teacher, as in Sun et al. 2024 (arXiv:2403.01732). `std` is the
+    /// Each row's z-scores `(x - mean x) / (std x + 1e-7)`, in student and teacher, as in Sun et al. 2024 (arXiv:2403.01427). `std` is the
     /// square root of the unbiased variance. Masked classes take no part in it. The gradient passes through mean and `std`.
     ///
     /// The soft part and KDR see the z-scores, and so does a hard part with the student's temperature. A hard part with a temperature of its

@@ -24,19 +24,19 @@ pub(super) fn check(config: &Config) -> Result<()> {
     if rule.shape != Shape::Plain || rule.label_apart {
         return refuse(
             format!("the divergence `{}`", config.divergence),
-            "a kernel adds the terms of one of them; use `SoftCrossEntropy` or `ForwardKl`",
+            "its gradient has terms besides those of p and q; use `SoftCrossEntropy` or `ForwardKl`",
         );
     }
     if config.tssr_gradient == TssrGradient::Attached {
         return refuse(
             "`TssrGradient::Attached`".to_owned(),
-            "a kernel adds the terms of one of them; use `TssrGradient::Detached`",
+            "a kernel adds the terms of KDR or those of the standard deviation; use `TssrGradient::Detached`",
         );
     }
     if config.z_loss > 0.0 && config.hard_temperature == HardTemperature::Student {
         return refuse(
             "a z-loss at the student's temperature".to_owned(),
-            "z-scores have no offset to keep small; use `HardTemperature::Own`",
+            "z-scores have no offset that a z-loss could keep small; use `HardTemperature::Own`",
         );
     }
     Ok(())

@@ -4,6 +4,7 @@ mod browser;
 mod long_rows;
 mod masked;
 mod shared;
+mod standardized;
 
 use crate::buffers::{self, Bench};
 use crate::cases::compare::{self, Outcome};

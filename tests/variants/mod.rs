@@ -5,7 +5,9 @@ use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::{
     Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
-use wgpu_distill::{Config, Divergence, HardTemperature, Similarity, Storage, TssrGradient};
+use wgpu_distill::{
+    Config, Divergence, HardTemperature, Similarity, Standardization, Storage, TssrGradient,
+};
 
 /// A variant of the default loss.
 pub fn base() -> Variant {
@@ -46,6 +48,18 @@ fn losses() -> Vec<LossVariant> {
                 }));
             }
         }
+    }
+    for (divergence, hard_temperature) in [
+        (Divergence::SoftCrossEntropy, HardTemperature::Student),
+        (Divergence::ForwardKl, HardTemperature::Own(1.0)),
+    ] {
+        let loss = LossVariant::of(&Config {
+            divergence,
+            hard_temperature,
+            standardization: Standardization::ZScore,
+            ..Config::default()
+        });
+        list.extend([loss, loss.with_metrics()]);
     }
     for similarity in [
         Similarity::Cosine,

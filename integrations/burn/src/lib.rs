@@ -47,5 +47,5 @@ pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
     Divergence, HardTemperature, NonFinite, Progress, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient, presets, schedule,
+    Standardization, TeacherClasses, TemperatureScaling, TssrGradient, presets, schedule,
 };

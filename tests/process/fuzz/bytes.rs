@@ -2,7 +2,7 @@
 
 use wgpu_distill::{
     Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope, Selection,
-    Similarity, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
+    Similarity, Standardization, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -180,6 +180,10 @@ fn loss(from: &mut Bytes<'_>) -> Config {
         tssr_gradient: match from.rarely(16) {
             true => TssrGradient::Attached,
             false => TssrGradient::Detached,
+        },
+        standardization: match from.rarely(4) {
+            true => Standardization::ZScore,
+            false => Standardization::None,
         },
         ..Config::default()
     }
