@@ -96,7 +96,7 @@ pub struct RowStats {
     pub student_square: f32,
     /// `Cosine`: `sum e^(2 (t - mt))`. Else 0.
     pub teacher_square: f32,
-    /// `U = sum (s - ms)`, with label smoothing. Else 0.
+    /// `U = sum (s - ms)`, with label smoothing or standardised logits. Else 0.
     pub student_offset: f32,
     /// `sum e^(t - mt)` over the classes that the student masks (`-inf`). If it is above 0, the divergence is infinite.
     pub masked_mass: f32,
@@ -108,7 +108,7 @@ pub struct RowStats {
     pub label: i32,
     /// [`flags`].
     pub flags: u32,
-    /// With label smoothing, the classes that `student_offset` sums over. Else 0.
+    /// The classes that `student_offset` sums over. Else 0.
     pub student_count: f32,
     /// `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
     pub root_cross: f32,
@@ -116,7 +116,7 @@ pub struct RowStats {
     pub reverse_difference: f32,
     /// `sum e^(s - ms)` over the classes that the teacher masks or lacks; for the reverse divergence. Else 0.
     pub unseen_mass: f32,
-    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy. Else 0.
+    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy and with standardised logits. Else 0.
     pub student_moment: f32,
     /// `zh`: `sum e^(h - mh)`, with `h` the logits over the temperature of the hard part; if it has its own. Else 0.
     pub hard_sum: f32,
@@ -162,8 +162,7 @@ pub struct RowStats {
     pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
-    /// The standard deviation of the student's logits, if they are standardised; `student_offset` and `student_count` are then present too.
-    /// Else 0.
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
     pub student_deviation: f32,
     /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
     pub teacher_deviation: f32,

@@ -15,7 +15,7 @@ struct Spread {
 // Distances from an origin saturate, so that no sum of squares overflows.
 const FARTHEST: f32 = 1e14;
 
-fn near(distance: vec4<f32>) -> vec4<f32> {
+fn saturated(distance: vec4<f32>) -> vec4<f32> {
     return clamp(distance, vec4<f32>(-FARTHEST), vec4<f32>(FARTHEST));
 }
 
@@ -30,7 +30,7 @@ fn add_to_spread(spread: ptr<function, Spread>, x: vec4<f32>, live: vec4<bool>) 
     let zero = vec4<f32>();
     let origin = vec4<f32>((*spread).origin);
     let count = total(select(zero, vec4<f32>(1.0), live));
-    let distances = near(select(origin, x, live) - origin);
+    let distances = saturated(select(origin, x, live) - origin);
     let mean = total(distances) / count;
     let deviations = select(zero, distances - mean, live);
     let all = (*spread).count + count;
