@@ -46,6 +46,9 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             let row = index / params.segments;
             let segment = segment_at(row, index % params.segments, true);
             let decision = decisions[params.decision_offset + row];
+#if standardized
+            set_deviations(decision.student_deviation, decision.teacher_deviation);
+#end
             if (is_filled(decision.result.flags)) {
                 fill_vectors(segment, invocation, decision.result.flags);
             } else {

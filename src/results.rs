@@ -104,7 +104,7 @@ pub struct RowStats {
     pub student_square: f32,
     /// `Cosine`: `sum e^(2 (t - mt))`. Else 0.
     pub teacher_square: f32,
-    /// `U = sum (s - ms)`, with label smoothing. Else 0.
+    /// `U = sum (s - ms)`, with label smoothing or standardised logits. Else 0.
     pub student_offset: f32,
     /// `sum e^(t - mt)` over the classes that the student masks (`-inf`). If it is above 0, the divergence is infinite.
     pub masked_mass: f32,
@@ -116,7 +116,7 @@ pub struct RowStats {
     pub label: i32,
     /// [`flags`].
     pub flags: u32,
-    /// With label smoothing, the classes that `student_offset` sums over. Else 0.
+    /// The classes that `student_offset` sums over. Else 0.
     pub student_count: f32,
     /// `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
     pub root_cross: f32,
@@ -124,7 +124,7 @@ pub struct RowStats {
     pub reverse_difference: f32,
     /// `sum e^(s - ms)` over the classes that the teacher masks or lacks; for the reverse divergence. Else 0.
     pub unseen_mass: f32,
-    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy. Else 0.
+    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy and with standardised logits. Else 0.
     pub student_moment: f32,
     /// `zh`: `sum e^(h - mh)`, with `h` the logits over the temperature of the hard part; if it has its own. Else 0.
     pub hard_sum: f32,
@@ -187,7 +187,11 @@ pub struct RowStats {
     pub masked_weight: f32,
     /// `Uv = sum v (s - ms)`, over the classes of `weight_sum`. Else 0.
     pub weighted_offset: f32,
-    pub(crate) reserved: [u32; 3],
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
+    pub(crate) reserved: u32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -202,9 +206,21 @@ impl RowStats {
         self.teacher_sum > 0.0
     }
 
+    /// The student's temperature in this row.
+    pub(crate) fn student_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.student_deviation);
+        f64::from(config.student_temperature) * scale
+    }
+
+    /// The teacher's temperature in this row.
+    pub(crate) fn teacher_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.teacher_deviation);
+        f64::from(config.teacher_temperature) * scale
+    }
+
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
     pub fn student_lse(&self, config: &Config) -> f64 {
-        let max = f64::from(self.student_max) / f64::from(config.student_temperature);
+        let max = f64::from(self.student_max) / self.student_temperature(config);
         max + f64::from(self.student_sum).ln()
     }
 
@@ -213,7 +229,7 @@ impl RowStats {
         if !self.has_teacher_row() {
             return f64::NAN;
         }
-        let max = f64::from(self.teacher_max) / f64::from(config.teacher_temperature);
+        let max = f64::from(self.teacher_max) / self.teacher_temperature(config);
         max + f64::from(self.teacher_sum).ln()
     }
 
@@ -277,7 +293,10 @@ pub struct Decision {
     pub label_gradient: f32,
     /// 1 if the label's class has `label_gradient` instead of the sum of terms.
     pub owns_label: u32,
-    pub(crate) reserved: [u32; 2],
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
 }
 
 /// The batch's outcome.

@@ -2,7 +2,9 @@
 
 use crate::config::divergences;
 use crate::moments::{Moment, Moments};
-use crate::{ClassWeighting, Config, Divergence, Selection, Similarity, TssrGradient};
+use crate::{
+    ClassWeighting, Config, Divergence, Selection, Similarity, Standardization, TssrGradient,
+};
 
 /// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +19,8 @@ pub enum Shape {
     Below,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
+    /// `f1 = s - ms`, `f2 = 1`, over the classes that the student does not mask; from the logits.
+    Linear,
 }
 
 impl Shape {
@@ -27,12 +31,13 @@ impl Shape {
             Self::Mixture => "mixture",
             Self::Below => "below",
             Self::Power => "power",
+            Self::Linear => "linear",
         }
     }
 
     /// Returns true if the terms need logits, because a probability may have underflowed.
     pub(crate) fn needs_logits(self) -> bool {
-        matches!(self, Self::LogRatio | Self::Power)
+        matches!(self, Self::LogRatio | Self::Power | Self::Linear)
     }
 }
 
@@ -153,6 +158,9 @@ pub(crate) fn moments(config: &Config) -> Moments {
     if config.has_own_hard_temperature() {
         all = all.with(const { Moments::of(&[Moment::HardSum]) });
     }
+    if config.standardization == Standardization::ZScore {
+        all = all.with(const { Moments::of(&[Moment::SoftMoment, Moment::StudentMoment]) });
+    }
     all
 }
 
@@ -216,9 +224,12 @@ impl ClassWeights {
 }
 
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
-/// `validate.rs` refuses it beside another shape.
+/// `validate.rs` refuses it beside another shape. So it does with standardised logits, whose standard deviation adds terms of `Linear`.
 pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {
     let rule = config.divergence.rule();
+    if config.standardization == Standardization::ZScore {
+        return (Shape::Linear, [0.0; 2]);
+    }
     if config.tssr_gradient == TssrGradient::Attached {
         match config.similarity {
             Similarity::Cosine => return (Shape::Power, [1.0, 1.0]),

@@ -1,6 +1,7 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
 pub(crate) mod sampled;
+mod standardized;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -97,6 +98,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
     sampled::choices(config)?;
     attached(config)?;
+    standardized::check(config)?;
     factors(config)
 }
 

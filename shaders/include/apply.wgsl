@@ -6,6 +6,7 @@
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
 // Sampled tokens have the terms of the student and of the label alone.
 
+#import temperatures
 #import $SHAPE
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored, left out or clamped, else NaN. Its logits are not read.
@@ -61,7 +62,7 @@ fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32
     let q = et * decision.teacher_inverse;
     var student = es * decision.student_scale + shape_terms(p, q, ds, dt, decision);
     if (HARD_OWN) {
-        student += exp2(ds * params.hard_ratio) * decision.hard_scale;
+        student += exp2(ds * hard_ratio()) * decision.hard_scale;
     }
     apply_vector(row, first, student, et * decision.teacher_scale, uniform_share, decision);
 }
@@ -70,11 +71,11 @@ fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32
 #if sampled
 // The terms of the student of 4 classes, given their logits.
 fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
-    let ds = (s - decision.student_max) * params.student_log2;
+    let ds = (s - decision.student_max) * student_log2();
     var terms = exp2(ds) * decision.student_scale;
     if (HARD_OWN) {
         // Clamped, because a distance times its ratio may overflow.
-        terms += exp2(max(ds, vec4<f32>(-1e37)) * params.hard_ratio) * decision.hard_scale;
+        terms += exp2(max(ds, vec4<f32>(-1e37)) * hard_ratio()) * decision.hard_scale;
     }
     return terms;
 }
@@ -84,15 +85,15 @@ fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
 fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Decision) {
     let teacher_has = columns_of(first) < vec4<u32>(params.teacher_classes);
 #if plain
-    let es = exp2((s - decision.student_max) * params.student_log2) * decision.student_scale;
-    let et = exp2((t - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+    let es = exp2((s - decision.student_max) * student_log2()) * decision.student_scale;
+    let et = exp2((t - decision.teacher_max) * teacher_log2()) * decision.teacher_scale;
     apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), uniform_shares(s, decision), decision);
 #end
 #if shaped
     // Clamped, because 0 * inf is NaN.
     let lowest = vec4<f32>(-1e37);
-    let ds = max((s - decision.student_max) * params.student_log2, lowest);
-    let dt = select(lowest, max((t - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
+    let ds = max((s - decision.student_max) * student_log2(), lowest);
+    let dt = select(lowest, max((t - decision.teacher_max) * teacher_log2(), lowest), teacher_has);
     apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), uniform_shares(s, decision), decision);
 #end
 #if sampled
@@ -116,8 +117,8 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #end
         // Exponentials precede the conditions, into which compilers would sink the loads.
 #unroll plain
-        let es_$i = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
-        let et_$i = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+        let es_$i = exp2((s_$i - decision.student_max) * student_log2()) * decision.student_scale;
+        let et_$i = exp2((t_$i - decision.teacher_max) * teacher_log2()) * decision.teacher_scale;
 #end
 #unroll plain
         if (vector_$i < vectors) {

@@ -30,8 +30,8 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
 // The vectors start, start + LANES, ... of the last tile, from registers.
 fn apply_kept(row: Row, start: u32, decision: Decision) {
 #if plain
-    let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
-    let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
+    let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * student_log2());
+    let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * teacher_log2());
 #end
 #unroll plain
     if (start + $iu * LANES < row.vectors) {
@@ -40,21 +40,21 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
     }
 #end
 #if shaped
-    let s_scale = exp2((kept_student_max - decision.student_max) * params.student_log2);
-    let t_scale = exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
+    let s_scale = exp2((kept_student_max - decision.student_max) * student_log2());
+    let t_scale = exp2((kept_teacher_max - decision.teacher_max) * teacher_log2());
 #end
 #unroll shaped
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
-        let ds = (kept_student_$i - decision.student_max) * params.student_log2;
-        let dt = (kept_teacher_$i - decision.teacher_max) * params.teacher_log2;
-        let es = kept_exponentials(kept_student_$i, decision.student_max, params.student_log2, s_scale);
-        let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, params.teacher_log2, t_scale);
+        let ds = (kept_student_$i - decision.student_max) * student_log2();
+        let dt = (kept_teacher_$i - decision.teacher_max) * teacher_log2();
+        let es = kept_exponentials(kept_student_$i, decision.student_max, student_log2(), s_scale);
+        let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, teacher_log2(), t_scale);
         apply_shaped(row, first, ds, dt, es, et, vec4<f32>(decision.uniform_share), decision);
     }
 #end
 #if sampled
-    let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
+    let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * student_log2());
 #end
 #unroll sampled
     if (start + $iu * LANES < row.vectors) {

@@ -2,6 +2,7 @@
 // `divergence_of` is the rule of the soft part, in shaders/divergences/.
 
 #import log_sum
+#import temperatures
 
 // The soft part and the coefficients of its gradient with respect to s: student p - teacher q + first f1 + second f2. A sampled token
 // has [i = label] in place of q.
@@ -64,7 +65,7 @@ fn sampled_token(stats: RowStats) -> SampledToken {
     }
     // Bounded, so that no difference overflows.
     let log_q = clamp(bitcast<f32>(stats.teacher_label_logit), -1e37, 1e37);
-    let distance = max((bitcast<f32>(stats.label_logit) - stats.student_max) * params.student_inverse, -1e37);
+    let distance = max((bitcast<f32>(stats.label_logit) - stats.student_max) * student_inverse(), -1e37);
     let r = (log_q - distance) + log_sum(stats.student_sum);
     return SampledToken(clamp(r, -bound, bound), select(0.0, 1.0, abs(r) <= bound));
 }
@@ -90,7 +91,7 @@ fn margin_share(stats: RowStats, threshold: f32) -> f32 {
     let masked = stats.teacher_label_logit == 0xff800000u;
     let offset = bitcast<f32>(stats.teacher_label_logit) - stats.teacher_max;
     if (masked || offset < 0.0) {
-        let distance = (1.0 - select(exp2(offset * params.teacher_log2), 0.0, masked)) / sum;
+        let distance = (1.0 - select(exp2(offset * teacher_log2()), 0.0, masked)) / sum;
         return (distance + threshold) / (1.0 + distance);
     }
     // The label is the largest class. 1 - q of it is (sum - 1) / sum.
@@ -156,11 +157,11 @@ fn hard_part(stats: RowStats) -> HardPart {
     var offset = stats.weighted_offset;
     if (HARD_OWN) {
         normaliser = stats.hard_sum;
-        offset *= params.hard_ratio;
+        offset *= hard_ratio();
     }
     let log_sum_exp = log_sum(normaliser);
     let label = (1.0 - params.smoothing) * stats.class_weight;
-    var value = weigh(label, log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse);
+    var value = weigh(label, log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * hard_inverse());
     var infinite = label > 0.0 && stats.label_logit == 0xff800000u;
     if (SMOOTHING) {
         infinite = infinite || stats.masked_weight > 0.0;
@@ -187,13 +188,13 @@ fn hard_part(stats: RowStats) -> HardPart {
     }
     let log_sum_exp = log_sum(normaliser);
     let label_masked = stats.label_logit == 0xff800000u;
-    var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse;
+    var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * hard_inverse();
     var infinite = label_masked;
     if (SMOOTHING) {
         infinite = label_masked || (!SMOOTHING_UNMASKED && (stats.flags & STUDENT_MASKED) != 0u);
         var offset = stats.student_offset / smoothed_classes(stats);
         if (HARD_OWN) {
-            offset *= params.hard_ratio;
+            offset *= hard_ratio();
         }
         value = (1.0 - params.smoothing) * value + params.smoothing * (log_sum_exp - offset);
     }
@@ -215,6 +216,11 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     if ((stats.flags & IGNORED) != 0u) {
         return decision;
     }
+#if standardized
+    decision.student_deviation = stats.student_deviation;
+    decision.teacher_deviation = stats.teacher_deviation;
+    set_deviations(stats.student_deviation, stats.teacher_deviation);
+#end
     let nan = params.nan_bits;
     if ((stats.flags & NON_FINITE) != 0u) {
         if (is_skipped(stats.flags)) {
@@ -243,7 +249,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     var loss = weigh(hard_share, hard.value) + weigh(soft_share, soft.value);
     var log_sum_exp = 0.0;
     if (params.z_loss > 0.0) {
-        log_sum_exp = stats.student_max * params.hard_inverse + log_sum(hard.normaliser);
+        log_sum_exp = stats.student_max * hard_inverse() + log_sum(hard.normaliser);
         loss += params.z_loss * log_sum_exp * log_sum_exp;
     }
     let infinite = (hard.infinite && hard_share > 0.0) || (soft.infinite && soft_share > 0.0);
@@ -262,14 +268,20 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     }
 
     // The scale of the reduction divides every factor of the gradient.
-    let hard_scale = params.hard_grad_factor * soft.hard / denominator;
+    var hard_scale = params.hard_grad_factor * soft.hard / denominator;
+    var soft_weight = params.soft_grad_factor / denominator;
+#if standardized
+    soft_weight *= student_unit;
+    if (!HARD_OWN) {
+        hard_scale *= student_unit;
+    }
+#end
 #if label_equal
     let hard_weight = hard_scale;
 #end
 #if label_weighted
     let hard_weight = hard_scale * hard_mass(stats);
 #end
-    let soft_weight = params.soft_grad_factor / denominator;
     let soft_rest = soft_weight * (1.0 - tssr);
     var student = mixed(tssr, hard_weight, soft_weight * soft.student);
     var teacher = soft_rest * soft.teacher;
@@ -314,6 +326,9 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
 #end
 #if sampled
     decision.label_share += teacher;
+#end
+#if standardized
+    through_deviation(stats, student, teacher, &decision);
 #end
 #if label_apart
     leave_label_out(stats, hard_weight * tssr, z_weight, soft_rest, soft, &decision);
@@ -365,6 +380,30 @@ fn leave_label_out(stats: RowStats, hard_weight: f32, z_weight: f32, soft_weight
     (*decision).teacher_scale = select(0.0, soft_weight * soft.teacher / stats.rest_teacher_sum, stats.rest_teacher_sum > 0.0);
     (*decision).label_gradient = bitcast<u32>(at_label);
     (*decision).owns_label = 1u;
+}
+#end
+
+#if standardized
+// Adds the gradient through the student's standard deviation, the terms of the shape `Linear`. `student` and `teacher` are the factors of
+// p and q. The class of a masked logit takes no part.
+fn through_deviation(stats: RowStats, student: f32, teacher: f32, decision: ptr<function, Decision>) {
+    let deviation = stats.student_deviation;
+    if (!(deviation > 0.0)) {
+        return;
+    }
+    // Of s - ms.
+    let mean = stats.student_offset / stats.student_count;
+    // The sum of the gradient so far times s - mean s. Terms without p, q and the label sum to 0.
+    var slope = student * (stats.student_moment / stats.student_sum - mean);
+    slope -= teacher * (stats.soft_moment - mean * (stats.teacher_sum - stats.masked_mass)) / stats.teacher_sum;
+    if (!HARD_OWN && stats.label_logit != 0xff800000u) {
+        let label = (bitcast<f32>(stats.label_logit) - stats.student_max) * student_inverse();
+        slope -= (*decision).label_share * (label - mean);
+    }
+    let squared = params.student_inverse * params.student_inverse;
+    let factor = slope * ((deviation + DEVIATION_FLOOR) / deviation) / ((stats.student_count - 1.0) * squared);
+    (*decision).first_scale = -factor;
+    (*decision).second_scale = factor * mean;
 }
 #end
 

@@ -25,14 +25,14 @@ fn metrics_of(stats: RowStats, result: RowResult) -> Metrics {
     y.first.z = log_zs - stats.student_moment / stats.student_sum;
     y.first.w = select(hard.value * soft.hard, 0.0, hard.infinite);
     y.second.x = select(soft.value, 0.0, soft.infinite);
-    y.second.y = stats.student_max * params.student_inverse + log_zs;
+    y.second.y = stats.student_max * student_inverse() + log_zs;
     y.third.x = is_largest(stats.label_logit, stats.student_max);
     y.unbounded = select(0u, UNBOUNDED_HARD, hard.infinite) | select(0u, UNBOUNDED_SOFT, soft.infinite);
 #if teacher_row
     let log_zt = log_sum(stats.teacher_sum);
     let hidden = stats.masked_mass > 0.0;
     let kl = stats.difference / stats.teacher_sum + log_sum(stats.student_sum / stats.teacher_sum);
-    let teacher_inverse = params.teacher_log2 * 0.6931471805599453;
+    let teacher_inverse = teacher_log2() * 0.6931471805599453;
     y.first.x = select(max(kl, 0.0), 0.0, hidden);
     y.first.y = select(log_zt - stats.teacher_moment / stats.teacher_sum, 0.0, hidden);
     y.second.z = stats.teacher_max * teacher_inverse + log_zt;

@@ -113,11 +113,11 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     *sums = rescale_sums(*sums, student_max, teacher_max);
     // The clamps are those of `rescale_sums`.
     let zero = vec4<f32>();
-    let ds = select(zero, max((s_real - student_max) * params.student_log2, vec4<f32>(-1e37)), s_ok);
+    let ds = select(zero, max((s_real - student_max) * student_log2(), vec4<f32>(-1e37)), s_ok);
     let es = select(zero, exp2(ds), s_ok);
     (*sums).student_sum += total(es);
 #if teacher_row
-    let dt = max((t_real - teacher_max) * params.teacher_log2, vec4<f32>(LOWEST_DT));
+    let dt = max((t_real - teacher_max) * teacher_log2(), vec4<f32>(LOWEST_DT));
     let et = select(zero, exp2(dt), t_ok);
     let seen_teacher = select(et, zero, hidden);
     let seen_student = select(zero, es, t_ok);
@@ -142,17 +142,17 @@ fn edges_are_checked() -> bool {
 // The smaller of the factors of the teacher's temperatures.
 fn teacher_far_log2() -> f32 {
     if (TEACHER_HARD_SUMMED) {
-        return min(params.teacher_log2, params.hard_log2);
+        return min(teacher_log2(), params.hard_log2);
     }
-    return params.teacher_log2;
+    return teacher_log2();
 }
 
 // The smaller of the factors of the student's temperatures.
 fn far_log2() -> f32 {
     if (HARD_SUMMED) {
-        return min(params.student_log2, params.hard_log2);
+        return min(student_log2(), params.hard_log2);
     }
-    return params.student_log2;
+    return student_log2();
 }
 
 // The lowest number that does not take the checked path. It stands for columns that do not exist or are left out.
@@ -255,9 +255,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_teacher_max = teacher_max;
 #end
 #unroll
-    let es_$i = exp2((s_$i - student_max) * params.student_log2);
+    let es_$i = exp2((s_$i - student_max) * student_log2());
 #if teacher_row
-    let et_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
+    let et_$i = exp2((t_$i - teacher_max) * teacher_log2());
 #end
     kept_student_$i = es_$i;
 #if teacher_row
@@ -275,9 +275,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #unroll
     add_vector(
         &tile,
-        (s_$i - student_max) * params.student_log2,
+        (s_$i - student_max) * student_log2(),
 #if teacher_row
-        (t_$i - teacher_max) * params.teacher_log2,
+        (t_$i - teacher_max) * teacher_log2(),
 #end
         es_$i,
 #if teacher_row
@@ -288,7 +288,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #unroll sums_weighted
     // Vectors behind the end have no columns.
     let column_$i = select(params.classes, first_$i, vector_$i < row.vectors);
-    add_weighted_vector(&tile, column_$i, (s_$i - student_max) * params.student_log2, et_$i);
+    add_weighted_vector(&tile, column_$i, (s_$i - student_max) * student_log2(), et_$i);
 #end
 #if one_tile
     *sums = tile;

@@ -10,6 +10,9 @@
 #import observe
 #import sweep
 #import sweep_kept
+#if standardized
+#import deviation
+#end
 #import $REDUCE
 
 // The bits of a row's weight.
@@ -46,6 +49,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
     }
+#if standardized
+    let spreads = spreads_of(row, invocation);
+    set_deviations(spreads.student.deviation, spreads.teacher.deviation);
+#end
 #if label_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
 #end
@@ -85,6 +92,15 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     var stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
 #if label_weighted
     stats.class_weight = bitcast<f32>(label_weight);
+#end
+#if standardized
+    if (!ignored) {
+        stats.student_deviation = spreads.student.deviation;
+        stats.teacher_deviation = spreads.teacher.deviation;
+        stats.student_count = spreads.student.count;
+        let mean = (spreads.student.origin - sums.student_max) + spreads.student.mean;
+        stats.student_offset = spreads.student.count * (mean * student_inverse());
+    }
 #end
     if (params.segments > 1u) {
         return stats;

@@ -78,9 +78,9 @@ struct RowStats {
     weight_sum: f32,
     masked_weight: f32,
     weighted_offset: f32,
-    reserved_0: u32,
-    reserved_1: u32,
-    reserved_2: u32,
+    student_deviation: f32,
+    teacher_deviation: f32,
+    reserved: u32,
 }
 
 struct Decision {
@@ -99,8 +99,8 @@ struct Decision {
     teacher_inverse: f32,
     label_gradient: u32,
     owns_label: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    student_deviation: f32,
+    teacher_deviation: f32,
 }
 
 // The summary of one workgroup's rows. Rows without a finite loss are counted, not added.

@@ -130,7 +130,7 @@ pub enum TemperatureScaling {
     /// Factor 1.
     #[default]
     None,
-    /// Factor `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015.
+    /// Factor `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015; with standardised logits too.
     Squared,
 }
 
@@ -145,6 +145,36 @@ pub enum HardTemperature {
     /// A temperature of its own, between 1e-30 and 1e30: usually 1, as in Hinton et al. 2015. `temperature_scaling` multiplies the soft
     /// part only.
     Own(f32),
+}
+
+/// The logits that temperatures divide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Standardization {
+    /// The logits as they are.
+    #[default]
+    None,
+    /// Each row's z-scores `(x - mean x) / (std x + 1e-7)`, in student and teacher, as in Sun et al. 2024 (arXiv:2403.01427). `std` is the
+    /// square root of the unbiased variance. Masked classes take no part in it. The gradient passes through mean and `std`.
+    ///
+    /// The soft part and KDR see the z-scores, and so does a hard part with the student's temperature. A hard part with a temperature of its
+    /// own sees the logits. For the divergences `SoftCrossEntropy` and `ForwardKl`, a detached TSSR, temperatures between 1e-3 and 1e3, and
+    /// a z-loss only beside [`HardTemperature::Own`]. Costs one more sweep over the logits.
+    ZScore,
+}
+
+impl Standardization {
+    /// Added to a row's standard deviation.
+    pub(crate) const FLOOR: f64 = 1e-7;
+
+    /// The factor of a row's temperature, given the standard deviation of its logits.
+    pub(crate) fn scale(self, deviation: f32) -> f64 {
+        match self {
+            Self::None => 1.0,
+            Self::ZScore => f64::from(deviation) + Self::FLOOR,
+        }
+    }
 }
 
 /// The gradient of TSSR.
@@ -221,6 +251,8 @@ pub struct Config {
     pub teacher_temperature: f32,
     /// Default: `None`.
     pub temperature_scaling: TemperatureScaling,
+    /// The logits that the temperatures divide. Default: `None`, the logits as they are.
+    pub standardization: Standardization,
     /// The soft part of the loss. Default: `SoftCrossEntropy`.
     pub divergence: Divergence,
     /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
@@ -274,6 +306,7 @@ impl Default for Config {
             student_temperature: 1.0,
             teacher_temperature: 1.0,
             temperature_scaling: TemperatureScaling::None,
+            standardization: Standardization::None,
             divergence: Divergence::SoftCrossEntropy,
             soft_weight: 1.0,
             hard_weight: 1.0,

@@ -316,8 +316,10 @@ impl Sums {
         for (i, s) in rest.iter().enumerate() {
             add(i, *s);
         }
-        let temperature = f64::from(setup.config.student_temperature);
-        self.add_to(Moment::StudentOffset, sum(offset) / temperature);
+        self.add_to(
+            Moment::StudentOffset,
+            sum(offset) / setup.student_temperature,
+        );
         self.add_to(Moment::StudentCount, sum(count));
     }
 

@@ -11,7 +11,7 @@ use super::shapes;
 use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;
 use crate::rule::Shape;
-use crate::{Decision, GradWrite, ValuesMut, flags};
+use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
 
 /// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
@@ -33,6 +33,15 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
         return fill(gradient, f32::NAN);
     }
+    let standardized = row.setup.config.standardization != Standardization::None;
+    let own = standardized.then(|| {
+        let (student, teacher) = (decision.student_deviation, decision.teacher_deviation);
+        row.setup.of_row(student, teacher)
+    });
+    let row = &Row {
+        setup: own.as_ref().unwrap_or(row.setup),
+        ..*row
+    };
     let setup = row.setup;
     let plain = setup.shape == Shape::Plain
         && !setup.own_hard

@@ -4,7 +4,10 @@ use super::divergences;
 use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
 use crate::rule::ClassWeights;
-use crate::{Config, Decision, NonFinite, RowResult, RowStats, Similarity, TssrGradient, flags};
+use crate::{
+    Config, Decision, NonFinite, RowResult, RowStats, Similarity, Standardization, TssrGradient,
+    flags,
+};
 
 /// The values that `decide` uses for all rows of a batch.
 pub(super) struct Rule {
@@ -109,6 +112,8 @@ impl Rule {
             label: stats.label,
             student_max: stats.student_max,
             teacher_max: stats.teacher_max,
+            student_deviation: stats.student_deviation,
+            teacher_deviation: stats.teacher_deviation,
             ..Decision::default()
         };
         decision.result.flags = stats.flags;
@@ -236,15 +241,21 @@ impl Rule {
             0.0 => Part::default(),
             _ => soft,
         };
-        let weight = self.soft * (1.0 - tssr);
-        let hard_scale = self.hard * soft.hard;
+        // A row of standardised logits has temperatures of its own.
+        let scale = self.config.standardization.scale(stats.student_deviation);
+        let soft_weight = self.soft / scale;
+        let weight = soft_weight * (1.0 - tssr);
+        let mut hard_scale = self.hard * soft.hard;
+        if !self.own_hard() {
+            hard_scale /= scale;
+        }
         let (label_weight, mass) = self.label_weights(stats);
         let hard_weight = hard_scale * mass;
         let e = f64::from(self.config.label_smoothing);
         let mut terms = Terms {
             loss,
             // If hard and soft part have the same weight, this is exactly that weight.
-            student: hard_weight + (1.0 - tssr) * (self.soft * part.student - hard_weight),
+            student: hard_weight + (1.0 - tssr) * (soft_weight * part.student - hard_weight),
             teacher: weight * part.teacher,
             hard: 0.0,
             first: weight * part.first,
@@ -275,6 +286,9 @@ impl Rule {
         }
         if self.config.tssr_gradient == TssrGradient::Attached {
             self.attach(stats, hard, soft.value, &mut terms);
+        }
+        if self.config.standardization != Standardization::None {
+            self.through_deviation(stats, &mut terms);
         }
         match terms.student.is_nan() {
             true => Terms {
@@ -324,14 +338,23 @@ impl Rule {
 
     /// The log-sum-exp of the student's logits at the hard part's temperature.
     fn hard_lse(&self, stats: &RowStats) -> f64 {
-        f64::from(stats.student_max) / self.config.label_temperature() + self.hard_log_sum(stats)
+        f64::from(stats.student_max) / self.label_temperature(stats) + self.hard_log_sum(stats)
+    }
+
+    /// The temperature of the hard part in a row.
+    #[inline(always)]
+    fn label_temperature(&self, stats: &RowStats) -> f64 {
+        match self.own_hard() {
+            true => self.config.label_temperature(),
+            false => stats.student_temperature(&self.config),
+        }
     }
 
     /// The cross-entropy with the label.
     #[inline(always)]
     fn hard(&self, stats: &RowStats) -> f64 {
         let f = f64::from;
-        let temperature = self.config.label_temperature();
+        let temperature = self.label_temperature(stats);
         let log_sum = self.hard_log_sum(stats);
         let inverse_temperature = 1.0 / temperature;
         let hard = log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
@@ -347,7 +370,7 @@ impl Rule {
         }
         let mut mean_offset = f(stats.student_offset) / self.smoothed_classes(stats);
         if self.own_hard() {
-            mean_offset *= f(self.config.student_temperature) * inverse_temperature;
+            mean_offset *= stats.student_temperature(&self.config) * inverse_temperature;
         }
         (1.0 - e) * hard + e * (log_sum - mean_offset)
     }
@@ -381,6 +404,32 @@ impl Rule {
         let all = f(stats.weight_sum) + f(stats.masked_weight);
         let label = f(stats.class_weight);
         (label, (1.0 - e) * label + e / self.classes as f64 * all)
+    }
+
+    /// Adds the gradient through the standard deviation of the student's logits. A masked class takes no part.
+    fn through_deviation(&self, stats: &RowStats, terms: &mut Terms) {
+        let f = f64::from;
+        let (deviation, count) = (f(stats.student_deviation), f(stats.student_count));
+        if deviation == 0.0 {
+            return;
+        }
+        // Of `s - ms`.
+        let mean = f(stats.student_offset) / count;
+        let (zs, zt) = (f(stats.student_sum), f(stats.teacher_sum));
+        // The sum of the gradient so far times `s - mean s`. Terms without p, q and the label sum to 0.
+        let of_teacher = f(stats.soft_moment) - mean * (zt - f(stats.masked_mass));
+        let mut slope = terms.student * (f(stats.student_moment) / zs - mean);
+        slope -= terms.teacher * of_teacher / zt;
+        if !self.own_hard() && stats.label_logit != f32::NEG_INFINITY {
+            let temperature = stats.student_temperature(&self.config);
+            let label = (f(stats.label_logit) - f(stats.student_max)) / temperature;
+            slope -= terms.label * (label - mean);
+        }
+        let base = f(self.config.student_temperature);
+        let scale = self.config.standardization.scale(stats.student_deviation);
+        let factor = slope * base * base * (scale / deviation) / (count - 1.0);
+        terms.first = -factor;
+        terms.second = factor * mean;
     }
 
     /// Adds the gradient through TSSR and KDR.

@@ -5,6 +5,7 @@
 mod add;
 mod apply;
 mod decide;
+mod deviation;
 mod divergences;
 mod isa;
 mod lanes;

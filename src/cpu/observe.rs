@@ -3,6 +3,7 @@
 //! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the length of the row.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use super::deviation::Spreads;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
@@ -10,7 +11,7 @@ use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured};
 use super::vector::Vector;
 use crate::moments::Moment;
-use crate::{RowStats, flags};
+use crate::{RowStats, Standardization, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
 fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
@@ -35,11 +36,21 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         weight: row.weight,
         ..RowStats::default()
     };
-    let setup = row.setup;
-    if row.label == setup.config.ignore_index {
+    if row.label == row.setup.config.ignore_index {
         stats.flags = flags::IGNORED;
         return stats;
     }
+    let standardized = row.setup.config.standardization != Standardization::None;
+    let spreads = standardized.then(|| Spreads::of(row, scratch));
+    let own = spreads.map(|spreads| {
+        let [student, teacher] = spreads.deviations();
+        row.setup.of_row(student, teacher)
+    });
+    let row = &Row {
+        setup: own.as_ref().unwrap_or(row.setup),
+        ..*row
+    };
+    let setup = row.setup;
     let label = usize::try_from(row.label).ok();
     let label = label.filter(|label| *label < classes);
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
@@ -129,6 +140,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         };
     }
     sums.write(&mut stats);
+    if let Some(spreads) = spreads {
+        spreads.write(setup.student_temperature, &mut stats);
+    }
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
         stats.flags |= flags::NON_FINITE;

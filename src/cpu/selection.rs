@@ -22,7 +22,7 @@ fn margin_share(config: &Config, threshold: f64, stats: &RowStats) -> f64 {
     let sum = f64::from(stats.teacher_sum);
     let offset = f64::from(stats.teacher_label_logit) - f64::from(stats.teacher_max);
     if offset < 0.0 {
-        let of_label = (offset / f64::from(config.teacher_temperature)).exp();
+        let of_label = (offset / stats.teacher_temperature(config)).exp();
         let distance = (1.0 - of_label) / sum;
         return (distance + threshold) / (1.0 + distance);
     }

@@ -114,6 +114,7 @@ pub(super) fn of_logits<V: Vector>(
     match setup.shape {
         Shape::LogRatio => log_ratio::<V>(s, t, d, setup, out),
         Shape::Power => power::<V>(s, t, d, setup, out),
+        Shape::Linear => linear::<V>(s, t, d, setup, out),
         _ => plain::<V>(s, t, d, setup, out),
     }
 }
@@ -174,6 +175,22 @@ fn power<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: 
             plain(ds, d.student_scale) + (f1(ds, dt) + f2(ds))
         });
     }
+}
+
+#[inline(always)]
+fn linear<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
+    let (ks, kt) = (setup.student_log2, setup.teacher_log2);
+    // In binary logarithms.
+    let first = d.first_scale * std::f32::consts::LN_2;
+    fill(s, t, out, |s, t| {
+        let ds = (s - d.student_max) * ks;
+        let et = exp2::<V>((t - d.teacher_max) * kt);
+        let terms = mul_add::<V>(first, ds, d.second_scale);
+        // The standard deviation bounds the distances of the row's logits. Those below are masked or saturated.
+        let terms = if ds > -1e8 { terms } else { 0.0 };
+        let plain = mul_add::<V>(exp2::<V>(ds), d.student_scale, -(et * d.teacher_scale));
+        plain - d.uniform_share + terms
+    });
 }
 
 /// Adds the hard part at its own temperature.

@@ -61,12 +61,11 @@ impl Sums {
     #[inline(never)]
     fn rescale_sums(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
         let old = *self;
-        let from = |old: f32, new: f32, temperature: f32| {
-            (f64::from(old) - f64::from(new)) / f64::from(temperature)
-        };
-        let config = setup.config;
-        let ds = from(old.student_max, student_max, config.student_temperature);
-        let dt = from(old.teacher_max, teacher_max, config.teacher_temperature);
+        let from =
+            |old: f32, new: f32, temperature: f64| (f64::from(old) - f64::from(new)) / temperature;
+        let hard = setup.config.label_temperature();
+        let ds = from(old.student_max, student_max, setup.student_temperature);
+        let dt = from(old.teacher_max, teacher_max, setup.teacher_temperature);
         let (fs, ft) = (ds.exp(), dt.exp());
         let [u, v] = setup.rule.shape_numbers.map(f64::from);
         for moment in setup.moments.iter() {
@@ -86,11 +85,11 @@ impl Sums {
                 Weight::StudentPower => (((u + v) * ds).exp(), 0.0),
                 Weight::TeacherPower => (((u + v) * dt).exp(), 0.0),
                 Weight::Hard => {
-                    let own = f64::from(config.student_temperature) / config.label_temperature();
+                    let own = setup.student_temperature / hard;
                     ((ds * own).exp(), 0.0)
                 }
                 Weight::TeacherHard => {
-                    let own = f64::from(config.teacher_temperature) / config.label_temperature();
+                    let own = setup.teacher_temperature / hard;
                     ((dt * own).exp(), 0.0)
                 }
                 Weight::Peak => (0.0, 0.0),

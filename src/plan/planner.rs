@@ -156,6 +156,9 @@ impl Plan {
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
+        if LossVariant::of(config).standardized {
+            tiling.segments = 1;
+        }
         let bytes = |tiling: &Tiling| {
             let variant = variant_of(Choices::of(config), problem, tiling);
             variant.workgroup_bytes()
@@ -190,6 +193,12 @@ impl Plan {
                 what: "`GradWrite::Accumulate` with the gradient in place of the student's logits"
                     .to_owned(),
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
+            });
+        }
+        if tiling.segments > 1 && choices.loss.standardized {
+            return Err(Error::Unsupported {
+                what: "`Standardization::ZScore` with rows in segments".to_owned(),
+                why: "each segment would need the standard deviation of the row; use one segment",
             });
         }
         let mut variant = variant_of(choices, problem, tiling);

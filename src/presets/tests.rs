@@ -106,6 +106,24 @@ fn hinton_and_mdistiller_have_the_label_at_temperature_1() {
     });
 }
 
+#[test]
+fn logit_standardization_distils_z_scores() {
+    let z_scores = |x: &[f64]| -> Vec<f64> {
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let scores = x.iter().map(|x| (x - mean) / (variance.sqrt() + 1e-7));
+        scores.collect()
+    };
+    let t = 2.0;
+    let q = softmax(&z_scores(&TEACHER), t);
+    let config = logit_standardization(2.0, 0.1, 9.0);
+    agree(&config, Progress::NONE, &|x, _| {
+        let label = -softmax(x, 1.0)[LABEL].ln();
+        0.1 * label + 9.0 * t * t * kl(&q, &softmax(&z_scores(x), t))
+    });
+}
+
 /// The softmax over all classes but the label.
 fn others(logits: &[f64], temperature: f64) -> Vec<f64> {
     let kept = (0..CLASSES).filter(|i| *i != LABEL).map(|i| logits[i]);
@@ -267,6 +285,7 @@ fn numbers_out_of_range_are_refused_by_the_call() {
         lk_hybrid(-1.0),
         hinton(0.0, 0.5),
         mdistiller_kd(4.0, -1.0, 1.0),
+        logit_standardization(1e-4, 0.1, 9.0),
         mdistiller_dkd(4.0, 1.0, -1.0, 8.0),
         mdistiller_dkd(4.0, 1.0, 1.0, 2e3),
         nkd(1.0, 0.0),

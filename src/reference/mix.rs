@@ -1,12 +1,13 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
 use super::distributions::{
-    Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, softmax_row, weighted,
+    Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, row_temperature,
+    softmax_row, through_deviation, weighted,
 };
 use super::{divergences, similarity};
 use crate::{
     Batch, ClassWeighting, Config, Divergence, HardTemperature, Selection, SmoothedClasses,
-    TssrGradient,
+    Standardization, TssrGradient,
 };
 
 /// TSSR from TSTR and KDR (METHOD, section 5). NaN for `Margin`, which does not depend on them.
@@ -62,6 +63,11 @@ pub(super) fn tssr_slope(config: &Config, tstr: f64, kdr: f64) -> f64 {
 
 /// A finite row whose label is a class.
 pub(super) struct Row {
+    /// The student's logits.
+    logits: Vec<f64>,
+    /// The temperatures of the student and of the hard part.
+    temperature: f64,
+    label_temperature: f64,
     log_p: Vec<f64>,
     log_q: Vec<f64>,
     /// `ln h`, the student's distribution at the temperature of the hard part.
@@ -102,13 +108,19 @@ impl Row {
         let weight = |i: usize| hard_weights.as_ref().map_or(1.0, |weights| weights[i]);
         let truth = |i| weighted((1.0 - e) * one_hot(i) + e * smoothed(i), weight(i));
         let label = batch.labels[row] as usize;
-        let temperature = config.label_temperature();
+        let temperature = row_temperature(config, config.student_temperature, &student);
+        let label_temperature = match config.hard_temperature {
+            HardTemperature::Student => temperature,
+            HardTemperature::Own(own) => f64::from(own),
+        };
         let (mut hard_factor, mut soft_factor) = (1.0, 1.0);
         match config.divergence {
-            Divergence::Nkd { .. } => hard_factor += softmax_row(&teacher, temperature)[label],
+            Divergence::Nkd { .. } => {
+                hard_factor += softmax_row(&teacher, label_temperature)[label]
+            }
             Divergence::Wsld => {
                 let cross_entropies = [&student, &teacher].map(|logits| {
-                    label_cross_entropy(&log_softmax_row(logits, temperature), label)
+                    label_cross_entropy(&log_softmax_row(logits, label_temperature), label)
                 });
                 soft_factor = soft_label_weight(cross_entropies);
             }
@@ -121,9 +133,12 @@ impl Row {
             weighs_label: hard_weights.is_some(),
             log_p,
             log_q,
-            log_h: log_softmax_row(&student, temperature),
-            lse: lse(&student, temperature),
+            log_h: log_softmax_row(&student, label_temperature),
+            lse: lse(&student, label_temperature),
             truth: (0..classes).map(truth).collect(),
+            logits: student,
+            temperature,
+            label_temperature,
             soft_weights: weights.filter(|_| config.class_weighting != ClassWeighting::Hard),
         }
     }
@@ -171,9 +186,9 @@ impl Row {
     /// if the divergence is infinite and has no derivative.
     pub(super) fn gradient(&self, config: &Config, tssr: f64, slope: f64) -> Option<Vec<f64>> {
         let [hard_weight, soft_weight] = weights(config);
-        let student_temperature = f64::from(config.student_temperature);
+        let student_temperature = self.temperature;
         let mut gradient = vec![0.0; self.log_p.len()];
-        let mut add = |factor: f64, terms: Vec<f64>| {
+        let add = |gradient: &mut Vec<f64>, factor: f64, terms: Vec<f64>| {
             let each = gradient.iter_mut().zip(terms);
             each.for_each(|(sum, term)| *sum += factor * term);
         };
@@ -191,11 +206,21 @@ impl Row {
             if soft.iter().any(|x| !x.is_finite()) {
                 return None;
             }
-            add(share * self.soft_factor / student_temperature, soft);
+            add(
+                &mut gradient,
+                share * self.soft_factor / student_temperature,
+                soft,
+            );
         }
 
         let share = tssr * hard_weight * self.hard_factor;
-        let temperature = config.label_temperature();
+        let temperature = self.label_temperature;
+        let standardized = config.standardization != Standardization::None;
+        let own = config.hard_temperature != HardTemperature::Student;
+        // A hard part with a temperature of its own sees the logits.
+        if standardized && own {
+            gradient = through_deviation(&self.logits, &gradient);
+        }
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
         // Without weights of classes EK sums to 1.
         let mass = match self.weighs_label {
@@ -204,9 +229,13 @@ impl Row {
         };
         let hard = h.iter().zip(&self.truth);
         let hard = hard.map(|(h, truth)| mass * h - truth);
-        add(share / temperature, hard.collect());
+        add(&mut gradient, share / temperature, hard.collect());
+        if standardized && !own {
+            gradient = through_deviation(&self.logits, &gradient);
+        }
         if config.z_loss != 0.0 {
-            add(2.0 * f64::from(config.z_loss) * self.lse / temperature, h);
+            let factor = 2.0 * f64::from(config.z_loss) * self.lse / temperature;
+            add(&mut gradient, factor, h);
         }
 
         if slope != 0.0 {
@@ -214,7 +243,7 @@ impl Row {
             let finite = |part: f64| if part.is_finite() { part } else { 0.0 };
             let apart = hard_weight * finite(self.hard()) - soft_weight * finite(self.soft(config));
             let kdr = similarity::gradient(config.similarity, self.pair());
-            add(slope * apart / student_temperature, kdr);
+            add(&mut gradient, slope * apart / student_temperature, kdr);
         }
         Some(gradient)
     }

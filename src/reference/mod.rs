@@ -15,7 +15,8 @@ use crate::{
     Result, Scope, Selection, flags, validate,
 };
 use distributions::{
-    Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
+    Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
+    x_ln_ratio,
 };
 use mix::Row;
 
@@ -93,12 +94,15 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let weights_are_finite =
         batch.row_weight(row).is_finite() && class_weights_are_valid(config, batch, label);
     let [student, teacher] = logits_of(batch, row);
-    stats.student_lse = lse(&student, config.student_temperature.into());
+    let temperature = |base, logits: &[f64]| row_temperature(config, base, logits);
+    let student_temperature = temperature(config.student_temperature, &student);
+    let teacher_temperature = temperature(config.teacher_temperature, &teacher);
+    stats.student_lse = lse(&student, student_temperature);
     let sampled = config.divergence.is_sampled();
     let (teacher_lse, no_teacher) = match sampled {
         true => (f64::NAN, teacher[0].is_nan() || teacher[0] == f64::INFINITY),
         false => {
-            let lse = lse(&teacher, config.teacher_temperature.into());
+            let lse = lse(&teacher, teacher_temperature);
             (lse, lse.is_nan())
         }
     };
@@ -253,7 +257,7 @@ pub fn decide(
         let tssr = match config.selection {
             Selection::Margin(threshold) => {
                 let [_, teacher] = logits_of(batch, row);
-                let temperature = config.teacher_temperature.into();
+                let temperature = row_temperature(config, config.teacher_temperature, &teacher);
                 margin_share(threshold.into(), &teacher, temperature, batch.labels[row])
             }
             other => select_tssr(other, tstr, kdr),

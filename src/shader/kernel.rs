@@ -66,6 +66,8 @@ impl Kernel {
             // `RowStats` of single steps always has what its metrics need.
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
                 metrics: loss.metrics && self != Self::SecondSweep,
+                // Standardised rows are not cut into segments.
+                standardized: loss.standardized && self == Self::Observe,
                 similarity: loss.similarity,
                 moments: loss.moments.with(statistics(loss.sampled)),
                 sweep: loss.sweep,
@@ -104,6 +106,7 @@ impl Kernel {
                     label: false,
                     ..loss.class_weights
                 },
+                standardized: loss.standardized,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

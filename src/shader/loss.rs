@@ -2,7 +2,7 @@
 
 use crate::moments::Moments;
 use crate::rule::{self, ClassWeights, Shape, SweepSum};
-use crate::{Config, Divergence, Similarity, TssrGradient};
+use crate::{Config, Divergence, Similarity, Standardization, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub struct LossVariant {
     pub metrics: bool,
     /// The parts that weights of classes multiply.
     pub class_weights: ClassWeights,
+    /// True if the logits are standardised.
+    pub standardized: bool,
 }
 
 impl LossVariant {
@@ -61,6 +63,7 @@ impl LossVariant {
             teacher_label: rule::needs_teacher_label(config),
             metrics: false,
             class_weights: ClassWeights::default(),
+            standardized: config.standardization == Standardization::ZScore,
         }
     }
 
@@ -100,6 +103,7 @@ impl LossVariant {
             teacher_label: false,
             metrics: false,
             class_weights: ClassWeights::default(),
+            standardized: false,
         }
     }
 

@@ -12,7 +12,7 @@ const POWER: &str = "exp2(params.shape_first * dt + params.shape_second * ds)";
 const STUDENT_POWER: &str = "exp2((params.shape_first + params.shape_second) * ds)";
 const TEACHER_POWER: &str = "exp2((params.shape_first + params.shape_second) * dt)";
 const TEACHER_HARD: &str = "exp2(dt * params.teacher_hard_ratio)";
-const HARD: &str = "exp2(ds * params.hard_ratio)";
+const HARD: &str = "exp2(ds * hard_ratio())";
 
 impl Moment {
     /// A line of `#moments`, with its keys replaced.

@@ -20,7 +20,7 @@ use super::variant::{Access, Variant};
 use crate::config::divergences;
 use crate::moments::{Factor, Moment};
 use crate::rule::{ClassWeights, SweepSum};
-use crate::{Selection, Similarity, Storage};
+use crate::{Selection, Similarity, Standardization, Storage};
 
 /// The compiler that the text is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,6 +53,7 @@ includes!(
     "complete",
     "count",
     "decide",
+    "deviation",
     "f16",
     "invocation",
     "label_apart",
@@ -85,6 +86,7 @@ includes!(
     "sweep_kept",
     "sweep_sums",
     "teacher",
+    "temperatures",
     "types",
     "valid",
 );
@@ -99,6 +101,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("mixture", include_str!("../../shaders/shapes/mixture.wgsl")),
     ("below", include_str!("../../shaders/shapes/below.wgsl")),
     ("power", include_str!("../../shaders/shapes/power.wgsl")),
+    ("linear", include_str!("../../shaders/shapes/linear.wgsl")),
 ];
 
 macro_rules! rule_texts {
@@ -256,6 +259,10 @@ impl Variant {
         // The smallest distance of a teacher's maximum that is told apart.
         let lowest = if reverse { "-1e37" } else { "-1e4" };
         line(format!("const LOWEST_DT: f32 = {lowest};"));
+        if self.loss.standardized {
+            let floor = Standardization::FLOOR;
+            line(format!("const DEVIATION_FLOOR: f32 = {floor:e};"));
+        }
         line(format!(
             "alias StudentWord = {};",
             word(self.student, self.access)
@@ -317,6 +324,8 @@ impl Variant {
             "many_tiles" => !self.one_tile,
             "one_group" => self.one_group,
             "many_groups" => !self.one_group,
+            "standardized" => self.loss.standardized,
+            "shared_temperatures" => !self.loss.standardized,
             "student_bound" => !self.in_place,
             "weighted_rows" => self.row_weights,
             "equal_rows" => !self.row_weights,

@@ -1,7 +1,10 @@
 //! Checks of the weights of classes.
 
 use crate::rule::ClassWeights;
-use crate::{Batch, Config, Divergence, Error, Result, Similarity, SmoothedClasses, TssrGradient};
+use crate::{
+    Batch, Config, Divergence, Error, Result, Similarity, SmoothedClasses, Standardization,
+    TssrGradient,
+};
 
 /// The largest weight of a class. The kernels have its bits.
 const MOST: f32 = 1e6;
@@ -68,6 +71,12 @@ pub(crate) fn class_weighting(config: &Config) -> Result<()> {
         return refuse(
             "class weights with label smoothing and `SmoothedClasses::Unmasked`".to_owned(),
             "the weights of masked classes count; use `SmoothedClasses::All`, or no smoothing",
+        );
+    }
+    if config.standardization != Standardization::None {
+        return refuse(
+            "class weights with `Standardization::ZScore`".to_owned(),
+            "the gradient through the standard deviation has no sums of weights; use one of them",
         );
     }
     Ok(())

@@ -76,6 +76,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("hard temperature", variant(config.hard_temperature)),
         ("weights", weights.join(" and ")),
         ("z-loss", (config.z_loss > 0.0).to_string()),
+        ("standardization", variant(config.standardization)),
         ("TSSR", variant(config.tssr_gradient)),
         ("similarity", variant(config.similarity)),
         ("selection", selection),

@@ -32,6 +32,7 @@ pub fn all() -> Vec<Case> {
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
+    losses::standardized(&mut list);
     list.extend(of_rows());
     list
 }

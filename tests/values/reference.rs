@@ -13,13 +13,13 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, ClassWeighting, Config, Distillation, Engine, Gradient, HardTemperature, Logits,
     Outputs, Progress, Reduction, Result, RowResult, Scope, Selection, SmoothedClasses,
-    TeacherClasses, TemperatureScaling, TssrGradient, reference,
+    Standardization, TeacherClasses, TemperatureScaling, TssrGradient, reference,
 };
 
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 168;
+const CASES: usize = 186;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -100,6 +100,11 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
             "squared" => TemperatureScaling::Squared,
             other => panic!("temperature_scaling `{other}`"),
         },
+        standardization: match text("standardization", "none").as_str() {
+            "none" => Standardization::None,
+            "z-score" => Standardization::ZScore,
+            other => panic!("standardization `{other}`"),
+        },
         divergence: text("divergence", "soft-cross-entropy")
             .parse()
             .expect("a divergence"),
@@ -155,10 +160,11 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
 }
 
 /// The fields of a configuration in the file. A field that is absent has its default.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "student_temperature",
     "teacher_temperature",
     "temperature_scaling",
+    "standardization",
     "divergence",
     "soft_weight",
     "hard_weight",

@@ -6,8 +6,8 @@ use wgpu_distill::shader::{
     Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
 use wgpu_distill::{
-    Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Storage,
-    TssrGradient,
+    Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Standardization,
+    Storage, TssrGradient,
 };
 
 /// A variant of the default loss.
@@ -49,6 +49,18 @@ fn losses() -> Vec<LossVariant> {
                 }));
             }
         }
+    }
+    for (divergence, hard_temperature) in [
+        (Divergence::SoftCrossEntropy, HardTemperature::Student),
+        (Divergence::ForwardKl, HardTemperature::Own(1.0)),
+    ] {
+        let loss = LossVariant::of(&Config {
+            divergence,
+            hard_temperature,
+            standardization: Standardization::ZScore,
+            ..Config::default()
+        });
+        list.extend([loss, loss.with_metrics()]);
     }
     for similarity in [
         Similarity::Cosine,

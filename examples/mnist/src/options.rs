@@ -96,6 +96,10 @@ pub struct Options {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub hard_temperature: Option<f32>,
 
+    /// Standardise this method's logits: the temperatures divide the z-scores of each row. For the soft parts soft-cross-entropy and forward-kl
+    #[arg(long)]
+    pub standardize: bool,
+
     /// Weight of this method's soft part, besides its share
     #[arg(
         long,

@@ -6,7 +6,7 @@ use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
     Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
-    SmoothedClasses, TeacherClasses, TemperatureScaling, TssrGradient,
+    SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 use crate::error::{Error, Result};
@@ -80,6 +80,8 @@ setters! {
     with_teacher_temperature(teacher_temperature: f32);
     /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
     with_temperature_scaling(temperature_scaling: TemperatureScaling);
+    /// Standardises each row's logits before the temperatures divide them, or leaves them as they are. Default: leaves them.
+    with_standardization(standardization: Standardization);
     /// The soft part of the loss. Default: the cross-entropy with the teacher's probabilities.
     with_divergence(divergence: Divergence);
     /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.

@@ -47,5 +47,6 @@ pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
     Divergence, HardTemperature, NonFinite, Progress, Reduction, Scope, Selection, Similarity,
-    SmoothedClasses, TeacherClasses, TemperatureScaling, TssrGradient, presets, schedule,
+    SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling, TssrGradient, presets,
+    schedule,
 };

@@ -2,8 +2,8 @@
 
 use wgpu_distill::{
     ClassWeighting, Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope,
-    Selection, Similarity, SmoothedClasses, Storage, TeacherClasses, TemperatureScaling,
-    TssrGradient,
+    Selection, Similarity, SmoothedClasses, Standardization, Storage, TeacherClasses,
+    TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -226,6 +226,10 @@ fn loss(from: &mut Bytes<'_>) -> Config {
             ClassWeighting::Both,
             ClassWeighting::Soft,
         ]),
+        standardization: match from.rarely(4) {
+            true => Standardization::ZScore,
+            false => Standardization::None,
+        },
         ..Config::default()
     }
 }

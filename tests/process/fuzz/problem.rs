@@ -197,6 +197,7 @@ impl Problem {
         let loss = |c: &Config| {
             (
                 (c.divergence, c.hard_temperature, c.tssr_gradient),
+                c.standardization,
                 (c.soft_weight, c.hard_weight, c.z_loss),
                 (c.smoothed_classes, c.loss_clamp),
             )

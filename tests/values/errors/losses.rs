@@ -2,7 +2,7 @@
 
 use wgpu_distill::{
     Batch, Config, Divergence as D, Error, HardTemperature, Logits, Outputs, Scope, Selection,
-    Similarity, TeacherClasses, TssrGradient, reference,
+    Similarity, Standardization, TeacherClasses, TssrGradient, reference,
 };
 
 use super::{HALFWAY, SIX, config_error, engines, refused, refused_on_slices};
@@ -97,6 +97,16 @@ fn bad_numbers() -> Vec<(Config, &'static str, f32)> {
     add("hard_weight", &weights, &|c, weight| c.hard_weight = weight);
     let weights = [-1.0, 1e-10, 1.1e3, f32::NAN, f32::INFINITY];
     add("z_loss", &weights, &|c, weight| c.z_loss = weight);
+    // Temperatures that are accepted without standardised logits.
+    let temperatures = [9e-4, 1.1e3];
+    add("student_temperature", &temperatures, &|c, temperature| {
+        c.standardization = Standardization::ZScore;
+        c.student_temperature = temperature;
+    });
+    add("teacher_temperature", &temperatures, &|c, temperature| {
+        c.standardization = Standardization::ZScore;
+        c.teacher_temperature = temperature;
+    });
     list
 }
 
@@ -341,6 +351,54 @@ fn sampled_tokens_refuse_what_needs_the_teachers_row() {
             }
         }
     }
+}
+
+#[test]
+fn standardized_logits_are_answered_or_refused_by_name() {
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    let default = Config {
+        standardization: Standardization::ZScore,
+        ..Config::default()
+    };
+    let check = |config: Config, name: Option<&str>| {
+        let truth = reference::distill(&config, HALFWAY, &batch).err();
+        match (&truth, name) {
+            (None, None) => {}
+            (Some(Error::Unsupported { what, .. }), Some(name)) => {
+                let words = ["`Standardization::ZScore`", name];
+                assert!(words.iter().all(|word| what.contains(word)), "{what}");
+            }
+            _ => panic!("{config:?}: {truth:?}"),
+        }
+        for engine in engines() {
+            let got = engine.run(&config, HALFWAY, &batch, Outputs::ALL).err();
+            assert_eq!(got, truth, "{config:?}");
+        }
+    };
+    for divergence in D::ALL {
+        let plain = matches!(divergence, D::SoftCrossEntropy | D::ForwardKl);
+        let config = Config {
+            divergence,
+            ..default
+        };
+        let name = divergence.to_string();
+        check(config, (!plain).then_some(name.as_str()));
+    }
+    let attached = Config {
+        tssr_gradient: TssrGradient::Attached,
+        ..default
+    };
+    check(attached, Some("`TssrGradient::Attached`"));
+    let z_loss = Config {
+        z_loss: 1e-4,
+        ..default
+    };
+    check(z_loss, Some("z-loss"));
+    let own = Config {
+        hard_temperature: HardTemperature::Own(1.0),
+        ..z_loss
+    };
+    check(own, None);
 }
 
 /// Every divergence reads back from its text, with any numbers.
