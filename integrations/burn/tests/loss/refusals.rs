@@ -102,6 +102,36 @@ fn types_and_devices() {
     }
 }
 
+/// Labels of each integer type give the same loss, or an error before anything is queued.
+#[test]
+fn integer_types_of_labels() {
+    use DType::{I8, I16, I32, I64, U8, U16, U32, U64};
+    for on in devices::all() {
+        let run = |dtype: DType| {
+            let (s, t) = (logits(1, 4, 5, &on.device), logits(2, 4, 5, &on.device));
+            let data = labels(4, 5, &Device::flex()).into_data();
+            let labels =
+                Tensor::<1, Int>::from_data(data.convert_dtype(dtype), (&on.device, dtype));
+            assert_eq!(labels.dtype(), dtype);
+            let loss = on.loss(DistillationLossConfig::new().init());
+            loss.try_forward(s, t, labels, Progress::new(1, 2))
+        };
+        let want = floats(run(I32).expect("i32 is every device's"));
+        for dtype in [I8, I16, I64, U8, U16, U32, U64] {
+            match run(dtype) {
+                Ok(loss) => assert_eq!(floats(loss), want, "{dtype:?} on {}", on.name),
+                Err(error) => {
+                    assert!(!on.device.supports_dtype(dtype));
+                    assert!(matches!(error, Error::TypeOnDevice { name: "labels", .. }));
+                    assert!(error.to_string().contains("DType::I32"), "{error}");
+                }
+            }
+        }
+        // A refused call leaves no error behind for the next one.
+        assert_eq!(floats(run(I32).expect("as before")), want, "{}", on.name);
+    }
+}
+
 #[test]
 fn progress_and_configuration() {
     let flex = Device::flex();
