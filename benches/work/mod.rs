@@ -127,6 +127,7 @@ impl Work {
             teacher_logits: teacher,
             labels: &self.labels,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -162,6 +163,7 @@ impl Work {
                 teacher_logits: Logits::new(&teacher, all.teacher_logits.classes),
                 labels: &self.labels[row..=row],
                 row_weights: None,
+                class_weights: None,
             };
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
             // These gradients are a logarithm minus its mean. Both have a rounding error relative to their terms: the loss, or the distances of the

@@ -97,7 +97,7 @@ fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Deci
     apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), uniform_shares(s, decision), decision);
 #end
 #if sampled
-    apply_vector(row, first, student_terms(s, decision), vec4<f32>(), decision);
+    apply_vector(row, first, student_terms(s, decision), vec4<f32>(), uniform_shares(s, decision), decision);
 #end
 }
 
@@ -136,7 +136,7 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #end
 #unroll sampled
         if (vector_$i < vectors) {
-            apply_vector(row, first_$i, terms_$i, vec4<f32>(), decision);
+            apply_vector(row, first_$i, terms_$i, vec4<f32>(), uniform_shares(s_$i, decision), decision);
         }
 #end
     }

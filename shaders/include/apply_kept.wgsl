@@ -63,7 +63,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         if (KEEP_LOGITS) {
             terms = student_terms(kept_student_$i, decision);
         }
-        apply_vector(row, first, terms, vec4<f32>(), decision);
+        apply_vector(row, first, terms, vec4<f32>(), vec4<f32>(decision.uniform_share), decision);
     }
 #end
 }
