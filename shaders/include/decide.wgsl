@@ -28,15 +28,18 @@ fn plain_part(value: f32, infinite: bool) -> SoftPart {
 }
 
 #if label_apart
-// ln(p / (1 - p)) of the label's probability p, from its logit and the sum of the other classes; bounded, so that its exponential is finite.
+// The bound of log-odds, so that products with them are finite.
+const MOST_LOG_ODDS: f32 = 1e37;
+
+// ln(p / (1 - p)) of the label's probability p, from its logit and the sum of the other classes.
 fn label_log_odds(logit: u32, largest: f32, inverse: f32, rest: f32) -> f32 {
     if (logit == 0xff800000u) {
-        return -80.0;
+        return -MOST_LOG_ODDS;
     }
     if (!(rest > 0.0)) {
-        return 80.0;
+        return MOST_LOG_ODDS;
     }
-    return clamp((bitcast<f32>(logit) - largest) * inverse - log(rest), -80.0, 80.0);
+    return clamp((bitcast<f32>(logit) - largest) * inverse - log(rest), -MOST_LOG_ODDS, MOST_LOG_ODDS);
 }
 
 // ln(1 + e^x)
@@ -44,8 +47,9 @@ fn softplus(x: f32) -> f32 {
     return max(x, 0.0) + log_sum(1.0 + exp(-abs(x)));
 }
 
+// Below -87 it is 0 in f32, and e^(- x) overflows.
 fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-x));
+    return select(0.0, 1.0 / (1.0 + exp(-max(x, -87.0))), x >= -87.0);
 }
 #end
 
