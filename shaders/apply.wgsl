@@ -15,6 +15,9 @@
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
 @group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
+#if soft_labels
+@group(0) @binding(9) var<storage, $INPUT_ACCESS> soft_labels: array<SoftLabelWord>;  // [rows, soft_label_stride]
+#end
 
 #import params
 #import types

@@ -35,6 +35,8 @@ pub(crate) enum Weight {
     TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
+    /// `y`, the soft label.
+    SoftLabel,
 }
 
 /// The linear factor of a class.
@@ -129,6 +131,10 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+    /// `Y`
+    SoftLabelSum soft_label_sum SoftLabel One;
+    /// `G`, over the classes that the student does not mask.
+    SoftLabelMoment soft_label_moment SoftLabel Student;
 }
 
 impl Moment {

@@ -64,6 +64,9 @@ pub struct Params {
     pub teacher_hard_ratio: f32,
     pub skip_non_finite: u32,
     pub counts: u32,
+    pub soft_label_offset: u32,
+    pub soft_label_stride: u32,
+    pub reserved: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

@@ -12,7 +12,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight that is not finite; all its results are NaN unless it is [`SKIPPED`].
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight or soft label out of range; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -24,6 +24,10 @@ pub mod flags {
     pub const NO_GRADIENT: u32 = 64;
     /// The row is [`NON_FINITE`] or has [`NO_GRADIENT`], and [`NonFinite::Skip`](crate::NonFinite::Skip) leaves it out: its results are 0.
     pub const SKIPPED: u32 = 128;
+    /// The row has a soft label.
+    pub const SOFT_LABEL: u32 = 256;
+    /// The student masks a class to which the row's soft label gives more than 0: the hard part is infinite.
+    pub const SOFT_LABEL_MASKED: u32 = 512;
 }
 
 /// One row's outcome.
@@ -162,7 +166,10 @@ pub struct RowStats {
     pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
-    pub(crate) reserved: [u32; 2],
+    /// With soft labels: `sum y`, the sum of the row's. Else 0.
+    pub soft_label_sum: f32,
+    /// With soft labels: `sum y (s - ms)`, over the classes that the student does not mask. Else 0.
+    pub soft_label_moment: f32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -221,7 +228,7 @@ pub struct Decision {
     pub student_scale: f32,
     /// The factor of `e^(t - mt)`; for the method `w (1 - tssr) / sum e^(t - mt)`.
     pub teacher_scale: f32,
-    /// `w tssr (1 - e)`
+    /// `w tssr (1 - e)`, at the label or times the soft label.
     pub label_share: f32,
     /// `w tssr e / classes`
     pub uniform_share: f32,

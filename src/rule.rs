@@ -155,6 +155,10 @@ pub(crate) const METRICS: Moments = Moments::of(&[
     Moment::Agreement,
 ]);
 
+/// The moments of soft labels.
+pub(crate) const SOFT_LABELS: Moments =
+    Moments::of(&[Moment::SoftLabelSum, Moment::SoftLabelMoment]);
+
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape.
 pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {

@@ -374,6 +374,20 @@ pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result
     Ok(())
 }
 
+/// Checks that a row of soft labels has every class, and that the divergence has no use for one label.
+pub(crate) fn soft_labels(config: &Config, classes: usize, got: usize) -> Result<()> {
+    if got != classes {
+        return Err(Error::SoftLabelShape { classes, got });
+    }
+    if config.divergence.rule().label_apart {
+        return Err(Error::Unsupported {
+            what: format!("`soft_labels` with the divergence `{}`", config.divergence),
+            why: "it leaves the class of one label out of its sums; use another divergence",
+        });
+    }
+    Ok(())
+}
+
 /// Checks a call on slices: configuration, shapes, strides and lengths.
 pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     self::config(config)?;
@@ -381,13 +395,17 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    if let Some(soft) = &batch.soft_labels {
+        logits("soft_labels", soft, rows)?;
+        soft_labels(config, batch.classes(), soft.classes)?;
+    }
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
     }
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`], every label, and the weights of rows with a label.
+/// Checks a call on slices: [`shapes`], every label, and the soft labels and weights of rows with a label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -409,6 +427,12 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         let weight = batch.row_weight(row);
         if !weight.is_finite() {
             return Err(Error::RowWeight { row, weight });
+        }
+        if let Some(soft_label) = batch.soft_label(row)
+            && let Some(class) = batch::bad_soft_label(soft_label)
+        {
+            let value = soft_label.get(class);
+            return Err(Error::SoftLabel { row, class, value });
         }
     }
     Ok(())

@@ -43,6 +43,7 @@ impl Buffers {
                 buffer: &self.labels,
                 offset: 0,
             },
+            soft_labels: None,
             row_weights: None,
         }
     }

@@ -2,9 +2,11 @@
 //
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
+// With soft labels y_i stands for [i = label].
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
 
 #import $SHAPE
+#import soft_labels
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored or left out, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
@@ -22,11 +24,16 @@ fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
     }
 }
 
-// Stores the gradient of 4 classes, given their scaled exponentials and the further terms.
-fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their part `y` of the soft label.
+fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>, decision: Decision) {
+#if soft_labels
+    let gradient = es - et - (decision.uniform_share + decision.label_share * y);
+#end
+#if hard_labels
     let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
     let label_share = vec4<f32>(decision.uniform_share + decision.label_share);
     var gradient = es - et - select(vec4<f32>(decision.uniform_share), label_share, at_label);
+#end
 #if label_apart
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end
@@ -35,31 +42,31 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, decision: De
 
 #if shaped
 // Stores the gradient of 4 classes, given their exponents of 2 (with KEEP_LOGITS) and exponentials, relative to the row's maxima.
-fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, decision: Decision) {
+fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>, decision: Decision) {
     let p = es * decision.student_inverse;
     let q = et * decision.teacher_inverse;
     var student = es * decision.student_scale + shape_terms(p, q, ds, dt, decision);
     if (HARD_OWN) {
         student += exp2(ds * params.hard_ratio) * decision.hard_scale;
     }
-    apply_vector(row, first, student, et * decision.teacher_scale, decision);
+    apply_vector(row, first, student, et * decision.teacher_scale, y, decision);
 }
 #end
 
 // Stores the gradient of 4 classes, given their logits.
-fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Decision) {
+fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, y: vec4<f32>, decision: Decision) {
     let teacher_has = columns_of(first) < vec4<u32>(params.teacher_classes);
 #if plain
     let es = exp2((s - decision.student_max) * params.student_log2) * decision.student_scale;
     let et = exp2((t - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
-    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), decision);
+    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), y, decision);
 #end
 #if shaped
     // Clamped, because 0 * inf is NaN.
     let lowest = vec4<f32>(-1e37);
     let ds = max((s - decision.student_max) * params.student_log2, lowest);
     let dt = select(lowest, max((t - decision.teacher_max) * params.teacher_log2, lowest), teacher_has);
-    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), decision);
+    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), y, decision);
 #end
 }
 
@@ -74,6 +81,7 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let first_$i = (row.start + min(vector_$i, vectors - 1u)) * 4u - row.misalignment;
         let s_$i = load_student(row.student, first_$i);
         let t_$i = load_teacher(row.teacher, first_$i);
+        let y_$i = load_soft_label(row.soft_label, first_$i);
 #end
         // Exponentials precede the conditions, into which compilers would sink the loads.
 #unroll plain
@@ -83,12 +91,12 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #unroll plain
         if (vector_$i < vectors) {
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), y_$i, decision);
         }
 #end
 #unroll shaped
         if (vector_$i < vectors) {
-            apply_logits(row, first_$i, s_$i, t_$i, decision);
+            apply_logits(row, first_$i, s_$i, t_$i, y_$i, decision);
         }
 #end
     }

@@ -13,7 +13,9 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
             let vector = start + i * LANES;
             if (vector < row.vectors) {
                 let first = (row.start + vector) * 4u - row.misalignment;
-                apply_logits(row, first, load_student(row.student, first), load_teacher(row.teacher, first), decision);
+                let s = load_student(row.student, first);
+                let t = load_teacher(row.teacher, first);
+                apply_logits(row, first, s, t, load_soft_label(row.soft_label, first), decision);
             }
         }
     }
@@ -24,6 +26,12 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
 
 // The vectors start, start + LANES, ... of the last tile, from registers.
 fn apply_kept(row: Row, start: u32, decision: Decision) {
+#unroll soft_labels
+    let y_$i = kept_soft_label_$i;
+#end
+#unroll hard_labels
+    let y_$i = vec4<f32>();
+#end
 #if plain
     let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * params.student_log2);
     let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * params.teacher_log2);
@@ -31,7 +39,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
 #unroll plain
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
-        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, decision);
+        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, y_$i, decision);
     }
 #end
 #if shaped
@@ -45,7 +53,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         let dt = (kept_teacher_$i - decision.teacher_max) * params.teacher_log2;
         let es = kept_exponentials(kept_student_$i, decision.student_max, params.student_log2, s_scale);
         let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, params.teacher_log2, t_scale);
-        apply_shaped(row, first, ds, dt, es, et, decision);
+        apply_shaped(row, first, ds, dt, es, et, y_$i, decision);
     }
 #end
 }

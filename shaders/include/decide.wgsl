@@ -89,6 +89,7 @@ struct HardPart {
     value: f32,
     infinite: bool,
     normaliser: f32,  // of the student at the temperature of the hard part
+    mass: f32,        // the sum of the label's distribution
 }
 
 fn hard_part(stats: RowStats) -> HardPart {
@@ -100,15 +101,28 @@ fn hard_part(stats: RowStats) -> HardPart {
     let label_masked = stats.label_logit == 0xff800000u;
     var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * params.hard_inverse;
     var infinite = label_masked;
+    var mass = 1.0;
+    if (SOFT_LABELS && (stats.flags & SOFT_LABEL) != 0u) {
+        mass = stats.soft_label_sum;
+        var moment = stats.soft_label_moment;
+        if (HARD_OWN) {
+            moment *= params.hard_ratio;
+        }
+        value = mass * log_sum_exp - moment;
+        infinite = (stats.flags & SOFT_LABEL_MASKED) != 0u;
+        if (SMOOTHING) {
+            mass = (1.0 - params.smoothing) * mass + params.smoothing;
+        }
+    }
     if (SMOOTHING) {
-        infinite = label_masked || (stats.flags & STUDENT_MASKED) != 0u;
+        infinite |= (stats.flags & STUDENT_MASKED) != 0u;
         var offset = stats.student_offset / f32(params.classes);
         if (HARD_OWN) {
             offset *= params.hard_ratio;
         }
         value = (1.0 - params.smoothing) * value + params.smoothing * (log_sum_exp - offset);
     }
-    return HardPart(select(value, 0.0, infinite), infinite, normaliser);
+    return HardPart(select(value, 0.0, infinite), infinite, normaliser, mass);
 }
 
 // Returns true if a row without a finite result is left out. A label out of range stays visible.
@@ -160,12 +174,16 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     let hard_weight = params.hard_grad_factor * soft.hard / denominator;
     let soft_weight = params.soft_grad_factor / denominator;
     let soft_rest = soft_weight * (1.0 - tssr);
-    var student = mixed(tssr, hard_weight, soft_weight * soft.student);
+    var weight_of_h = hard_weight;
+    if (SOFT_LABELS) {
+        weight_of_h *= hard.mass;
+    }
+    var student = mixed(tssr, weight_of_h, soft_weight * soft.student);
     var teacher = soft_rest * soft.teacher;
     var hard_student = 0.0;
     if (HARD_OWN) {
         student = soft_rest * soft.student;
-        hard_student = hard_weight * tssr;
+        hard_student = weight_of_h * tssr;
     }
     decision.first_scale = soft_rest * soft.first;
     decision.second_scale = soft_rest * soft.second;

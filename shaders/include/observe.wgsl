@@ -8,6 +8,9 @@
 var<private> kept_student_$i: vec4<f32>;
 var<private> kept_teacher_$i: vec4<f32>;
 #end
+#unroll soft_labels
+var<private> kept_soft_label_$i: vec4<f32>;
+#end
 var<private> tile_is_kept: bool = true;
 var<private> kept_student_max: f32;
 var<private> kept_teacher_max: f32;
@@ -24,8 +27,8 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
     return magnitudes(v) < vec4<u32>(0x7f800000u);
 }
 
-// Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums.
-fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
+// Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums, and their part `y` of the soft label.
+fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>) {
     (*sums).student_sum += total(es);
     (*sums).teacher_sum += total(et);
 #moments
@@ -84,6 +87,11 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let et = select(zero, exp2(dt), t_ok);
     let seen_teacher = select(et, zero, hidden);
     let seen_student = select(zero, es, t_ok);
+    let y = select(zero, load_soft_label(row.soft_label, first), inside);
+#if soft_labels
+    (*sums).flags |= select(0u, NON_FINITE, any(is_bad_soft_label(y)));
+    (*sums).flags |= select(0u, SOFT_LABEL_MASKED, any(hidden & (y > zero)));
+#end
     (*sums).masked_mass += total(et - seen_teacher);
     (*sums).student_sum += total(es);
     (*sums).teacher_sum += total(et);
@@ -136,6 +144,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     let first_$i = (row.start + min(vector_$i, row.vectors - 1u)) * 4u - row.misalignment;
     var s_$i = load_student(row.student, first_$i);
     var t_$i = load_teacher(row.teacher, first_$i);
+    var y_$i = load_soft_label(row.soft_label, first_$i);
 #end
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
     let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes || has_label(row, start);
@@ -146,6 +155,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
             let exists = vec4<bool>(vector_$i < row.vectors);
             s_$i = select(outside, s_$i, exists & is_summed(row, first_$i, params.classes));
             t_$i = select(outside, t_$i, exists & is_summed(row, first_$i, params.teacher_classes));
+            y_$i = select(vec4<f32>(), y_$i, exists & is_summed(row, first_$i, params.classes));
         }
 #end
     }
@@ -158,6 +168,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     teacher_max = max(teacher_max, largest(t_$i));
 #end
     var checked = max(max(bits.x, bits.z), max(bits.y, bits.w)) >= params.checked_from_bits;
+#unroll soft_labels
+    checked |= any(bitcast<vec4<u32>>(y_$i) > vec4<u32>(MOST_SOFT_LABEL));
+#end
     checked |= edge && (edges_are_checked() || is_near_padding(student_max, teacher_max));
 #if many_tiles
     // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
@@ -194,6 +207,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         kept_teacher_$i = t_$i;
     }
 #end
+#unroll soft_labels
+    kept_soft_label_$i = y_$i;
+#end
     var tile = sums_from(*sums);
     tile.flags = STUDENT_LIVE | TEACHER_LIVE;
 #unroll
@@ -203,6 +219,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
         (t_$i - teacher_max) * params.teacher_log2,
         es_$i,
         et_$i,
+        y_$i,
     );
 #end
 #if one_tile

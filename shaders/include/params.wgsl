@@ -67,6 +67,9 @@ struct Params {
     skip_non_finite: u32,   // 1: rows without a finite result are left out
 
     counts: u32,            // counts of `valid_rows`, if workgroups do not count labels themselves
+    soft_label_offset: u32,
+    soft_label_stride: u32,
+    reserved: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

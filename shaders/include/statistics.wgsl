@@ -5,6 +5,7 @@
 #import label_apart
 #import similarity
 #import complete
+#import soft_labels
 #import observe
 #import sweep
 #import sweep_kept
@@ -51,6 +52,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     }
 #end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
+    sums.flags |= select(0u, SOFT_LABEL, SOFT_LABELS);
     let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
     sums.flags |= select(NON_FINITE, 0u, weighable);
     if (ignored) {

@@ -8,6 +8,8 @@ const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
 const SKIPPED: u32 = 128u;
+const SOFT_LABEL: u32 = 256u;
+const SOFT_LABEL_MASKED: u32 = 512u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -70,8 +72,8 @@ struct RowStats {
     rest_masked_mass: f32,
     teacher_moment: f32,
     weight: f32,
-    reserved_0: u32,
-    reserved_1: u32,
+    soft_label_sum: f32,
+    soft_label_moment: f32,
 }
 
 struct Decision {

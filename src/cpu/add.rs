@@ -8,7 +8,7 @@ use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Tile, chunks};
 use super::vector::Vector;
-use crate::Similarity;
+use crate::{Similarity, flags};
 use crate::moments::{Moment, Moments};
 
 /// Vectors per partial sum of exponentials. Each partial sum is then added to the lane's sum. Two-level summation bounds the rounding
@@ -21,6 +21,8 @@ const APART: Moments = Moments::of(&[
     Moment::StudentCount,
     Moment::UnseenMass,
     Moment::Agreement,
+    Moment::SoftLabelSum,
+    Moment::SoftLabelMoment,
 ]);
 
 impl Sums {
@@ -313,6 +315,35 @@ impl Sums {
         let temperature = f64::from(setup.config.student_temperature);
         self.add_to(Moment::StudentOffset, sum(offset) / temperature);
         self.add_to(Moment::StudentCount, sum(count));
+    }
+
+    /// Adds a tile of the soft label.
+    #[inline(always)]
+    pub fn add_soft_label<V: Vector>(&mut self, s: &[f32], y: &[f32], setup: &Setup<'_>) {
+        let ms = self.student_max;
+        let [mut mass, mut moment] = [[0.0f32; LANES]; 2];
+        let mut masked = false;
+        let mut add = |i: usize, s: f32, y: f32| {
+            let visible = s > f32::NEG_INFINITY;
+            masked |= !visible && y > 0.0;
+            // Bounded, because 0 * inf is NaN.
+            let distance = if visible { (s - ms).max(f32::MIN) } else { 0.0 };
+            mass[i] += y;
+            moment[i] = mul_add::<V>(y, distance, moment[i]);
+        };
+        let (whole, rest) = y.as_chunks::<LANES>();
+        for (s, y) in s.as_chunks::<LANES>().0.iter().zip(whole) {
+            for i in 0..LANES {
+                add(i, s[i], y[i]);
+            }
+        }
+        for (i, (s, y)) in s[LANES * whole.len()..].iter().zip(rest).enumerate() {
+            add(i, *s, *y);
+        }
+        self.flags |= if masked { flags::SOFT_LABEL_MASKED } else { 0 };
+        let temperature = f64::from(setup.config.student_temperature);
+        self.add_to(Moment::SoftLabelSum, sum(mass));
+        self.add_to(Moment::SoftLabelMoment, sum(moment) / temperature);
     }
 
     /// Adds the number of classes that have both maxima.

@@ -198,10 +198,12 @@ impl Rule {
         let weight = self.soft * (1.0 - tssr);
         let hard_weight = self.hard * soft.hard;
         let e = f64::from(self.config.label_smoothing);
+        // The factor of h.
+        let of_h = hard_weight * self.label_mass(stats);
         let mut terms = Terms {
             loss,
             // If hard and soft part have the same weight, this is exactly that weight.
-            student: hard_weight + (1.0 - tssr) * (self.soft * part.student - hard_weight),
+            student: of_h + (1.0 - tssr) * (self.soft * part.student - of_h),
             teacher: weight * part.teacher,
             hard: 0.0,
             first: weight * part.first,
@@ -219,7 +221,7 @@ impl Rule {
         terms.loss = loss;
         if self.own_hard() {
             terms.student = weight * part.student;
-            terms.hard = hard_weight * tssr + z;
+            terms.hard = of_h * tssr + z;
         } else {
             terms.student += z;
         }
@@ -278,6 +280,15 @@ impl Rule {
         f64::from(stats.student_max) / self.config.label_temperature() + self.hard_log_sum(stats)
     }
 
+    /// The sum of the label's distribution.
+    fn label_mass(&self, stats: &RowStats) -> f64 {
+        let e = f64::from(self.config.label_smoothing);
+        match stats.flags & flags::SOFT_LABEL {
+            0 => 1.0,
+            _ => (1.0 - e) * f64::from(stats.soft_label_sum) + e,
+        }
+    }
+
     /// The cross-entropy with the label.
     #[inline(always)]
     fn hard(&self, stats: &RowStats) -> f64 {
@@ -285,7 +296,14 @@ impl Rule {
         let temperature = self.config.label_temperature();
         let log_sum = self.hard_log_sum(stats);
         let inverse_temperature = 1.0 / temperature;
-        let hard = log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
+        let hard = match stats.flags & (flags::SOFT_LABEL | flags::SOFT_LABEL_MASKED) {
+            0 => log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature,
+            flags::SOFT_LABEL => {
+                let to_hard = f(self.config.student_temperature) * inverse_temperature;
+                f(stats.soft_label_sum) * log_sum - f(stats.soft_label_moment) * to_hard
+            }
+            _ => return f64::INFINITY,
+        };
         let e = f(self.config.label_smoothing);
         if e == 0.0 {
             return hard;

@@ -129,6 +129,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
+                    soft_label: None,
                     weight: 1.0,
                     setup: &setup,
                 };
@@ -159,7 +160,7 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        let mut setup = Setup::of(config, false);
+        let mut setup = Setup::of(config, false).for_batch(batch);
         setup.moments = setup.moments.with(STATISTICS);
         self.observe_rows(&setup, batch)
     }
@@ -309,7 +310,7 @@ impl Cpu {
         with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        let setup = Setup::of(config, with_metrics);
+        let setup = Setup::of(config, with_metrics).for_batch(batch);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
             Scope::Batch => self.observe_rows(&setup, batch)?,

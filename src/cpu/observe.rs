@@ -7,7 +7,7 @@ use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
 use super::sums::Sums;
-use super::tile::{Scratch, TILE, measured};
+use super::tile::{Scratch, TILE, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
 use crate::{RowStats, flags};
@@ -90,6 +90,10 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
         sums.add_any::<V>((s, t), n, checked, setup, exps);
+        if let Some(soft_label) = row.soft_label {
+            let y = &tile(soft_label, start, n, &mut scratch.third)[..n];
+            sums.add_soft_label::<V>(s, y, setup);
+        }
     }
     if let Some(label) = label {
         stats.label_logit = row.student.get(label);
@@ -107,6 +111,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         }
     }
     sums.write(&mut stats);
+    if row.soft_label.is_some() {
+        stats.flags |= flags::SOFT_LABEL;
+    }
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
         stats.flags |= flags::NON_FINITE;
@@ -147,14 +154,14 @@ mod tests {
     }
 
     /// A moment by its definition, over the whole row.
-    fn by_definition(moment: Moment, s: &[f64], t: &[f64], setup: &Setup<'_>) -> f64 {
+    fn by_definition(moment: Moment, s: &[f64], t: &[f64], y: &[f32], setup: &Setup<'_>) -> f64 {
         let (config, [u, v]) = (setup.config, setup.rule.shape_numbers.map(f64::from));
         let temperatures = [config.student_temperature, config.teacher_temperature];
         let [ts, tt] = temperatures.map(f64::from);
         let th = config.label_temperature();
         let max = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (ms, mt) = (max(s), max(t));
-        let term = |(s, t): (&f64, &f64)| {
+        let term = |((s, t), soft_label): ((&f64, &f64), &f32)| {
             let (x, y) = (s - ms, t - mt);
             let (ds, dt) = (x / ts, y / tt);
             let weight = match moment.weight() {
@@ -173,6 +180,7 @@ mod tests {
                 Weight::Hard => (x / th).exp(),
                 Weight::TeacherHard => (y / th).exp(),
                 Weight::Peak => f64::from(x == 0.0 && y == 0.0),
+                Weight::SoftLabel => f64::from(*soft_label),
             };
             let factor = match moment.factor() {
                 Factor::One => 1.0,
@@ -188,7 +196,7 @@ mod tests {
             }
             weight * factor
         };
-        s.iter().zip(t).map(term).sum()
+        s.iter().zip(t).zip(y).map(term).sum()
     }
 
     /// All moments at once, in one tile and in several, with masked classes and without, on every instruction set.
@@ -220,10 +228,12 @@ mod tests {
                 s[classes - 1] = 40.0;
                 t[classes - 1] = 40.0;
             }
+            let y: Vec<f32> = (0..classes).map(|i| (i % 7) as f32 / 64.0).collect();
             let row = Row {
                 student: (&s[..]).into(),
                 teacher: (&t[..]).into(),
                 label: 0,
+                soft_label: Some((&y[..]).into()),
                 weight: 1.0,
                 setup: &setup,
             };
@@ -232,7 +242,7 @@ mod tests {
             for isa in Isa::available() {
                 let stats = isa.observe(&row, false, &mut Scratch::new());
                 for moment in Moment::ALL {
-                    let want = by_definition(moment, &wide_s, &wide_t, &setup);
+                    let want = by_definition(moment, &wide_s, &wide_t, &y, &setup);
                     let got = f64::from(moment.of(&stats));
                     let bound = 2e-6 * want.abs() + 1e-6;
                     assert!(

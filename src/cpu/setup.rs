@@ -3,10 +3,10 @@
 use std::f64::consts::LOG2_E;
 
 use super::tile::padding;
-use crate::Config;
 use crate::moments::{Moment, Moments};
 use crate::params::checked_from_bits;
 use crate::rule::{self, Rule, Shape};
+use crate::{Batch, Config};
 
 /// A configuration with the numbers that follow from it.
 pub(super) struct Setup<'a> {
@@ -76,5 +76,13 @@ impl<'a> Setup<'a> {
                 padding(checked_from, teacher_least),
             ],
         }
+    }
+
+    /// With the moments that a batch needs.
+    pub fn for_batch(mut self, batch: &Batch<'_>) -> Self {
+        if batch.soft_labels.is_some() {
+            self.moments = self.moments.with(rule::SOFT_LABELS);
+        }
+        self
     }
 }

@@ -88,10 +88,11 @@ impl<'a> Step<'a> {
         let column = Logits::new(&[0.0f32; 0], 1);
         let student = self.matrix(Operand::StudentLogits).unwrap_or(&column);
         let teacher = self.matrix(Operand::TeacherLogits).unwrap_or(student);
+        let soft_labels = self.matrix(Operand::SoftLabels);
         let gradient = (self.result == Operand::Gradient).then_some(Storage::F32);
         let problem = Problem {
             row_weights: self.input(Operand::RowWeights).is_some(),
-            ..problem(rows, student, teacher, gradient)
+            ..problem(rows, student, teacher, soft_labels, gradient)
         };
         // `Batch` scope plans observe, decide and apply as separate dispatches.
         let config = Config {
@@ -144,6 +145,9 @@ impl Gpu {
                 Input::List(bytemuck::cast_slice(batch.labels), 4),
             ),
         ];
+        if let Some(soft_labels) = batch.soft_labels {
+            inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+        }
         if let Some(weights) = batch.row_weights {
             let list = Input::List(bytemuck::cast_slice(weights), 4);
             inputs.push((Operand::RowWeights, list));
@@ -202,20 +206,24 @@ impl Gpu {
         validate::batch(config, batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
+        let mut inputs = vec![
+            (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
+            (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
+            (
+                Operand::Decisions,
+                Input::List(bytemuck::cast_slice(decisions), DECISION_BYTES as usize),
+            ),
+        ];
+        if let Some(soft_labels) = batch.soft_labels {
+            inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+        }
         self.run_step(&Step {
             kernel: Kernel::Apply,
             config: *config,
             progress: Progress::NONE,
             rows: batch.rows(),
             classes: batch.classes(),
-            inputs: &[
-                (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
-                (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
-                (
-                    Operand::Decisions,
-                    Input::List(bytemuck::cast_slice(decisions), DECISION_BYTES as usize),
-                ),
-            ],
+            inputs: &inputs,
             result: Operand::Gradient,
         })
         .await

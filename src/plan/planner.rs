@@ -101,18 +101,23 @@ fn row_workgroup_size(limits: &Limits) -> u32 {
 
 /// The variant of the kernels in which several lanes may own a row, before the plan's kind is known.
 fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
+    let mut loss = choices.loss;
+    if problem.metrics {
+        loss = loss.with_metrics();
+    }
+    if problem.soft_labels.is_some() {
+        loss = loss.with_soft_labels();
+    }
     Variant {
         student: problem.student.storage,
         teacher: problem.teacher.storage,
         gradient: problem.gradient.map(|g| g.storage),
         access: problem.access(),
-        loss: match problem.metrics {
-            true => choices.loss.with_metrics(),
-            false => choices.loss,
-        },
+        loss,
         accumulate: choices.accumulate && problem.gradient.is_some(),
         shared_buffers: problem.shared_buffers,
         in_place: problem.in_place && problem.gradient.is_some(),
+        soft_labels: problem.soft_labels.map(|y| y.storage),
         row_weights: problem.row_weights,
         workgroup_size: tiling.workgroup_size,
         lanes: tiling.lanes,
@@ -166,6 +171,9 @@ impl Plan {
         validate::mean(config, problem.rows)?;
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
+        }
+        if problem.soft_labels.is_some() {
+            validate::soft_labels(config, problem.classes, problem.classes)?;
         }
         let choices = Choices::of(config);
         let in_place = problem.in_place && problem.gradient.is_some();

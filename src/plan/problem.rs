@@ -60,6 +60,8 @@ pub struct Problem {
     pub teacher: Matrix,
     /// The gradient, if there is one.
     pub gradient: Option<Matrix>,
+    /// The soft labels, if there are any.
+    pub soft_labels: Option<Matrix>,
     /// True if an output and an input lie in the same buffer.
     pub shared_buffers: bool,
     /// True if the gradient overwrites the student's logits: both are the same matrix.
@@ -71,7 +73,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without row weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem without soft labels, row weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -85,6 +87,7 @@ impl Problem {
             student,
             teacher,
             gradient,
+            soft_labels: None,
             shared_buffers: false,
             in_place: false,
             row_weights: false,
@@ -112,6 +115,7 @@ impl Problem {
             Some((self.student, self.classes)),
             Some((self.teacher, self.teacher_classes)),
             self.gradient.map(|gradient| (gradient, self.classes)),
+            self.soft_labels.map(|labels| (labels, self.classes)),
         ];
         list.into_iter().flatten()
     }

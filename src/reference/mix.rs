@@ -42,7 +42,7 @@ pub(super) struct Row {
     log_h: Vec<f64>,
     /// The log-sum-exp at the temperature of the hard part.
     lse: f64,
-    /// EK
+    /// EK; sums to 1 but for soft labels.
     truth: Vec<f64>,
     label: usize,
     /// Multiplies the hard part.
@@ -54,8 +54,11 @@ impl Row {
         let [log_p, log_q] = log_probabilities(config, batch, row);
         let [student, teacher] = logits_of(batch, row);
         let (e, classes) = (f64::from(config.label_smoothing), student.len());
-        let one_hot = |i: usize| f64::from(i as i64 == i64::from(batch.labels[row]));
-        let truth = |i| (1.0 - e) * one_hot(i) + e / classes as f64;
+        let given = |i: usize| match batch.soft_label(row) {
+            Some(soft_label) => f64::from(soft_label.get(i)),
+            None => f64::from(i as i64 == i64::from(batch.labels[row])),
+        };
+        let truth = |i| (1.0 - e) * given(i) + e / classes as f64;
         let label = batch.labels[row] as usize;
         let hard_factor = match config.divergence {
             Divergence::Nkd { .. } => {
@@ -128,7 +131,9 @@ impl Row {
         let share = tssr * hard_weight * self.hard_factor;
         let temperature = config.label_temperature();
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
-        let hard = h.iter().zip(&self.truth).map(|(h, truth)| h - truth);
+        let mass: f64 = self.truth.iter().sum();
+        let hard = h.iter().zip(&self.truth);
+        let hard = hard.map(|(h, truth)| mass * h - truth);
         add(share / temperature, hard.collect());
         if config.z_loss != 0.0 {
             add(2.0 * f64::from(config.z_loss) * self.lse / temperature, h);

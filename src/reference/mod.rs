@@ -11,8 +11,8 @@ mod rows;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, flags,
-    validate,
+    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, batch,
+    flags, validate,
 };
 use distributions::{
     Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
@@ -94,7 +94,9 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
     stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
-    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !weight.is_finite() {
+    let soft_label = batch.soft_label(row);
+    let in_range = weight.is_finite() && soft_label.and_then(batch::bad_soft_label).is_none();
+    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !in_range {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;

@@ -113,6 +113,7 @@ impl Kernel {
             accumulate: false,
             shared_buffers: false,
             in_place: false,
+            soft_labels: None,
             row_weights: false,
             vectors_per_lane: 1,
             subgroup_min: None,
@@ -123,6 +124,7 @@ impl Kernel {
                 teacher: Storage::F32,
                 in_place: false,
                 accumulate: false,
+                soft_labels: None,
                 row_weights: false,
                 vectors_per_lane: 1,
                 ..v
@@ -137,6 +139,7 @@ impl Kernel {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
+                soft_labels: None,
                 row_weights: false,
                 vectors_per_lane: 1,
                 ..v
@@ -155,7 +158,11 @@ impl Kernel {
                 shared_buffers: v.shared_buffers,
                 ..plain
             },
-            Self::Decide | Self::Summary => plain,
+            Self::Decide => Variant {
+                soft_labels: v.soft_labels.map(|_| Storage::F32),
+                ..plain
+            },
+            Self::Summary => plain,
         }
     }
 }

@@ -41,6 +41,7 @@ impl Moment {
             Weight::TeacherPower => Weighted::One(TEACHER_POWER),
             Weight::Hard => Weighted::One(HARD),
             Weight::TeacherHard => Weighted::One(TEACHER_HARD),
+            Weight::SoftLabel => Weighted::One("y"),
             Weight::Peak => Weighted::One(
                 "select(vec4<f32>(), vec4<f32>(1.0), (ds == vec4<f32>()) & (dt == vec4<f32>()))",
             ),
@@ -91,6 +92,8 @@ impl Moment {
             | Weight::TeacherPower
             | Weight::TeacherHard => "teacher",
             Weight::Unseen => "student * (1.0 - teacher)",
+            // Soft labels leave no class out.
+            Weight::SoftLabel => "0.0",
             Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => "student * teacher",
         }
     }
@@ -119,7 +122,7 @@ impl Moment {
     /// The sum relative to maxima that are larger by `-ds` and `-dt`; `fs`, `ft` are their powers of 2.
     fn rescaled(self) -> String {
         let scale = match self.weight() {
-            Weight::One => None,
+            Weight::One | Weight::SoftLabel => None,
             Weight::Student | Weight::Unseen => Some("fs"),
             Weight::Teacher => Some("ft"),
             Weight::Both => Some("fs * ft"),
@@ -150,6 +153,7 @@ impl Moment {
     fn count(self) -> &'static str {
         match (self.weight(), self.factor()) {
             (Weight::One, _) => "x.student_count",
+            (Weight::SoftLabel, _) => "x.soft_label_sum",
             (Weight::Teacher, _) => "(x.teacher_sum - x.masked_mass)",
             (Weight::Student, Factor::StudentMinusTeacher) => "(x.student_sum - x.unseen_mass)",
             (Weight::Student, _) => "x.student_sum",

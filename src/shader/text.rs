@@ -70,7 +70,9 @@ includes!(
     "rows_f32_vec4",
     "rows_half_element",
     "rows_half_vec4",
+    "rows_none",
     "similarity",
+    "soft_labels",
     "statistics",
     "store_f32_element",
     "store_f32_vec4",
@@ -222,6 +224,8 @@ impl Variant {
             "const TEACHER_LABEL: bool = {};",
             self.loss.label_apart || self.loss.metrics
         ));
+        let soft_labels = self.soft_labels.is_some();
+        line(format!("const SOFT_LABELS: bool = {soft_labels};"));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
         line(format!(
             "const KEEP_LOGITS: bool = {};",
@@ -250,6 +254,10 @@ impl Variant {
             "alias TeacherWord = {};",
             word(self.teacher, self.access)
         ));
+        if let Some(storage) = self.soft_labels {
+            let word = word(storage, self.access);
+            line(format!("alias SoftLabelWord = {word};"));
+        }
         if let Some(storage) = self.gradient {
             let word = match self.grad_is_atomic() {
                 true => "atomic<u32>",
@@ -269,6 +277,10 @@ impl Variant {
             },
             "STUDENT_ROWS" => include_of("rows", self.student, self.access),
             "TEACHER_ROWS" => include_of("rows", self.teacher, self.access),
+            "SOFT_LABEL_ROWS" => match self.soft_labels {
+                Some(storage) => include_of("rows", storage, self.access),
+                None => "rows_none".to_owned(),
+            },
             "GRAD_STORE" => match self.gradient {
                 Some(storage) => include_of("store", storage, self.access),
                 None => "store_none".to_owned(),
@@ -302,6 +314,8 @@ impl Variant {
             "one_group" => self.one_group,
             "many_groups" => !self.one_group,
             "student_bound" => !self.in_place,
+            "soft_labels" => self.soft_labels.is_some(),
+            "hard_labels" => self.soft_labels.is_none(),
             "weighted_rows" => self.row_weights,
             "equal_rows" => !self.row_weights,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),

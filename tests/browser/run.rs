@@ -96,6 +96,7 @@ impl Job {
             }),
             shared_buffers: false,
             in_place: case.in_place,
+            soft_labels: None,
             row_weights: weights.is_some(),
             metrics: false,
         };

@@ -1,6 +1,6 @@
 //! Cases of the choices for single rows.
 
-use super::case::{Case, Ignores, Weights};
+use super::case::{Case, Ignores, SoftLabels, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
     Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
@@ -129,6 +129,53 @@ pub(super) fn weighted(list: &mut Vec<Case>) {
             ..Config::default()
         };
         list.push(case);
+    }
+}
+
+/// Soft labels, with the choices that meet them: storage types, memory, weights, smoothing, temperatures, masks, plans.
+pub(super) fn soft_labels(list: &mut Vec<Case>) {
+    let mut n = 0;
+    for (rows, classes, scope) in SHAPES {
+        for (kind, divergence) in [
+            (Kind::Normal, Divergence::SoftCrossEntropy),
+            (Kind::Broken, Divergence::ReverseKl),
+            (Kind::MaskedStudent, Divergence::Jsd { beta: 0.5 }),
+            (Kind::MaskedTeacher, Divergence::TotalVariation),
+            (Kind::Offset(1e3), Divergence::ForwardKl),
+        ] {
+            let storage = Storage::ALL[(n + n / 3) % 3];
+            let name = format!("soft labels {n} {rows}x{classes}/{kind:?}/{divergence}");
+            let mut case = Case::new(name, "a distribution as the label", rows, classes);
+            case.kind = kind;
+            case.soft_labels = match n % 4 {
+                3 => SoftLabels::Broken(storage),
+                _ => SoftLabels::Finite(storage),
+            };
+            vary(&mut case, n);
+            case.metrics = n % 4 == 2;
+            case.config = Config {
+                divergence,
+                scope,
+                selection: [Selection::Mean, Selection::Fixed(1.0), Selection::Min][n % 3],
+                similarity: Similarity::ALL[n % Similarity::ALL.len()],
+                reduction: REDUCTIONS[n / 2 % REDUCTIONS.len()],
+                hard_temperature: match n % 3 {
+                    1 => HardTemperature::Own(1.5),
+                    _ => HardTemperature::Student,
+                },
+                label_smoothing: [0.0, 0.125][n / 2 % 2],
+                student_temperature: [1.0, 2.0][n % 2],
+                z_loss: [0.0, 0.0, 1e-3][n % 3],
+                non_finite: match n % 5 {
+                    1 => NonFinite::Skip,
+                    _ => NonFinite::Propagate,
+                },
+                ..Config::default()
+            };
+            gradient_memory(&mut case, n + n / 4);
+            list.push(case);
+            n += 1;
+        }
     }
 }
 

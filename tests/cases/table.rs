@@ -41,6 +41,7 @@ pub fn of_rows() -> Vec<Case> {
     let mut list = Vec::new();
     rows::non_finite(&mut list);
     rows::weighted(&mut list);
+    rows::soft_labels(&mut list);
     rows::metrics(&mut list);
     list
 }

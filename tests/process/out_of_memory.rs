@@ -177,6 +177,7 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
         };
         let only_rows = Outputs {
@@ -201,6 +202,7 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
         };
         let run = cpu.run(&row, progress, &batch, Outputs::ALL);
@@ -272,6 +274,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels,
+        soft_labels: None,
         row_weights: None,
     };
     let run = |batch: &Batch<'_>| {
@@ -291,6 +294,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels[..8],
+        soft_labels: None,
         row_weights: None,
     };
     let later = run(&few);
@@ -449,6 +453,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
             buffer: &buffer,
             offset: 0,
         },
+        soft_labels: None,
         row_weights: None,
     };
     let config = Config {

@@ -264,6 +264,7 @@ fn bad_shapes_of_slices_are_refused() {
             student_logits: logits(student),
             teacher_logits: logits(teacher),
             labels: &[0, 1],
+            soft_labels: None,
             row_weights: None,
         };
         refused_on_slices(why, &Config::default(), &batch, &want, true);

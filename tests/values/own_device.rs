@@ -302,6 +302,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: on(&student_buffer, student),
             teacher_logits: on(&teacher_buffer, teacher),
             labels: at(&labels_buffer, 0),
+            soft_labels: None,
             row_weights: None,
         };
         let outputs = GpuOutputs {
@@ -346,6 +347,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: Logits::new(&s, classes).with_row_stride(student.1),
             teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");

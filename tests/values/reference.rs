@@ -166,6 +166,7 @@ impl Case {
             student_logits: Logits::new(&self.student_logits, self.classes),
             teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
         }
     }

@@ -18,6 +18,7 @@ pub fn base() -> Variant {
         accumulate: false,
         shared_buffers: false,
         in_place: false,
+        soft_labels: None,
         row_weights: false,
         workgroup_size: 64,
         lanes: 64,

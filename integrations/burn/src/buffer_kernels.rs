@@ -83,6 +83,7 @@ pub(crate) fn distill(
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
+        soft_labels: None,
         row_weights: None,
     };
     let outputs = GpuOutputs {

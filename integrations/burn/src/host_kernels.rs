@@ -27,6 +27,7 @@ pub(crate) fn distill(
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
+        soft_labels: None,
         row_weights: None,
     };
     let outputs = Outputs {

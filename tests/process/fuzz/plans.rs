@@ -103,6 +103,7 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         },
         shared_buffers: from.byte() % 2 == 1,
         in_place,
+        soft_labels: None,
         row_weights: from.rarely(4),
         metrics: from.rarely(4),
     }

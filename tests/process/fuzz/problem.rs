@@ -196,6 +196,7 @@ impl Problem {
             student_logits: self.student.logits(),
             teacher_logits: self.teacher.logits(),
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
         }
     }

@@ -74,6 +74,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: host(student),
             teacher_logits: host(teacher),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
         };
         let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
@@ -88,6 +89,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: on(student),
             teacher_logits: on(teacher),
             labels: record::at(&labels_buffer, 0),
+            soft_labels: None,
             row_weights: None,
         };
         let own = record::filled(gpu, &vec![0xa5; ROWS * CLASSES * storage.bytes()]);

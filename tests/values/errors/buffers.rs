@@ -136,6 +136,7 @@ impl Right {
                 student_logits: logits(&self.student),
                 teacher_logits: logits(&self.teacher),
                 labels: at(&self.labels, 0),
+                soft_labels: None,
                 row_weights: None,
             },
             outputs: GpuOutputs {
