@@ -133,7 +133,7 @@ moments! {
     Agreement agreement Peak One;
     /// `Y`
     SoftLabelSum soft_label_sum SoftLabel One;
-    /// `G`, over the classes that the student does not mask.
+    /// `G`. No meaning if the student masks a class of the soft label.
     SoftLabelMoment soft_label_moment SoftLabel Student;
 }
 

@@ -168,7 +168,7 @@ pub struct RowStats {
     pub weight: f32,
     /// With soft labels: `sum y`, the sum of the row's. Else 0.
     pub soft_label_sum: f32,
-    /// With soft labels: `sum y (s - ms)`, over the classes that the student does not mask. Else 0.
+    /// With soft labels: `sum y (s - ms)`. No meaning with [`flags::SOFT_LABEL_MASKED`]. Else 0.
     pub soft_label_moment: f32,
 }
 
@@ -177,6 +177,11 @@ impl RowStats {
     /// Returns true if the row's label is a class. [`Reduction::Mean`](crate::Reduction::Mean) counts such rows.
     pub(crate) fn counts(&self) -> bool {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
+    }
+
+    /// Returns true if the row was observed with a soft label.
+    pub(crate) fn has_soft_label(&self) -> bool {
+        self.flags & flags::SOFT_LABEL != 0
     }
 
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.

@@ -462,6 +462,9 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
     self::config(config)?;
     shape("row_stats", stats.len(), classes, classes)?;
     mean(config, stats.len())?;
+    if stats.iter().any(RowStats::has_soft_label) {
+        soft_labels(config, classes, classes)?;
+    }
     match stats.iter().position(RowStats::counts) {
         Some(row) if config.reduction == Reduction::SumOver(0.0) => {
             let label = stats[row].label;

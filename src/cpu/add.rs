@@ -8,8 +8,8 @@ use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Tile, chunks};
 use super::vector::Vector;
-use crate::{Similarity, flags};
 use crate::moments::{Moment, Moments};
+use crate::{Similarity, flags};
 
 /// Vectors per partial sum of exponentials. Each partial sum is then added to the lane's sum. Two-level summation bounds the rounding
 /// error: in one sum with the 1 of the largest logit, each term of a long flat tail could be rounded away.

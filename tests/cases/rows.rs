@@ -4,7 +4,7 @@ use super::case::{Case, Ignores, SoftLabels, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
     Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, Storage,
+    Similarity, Storage, TeacherClasses, TssrGradient,
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
@@ -141,18 +141,18 @@ pub(super) fn soft_labels(list: &mut Vec<Case>) {
             (Kind::Broken, Divergence::ReverseKl),
             (Kind::MaskedStudent, Divergence::Jsd { beta: 0.5 }),
             (Kind::MaskedTeacher, Divergence::TotalVariation),
-            (Kind::Offset(1e3), Divergence::ForwardKl),
         ] {
-            let storage = Storage::ALL[(n + n / 3) % 3];
+            let turn = n + n / 4;
+            let storage = Storage::ALL[turn % 3];
             let name = format!("soft labels {n} {rows}x{classes}/{kind:?}/{divergence}");
             let mut case = Case::new(name, "a distribution as the label", rows, classes);
             case.kind = kind;
-            case.soft_labels = match n % 4 {
+            case.soft_labels = match turn % 4 {
                 3 => SoftLabels::Broken(storage),
                 _ => SoftLabels::Finite(storage),
             };
             vary(&mut case, n);
-            case.metrics = n % 4 == 2;
+            case.metrics = turn % 4 == 2;
             case.config = Config {
                 divergence,
                 scope,
@@ -172,11 +172,24 @@ pub(super) fn soft_labels(list: &mut Vec<Case>) {
                 },
                 ..Config::default()
             };
-            gradient_memory(&mut case, n + n / 4);
+            gradient_memory(&mut case, turn + 1);
             list.push(case);
             n += 1;
         }
     }
+    let mut case = Case::new(
+        "soft labels, teacher of 30",
+        "every class of the student",
+        7,
+        40,
+    );
+    case.soft_labels = SoftLabels::Finite(Storage::F32);
+    case.weights = Weights::Finite;
+    case.teacher_classes = 30;
+    case.config.teacher_classes = TeacherClasses::CommonPrefix;
+    case.config.tssr_gradient = TssrGradient::Attached;
+    case.config.selection = Selection::Kdr;
+    list.push(case);
 }
 
 /// Metrics of the rows: every divergence, and the kinds of logits that make a metric 0, 1 or infinite.

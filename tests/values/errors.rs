@@ -11,6 +11,7 @@ mod buffers;
 mod devices;
 mod extremes;
 mod losses;
+mod soft_labels;
 
 use crate::adapter::gpu;
 

@@ -19,6 +19,7 @@ mod losses;
 mod rows;
 mod run_into;
 mod sharing;
+mod soft_labels;
 
 /// An application with a device.
 struct App {

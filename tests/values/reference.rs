@@ -19,7 +19,7 @@ use wgpu_distill::{
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 161;
+const CASES: usize = 165;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -37,7 +37,8 @@ struct Case {
     student_logits: Vec<f32>, // [rows, classes]
     #[serde(deserialize_with = "f32s")]
     teacher_logits: Vec<f32>, // [rows, teacher_classes_count]
-    labels: Vec<i32>, // [rows]
+    labels: Vec<i32>,              // [rows]
+    soft_labels: Option<Vec<f32>>, // [rows, classes]
     #[serde(deserialize_with = "config")]
     config: Config,
     step: u64,
@@ -166,7 +167,7 @@ impl Case {
             student_logits: Logits::new(&self.student_logits, self.classes),
             teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
             labels: &self.labels,
-            soft_labels: None,
+            soft_labels: (self.soft_labels.as_ref()).map(|y| Logits::new(y, self.classes)),
             row_weights: None,
         }
     }

@@ -182,21 +182,22 @@ fn structs_have_the_layout_of_their_twins() {
             soft_loss_factor, soft_grad_factor, denominator, scope, counts_rows, count_labels, ignore_index, checked_from_bits,
             write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes,
             hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
-            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts)
+            rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts,
+            soft_label_offset, soft_label_stride, reserved)
     );
     assert_eq!(
         members_of(&module, "RowResult"),
         offsets!(RowResult: loss, kdr, tssr, flags)
     );
     assert_eq!(
-        members_of(&module, "RowStats")[..42],
+        members_of(&module, "RowStats"),
         offsets!(RowStats:
             student_max, student_sum, teacher_max, teacher_sum, difference, soft_moment, cross, student_square, teacher_square,
             student_offset, masked_mass, label_logit, kdr, label, flags, student_count, root_cross, reverse_difference,
             unseen_mass, student_moment, hard_sum, power_cross, student_power, teacher_power, power_difference, agreement,
             similarity_sum, sweep_first, sweep_second, teacher_label_logit, teacher_hard_sum, rest_student_max, rest_student_sum,
             rest_teacher_max, rest_teacher_sum, rest_difference, rest_soft_moment, rest_hard_sum, rest_teacher_hard_sum,
-            rest_masked_mass, teacher_moment, weight)[..]
+            rest_masked_mass, teacher_moment, weight, soft_label_sum, soft_label_moment)
     );
     let shader = members_of(&module, "Decision");
     assert_eq!(

@@ -156,6 +156,30 @@ fn variants() -> Vec<Variant> {
         }
     }
     for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            for (divergence, hard_temperature) in [
+                (Divergence::SoftCrossEntropy, HardTemperature::Student),
+                (Divergence::Jsd { beta: 0.5 }, HardTemperature::Own(1.0)),
+            ] {
+                let loss = LossVariant::of(&Config {
+                    divergence,
+                    hard_temperature,
+                    label_smoothing: 0.1,
+                    ..Config::default()
+                });
+                list.push(Variant {
+                    access,
+                    loss: loss.with_soft_labels(),
+                    soft_labels: Some(storage),
+                    gradient: Some(storage),
+                    one_tile: storage == Storage::F32,
+                    subgroup_min: (storage == Storage::F16).then_some(4),
+                    ..base
+                });
+            }
+        }
+    }
+    for access in [Access::Vec4, Access::Element] {
         for vectors_per_lane in [1, 3, 8, MAX_VECTORS_PER_LANE] {
             list.push(Variant {
                 access,
