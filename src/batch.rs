@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::{Error, Result};
+
 /// The storage type of numbers. Arithmetic is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Storage {
@@ -267,10 +269,10 @@ impl<'a> Batch<'a> {
 /// The largest number in a row of soft labels. Sums over a row stay far below the largest f32.
 pub(crate) const MOST_SOFT_LABEL: f32 = 1e6;
 
-/// The first class whose number in a row of soft labels is not one of 0 to [`MOST_SOFT_LABEL`].
-pub(crate) fn bad_soft_label(row: Values<'_>) -> Option<usize> {
+/// Checks that the numbers of a row's soft label are 0 to [`MOST_SOFT_LABEL`].
+pub(crate) fn check_soft_label(row: usize, soft_label: Values<'_>) -> Result<()> {
     // As integers, the bits of negative numbers and NaN are above those of every accepted number. Compilers vectorise the maximum.
-    let most = match row {
+    let most = match soft_label {
         Values::F32(v) => v.iter().fold(0, |most, y| most.max(y.to_bits())),
         Values::F16(v) => {
             let most = v.iter().fold(0, |most, y| most.max(y.to_bits()));
@@ -282,10 +284,16 @@ pub(crate) fn bad_soft_label(row: Values<'_>) -> Option<usize> {
         }
     };
     if most <= MOST_SOFT_LABEL.to_bits() {
-        return None;
+        return Ok(());
     }
-    // -0 is 0.
-    (0..row.len()).find(|class| !(0.0..=MOST_SOFT_LABEL).contains(&row.get(*class)))
+    for class in 0..soft_label.len() {
+        let value = soft_label.get(class);
+        // -0 is 0.
+        if !(0.0..=MOST_SOFT_LABEL).contains(&value) {
+            return Err(Error::SoftLabel { row, class, value });
+        }
+    }
+    Ok(())
 }
 
 /// Returns true if the label is a class.

@@ -428,11 +428,8 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         if !weight.is_finite() {
             return Err(Error::RowWeight { row, weight });
         }
-        if let Some(soft_label) = batch.soft_label(row)
-            && let Some(class) = batch::bad_soft_label(soft_label)
-        {
-            let value = soft_label.get(class);
-            return Err(Error::SoftLabel { row, class, value });
+        if let Some(soft_label) = batch.soft_label(row) {
+            batch::check_soft_label(row, soft_label)?;
         }
     }
     Ok(())

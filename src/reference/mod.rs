@@ -94,8 +94,8 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let [student, teacher] = logits_of(batch, row);
     stats.student_lse = lse(&student, config.student_temperature.into());
     stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
-    let soft_label = batch.soft_label(row);
-    let in_range = weight.is_finite() && soft_label.and_then(batch::bad_soft_label).is_none();
+    let in_range = |y| batch::check_soft_label(row, y).is_ok();
+    let in_range = weight.is_finite() && batch.soft_label(row).is_none_or(in_range);
     if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !in_range {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;

@@ -12,7 +12,7 @@ const PROGRESS: Progress = Progress { step: 2, total: 3 };
 /// Rows that a device with buffers of 64 KiB processes in several row ranges: those of the soft labels are the longest.
 const ROWS: usize = 401;
 const CLASSES: usize = 17;
-const STRIDE: usize = 40;
+const STRIDE: usize = 100;
 
 /// A GPU with small buffers, and the CPU path.
 fn engines() -> (Vec<App>, Vec<Engine>) {
