@@ -11,6 +11,7 @@ use wgpu_distill::{
 
 mod counts;
 mod hostile;
+mod soft_labels;
 
 use crate::problems::problem;
 
