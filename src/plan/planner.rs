@@ -145,6 +145,7 @@ impl Plan {
         if problem.soft_labels.is_some() {
             // A lane keeps vectors of three matrices instead of two.
             limits.registers = limits.registers / 3 * 2;
+            limits.resident_registers = limits.resident_registers / 3 * 2;
         }
         let mut tiling = Tiling::for_shape(problem.rows, problem.classes, &limits);
         if tiling.vectors_per_lane > 8 && LossVariant::of(config).has_heavy_sweep() {
