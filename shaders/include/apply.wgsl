@@ -24,10 +24,15 @@ fn fill_vectors(row: Row, invocation: Invocation, flags: u32) {
     }
 }
 
-// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their part `y` of the soft label.
-fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>, decision: Decision) {
+// The label's term of the gradient of 4 classes, given their part `y` of the soft label. `apply_vector` has that of a label.
+fn label_term(y: vec4<f32>, decision: Decision) -> vec4<f32> {
+    return decision.uniform_share + decision.label_share * y;
+}
+
+// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and the term of the soft label.
+fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, label: vec4<f32>, decision: Decision) {
 #if soft_labels
-    let gradient = es - et - (decision.uniform_share + decision.label_share * y);
+    let gradient = es - et - label;
 #end
 #if hard_labels
     let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
@@ -49,7 +54,7 @@ fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32
     if (HARD_OWN) {
         student += exp2(ds * params.hard_ratio) * decision.hard_scale;
     }
-    apply_vector(row, first, student, et * decision.teacher_scale, y, decision);
+    apply_vector(row, first, student, et * decision.teacher_scale, label_term(y, decision), decision);
 }
 #end
 
@@ -59,7 +64,7 @@ fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, y: vec4<f32>, 
 #if plain
     let es = exp2((s - decision.student_max) * params.student_log2) * decision.student_scale;
     let et = exp2((t - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
-    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), y, decision);
+    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), label_term(y, decision), decision);
 #end
 #if shaped
     // Clamped, because 0 * inf is NaN.
@@ -83,15 +88,16 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let t_$i = load_teacher(row.teacher, first_$i);
         let y_$i = load_soft_label(row.soft_label, first_$i);
 #end
-        // Exponentials precede the conditions, into which compilers would sink the loads.
+        // The terms precede the conditions, into which compilers would sink the loads.
 #unroll plain
         let es_$i = exp2((s_$i - decision.student_max) * params.student_log2) * decision.student_scale;
         let et_$i = exp2((t_$i - decision.teacher_max) * params.teacher_log2) * decision.teacher_scale;
+        let label_$i = label_term(y_$i, decision);
 #end
 #unroll plain
         if (vector_$i < vectors) {
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), y_$i, decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), label_$i, decision);
         }
 #end
 #unroll shaped

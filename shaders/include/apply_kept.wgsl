@@ -39,7 +39,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
 #unroll plain
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
-        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, y_$i, decision);
+        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, label_term(y_$i, decision), decision);
     }
 #end
 #if shaped
