@@ -7,7 +7,7 @@
 //! Every result is compared with the f64 reference first. GPU times are time stamps of the device.
 //!
 //! A table follows: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, and plan.
-//! GB/s counts bytes by a model: both rows are read once and the gradient is written once.
+//! GB/s counts bytes by a model: both rows are read once and the gradient is written once. Sampled tokens have no row of the teacher.
 //!
 //! The last table has the time of every divergence relative to the method, at two shapes in f32. Losses take turns, and the
 //! ratio is the median over the rounds, so that a busy machine slows all of them.
@@ -208,14 +208,12 @@ fn measure(
     let id = BenchmarkId::new(format!("{rows}x{classes}"), storage.name());
     let mut times = Vec::new();
     let mut sets: Vec<(Work, Runner)> = Vec::new();
-    group.throughput(Throughput::Bytes(
-        (3 * storage.bytes() * rows * classes) as u64,
-    ));
+    let bytes = work::model_bytes(&config, rows, classes, storage);
+    group.throughput(Throughput::Bytes(bytes));
     group.bench_function(id, |bencher| {
         // Created on first use, since a filter on the command line may exclude this shape.
         if sets.is_empty() {
-            let bytes = 3 * storage.bytes() * rows * classes;
-            for seed in 0..ROTATED_BYTES.div_ceil(bytes).clamp(1, MOST_SETS) {
+            for seed in 0..ROTATED_BYTES.div_ceil(bytes as usize).clamp(1, MOST_SETS) {
                 let mut work = Work::new(rows, classes, storage, seed as u64);
                 work.config = config;
                 let mut runner = Runner::new(engine, &work);

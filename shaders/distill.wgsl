@@ -5,7 +5,7 @@
 //   loss = - sum y ln p,   grad_student_logits = scale * (p - y) / student_temperature,   both times the row's weight
 //
 // student_logits, teacher_logits, grad_student_logits: [rows, classes], each with its own row stride and storage type;
-// labels, row_weights: [rows].
+// labels, row_weights: [rows]; class_weights: [classes].
 // LANES invocations own a row. The last 4 * VECTORS_PER_LANE * LANES classes of a row are read once: their exponentials stay in registers.
 // The classes before them are read once more to apply, in reverse, and once more for similarities with a second sweep.
 // Each gradient element is written once. Sums are f32, relative to the lane's maxima, merged in a fixed order.
@@ -26,6 +26,9 @@
 @group(0) @binding(5) var<storage, read_write> row_metrics: array<RowReport>;  // [rows]
 #end
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], then the counts of `valid_rows`
+#if class_weights
+@group(0) @binding(7) var<storage, $INPUT_ACCESS> class_weights: array<u32>;  // [classes], f32
+#end
 #if weighted_rows
 @group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
 #end
@@ -36,6 +39,9 @@
 #import params
 #import invocation
 #import row
+#if class_weights
+#import class_weights
+#end
 #import statistics
 #import decide
 #if metrics

@@ -15,7 +15,9 @@
 #import types
 #import sums
 #import invocation
+#if teacher_row
 #import similarity
+#end
 #import sweep_sums
 #import complete
 #import label_apart
@@ -45,7 +47,10 @@ fn kernel(workgroup: u32, invocation: Invocation) {
             }
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }
-        let whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit, first.weight);
+        var whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit, first.weight);
+#if label_weighted
+        whole.class_weight = first.class_weight;
+#end
 #if label_whole
         let stats = complete_stats(whole, sums, sweeps);
 #end

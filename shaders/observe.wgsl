@@ -3,7 +3,7 @@
 //   s = student_logits / student_temperature, t = teacher_logits / teacher_temperature, ms = max s, mt = max t
 //   zs = sum e^(s-ms), zt = sum e^(t-mt), and the moments that similarity and divergence need (src/moments.rs)
 //
-// No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels, row_weights: [rows]; row_stats: [rows, segments].
+// No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels, row_weights: [rows]; class_weights: [classes]; row_stats: [rows, segments].
 // LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments. Each logit is read once; a row of one segment is read
 // once more for similarities with a second sweep, but for the classes that stay in registers. Sums are f32, merged in a fixed order.
 
@@ -15,6 +15,9 @@
 @group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
 @group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
+#if class_weights
+@group(0) @binding(7) var<storage, $INPUT_ACCESS> class_weights: array<u32>;  // [classes], f32
+#end
 #if weighted_rows
 @group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
 #end
@@ -25,6 +28,9 @@
 #import params
 #import invocation
 #import row
+#if class_weights
+#import class_weights
+#end
 #import statistics
 #import partial
 #import accumulator

@@ -69,7 +69,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
 #if metrics
         first_bits(all.first / averaged, all.unbounded),
         second_bits(min(all.second / averaged, vec4<f32>(3.4028234e38, 3.4028234e38, 3.4028234e38, 1.0)), all.unbounded),
-        bitcast<vec4<u32>>(min(all.third / averaged, vec4<f32>(1.0))),
+        third_bits(min(all.third / averaged, vec4<f32>(1.0)), all.unbounded),
 #end
     );
 }

@@ -173,7 +173,7 @@ impl<'a> Logits<'a> {
 pub struct Batch<'a> {
     /// `[rows, classes]`
     pub student_logits: Logits<'a>,
-    /// `[rows, classes]`
+    /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
     pub teacher_logits: Logits<'a>,
     /// `[rows]`, each a class or `ignore_index`.
     pub labels: &'a [i32],
@@ -207,6 +207,12 @@ pub struct Batch<'a> {
     /// weight 0 has loss 0 and gradient 0, even where its loss is infinite. Products with the factors of loss and gradient beyond f32 are
     /// infinite. Without weights each row counts as it is.
     pub row_weights: Option<&'a [f32]>,
+    /// `[classes]` of the student, each from 0 to 1e6: the weights of the classes in the parts of the loss that
+    /// [`Config::class_weighting`](crate::Config::class_weighting) selects, against an imbalance of classes. They change neither KDR nor
+    /// TSSR. The denominator of a reduction does not depend on them: PyTorch's weighted mean is
+    /// [`Reduction::SumOver`](crate::Reduction::SumOver) with the sum of the weights of the labels. A class of weight 0 contributes 0,
+    /// even where its term is infinite. Without weights each class counts as it is.
+    pub class_weights: Option<&'a [f32]>,
 }
 
 impl<'a> Batch<'a> {
@@ -224,6 +230,7 @@ impl<'a> Batch<'a> {
             labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -239,6 +246,14 @@ impl<'a> Batch<'a> {
     pub fn with_row_weights(self, row_weights: &'a [f32]) -> Self {
         Self {
             row_weights: Some(row_weights),
+            ..self
+        }
+    }
+
+    /// Sets [`class_weights`](Self::class_weights), one for each class.
+    pub fn with_class_weights(self, class_weights: &'a [f32]) -> Self {
+        Self {
+            class_weights: Some(class_weights),
             ..self
         }
     }

@@ -46,6 +46,16 @@ pub enum Error {
         /// Classes of the teacher.
         teacher: usize,
     },
+    /// A divergence of sampled tokens, and a teacher with more than one number a row.
+    #[error(
+        "the teacher has {got} classes, and the divergence `{divergence}` takes 1: the teacher's log-probability of the row's label"
+    )]
+    SampledTeacher {
+        /// The divergence.
+        divergence: String,
+        /// Classes of the teacher.
+        got: usize,
+    },
     /// A list that must have one entry per row has another length.
     #[error("`{name}` has {got} entries, expected {rows}, one for each row")]
     RowCount {
@@ -190,6 +200,24 @@ pub enum Error {
         row: usize,
         /// Its weight.
         weight: f32,
+    },
+    /// A class's weight is negative, above 1e6, NaN or infinite.
+    #[error(
+        "the weight of class {class} is {weight}, expected a number from 0 to 1e6 in `class_weights`"
+    )]
+    ClassWeight {
+        /// The first such class.
+        class: usize,
+        /// Its weight.
+        weight: f32,
+    },
+    /// `class_weights` and classes differ in length.
+    #[error("`class_weights` has {got} weights; the student has {classes} classes")]
+    ClassWeightCount {
+        /// Classes of the student.
+        classes: usize,
+        /// Weights.
+        got: usize,
     },
     /// A row with a label, although [`Reduction::SumOver(0.0)`](crate::Reduction::SumOver) states that no row has one.
     #[error(

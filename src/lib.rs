@@ -28,8 +28,9 @@ mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
-    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, TeacherClasses, TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling,
+    TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -5,6 +5,9 @@ use bytemuck::{Pod, Zeroable};
 /// Metrics of a row, or in a [`Summary`](crate::Summary) their means over the rows that are valid, finite and not left out. They cost
 /// no further sweep over the logits. Entropies, divergences and parts of the loss are in nats.
 ///
+/// For divergences of sampled tokens the metrics of the teacher's row are NaN: `forward_kl`, `teacher_entropy`, `teacher_lse`, `agreement`,
+/// `teacher_accuracy`.
+///
 /// A row that is ignored or left out has 0; one with a label out of range or without a finite result has NaN. The mean of infinities is
 /// infinite. The layout is that of `RowReport` in `shaders/include/types.wgsl`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]

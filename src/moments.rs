@@ -37,6 +37,14 @@ pub(crate) enum Weight {
     Peak,
     /// `y`, the soft label.
     SoftLabel,
+    /// `v`, the weight of the class, over the classes that the student does not mask.
+    Class,
+    /// `v` of the classes that the student masks.
+    MaskedClass,
+    /// `v e^dt`, over the classes that the student does not mask.
+    ClassTeacher,
+    /// `v e^dt` of the classes that the student masks.
+    MaskedClassTeacher,
 }
 
 /// The linear factor of a class.
@@ -131,6 +139,18 @@ moments! {
     PowerDifference power_difference Power TeacherMinusStudent;
     /// 1 if the largest logits of student and teacher have the same class.
     Agreement agreement Peak One;
+    /// `zv`
+    WeightedTeacher weighted_teacher ClassTeacher One;
+    /// `Mv`
+    WeightedMasked weighted_masked MaskedClassTeacher One;
+    /// `Sv`
+    WeightedSoft weighted_soft ClassTeacher Student;
+    /// `V`
+    WeightSum weight_sum Class One;
+    /// `MV`
+    MaskedWeight masked_weight MaskedClass One;
+    /// `Uv`
+    WeightedOffset weighted_offset Class Student;
     /// `Y`
     SoftLabelSum soft_label_sum SoftLabel One;
     /// `G`. No meaning if the student masks a class of the soft label.
@@ -143,6 +163,14 @@ impl Moment {
         matches!(
             self,
             Self::Difference | Self::SoftMoment | Self::HardSum | Self::TeacherHardSum
+        )
+    }
+
+    /// Returns true if it depends on the weights of classes.
+    pub const fn has_class_weights(self) -> bool {
+        matches!(
+            self.weight(),
+            Weight::Class | Weight::MaskedClass | Weight::ClassTeacher | Weight::MaskedClassTeacher
         )
     }
 }

@@ -32,7 +32,7 @@ pub struct Params {
     pub student_inverse: f32,
     pub tstr: f32,
     pub selection: u32,
-    pub fixed: f32,
+    pub selection_number: f32,
     pub given_kdr: f32,
     pub smoothing: f32,
     pub soft_loss_factor: f32,
@@ -64,6 +64,10 @@ pub struct Params {
     pub teacher_hard_ratio: f32,
     pub skip_non_finite: u32,
     pub counts: u32,
+    pub loss_least: f32,
+    pub loss_greatest: f32,
+    pub clamps_loss: u32,
+    pub class_weight_offset: u32,
     pub soft_label_offset: u32,
     pub soft_label_stride: u32,
     pub reserved: u32,
@@ -86,7 +90,8 @@ pub(crate) fn label_classes(config: &Config, classes: usize) -> u32 {
 impl Params {
     /// The parameters that follow from configuration and progress. Shape and offsets are 0.
     pub fn of(config: &Config, progress: Progress) -> Self {
-        let [fixed, _] = config.selection.numbers();
+        let [selection_number, _] = config.selection.numbers();
+        let [loss_least, loss_greatest] = config.loss_clamp.unwrap_or_default();
         let (scope, given_kdr) = match config.scope {
             Scope::Row => (0, 0.0),
             Scope::Batch => (1, 0.0),
@@ -111,7 +116,7 @@ impl Params {
             student_inverse: (1.0 / student) as f32,
             tstr: progress.tstr(),
             selection: config.selection.index(),
-            fixed,
+            selection_number,
             given_kdr,
             smoothing: config.label_smoothing,
             soft_loss_factor: (f64::from(config.soft_weight) * config.temperature_factor()) as f32,
@@ -130,6 +135,9 @@ impl Params {
             grad_loss: config.grad_loss,
             teacher_hard_ratio: (teacher / hard) as f32,
             skip_non_finite: u32::from(config.non_finite == NonFinite::Skip),
+            loss_least,
+            loss_greatest,
+            clamps_loss: u32::from(config.loss_clamp.is_some()),
             denominator,
             scope,
             counts_rows,

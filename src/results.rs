@@ -24,10 +24,12 @@ pub mod flags {
     pub const NO_GRADIENT: u32 = 64;
     /// The row is [`NON_FINITE`] or has [`NO_GRADIENT`], and [`NonFinite::Skip`](crate::NonFinite::Skip) leaves it out: its results are 0.
     pub const SKIPPED: u32 = 128;
+    /// The row's loss lies outside of [`Config::loss_clamp`](crate::Config::loss_clamp); its loss is the bound, its gradient 0.
+    pub const CLAMPED: u32 = 256;
     /// The row has a soft label.
-    pub const SOFT_LABEL: u32 = 256;
+    pub const SOFT_LABEL: u32 = 512;
     /// The student masks a class to which the row's soft label gives more than 0: the hard part is infinite.
-    pub const SOFT_LABEL_MASKED: u32 = 512;
+    pub const SOFT_LABEL_MASKED: u32 = 1024;
 }
 
 /// One row's outcome.
@@ -37,7 +39,8 @@ pub mod flags {
 pub struct RowResult {
     /// The loss in nats, with temperature scaling and the row's weight, before reduction. 0 for rows that are ignored or left out.
     pub loss: f32,
-    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out.
+    /// The similarity of the row's two distributions, in `[0, 1]`. 0 for rows that are ignored or left out, and for sampled tokens, which have
+    /// no KDR.
     pub kdr: f32,
     /// The share of the true label in the row's target, in `[0, 1]`. 0 for rows that are ignored or left out.
     pub tssr: f32,
@@ -59,6 +62,11 @@ impl RowResult {
     /// Returns true if the row is not ignored and has NaN or `+inf` among its logits, or only `-inf`.
     pub fn is_non_finite(&self) -> bool {
         self.flags & flags::NON_FINITE != 0
+    }
+
+    /// Returns true if the row's loss is a bound of [`Config::loss_clamp`](crate::Config::loss_clamp).
+    pub fn is_clamped(&self) -> bool {
+        self.flags & flags::CLAMPED != 0
     }
 
     /// Returns true if the means of the summary include the row.
@@ -100,7 +108,7 @@ pub struct RowStats {
     pub student_square: f32,
     /// `Cosine`: `sum e^(2 (t - mt))`. Else 0.
     pub teacher_square: f32,
-    /// `U = sum (s - ms)`, with label smoothing. Else 0.
+    /// `U = sum (s - ms)`, with label smoothing or standardised logits. Else 0.
     pub student_offset: f32,
     /// `sum e^(t - mt)` over the classes that the student masks (`-inf`). If it is above 0, the divergence is infinite.
     pub masked_mass: f32,
@@ -112,7 +120,7 @@ pub struct RowStats {
     pub label: i32,
     /// [`flags`].
     pub flags: u32,
-    /// With label smoothing, the classes that `student_offset` sums over. Else 0.
+    /// The classes that `student_offset` sums over. Else 0.
     pub student_count: f32,
     /// `Bhattacharyya`: `H = sum e^(((s - ms) + (t - mt)) / 2)`. Else 0.
     pub root_cross: f32,
@@ -120,7 +128,7 @@ pub struct RowStats {
     pub reverse_difference: f32,
     /// `sum e^(s - ms)` over the classes that the teacher masks or lacks; for the reverse divergence. Else 0.
     pub unseen_mass: f32,
-    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy. Else 0.
+    /// `C = sum e^(s - ms) (s - ms)`, for the student's entropy and with standardised logits. Else 0.
     pub student_moment: f32,
     /// `zh`: `sum e^(h - mh)`, with `h` the logits over the temperature of the hard part; if it has its own. Else 0.
     pub hard_sum: f32,
@@ -140,7 +148,9 @@ pub struct RowStats {
     pub sweep_first: f32,
     /// The divergence's second sum of the second sweep. Else 0.
     pub sweep_second: f32,
-    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out and with metrics. Else 0.
+    /// The teacher's logit at the label (not divided by the temperature), for divergences that leave the label out, for
+    /// [`Selection::Margin`](crate::Selection::Margin) and with metrics. The
+    /// teacher's log-probability of a sampled token, whose other fields of the teacher are 0 or the lowest f32. Else 0.
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
@@ -166,10 +176,30 @@ pub struct RowStats {
     pub teacher_moment: f32,
     /// The row's weight, 1 without weights; 0 if it is not finite, and the row is then flagged [`flags::NON_FINITE`].
     pub weight: f32,
+    /// The weight of the label's class, if weights of classes multiply the hard part. Else 0.
+    pub class_weight: f32,
+    /// `zv = sum v e^(t - mt)` with the weights `v` of the classes, over those that the student does not mask, if they multiply the soft
+    /// part. Else 0.
+    pub weighted_teacher: f32,
+    /// `Mv`, the same over the classes that the student masks. If it is above 0, the soft part is infinite.
+    pub weighted_masked: f32,
+    /// `Sv = sum v e^(t - mt) (s - ms)`, over the classes of `weighted_teacher`. Else 0.
+    pub weighted_soft: f32,
+    /// `V = sum v`, over the classes that the student does not mask, with label smoothing. Else 0.
+    pub weight_sum: f32,
+    /// `MV`, the same over the classes that the student masks. If it is above 0, the hard part is infinite.
+    pub masked_weight: f32,
+    /// `Uv = sum v (s - ms)`, over the classes of `weight_sum`. Else 0.
+    pub weighted_offset: f32,
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
     /// With soft labels: `sum y`, the sum of the row's. Else 0.
     pub soft_label_sum: f32,
     /// With soft labels: `sum y (s - ms)`. No meaning with [`flags::SOFT_LABEL_MASKED`]. Else 0.
     pub soft_label_moment: f32,
+    pub(crate) reserved: [u32; 3],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -184,20 +214,43 @@ impl RowStats {
         self.flags & flags::SOFT_LABEL != 0
     }
 
+    /// Returns false for a sampled token. The largest term of a row's sum is 1.
+    fn has_teacher_row(&self) -> bool {
+        self.teacher_sum > 0.0
+    }
+
+    /// The student's temperature in this row.
+    pub(crate) fn student_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.student_deviation);
+        f64::from(config.student_temperature) * scale
+    }
+
+    /// The teacher's temperature in this row.
+    pub(crate) fn teacher_temperature(&self, config: &Config) -> f64 {
+        let scale = config.standardization.scale(self.teacher_deviation);
+        f64::from(config.teacher_temperature) * scale
+    }
+
     /// `ln sum e^s`, the log-sum-exp of the student's logits over its temperature.
     pub fn student_lse(&self, config: &Config) -> f64 {
-        let max = f64::from(self.student_max) / f64::from(config.student_temperature);
+        let max = f64::from(self.student_max) / self.student_temperature(config);
         max + f64::from(self.student_sum).ln()
     }
 
-    /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature.
+    /// `ln sum e^t`, the log-sum-exp of the teacher's logits over its temperature; NaN for a sampled token, as all that needs the teacher's row.
     pub fn teacher_lse(&self, config: &Config) -> f64 {
-        let max = f64::from(self.teacher_max) / f64::from(config.teacher_temperature);
+        if !self.has_teacher_row() {
+            return f64::NAN;
+        }
+        let max = f64::from(self.teacher_max) / self.teacher_temperature(config);
         max + f64::from(self.teacher_sum).ln()
     }
 
     /// `KL(q, p) = sum q ln(q / p)` in nats; infinite if the student masks a class that the teacher does not.
     pub fn kl(&self) -> f64 {
+        if !self.has_teacher_row() {
+            return f64::NAN;
+        }
         if self.masked_mass > 0.0 {
             return f64::INFINITY;
         }
@@ -233,9 +286,9 @@ pub struct Decision {
     pub student_scale: f32,
     /// The factor of `e^(t - mt)`; for the method `w (1 - tssr) / sum e^(t - mt)`.
     pub teacher_scale: f32,
-    /// `w tssr (1 - e)`, at the label or times the soft label.
+    /// `w tssr (1 - e)`, at the label or times the soft label, and the share of a sampled token
     pub label_share: f32,
-    /// `w tssr e / classes`
+    /// `w tssr e / n`, of each of the `n` classes over which the label is smoothed.
     pub uniform_share: f32,
     /// The row's label.
     pub label: i32,
@@ -253,7 +306,10 @@ pub struct Decision {
     pub label_gradient: f32,
     /// 1 if the label's class has `label_gradient` instead of the sum of terms.
     pub owns_label: u32,
-    pub(crate) reserved: [u32; 2],
+    /// The standard deviation of the student's logits, if they are standardised. Else 0.
+    pub student_deviation: f32,
+    /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
+    pub teacher_deviation: f32,
 }
 
 /// The batch's outcome.

@@ -2,7 +2,9 @@
 
 use crate::config::divergences;
 use crate::moments::{Moment, Moments};
-use crate::{Config, Divergence, Similarity, TssrGradient};
+use crate::{
+    ClassWeighting, Config, Divergence, Selection, Similarity, Standardization, TssrGradient,
+};
 
 /// The form of the gradient beyond `cp p - cq q + ch h - cu`: the terms `k1 f1 + k2 f2` (docs/METHOD.md, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +19,8 @@ pub enum Shape {
     Below,
     /// `f1 = q^u p^v`, `f2 = p^(u + v)`, from the logits.
     Power,
+    /// `f1 = s - ms`, `f2 = 1`, over the classes that the student does not mask; from the logits.
+    Linear,
 }
 
 impl Shape {
@@ -27,12 +31,13 @@ impl Shape {
             Self::Mixture => "mixture",
             Self::Below => "below",
             Self::Power => "power",
+            Self::Linear => "linear",
         }
     }
 
     /// Returns true if the terms need logits, because a probability may have underflowed.
     pub(crate) fn needs_logits(self) -> bool {
-        matches!(self, Self::LogRatio | Self::Power)
+        matches!(self, Self::LogRatio | Self::Power | Self::Linear)
     }
 }
 
@@ -83,13 +88,15 @@ pub(crate) struct Rule {
     pub sweep: &'static [SweepSum],
     /// True if the label's class is left out of the sums and has a gradient of its own.
     pub label_apart: bool,
+    /// True if the teacher is one log-probability a row, that of the label, instead of a row of logits.
+    pub sampled: bool,
 }
 
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         impl Divergence {
             /// The needs of the divergence.
@@ -101,7 +108,8 @@ macro_rules! rules {
                         shape_numbers: numbers(&[$($shape_number),*]),
                         moments: const { Moments::of(&[$(Moment::$moment),*]) },
                         sweep: &[$(SweepSum::$sum),*],
-                        label_apart: false $( || stringify!($label) == "label_apart" )?,
+                        label_apart: false $( || stringify!($kind) == "label_apart" )?,
+                        sampled: false $( || stringify!($kind) == "sampled" )?,
                     } ),*
                 }
             }
@@ -128,41 +136,104 @@ impl Similarity {
     }
 }
 
-/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them.
-pub(crate) const STATISTICS: Moments = Moments::of(&[Moment::Difference, Moment::TeacherMoment]);
+/// The moments that the metrics of [`RowStats`](crate::RowStats) need. The single step `observe` always has them. Sampled tokens have none,
+/// because all of them need the teacher's row.
+pub(crate) const fn statistics(sampled: bool) -> Moments {
+    match sampled {
+        true => Moments::NONE,
+        false => Moments::of(&[Moment::Difference, Moment::TeacherMoment]),
+    }
+}
 
 /// The moments that a configuration needs from logits to gradient.
 pub(crate) fn moments(config: &Config) -> Moments {
-    let mut all = config
-        .divergence
-        .rule()
-        .moments
-        .with(config.similarity.moments());
+    let rule = config.divergence.rule();
+    let mut all = rule.moments;
+    if !rule.sampled {
+        all = all.with(config.similarity.moments());
+    }
     if config.label_smoothing > 0.0 {
         all = all.with(const { Moments::of(&[Moment::StudentOffset, Moment::StudentCount]) });
     }
     if config.has_own_hard_temperature() {
         all = all.with(const { Moments::of(&[Moment::HardSum]) });
     }
+    if config.standardization == Standardization::ZScore {
+        all = all.with(const { Moments::of(&[Moment::SoftMoment, Moment::StudentMoment]) });
+    }
     all
 }
 
-/// The moments of the metrics of rows.
-pub(crate) const METRICS: Moments = Moments::of(&[
-    Moment::Difference,
-    Moment::TeacherMoment,
-    Moment::StudentMoment,
-    Moment::Agreement,
-]);
+/// Returns true if TSSR or the divergence needs the teacher's logit at the label.
+pub(crate) fn needs_teacher_label(config: &Config) -> bool {
+    config.divergence.rule().label_apart || matches!(config.selection, Selection::Margin(_))
+}
+
+/// The moments of the metrics of rows. Of sampled tokens, those of the student alone.
+pub(crate) const fn metrics(sampled: bool) -> Moments {
+    match sampled {
+        true => Moments::of(&[Moment::StudentMoment]),
+        false => Moments::of(&[
+            Moment::Difference,
+            Moment::TeacherMoment,
+            Moment::StudentMoment,
+            Moment::Agreement,
+        ]),
+    }
+}
+
+/// The parts of the loss that weights of classes multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClassWeights {
+    /// The weight of the label multiplies the hard part.
+    pub label: bool,
+    /// With label smoothing, the weight of each class multiplies its share of the label's distribution.
+    pub smoothing: bool,
+    /// The weight of each class multiplies its term of the soft part.
+    pub soft: bool,
+}
+
+impl ClassWeights {
+    /// The parts that a configuration selects.
+    pub(crate) fn of(config: &Config) -> Self {
+        let label = config.class_weighting != ClassWeighting::Soft;
+        Self {
+            label,
+            smoothing: label && config.label_smoothing > 0.0,
+            soft: config.class_weighting != ClassWeighting::Hard,
+        }
+    }
+
+    /// The moments of a configuration with weights instead of those without.
+    pub(crate) fn replace(self, moments: Moments) -> Moments {
+        use Moment::{MaskedWeight, SoftMoment, StudentCount, StudentOffset};
+        use Moment::{WeightSum, WeightedMasked, WeightedOffset, WeightedSoft, WeightedTeacher};
+        let mut all = moments;
+        if self.soft {
+            all = all
+                .without(const { Moments::of(&[SoftMoment]) })
+                .with(const { Moments::of(&[WeightedTeacher, WeightedMasked, WeightedSoft]) });
+        }
+        if self.smoothing {
+            all = all
+                .without(const { Moments::of(&[StudentOffset, StudentCount]) })
+                .with(const { Moments::of(&[WeightSum, MaskedWeight, WeightedOffset]) });
+        }
+        all
+    }
+}
 
 /// The moments of soft labels.
 pub(crate) const SOFT_LABELS: Moments =
     Moments::of(&[Moment::SoftLabelSum, Moment::SoftLabelMoment]);
 
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
-/// `validate.rs` refuses it beside another shape.
+/// `validate.rs` refuses it beside another shape. So it does with standardised logits, whose standard deviation adds terms of `Linear`.
 pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {
     let rule = config.divergence.rule();
+    if config.standardization == Standardization::ZScore {
+        return (Shape::Linear, [0.0; 2]);
+    }
     if config.tssr_gradient == TssrGradient::Attached {
         match config.similarity {
             Similarity::Cosine => return (Shape::Power, [1.0, 1.0]),
@@ -175,5 +246,6 @@ pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {
 
 /// Returns true if KDR or the divergence needs a second sweep over the row.
 pub(crate) fn needs_second_sweep(config: &Config) -> bool {
-    config.similarity.needs_second_sweep() || !config.divergence.rule().sweep.is_empty()
+    let rule = config.divergence.rule();
+    !rule.sweep.is_empty() || (!rule.sampled && config.similarity.needs_second_sweep())
 }

@@ -1,5 +1,10 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
+mod class_weights;
+pub(crate) mod sampled;
+pub(crate) mod soft_labels;
+mod standardized;
+
 use std::ops::{Range, RangeInclusive};
 
 use crate::config::require;
@@ -9,6 +14,8 @@ use crate::{
     Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
     TssrGradient, batch,
 };
+
+pub(crate) use class_weights::{class_weighting, no_class_weights};
 
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
@@ -77,9 +84,21 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     let e = config.label_smoothing;
     let ok = (0.0..1.0).contains(&e);
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;
+    if let Some([least, greatest]) = config.loss_clamp {
+        let ok = least.is_finite() && greatest.is_finite() && least < greatest;
+        if !ok {
+            return Err(Error::InvalidConfig {
+                field: "loss_clamp",
+                value: format!("[{least}, {greatest}]"),
+                expected: "two finite numbers, the first below the second",
+            });
+        }
+    }
     let g = config.grad_loss;
     require(g.is_finite(), "grad_loss", g, "a finite number")?;
+    sampled::choices(config)?;
     attached(config)?;
+    standardized::check(config)?;
     factors(config)
 }
 
@@ -358,32 +377,17 @@ fn length(
 }
 
 pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
-    let Logits {
-        classes,
-        row_stride,
-        ..
-    } = *logits;
+    let (classes, row_stride) = (logits.classes, logits.row_stride);
     shape(name, rows, classes, row_stride)?;
     length(name, rows, classes, row_stride, logits.values.len())
 }
 
 pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
+    if config.divergence.is_sampled() {
+        return sampled::teacher(config, teacher);
+    }
     if student != teacher && config.teacher_classes == TeacherClasses::SameAsStudent {
         return Err(Error::ShapeMismatch { student, teacher });
-    }
-    Ok(())
-}
-
-/// Checks that a row of soft labels has every class, and that the divergence has no use for one label.
-pub(crate) fn soft_labels(config: &Config, classes: usize, got: usize) -> Result<()> {
-    if got != classes {
-        return Err(Error::SoftLabelShape { classes, got });
-    }
-    if config.divergence.rule().label_apart {
-        return Err(Error::Unsupported {
-            what: format!("`soft_labels` with the divergence `{}`", config.divergence),
-            why: "it leaves the class of one label out of its sums; use another divergence",
-        });
     }
     Ok(())
 }
@@ -395,20 +399,19 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
-    if let Some(soft) = &batch.soft_labels {
-        logits("soft_labels", soft, rows)?;
-        soft_labels(config, batch.classes(), soft.classes)?;
-    }
+    soft_labels::of_batch(config, batch)?;
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
     }
+    class_weights::of_batch(config, batch)?;
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`], every label, and the soft labels and weights of rows with a label.
+/// Checks a call on slices: [`shapes`], every label, the soft labels and weights of rows with a label, and the weights of classes.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
+    class_weights::range(batch)?;
     let zero = config.reduction == Reduction::SumOver(0.0);
     for (row, &label) in batch.labels.iter().enumerate() {
         if label == config.ignore_index {
@@ -428,9 +431,7 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         if !weight.is_finite() {
             return Err(Error::RowWeight { row, weight });
         }
-        if let Some(soft_label) = batch.soft_label(row) {
-            batch::check_soft_label(row, soft_label)?;
-        }
+        soft_labels::of_row(batch, row)?;
     }
     Ok(())
 }
@@ -459,9 +460,7 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
     self::config(config)?;
     shape("row_stats", stats.len(), classes, classes)?;
     mean(config, stats.len())?;
-    if stats.iter().any(RowStats::has_soft_label) {
-        soft_labels(config, classes, classes)?;
-    }
+    soft_labels::of_stats(config, stats)?;
     match stats.iter().position(RowStats::counts) {
         Some(row) if config.reduction == Reduction::SumOver(0.0) => {
             let label = stats[row].label;

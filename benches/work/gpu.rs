@@ -24,6 +24,8 @@ struct Buffers {
     storage: Storage,
     student: wgpu::Buffer,
     teacher: wgpu::Buffer,
+    /// The teacher's log-probability of each label.
+    tokens: wgpu::Buffer,
     labels: wgpu::Buffer,
     gradient: wgpu::Buffer,
     summary: wgpu::Buffer,
@@ -34,17 +36,21 @@ impl Buffers {
         GpuLogits::new(buffer, self.storage, self.classes)
     }
 
-    fn batch(&self) -> GpuBatch<'_> {
+    fn batch(&self, config: &Config) -> GpuBatch<'_> {
         GpuBatch {
             rows: self.rows,
             student_logits: self.on(&self.student),
-            teacher_logits: self.on(&self.teacher),
+            teacher_logits: match config.divergence.is_sampled() {
+                true => GpuLogits::new(&self.tokens, self.storage, 1),
+                false => self.on(&self.teacher),
+            },
             labels: GpuSlice {
                 buffer: &self.labels,
                 offset: 0,
             },
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -70,7 +76,7 @@ pub struct Planned {
 
 impl Planned {
     fn new(gpu: &Gpu, buffers: &Buffers, config: &Config, tiling: Option<&Tiling>) -> Result<Self> {
-        let (batch, outputs) = (buffers.batch(), buffers.outputs());
+        let (batch, outputs) = (buffers.batch(config), buffers.outputs());
         let plan = match tiling {
             None => gpu.plan(config, &batch, &outputs),
             Some(tiling) => gpu.plan_with_tiling(config, &batch, &outputs, tiling),
@@ -104,6 +110,7 @@ impl GpuRunner {
         };
         let student = upload(values(&work.student).as_bytes());
         let teacher = upload(values(&work.teacher).as_bytes());
+        let tokens = upload(values(&work.tokens).as_bytes());
         let labels = upload(bytemuck::cast_slice(&work.labels));
         let bytes = (work.rows * work.classes * work.storage.bytes()) as u64;
         let gradient = make(bytes, Usage::STORAGE | Usage::COPY_SRC);
@@ -114,6 +121,7 @@ impl GpuRunner {
             storage: work.storage,
             student,
             teacher,
+            tokens,
             labels,
             gradient,
             summary,
@@ -166,7 +174,7 @@ impl GpuRunner {
             config,
             workspace,
         } = planned;
-        let (batch, outputs) = (self.buffers.batch(), self.buffers.outputs());
+        let (batch, outputs) = (self.buffers.batch(&planned.config), self.buffers.outputs());
         let (gpu, space) = (&self.gpu, Some(workspace));
         let done = gpu.encode_plan(encoder, plan, config, PROGRESS, &batch, &outputs, space);
         done.expect("the work is valid");

@@ -10,8 +10,8 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::plan::Tiling;
 use wgpu_distill::{
-    Batch, Config, Divergence, Engine, Gradient, GradientMut, Progress, Result, Selection, Storage,
-    Summary, Values, reference,
+    Batch, Config, Divergence, Engine, Gradient, GradientMut, Logits, Progress, Result, Selection,
+    Storage, Summary, Values, reference,
 };
 
 use gpu::GpuRunner;
@@ -87,6 +87,8 @@ pub struct Work {
     pub config: Config,
     student: Gradient,
     teacher: Gradient,
+    /// `[rows]`: the teacher's log-probability of each label, for losses of sampled tokens.
+    tokens: Gradient,
     labels: Vec<i32>,
 }
 
@@ -105,46 +107,72 @@ impl Work {
             config: Config::default(),
             student: matrix(0),
             teacher: matrix(1),
+            tokens: stored(
+                storage,
+                (0..rows as u64)
+                    .map(|i| logit(seed, 3, i) / 8.0 - 8.0)
+                    .collect(),
+            ),
             labels: (0..rows as u64).map(label).collect(),
         }
     }
 
     pub fn batch(&self) -> Batch<'_> {
-        let (student, teacher) = (values(&self.student), values(&self.teacher));
-        Batch::new(student, teacher, &self.labels, self.classes)
+        let teacher = match self.config.divergence.is_sampled() {
+            true => Logits::new(values(&self.tokens), 1),
+            false => Logits::new(values(&self.teacher), self.classes),
+        };
+        Batch {
+            student_logits: Logits::new(values(&self.student), self.classes),
+            teacher_logits: teacher,
+            labels: &self.labels,
+            row_weights: None,
+        }
     }
 
-    /// Bytes by the byte model: both rows read once, one written.
+    /// Bytes by the byte model: both rows read once, one written. Of sampled tokens, the student's row and one number of the teacher.
     pub fn model_bytes(&self) -> u64 {
-        (3 * self.storage.bytes() * self.rows * self.classes) as u64
+        model_bytes(&self.config, self.rows, self.classes, self.storage)
     }
 
     /// Compares the gradient of a few rows with the f64 reference, and the loss of a small problem. `row_of` returns the gradient of one row.
     fn check(&self, row_of: impl Fn(usize) -> Gradient, summary: &Summary) {
         assert_eq!(summary.valid_rows as usize, self.rows);
-        assert!(summary.loss.is_finite() && summary.loss > 0.0);
+        // The estimate k1 of a token has any sign.
+        let signed = matches!(self.config.divergence, Divergence::K1 { .. });
+        assert!(summary.loss.is_finite() && (signed || summary.loss > 0.0));
         let n = self.classes;
         if self.rows * n <= WHOLE_LOSS {
             let want = reference::distill(&self.config, PROGRESS, &self.batch()).expect("valid");
             let (got, want) = (f64::from(summary.loss), want.summary.loss);
-            let close = (got - want).abs() <= 1e-5 * want + 1e-6;
+            let close = (got - want).abs() <= 1e-5 * want.abs() + 1e-6;
             assert!(close, "loss {got}, want {want}");
         }
         for row in [0, self.rows / 2, self.rows - 1] {
             let gradient = row_of(row);
             let got = values(&gradient);
-            let range = row * n..(row + 1) * n;
-            let cut = |stored: &Gradient| -> Vec<f32> {
-                range.clone().map(|i| values(stored).get(i)).collect()
+            let all = self.batch();
+            let cut = |logits: &Logits<'_>| -> Vec<f32> {
+                let range = row * logits.classes..(row + 1) * logits.classes;
+                range.map(|i| logits.values.get(i)).collect()
             };
-            let (student, teacher) = (cut(&self.student), cut(&self.teacher));
-            let batch = Batch::new(&student, &teacher, &self.labels[row..=row], n);
+            let (student, teacher) = (cut(&all.student_logits), cut(&all.teacher_logits));
+            let batch = Batch {
+                student_logits: Logits::new(&student, n),
+                teacher_logits: Logits::new(&teacher, all.teacher_logits.classes),
+                labels: &self.labels[row..=row],
+                row_weights: None,
+            };
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
             // These gradients are a logarithm minus its mean. Both have a rounding error relative to their terms: the loss, or the distances of the
             // logits from their maximum, up to 40.
             let terms = match self.config.divergence {
                 Divergence::ReverseKl | Divergence::KlSum { .. } => 40.0,
                 Divergence::SkewReverseKl { .. } => 1.0 + want.summary.loss,
+                // `r p` and `r` of the label cancel where `p` is near 1.
+                Divergence::K1 { .. } | Divergence::K2 { .. } | Divergence::K3 { .. } => {
+                    1.0 + want.summary.loss.abs()
+                }
                 _ => 1.0,
             };
             let want = &want.grad_student_logits;
@@ -168,6 +196,15 @@ impl Work {
             }
         }
     }
+}
+
+/// The bytes of [`Work::model_bytes`].
+pub fn model_bytes(config: &Config, rows: usize, classes: usize, storage: Storage) -> u64 {
+    let elements = match config.divergence.is_sampled() {
+        true => 2 * rows * classes + rows,
+        false => 3 * rows * classes,
+    };
+    (storage.bytes() * elements) as u64
 }
 
 /// The whole method with a gradient, written to memory that is reused.

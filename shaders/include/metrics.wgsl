@@ -22,30 +22,26 @@ fn metrics_of(stats: RowStats, result: RowResult) -> Metrics {
     let hard = hard_part(stats);
     let soft = divergence_of(stats);
     let log_zs = log_sum(stats.student_sum);
+    y.first.z = log_zs - stats.student_moment / stats.student_sum;
+    y.first.w = select(hard.value * soft.hard, 0.0, hard.infinite);
+    y.second.x = select(soft.value, 0.0, soft.infinite);
+    y.second.y = stats.student_max * student_inverse() + log_zs;
+    y.third.x = is_largest(stats.label_logit, stats.student_max);
+    y.unbounded = select(0u, UNBOUNDED_HARD, hard.infinite) | select(0u, UNBOUNDED_SOFT, soft.infinite);
+#if teacher_row
     let log_zt = log_sum(stats.teacher_sum);
     let hidden = stats.masked_mass > 0.0;
     let kl = stats.difference / stats.teacher_sum + log_sum(stats.student_sum / stats.teacher_sum);
-    y.first = vec4<f32>(
-        select(max(kl, 0.0), 0.0, hidden),
-        select(log_zt - stats.teacher_moment / stats.teacher_sum, 0.0, hidden),
-        log_zs - stats.student_moment / stats.student_sum,
-        select(hard.value * soft.hard, 0.0, hard.infinite),
-    );
-    let teacher_inverse = params.teacher_log2 * 0.6931471805599453;
-    y.second = vec4<f32>(
-        select(soft.value, 0.0, soft.infinite),
-        stats.student_max * params.student_inverse + log_zs,
-        stats.teacher_max * teacher_inverse + log_zt,
-        select(0.0, 1.0, stats.agreement > 0.0),
-    );
-    y.third = vec4<f32>(
-        is_largest(stats.label_logit, stats.student_max),
-        is_largest(stats.teacher_label_logit, stats.teacher_max),
-        0.0,
-        0.0,
-    );
-    y.unbounded = select(0u, UNBOUNDED_KL | UNBOUNDED_TEACHER, hidden)
-        | select(0u, UNBOUNDED_HARD, hard.infinite)
-        | select(0u, UNBOUNDED_SOFT, soft.infinite);
+    let teacher_inverse = teacher_log2() * 0.6931471805599453;
+    y.first.x = select(max(kl, 0.0), 0.0, hidden);
+    y.first.y = select(log_zt - stats.teacher_moment / stats.teacher_sum, 0.0, hidden);
+    y.second.z = stats.teacher_max * teacher_inverse + log_zt;
+    y.second.w = select(0.0, 1.0, stats.agreement > 0.0);
+    y.third.y = is_largest(stats.teacher_label_logit, stats.teacher_max);
+    y.unbounded |= select(0u, UNBOUNDED_KL | UNBOUNDED_TEACHER, hidden);
+#end
+#if sampled
+    y.unbounded |= WITHOUT_TEACHER;
+#end
     return y;
 }

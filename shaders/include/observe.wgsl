@@ -3,17 +3,22 @@
 // The last tile stays in registers: its exponentials, relative to the lane's maxima at that time, or with KEEP_LOGITS its logits. A lane
 // whose last tile took the checked path reads it again.
 // They are single variables because compilers keep a dynamically indexed array in memory.
+// Sampled tokens have no teacher's row: nothing of it is loaded, kept or summed.
 
 #unroll
 var<private> kept_student_$i: vec4<f32>;
+#if teacher_row
 var<private> kept_teacher_$i: vec4<f32>;
+#end
 #end
 #unroll soft_labels
 var<private> kept_soft_label_$i: vec4<f32>;
 #end
 var<private> tile_is_kept: bool = true;
 var<private> kept_student_max: f32;
+#if teacher_row
 var<private> kept_teacher_max: f32;
+#end
 
 fn largest(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.z), max(v.y, v.w));
@@ -28,13 +33,34 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
 }
 
 // Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums, and their part `y` of the soft label.
+#if teacher_row
 fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>) {
+#end
+#if sampled
+fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, es: vec4<f32>, y: vec4<f32>) {
+#end
     (*sums).student_sum += total(es);
+#if teacher_row
     (*sums).teacher_sum += total(et);
-#moments
+#end
+#moments of logits
     (*sums).$moment += $term;
 #end
 }
+
+#if sums_weighted
+// Adds the moments with the weights of the 4 classes from column `first`.
+fn add_weighted_vector(sums: ptr<function, Sums>, first: u32, ds: vec4<f32>, et: vec4<f32>) {
+    let bits = class_weight_bits(first);
+    let v = bitcast<vec4<f32>>(bits);
+    (*sums).flags |= select(0u, NON_FINITE, any(are_refused(bits)));
+#end
+#moments with class weights
+    (*sums).$moment += $term;
+#end
+#if sums_weighted
+}
+#end
 
 // The columns of a vector that exist and are not left out of the sums.
 fn is_summed(row: Row, first: u32, classes: u32) -> vec4<bool> {
@@ -59,42 +85,58 @@ fn has_label(row: Row, start: u32) -> bool {
 fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let first = vector * 4u - row.misalignment;
     let s = load_student(row.student, first);
+#if teacher_row
     let t = load_teacher(row.teacher, first);
+#end
     let inside = is_summed(row, first, params.classes);
-    let inside_teacher = is_summed(row, first, params.teacher_classes);
     let s_masked = bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u);
-    let t_masked = bitcast<vec4<u32>>(t) == vec4<u32>(0xff800000u);
     let s_ok = inside & is_finite(s);
-    let t_ok = inside_teacher & is_finite(t);
     let hidden = inside & s_masked;
-    if (any(inside & !is_finite(s) & !s_masked) || any(inside_teacher & !is_finite(t) & !t_masked)) {
+    var unusable = any(inside & !is_finite(s) & !s_masked);
+#if teacher_row
+    let inside_teacher = is_summed(row, first, params.teacher_classes);
+    let t_masked = bitcast<vec4<u32>>(t) == vec4<u32>(0xff800000u);
+    let t_ok = inside_teacher & is_finite(t);
+    unusable |= any(inside_teacher & !is_finite(t) & !t_masked);
+    (*sums).flags |= select(0u, TEACHER_LIVE, any(t_ok));
+#end
+    if (unusable) {
         (*sums).flags |= NON_FINITE;
     }
     (*sums).flags |= select(0u, STUDENT_MASKED, any(hidden));
     (*sums).flags |= select(0u, STUDENT_LIVE, any(s_ok));
-    (*sums).flags |= select(0u, TEACHER_LIVE, any(t_ok));
     let lowest = vec4<f32>(LOWEST);
     let s_real = select(lowest, s, s_ok);
-    let t_real = select(lowest, t, t_ok);
     let student_max = max((*sums).student_max, largest(s_real));
-    let teacher_max = max((*sums).teacher_max, largest(t_real));
+    var teacher_max = (*sums).teacher_max;
+#if teacher_row
+    let t_real = select(lowest, t, t_ok);
+    teacher_max = max(teacher_max, largest(t_real));
+#end
     *sums = rescale_sums(*sums, student_max, teacher_max);
     // The clamps are those of `rescale_sums`.
     let zero = vec4<f32>();
-    let ds = select(zero, max((s_real - student_max) * params.student_log2, vec4<f32>(-1e37)), s_ok);
-    let dt = max((t_real - teacher_max) * params.teacher_log2, vec4<f32>(LOWEST_DT));
+    let ds = select(zero, max((s_real - student_max) * student_log2(), vec4<f32>(-1e37)), s_ok);
     let es = select(zero, exp2(ds), s_ok);
+    (*sums).student_sum += total(es);
+#if teacher_row
+    let dt = max((t_real - teacher_max) * teacher_log2(), vec4<f32>(LOWEST_DT));
     let et = select(zero, exp2(dt), t_ok);
     let seen_teacher = select(et, zero, hidden);
     let seen_student = select(zero, es, t_ok);
+    (*sums).masked_mass += total(et - seen_teacher);
+    (*sums).teacher_sum += total(et);
+#end
     let y = select(zero, load_soft_label(row.soft_label, first), inside);
 #if soft_labels
     (*sums).flags |= select(0u, NON_FINITE, any(is_bad_soft_label(y)));
     (*sums).flags |= select(0u, SOFT_LABEL_MASKED, any(hidden & (y > zero)));
 #end
-    (*sums).masked_mass += total(et - seen_teacher);
-    (*sums).student_sum += total(es);
-    (*sums).teacher_sum += total(et);
+#if sums_weighted
+    let weight_bits = class_weight_bits(first);
+    let v = bitcast<vec4<f32>>(weight_bits);
+    (*sums).flags |= select(0u, NON_FINITE, any(are_refused(weight_bits)));
+#end
 #moments
     (*sums).$moment += $checked_term;
 #end
@@ -108,17 +150,17 @@ fn edges_are_checked() -> bool {
 // The smaller of the factors of the teacher's temperatures.
 fn teacher_far_log2() -> f32 {
     if (TEACHER_HARD_SUMMED) {
-        return min(params.teacher_log2, params.hard_log2);
+        return min(teacher_log2(), params.hard_log2);
     }
-    return params.teacher_log2;
+    return teacher_log2();
 }
 
 // The smaller of the factors of the student's temperatures.
 fn far_log2() -> f32 {
     if (HARD_SUMMED) {
-        return min(params.student_log2, params.hard_log2);
+        return min(student_log2(), params.hard_log2);
     }
-    return params.student_log2;
+    return student_log2();
 }
 
 // The lowest number that does not take the checked path. It stands for columns that do not exist or are left out.
@@ -128,13 +170,28 @@ fn padding() -> f32 {
 
 // Returns true if exponentials of padding, relative to these maxima, are not surely 0.
 fn is_near_padding(student_max: f32, teacher_max: f32) -> bool {
+#if teacher_row
     return (student_max - padding()) * far_log2() < 1e4 || (teacher_max - padding()) * teacher_far_log2() < 1e4;
+#end
+#if sampled
+    return (student_max - padding()) * far_log2() < 1e4;
+#end
+}
+
+// The classes of the shortest row that is read.
+fn common_classes() -> u32 {
+#if teacher_row
+    return params.teacher_classes;
+#end
+#if sampled
+    return params.classes;
+#end
 }
 
 // Returns true if a vector has columns that are padding, or may have the column that is left out.
 fn has_padding(row: Row, vector: u32, first: u32) -> bool {
     // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
-    return LABEL_APART || vector >= row.vectors || max(first, first + 3u) >= params.teacher_classes;
+    return LABEL_APART || vector >= row.vectors || max(first, first + 3u) >= common_classes();
 }
 
 // Adds those of the vectors start, start + LANES, ... that exist in the row's segment. At least the last of them exists.
@@ -143,18 +200,22 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     let vector_$i = start + $iu * LANES;
     let first_$i = (row.start + min(vector_$i, row.vectors - 1u)) * 4u - row.misalignment;
     var s_$i = load_student(row.student, first_$i);
+#if teacher_row
     var t_$i = load_teacher(row.teacher, first_$i);
+#end
     var y_$i = load_soft_label(row.soft_label, first_$i);
 #end
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
-    let edge = start >= row.vectors || first_0 >= params.teacher_classes || end + 3u >= params.teacher_classes || has_label(row, start);
+    let edge = start >= row.vectors || first_0 >= common_classes() || end + 3u >= common_classes() || has_label(row, start);
     if (edge) {
         let outside = vec4<f32>(padding());
 #unroll
         if (has_padding(row, vector_$i, first_$i)) {
             let exists = vec4<bool>(vector_$i < row.vectors);
             s_$i = select(outside, s_$i, exists & is_summed(row, first_$i, params.classes));
+#if teacher_row
             t_$i = select(outside, t_$i, exists & is_summed(row, first_$i, params.teacher_classes));
+#end
             y_$i = select(vec4<f32>(), y_$i, exists & is_summed(row, first_$i, params.classes));
         }
 #end
@@ -163,9 +224,16 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     var student_max = (*sums).student_max;
     var teacher_max = (*sums).teacher_max;
 #unroll
+#if teacher_row
     bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
+#end
+#if sampled
+    bits = max(bits, magnitudes(s_$i));
+#end
     student_max = max(student_max, largest(s_$i));
+#if teacher_row
     teacher_max = max(teacher_max, largest(t_$i));
+#end
 #end
     var checked = max(max(bits.x, bits.z), max(bits.y, bits.w)) >= params.checked_from_bits;
 #unroll soft_labels
@@ -196,15 +264,23 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     }
 #end
     kept_student_max = student_max;
+#if teacher_row
     kept_teacher_max = teacher_max;
+#end
 #unroll
-    let es_$i = exp2((s_$i - student_max) * params.student_log2);
-    let et_$i = exp2((t_$i - teacher_max) * params.teacher_log2);
+    let es_$i = exp2((s_$i - student_max) * student_log2());
+#if teacher_row
+    let et_$i = exp2((t_$i - teacher_max) * teacher_log2());
+#end
     kept_student_$i = es_$i;
+#if teacher_row
     kept_teacher_$i = et_$i;
+#end
     if (KEEP_LOGITS) {
         kept_student_$i = s_$i;
+#if teacher_row
         kept_teacher_$i = t_$i;
+#end
     }
 #end
 #unroll soft_labels
@@ -215,12 +291,21 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #unroll
     add_vector(
         &tile,
-        (s_$i - student_max) * params.student_log2,
-        (t_$i - teacher_max) * params.teacher_log2,
+        (s_$i - student_max) * student_log2(),
+#if teacher_row
+        (t_$i - teacher_max) * teacher_log2(),
+#end
         es_$i,
+#if teacher_row
         et_$i,
+#end
         y_$i,
     );
+#end
+#unroll sums_weighted
+    // Vectors behind the end have no columns.
+    let column_$i = select(params.classes, first_$i, vector_$i < row.vectors);
+    add_weighted_vector(&tile, column_$i, (s_$i - student_max) * student_log2(), et_$i);
 #end
 #if one_tile
     *sums = tile;

@@ -27,7 +27,7 @@ struct Params {
     tstr: f32,
 
     selection: u32,
-    fixed: f32,             // the share of `Fixed`
+    selection_number: f32,  // the share of `Fixed`, the threshold of `Margin`
     given_kdr: f32,         // the KDR of `Given`
     smoothing: f32,
 
@@ -67,6 +67,10 @@ struct Params {
     skip_non_finite: u32,   // 1: rows without a finite result are left out
 
     counts: u32,            // counts of `valid_rows`, if workgroups do not count labels themselves
+    loss_least: f32,        // bounds of a row's loss before its weight
+    loss_greatest: f32,
+    clamps_loss: u32,       // 1: there are bounds
+    class_weight_offset: u32,
     soft_label_offset: u32,
     soft_label_stride: u32,
     reserved: u32,

@@ -11,7 +11,7 @@ fn report_of(result: RowResult, metrics: Metrics) -> RowReport {
         result,
         first_bits(metrics.first, metrics.unbounded),
         second_bits(metrics.second, metrics.unbounded),
-        bitcast<vec4<u32>>(metrics.third),
+        third_bits(metrics.third, metrics.unbounded),
     );
 }
 

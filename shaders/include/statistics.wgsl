@@ -3,12 +3,17 @@
 #import types
 #import sums
 #import label_apart
+#if teacher_row
 #import similarity
+#end
 #import complete
 #import soft_labels
 #import observe
 #import sweep
 #import sweep_kept
+#if standardized
+#import deviation
+#end
 #import $REDUCE
 
 // The bits of a row's weight.
@@ -35,10 +40,20 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }
     }
+#if sampled
+    // The only number of the teacher. It may be `-inf`.
+    if (!ignored) {
+        teacher_label_logit = bitcast<u32>(load_teacher_at(row.teacher, 0u));
+    }
+#end
     if (IN_PLACE) {
         // The reduction's barriers order workgroup memory only.
         storageBarrier();
     }
+#if standardized
+    let spreads = spreads_of(row, invocation);
+    set_deviations(spreads.student.deviation, spreads.teacher.deviation);
+#end
 #if label_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
 #end
@@ -53,8 +68,16 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
     sums.flags |= select(0u, SOFT_LABEL, SOFT_LABELS);
+#if sampled
+    let usable = logit_is_finite(teacher_label_logit) || teacher_label_logit == 0xff800000u;
+    sums.flags |= select(NON_FINITE, TEACHER_LIVE, usable);
+#end
     let weighable = (weight & 0x7fffffffu) < 0x7f800000u;
     sums.flags |= select(NON_FINITE, 0u, weighable);
+#if label_weighted
+    let label_weight = class_weight_bits(u32(label)).x;
+    sums.flags |= select(0u, NON_FINITE, any(are_refused(vec4<u32>(label_weight))));
+#end
     if (ignored) {
         sums.flags = IGNORED;
     }
@@ -68,7 +91,19 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
     }
     let row_weight = bitcast<f32>(select(0u, weight, weighable));
-    let stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+    var stats = stats_from(sums, label, label_logit, teacher_label_logit, row_weight);
+#if label_weighted
+    stats.class_weight = bitcast<f32>(label_weight);
+#end
+#if standardized
+    if (!ignored) {
+        stats.student_deviation = spreads.student.deviation;
+        stats.teacher_deviation = spreads.teacher.deviation;
+        stats.student_count = spreads.student.count;
+        let mean = (spreads.student.origin - sums.student_max) + spreads.student.mean;
+        stats.student_offset = spreads.student.count * (mean * student_inverse());
+    }
+#end
     if (params.segments > 1u) {
         return stats;
     }

@@ -4,6 +4,8 @@
 // Distances from the maxima are in units of ln 2, as the exponents of `exp2` are, until `in_nats`.
 // The moments are those that the variant needs: src/moments.rs has the table, src/shader/moments.rs their expressions.
 
+#import temperatures
+
 struct Sums {
     student_max: f32,
     teacher_max: f32,
@@ -41,16 +43,20 @@ fn sums_from(x: Sums) -> Sums {
 fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     // Clamped: the distance from the identity overflows, and 0 * inf is NaN. Every factor below -1e4 is 0. A bound is wider where a
     // moment needs the exact distance.
-    let ds = max((x.student_max - student_max) * params.student_log2, -1e37);
-    let dt = max((x.teacher_max - teacher_max) * params.teacher_log2, LOWEST_DT);
+    let ds = max((x.student_max - student_max) * student_log2(), -1e37);
     let fs = exp2(ds);
+#if teacher_row
+    let dt = max((x.teacher_max - teacher_max) * teacher_log2(), LOWEST_DT);
     let ft = exp2(dt);
+#end
     var y = x;
     y.student_max = student_max;
     y.teacher_max = teacher_max;
     y.student_sum = x.student_sum * fs;
+#if teacher_row
     y.teacher_sum = x.teacher_sum * ft;
     y.masked_mass = x.masked_mass * ft;
+#end
 #moments
     y.$moment = $rescaled;
 #end

@@ -70,8 +70,8 @@ fn sweep_vector(row: Row, first: u32, sums: Sums, scales: vec2<f32>) -> vec3<f32
     let t = load_teacher(row.teacher, first);
     let s_ok = columns_of(first) < vec4<u32>(params.classes);
     let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
-    let p = select(vec4<f32>(), exp2((s - sums.student_max) * params.student_log2) * scales.x, s_ok);
-    let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * params.teacher_log2) * scales.y, t_ok);
+    let p = select(vec4<f32>(), exp2((s - sums.student_max) * student_log2()) * scales.x, s_ok);
+    let q = select(vec4<f32>(), exp2((t - sums.teacher_max) * teacher_log2()) * scales.y, t_ok);
     return sweep_terms(p, q);
 }
 

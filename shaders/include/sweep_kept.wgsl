@@ -23,13 +23,15 @@ fn second_sweep(row: Row, invocation: Invocation, sums: Sums) -> vec3<f32> {
 
 // The sums of the vectors start, start + LANES, ... of the last tile, from registers.
 fn sweep_kept(row: Row, start: u32, sums: Sums) -> vec3<f32> {
-    let p_scale = exp2((kept_student_max - sums.student_max) * params.student_log2) / sums.student_sum;
-    let q_scale = exp2((kept_teacher_max - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
+    let p_scale = exp2((kept_student_max - sums.student_max) * student_log2()) / sums.student_sum;
+#if teacher_row
+    let q_scale = exp2((kept_teacher_max - sums.teacher_max) * teacher_log2()) / sums.teacher_sum;
+#end
     var kept = vec3<f32>();
-#unroll
+#unroll teacher_row
     if (start + $iu * LANES < row.vectors) {
-        var p = kept_exponentials(kept_student_$i, sums.student_max, params.student_log2, p_scale);
-        var q = kept_exponentials(kept_teacher_$i, sums.teacher_max, params.teacher_log2, q_scale);
+        var p = kept_exponentials(kept_student_$i, sums.student_max, student_log2(), p_scale);
+        var q = kept_exponentials(kept_teacher_$i, sums.teacher_max, teacher_log2(), q_scale);
         if (KEEP_LOGITS) {
             p /= sums.student_sum;
             q /= sums.teacher_sum;
@@ -41,8 +43,8 @@ fn sweep_kept(row: Row, start: u32, sums: Sums) -> vec3<f32> {
         // The label's class is left out of the kept tile.
         let s = load_student_at(row.student, row.label);
         let t = load_teacher_at(row.teacher, row.label);
-        let p = exp2((s - sums.student_max) * params.student_log2) / sums.student_sum;
-        let q = exp2((t - sums.teacher_max) * params.teacher_log2) / sums.teacher_sum;
+        let p = exp2((s - sums.student_max) * student_log2()) / sums.student_sum;
+        let q = exp2((t - sums.teacher_max) * teacher_log2()) / sums.teacher_sum;
         kept += sweep_terms(vec4<f32>(p, 0.0, 0.0, 0.0), vec4<f32>(select(0.0, q, row.label < params.teacher_classes), 0.0, 0.0, 0.0));
     }
     return kept;

@@ -8,8 +8,9 @@ const STUDENT_LIVE: u32 = 16u;
 const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
 const SKIPPED: u32 = 128u;
-const SOFT_LABEL: u32 = 256u;
-const SOFT_LABEL_MASKED: u32 = 512u;
+const CLAMPED: u32 = 256u;
+const SOFT_LABEL: u32 = 512u;
+const SOFT_LABEL_MASKED: u32 = 1024u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -72,8 +73,20 @@ struct RowStats {
     rest_masked_mass: f32,
     teacher_moment: f32,
     weight: f32,
+    class_weight: f32,
+    weighted_teacher: f32,
+    weighted_masked: f32,
+    weighted_soft: f32,
+    weight_sum: f32,
+    masked_weight: f32,
+    weighted_offset: f32,
+    student_deviation: f32,
+    teacher_deviation: f32,
     soft_label_sum: f32,
     soft_label_moment: f32,
+    reserved_0: u32,
+    reserved_1: u32,
+    reserved_2: u32,
 }
 
 struct Decision {
@@ -92,8 +105,8 @@ struct Decision {
     teacher_inverse: f32,
     label_gradient: u32,
     owns_label: u32,
-    reserved_0: u32,
-    reserved_1: u32,
+    student_deviation: f32,
+    teacher_deviation: f32,
 }
 
 // The summary of one workgroup's rows. Rows without a finite loss are counted, not added.

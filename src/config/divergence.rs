@@ -6,7 +6,7 @@ use crate::Result;
 
 /// Passes the table of divergences to a macro. An entry is
 /// `Variant { number = example, .. } = "name", stem, Shape(numbers), [moments], [second-sweep sums];`, with `, label_apart` at the end
-/// of a divergence that leaves the label out of the sums.
+/// of a divergence that leaves the label out of the sums, and `, sampled` at the end of one whose teacher is one log-probability a row.
 ///
 /// `stem` names the files of the rule: `shaders/divergences/<stem>.wgsl`, `src/cpu/divergences/<stem>.rs` and
 /// `src/reference/divergences/<stem>.rs`. Shapes and second-sweep sums are those of `rule.rs`, moments those of `moments.rs`.
@@ -96,6 +96,33 @@ macro_rules! divergences {
                 /// The weight of the other classes, above 0, at most 1e3.
                 gamma = 1.5,
             } = "nkd", nkd, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
+
+            /// Weighted soft labels: `- w sum q ln p` with the row's weight `w = 1 - exp(- CE / (CE of the teacher + 1e-7))`, which has no
+            /// gradient. `CE` is the cross-entropy with the label at the temperature of the hard part (WSLD, Zhou et al. 2021).
+            Wsld = "wsld", wsld, Plain(), [SoftMoment, HardSum, TeacherHardSum], [], label_apart;
+            /// `- r`, the estimate k1 of `KL(p, q)` from a token that the student sampled (Schulman 2020), with `r = ln q_c - ln p_c`.
+            ///
+            /// The token is the label `c`. The teacher's logits are `[rows, 1]`: its log-probability `ln q_c` of each row's label, at
+            /// the teacher's own temperature. The gradient is that of the policy gradient with the reward `r`: `- r` times the
+            /// gradient of `ln p_c`, with `r` held constant.
+            K1 {
+                /// Bounds `r` to `[- clamp, clamp]`; above 0, at most 1e4. Where `r` lies beyond, the gradient is 0.
+                clamp = 20.0,
+            } = "k1", k1, Plain(), [], [], sampled;
+
+            /// `r^2 / 2`, the estimate k2 of `KL(p, q)` from a sampled token (Schulman 2020), with the teacher and `r` of
+            /// [`K1`](Divergence::K1). The gradient is that of `K1`.
+            K2 {
+                /// As that of `K1`.
+                clamp = 20.0,
+            } = "k2", k2, Plain(), [], [], sampled;
+
+            /// `e^r - 1 - r`, the estimate k3 of `KL(p, q)` from a sampled token (Schulman 2020), with the teacher and `r` of
+            /// [`K1`](Divergence::K1). At least 0.
+            K3 {
+                /// Bounds `r` to `[- clamp, clamp]`; above 0, at most 20. Where `r` lies beyond, the gradient is 0.
+                clamp = 20.0,
+            } = "k3", k3, Plain(), [], [], sampled;
         }
     };
 }
@@ -105,7 +132,7 @@ macro_rules! define {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $($fields:tt)* })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         choice! {
             /// The soft part of the loss: the distance of the student's probabilities `p` from the teacher's `q`, in nats.
@@ -124,6 +151,11 @@ macro_rules! define {
 divergences!(define);
 
 impl Divergence {
+    /// Returns true for `K1`, `K2` and `K3`, whose teacher is one log-probability a row: that of the label, a token that the student sampled.
+    pub fn is_sampled(self) -> bool {
+        self.rule().sampled
+    }
+
     /// Refuses numbers out of range, and names the loss that the caller wants at the ends of a range.
     pub(crate) fn check(self) -> Result<()> {
         let inside = |x: f32| x > 0.0 && x < 1.0;
@@ -185,6 +217,19 @@ impl Divergence {
                 let ok = gamma > 0.0 && gamma <= 1e3;
                 let expected = "a number above 0, at most 1e3";
                 require(ok, "divergence: Nkd gamma", gamma, expected)
+            }
+            Self::K1 { clamp } | Self::K2 { clamp } => {
+                let field = match self {
+                    Self::K1 { .. } => "divergence: K1 clamp",
+                    _ => "divergence: K2 clamp",
+                };
+                let ok = clamp > 0.0 && clamp <= 1e4;
+                require(ok, field, clamp, "a number above 0, at most 1e4")
+            }
+            Self::K3 { clamp } => {
+                let ok = clamp > 0.0 && clamp <= 20.0;
+                let expected = "a number above 0, at most 20: the loss is up to `e^clamp`";
+                require(ok, "divergence: K3 clamp", clamp, expected)
             }
             _ => Ok(()),
         }

@@ -10,7 +10,7 @@ mod similarity;
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
 pub(crate) use range::require;
-pub use rows::NonFinite;
+pub use rows::{ClassWeighting, NonFinite};
 pub use selection::Selection;
 pub use similarity::Similarity;
 
@@ -130,7 +130,7 @@ pub enum TemperatureScaling {
     /// Factor 1.
     #[default]
     None,
-    /// Factor `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015.
+    /// Factor `student_temperature * teacher_temperature`, the T^2 of Hinton et al. 2015; with standardised logits too.
     Squared,
 }
 
@@ -145,6 +145,36 @@ pub enum HardTemperature {
     /// A temperature of its own, between 1e-30 and 1e30: usually 1, as in Hinton et al. 2015. `temperature_scaling` multiplies the soft
     /// part only.
     Own(f32),
+}
+
+/// The logits that temperatures divide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Standardization {
+    /// The logits as they are.
+    #[default]
+    None,
+    /// Each row's z-scores `(x - mean x) / (std x + 1e-7)`, in student and teacher, as in Sun et al. 2024 (arXiv:2403.01427). `std` is the
+    /// square root of the unbiased variance. Masked classes take no part in it. The gradient passes through mean and `std`.
+    ///
+    /// The soft part and KDR see the z-scores, and so does a hard part with the student's temperature. A hard part with a temperature of its
+    /// own sees the logits. For the divergences `SoftCrossEntropy` and `ForwardKl`, a detached TSSR, temperatures between 1e-3 and 1e3, and
+    /// a z-loss only beside [`HardTemperature::Own`]. Costs one more sweep over the logits.
+    ZScore,
+}
+
+impl Standardization {
+    /// Added to a row's standard deviation.
+    pub(crate) const FLOOR: f64 = 1e-7;
+
+    /// The factor of a row's temperature, given the standard deviation of its logits.
+    pub(crate) fn scale(self, deviation: f32) -> f64 {
+        match self {
+            Self::None => 1.0,
+            Self::ZScore => f64::from(deviation) + Self::FLOOR,
+        }
+    }
 }
 
 /// The gradient of TSSR.
@@ -171,6 +201,18 @@ pub enum TeacherClasses {
     /// The common prefix is used. Teacher classes beyond the student's are left out. Classes that the teacher lacks have
     /// probability 0 in its distribution, as if their logits were `-inf`.
     CommonPrefix,
+}
+
+/// The classes that share the smoothed part of the label's distribution EK.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum SmoothedClasses {
+    /// Every class of the student. A row in which the student masks a class has an infinite hard part.
+    #[default]
+    All,
+    /// The classes that the student does not mask in the row, those that the teacher masks or lacks included.
+    Unmasked,
 }
 
 /// The effect on the memory that receives the gradient.
@@ -205,10 +247,12 @@ pub enum GradWrite {
 pub struct Config {
     /// Divides the student's logits. Between 1e-30 and 1e30. Default 1.
     pub student_temperature: f32,
-    /// Divides the teacher's logits. Between 1e-30 and 1e30. Default 1.
+    /// Divides the teacher's logits. Between 1e-30 and 1e30; 1 for sampled tokens. Default 1.
     pub teacher_temperature: f32,
     /// Default: `None`.
     pub temperature_scaling: TemperatureScaling,
+    /// The logits that the temperatures divide. Default: `None`, the logits as they are.
+    pub standardization: Standardization,
     /// The soft part of the loss. Default: `SoftCrossEntropy`.
     pub divergence: Divergence,
     /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
@@ -222,7 +266,7 @@ pub struct Config {
     pub z_loss: f32,
     /// Default: `Detached`.
     pub tssr_gradient: TssrGradient,
-    /// The measure of KDR. Default: `Cosine`.
+    /// The measure of KDR. Default: `Cosine`. Sampled tokens have no KDR.
     pub similarity: Similarity,
     /// The rule that selects TSSR from TSTR and KDR. Default: `Min`.
     pub selection: Selection,
@@ -232,6 +276,12 @@ pub struct Config {
     pub reduction: Reduction,
     /// The true label's distribution EK is `(1 - e) onehot + e / classes`; `e` in `[0, 1)`. Default 0.
     pub label_smoothing: f32,
+    /// The classes over which `label_smoothing` spreads `e`. Default: `All`.
+    pub smoothed_classes: SmoothedClasses,
+    /// The least and the greatest loss of a row, before its weight, both finite and the first below the second. A row whose loss lies
+    /// outside has the bound for its loss, the gradient 0 and the flag [`flags::CLAMPED`](crate::flags::CLAMPED). The loss includes weights
+    /// of the parts, temperature scaling and z-loss. An infinite loss counts as above. Default: no bounds.
+    pub loss_clamp: Option<[f32; 2]>,
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Their logits are never read. Default -100.
     pub ignore_index: i32,
     /// The upstream gradient (for a mean or a sum), including the loss scale of mixed-precision training. It multiplies the gradient,
@@ -239,12 +289,15 @@ pub struct Config {
     // Burn's configurations saved it by the alias before they embedded this struct.
     #[cfg_attr(feature = "serde", serde(alias = "grad_scale"))]
     pub grad_loss: f32,
-    /// Default: a teacher with another number of classes is refused.
+    /// Default: a teacher with another number of classes is refused. That of sampled tokens has one class.
     pub teacher_classes: TeacherClasses,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,
     /// The treatment of rows without a finite result. Default: `Propagate`.
     pub non_finite: NonFinite,
+    /// The parts of the loss that [`Batch::class_weights`](crate::Batch::class_weights) multiply. Without weights it has no effect.
+    /// Default: `Hard`.
+    pub class_weighting: ClassWeighting,
 }
 
 impl Default for Config {
@@ -253,6 +306,7 @@ impl Default for Config {
             student_temperature: 1.0,
             teacher_temperature: 1.0,
             temperature_scaling: TemperatureScaling::None,
+            standardization: Standardization::None,
             divergence: Divergence::SoftCrossEntropy,
             soft_weight: 1.0,
             hard_weight: 1.0,
@@ -264,11 +318,14 @@ impl Default for Config {
             scope: Scope::Row,
             reduction: Reduction::Mean,
             label_smoothing: 0.0,
+            smoothed_classes: SmoothedClasses::All,
+            loss_clamp: None,
             ignore_index: -100,
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
             grad_write: GradWrite::Overwrite,
             non_finite: NonFinite::Propagate,
+            class_weighting: ClassWeighting::Hard,
         }
     }
 }
@@ -295,6 +352,11 @@ impl Config {
     /// Returns true if the hard part has a temperature of its own.
     pub(crate) fn has_own_hard_temperature(&self) -> bool {
         self.hard_temperature != HardTemperature::Student
+    }
+
+    /// Returns true if the label is smoothed over the classes that the student does not mask.
+    pub(crate) fn smooths_unmasked(&self) -> bool {
+        self.label_smoothing > 0.0 && self.smoothed_classes == SmoothedClasses::Unmasked
     }
 
     /// The factors of the hard part in loss and gradient before reduction, without its share TSSR.

@@ -8,8 +8,8 @@ use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Tile, chunks};
 use super::vector::Vector;
+use crate::Similarity;
 use crate::moments::{Moment, Moments};
-use crate::{Similarity, flags};
 
 /// Vectors per partial sum of exponentials. Each partial sum is then added to the lane's sum. Two-level summation bounds the rounding
 /// error: in one sum with the 1 of the largest logit, each term of a long flat tail could be rounded away.
@@ -21,6 +21,12 @@ const APART: Moments = Moments::of(&[
     Moment::StudentCount,
     Moment::UnseenMass,
     Moment::Agreement,
+    Moment::WeightedTeacher,
+    Moment::WeightedMasked,
+    Moment::WeightedSoft,
+    Moment::WeightSum,
+    Moment::MaskedWeight,
+    Moment::WeightedOffset,
     Moment::SoftLabelSum,
     Moment::SoftLabelMoment,
 ]);
@@ -312,38 +318,58 @@ impl Sums {
         for (i, s) in rest.iter().enumerate() {
             add(i, *s);
         }
-        let temperature = f64::from(setup.config.student_temperature);
-        self.add_to(Moment::StudentOffset, sum(offset) / temperature);
+        self.add_to(
+            Moment::StudentOffset,
+            sum(offset) / setup.student_temperature,
+        );
         self.add_to(Moment::StudentCount, sum(count));
     }
 
-    /// Adds a tile of the soft label.
+    /// Adds a tile of `n` values of the student and their padding, for sampled tokens.
     #[inline(always)]
-    pub fn add_soft_label<V: Vector>(&mut self, s: &[f32], y: &[f32], setup: &Setup<'_>) {
-        let ms = self.student_max;
-        let [mut mass, mut moment] = [[0.0f32; LANES]; 2];
-        let mut masked = false;
-        let mut add = |i: usize, s: f32, y: f32| {
-            let visible = s > f32::NEG_INFINITY;
-            masked |= !visible && y > 0.0;
-            // Bounded, because 0 * inf is NaN.
-            let distance = if visible { (s - ms).max(f32::MIN) } else { 0.0 };
-            mass[i] += y;
-            moment[i] = mul_add::<V>(y, distance, moment[i]);
-        };
-        let (whole, rest) = y.as_chunks::<LANES>();
-        for (s, y) in s.as_chunks::<LANES>().0.iter().zip(whole) {
+    pub fn add_student<V: Vector>(
+        &mut self,
+        s: &[f32],
+        n: usize,
+        setup: &Setup<'_>,
+        es: &mut Tile,
+    ) {
+        let (ms, ks, kh) = (self.student_max, setup.student_log2, setup.hard_log2);
+        let es = &mut es[..s.len()];
+        exp_tile::<V>(s, ms, ks, es);
+        let zero = [0.0; LANES];
+        let [mut zs, mut hard, mut moment] = [zero; 3];
+        let [mut partial_s, mut partial_h] = [zero; 2];
+        for (n, (s, es)) in chunks(s).zip(chunks(es)).enumerate() {
+            if n % VECTORS_PER_PARTIAL_SUM == 0 {
+                for i in 0..LANES {
+                    zs[i] += partial_s[i];
+                    hard[i] += partial_h[i];
+                }
+                [partial_s, partial_h] = [zero; 2];
+            }
             for i in 0..LANES {
-                add(i, s[i], y[i]);
+                partial_s[i] += es[i];
+            }
+            if setup.moments.has(Moment::HardSum) {
+                for i in 0..LANES {
+                    partial_h[i] += exp2::<V>((s[i] - ms) * kh);
+                }
+            }
+            if setup.moments.has(Moment::StudentMoment) {
+                for i in 0..LANES {
+                    let ds = (s[i] - ms) * ks;
+                    let ds = if ds > -1e4 { ds } else { -1e4 };
+                    moment[i] = mul_add::<V>(es[i], ds, moment[i]);
+                }
             }
         }
-        for (i, (s, y)) in s[LANES * whole.len()..].iter().zip(rest).enumerate() {
-            add(i, *s, *y);
+        self.zs += sum(zs) + sum(partial_s);
+        self.gather(Moment::HardSum, sum(hard) + sum(partial_h));
+        self.gather(Moment::StudentMoment, sum(moment));
+        if setup.moments.has(Moment::StudentOffset) {
+            self.add_offsets(s, n, setup);
         }
-        self.flags |= if masked { flags::SOFT_LABEL_MASKED } else { 0 };
-        let temperature = f64::from(setup.config.student_temperature);
-        self.add_to(Moment::SoftLabelSum, sum(mass));
-        self.add_to(Moment::SoftLabelMoment, sum(moment) / temperature);
     }
 
     /// Adds the number of classes that have both maxima.
@@ -353,7 +379,47 @@ impl Sums {
         self.add_to(Moment::Agreement, count as f64);
     }
 
-    /// Adds a tile of `n` values and their padding.
+    /// Adds the moments with the weights of classes, given the teacher's exponentials.
+    #[inline(always)]
+    fn add_class_weights(&mut self, s: &[f32], et: &[f32], weights: &[f32], setup: &Setup<'_>) {
+        const BLOCK: usize = VECTORS_PER_PARTIAL_SUM * LANES;
+        let (ms, ks) = (self.student_max, setup.student_log2);
+        let blocks = s.chunks(BLOCK).zip(et.chunks(BLOCK));
+        for ((s, et), weights) in blocks.zip(weights.chunks(BLOCK)) {
+            let mut sums = [[0.0f32; LANES]; 6];
+            let vectors = s.chunks(LANES).zip(et.chunks(LANES));
+            for ((s, et), weights) in vectors.zip(weights.chunks(LANES)) {
+                for (i, ((s, et), v)) in s.iter().zip(et).zip(weights).enumerate() {
+                    let hidden = *s == f32::NEG_INFINITY;
+                    let x = (s - ms) * ks;
+                    let x = if x > f32::MIN { x } else { f32::MIN };
+                    let ds = if hidden { 0.0 } else { x };
+                    let (seen, masked) = if hidden { (0.0, *v) } else { (*v, 0.0) };
+                    sums[0][i] += seen * et;
+                    sums[1][i] += masked * et;
+                    sums[2][i] += seen * et * ds;
+                    sums[3][i] += seen;
+                    sums[4][i] += masked;
+                    sums[5][i] += seen * ds;
+                }
+            }
+            let moments = [
+                Moment::WeightedTeacher,
+                Moment::WeightedMasked,
+                Moment::WeightedSoft,
+                Moment::WeightSum,
+                Moment::MaskedWeight,
+                Moment::WeightedOffset,
+            ];
+            for (moment, lanes) in moments.into_iter().zip(sums) {
+                if setup.moments.has(moment) {
+                    self.gather(moment, sum(lanes));
+                }
+            }
+        }
+    }
+
+    /// Adds a tile of `n` values and their padding. `weights` are those of their classes, if sums need them.
     #[inline(always)]
     pub fn add_any<V: Vector>(
         &mut self,
@@ -361,9 +427,11 @@ impl Sums {
         n: usize,
         checked: bool,
         setup: &Setup<'_>,
-        exps: (&mut Tile, &mut Tile),
+        (es, et): (&mut Tile, &mut Tile),
+        weights: Option<&[f32]>,
     ) {
         let set = setup.moments.without(APART);
+        let exps = (&mut *es, &mut *et);
         if checked {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
@@ -383,6 +451,9 @@ impl Sums {
         }
         if setup.moments.has(Moment::Agreement) {
             self.add_agreement((s, t), n);
+        }
+        if let Some(weights) = weights {
+            self.add_class_weights(&s[..n], &et[..n], weights, setup);
         }
     }
 }

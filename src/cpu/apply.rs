@@ -11,7 +11,7 @@ use super::shapes;
 use super::tile::{Scratch, TILE, tile};
 use super::vector::Vector;
 use crate::rule::Shape;
-use crate::{Decision, GradWrite, ValuesMut, flags};
+use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
 
 /// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
@@ -24,7 +24,7 @@ pub(super) fn apply<V: Vector>(
 ) {
     let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
     let result = decision.result.flags;
-    if result & (flags::IGNORED | flags::SKIPPED) != 0 {
+    if result & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0 {
         if !accumulate {
             fill(gradient, 0.0);
         }
@@ -33,7 +33,21 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
         return fill(gradient, f32::NAN);
     }
-    let plain = row.setup.shape == Shape::Plain && !row.setup.own_hard && decision.owns_label == 0;
+    let standardized = row.setup.config.standardization != Standardization::None;
+    let own = standardized.then(|| {
+        let (student, teacher) = (decision.student_deviation, decision.teacher_deviation);
+        row.setup.of_row(student, teacher)
+    });
+    let row = &Row {
+        setup: own.as_ref().unwrap_or(row.setup),
+        ..*row
+    };
+    let setup = row.setup;
+    let plain = setup.shape == Shape::Plain
+        && !setup.own_hard
+        && !setup.rule.sampled
+        && decision.owns_label == 0
+        && setup.summed_weights().is_none();
     match (accumulate, plain) {
         (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, scratch),
         (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, scratch),
@@ -54,6 +68,10 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
 ) {
     let (setup, classes) = (row.setup, row.student.len());
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
+    let weights = if PLAIN { None } else { setup.summed_weights() };
+    let whole = decision;
+    let equal = shapes::without_weights(decision, setup.weights);
+    let decision = if weights.is_some() { &equal } else { whole };
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         let out = match &mut gradient {
@@ -69,6 +87,14 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             )
         };
         match kept {
+            Some((es, _, (student_max, _))) if !PLAIN && setup.rule.sampled => {
+                let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
+                shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
+            }
+            None if !PLAIN && setup.rule.sampled => {
+                let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+                shapes::student::<V>(s, decision, setup, out);
+            }
             Some((es, et, maxima)) if PLAIN => {
                 shapes::plain_of_kept::<V>(&es[..n], &et[..n], scales(maxima), decision, out);
             }
@@ -94,6 +120,14 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
         if !PLAIN && setup.own_hard {
             let s = &tile(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
+        }
+        if setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0 {
+            let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+            shapes::return_uniform(s, decision, out);
+        }
+        if let Some(weights) = weights {
+            let t = &tile(row.teacher, start, n, &mut scratch.teacher)[..n];
+            shapes::subtract_weighted::<V>(t, &weights[start..start + n], whole, setup, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
         if let Some(soft_label) = row.soft_label {

@@ -3,7 +3,11 @@
 use super::divergences;
 use super::part::{LabelOdds, Part, share};
 use super::selection::{select_tssr, tssr_by_kdr};
-use crate::{Config, Decision, NonFinite, RowResult, RowStats, Similarity, TssrGradient, flags};
+use crate::rule::ClassWeights;
+use crate::{
+    Config, Decision, NonFinite, RowResult, RowStats, Similarity, Standardization, TssrGradient,
+    flags,
+};
 
 /// The values that `decide` uses for all rows of a batch.
 pub(super) struct Rule {
@@ -22,6 +26,8 @@ pub(super) struct Rule {
     z: f64,
     /// The factor in the gradient of any part's derivative with respect to the student's logits over their temperature.
     unit: f64,
+    /// The parts that weights of classes multiply.
+    weights: ClassWeights,
 }
 
 /// The loss of a row, and the coefficients of its gradient. `student`, `teacher` and `hard` are those of probabilities.
@@ -92,7 +98,13 @@ impl Rule {
             soft: soft_weight * config.gradient_factor() / denominator,
             z: z / denominator,
             unit: grad_loss / f64::from(config.student_temperature) / denominator,
+            weights: ClassWeights::default(),
         }
+    }
+
+    /// The same rule for classes with weights.
+    pub fn with_class_weights(self, weights: ClassWeights) -> Self {
+        Self { weights, ..self }
     }
 
     pub fn decide(&self, stats: &RowStats) -> Decision {
@@ -100,6 +112,8 @@ impl Rule {
             label: stats.label,
             student_max: stats.student_max,
             teacher_max: stats.teacher_max,
+            student_deviation: stats.student_deviation,
+            teacher_deviation: stats.teacher_deviation,
             ..Decision::default()
         };
         decision.result.flags = stats.flags;
@@ -120,10 +134,16 @@ impl Rule {
         if stats.flags & flags::NON_FINITE == 0 {
             result.kdr = stats.kdr;
             let kdr = self.shared_kdr.unwrap_or(stats.kdr);
-            result.tssr = select_tssr(self.config.selection, self.tstr, kdr);
+            result.tssr = select_tssr(&self.config, self.tstr, kdr, stats);
         }
         let terms = if stats.flags & (flags::NON_FINITE | flags::INVALID_LABEL) == 0 {
             let terms = self.terms(stats, f64::from(result.tssr));
+            if let Some(bound) = self.bound_of(terms.loss) {
+                result.loss = bound * stats.weight;
+                result.flags |= flags::CLAMPED;
+                decision.result = result;
+                return decision;
+            }
             terms.weighted(f64::from(stats.weight))
         } else {
             Terms::NAN
@@ -163,6 +183,24 @@ impl Rule {
         decision
     }
 
+    /// The bound that replaces a loss out of range.
+    fn bound_of(&self, loss: f64) -> Option<f32> {
+        let [least, greatest] = self.config.loss_clamp?;
+        match loss {
+            loss if loss < f64::from(least) => Some(least),
+            loss if loss > f64::from(greatest) => Some(greatest),
+            _ => None,
+        }
+    }
+
+    /// The number of classes that share the smoothed part of the label's distribution.
+    fn smoothed_classes(&self, stats: &RowStats) -> f64 {
+        match self.config.smooths_unmasked() {
+            true => f64::from(stats.student_count),
+            false => self.classes as f64,
+        }
+    }
+
     /// Returns true if a row without a finite result is left out. A label out of range stays visible.
     fn is_skipped(&self, stats: &RowStats) -> bool {
         self.config.non_finite == NonFinite::Skip && stats.flags & flags::INVALID_LABEL == 0
@@ -174,8 +212,16 @@ impl Rule {
 
     /// The hard and the soft part of a finite row with a label, in nats.
     pub fn parts(&self, stats: &RowStats) -> (f64, f64) {
-        let soft = divergences::part(&self.config, stats);
+        let soft = self.soft(stats);
         (soft.hard * self.hard(stats), soft.value)
+    }
+
+    #[inline(always)]
+    fn soft(&self, stats: &RowStats) -> Part {
+        match self.weights.soft {
+            true => divergences::weighted_part(stats),
+            false => divergences::part(&self.config, stats),
+        }
     }
 
     fn own_hard(&self) -> bool {
@@ -186,7 +232,7 @@ impl Rule {
     /// coefficient is NaN if the row has no gradient.
     #[inline(always)]
     fn terms(&self, stats: &RowStats, tssr: f64) -> Terms {
-        let soft = divergences::part(&self.config, stats);
+        let soft = self.soft(stats);
         let hard = soft.hard * self.hard(stats);
         let soft_loss = (1.0 - tssr) * self.soft_loss;
         let mut loss = share(tssr * self.hard_loss, hard) + share(soft_loss, soft.value);
@@ -195,23 +241,33 @@ impl Rule {
             0.0 => Part::default(),
             _ => soft,
         };
-        let weight = self.soft * (1.0 - tssr);
-        let hard_weight = self.hard * soft.hard;
+        // A row of standardised logits has temperatures of its own.
+        let scale = self.config.standardization.scale(stats.student_deviation);
+        let soft_weight = self.soft / scale;
+        let weight = soft_weight * (1.0 - tssr);
+        let mut hard_scale = self.hard * soft.hard;
+        if !self.own_hard() {
+            hard_scale /= scale;
+        }
+        let (label_weight, mass) = self.label_weights(stats);
+        let hard_weight = hard_scale * mass;
         let e = f64::from(self.config.label_smoothing);
-        // The factor of h.
-        let of_h = hard_weight * self.label_mass(stats);
         let mut terms = Terms {
             loss,
             // If hard and soft part have the same weight, this is exactly that weight.
-            student: of_h + (1.0 - tssr) * (self.soft * part.student - of_h),
+            student: hard_weight + (1.0 - tssr) * (soft_weight * part.student - hard_weight),
             teacher: weight * part.teacher,
             hard: 0.0,
             first: weight * part.first,
             second: weight * part.second,
-            label: hard_weight * tssr * (1.0 - e),
-            uniform: hard_weight * tssr * e / self.classes as f64,
+            label: hard_scale * label_weight * tssr * (1.0 - e),
+            uniform: hard_scale * tssr * e / self.smoothed_classes(stats),
             at_label: None,
         };
+        if self.config.divergence.is_sampled() {
+            terms.label += terms.teacher;
+            terms.teacher = 0.0;
+        }
         let mut z = 0.0;
         if self.config.z_loss > 0.0 {
             let lse = self.hard_lse(stats);
@@ -221,7 +277,7 @@ impl Rule {
         terms.loss = loss;
         if self.own_hard() {
             terms.student = weight * part.student;
-            terms.hard = of_h * tssr + z;
+            terms.hard = hard_weight * tssr + z;
         } else {
             terms.student += z;
         }
@@ -230,6 +286,9 @@ impl Rule {
         }
         if self.config.tssr_gradient == TssrGradient::Attached {
             self.attach(stats, hard, soft.value, &mut terms);
+        }
+        if self.config.standardization != Standardization::None {
+            self.through_deviation(stats, &mut terms);
         }
         match terms.student.is_nan() {
             true => Terms {
@@ -261,7 +320,9 @@ impl Rule {
             terms.student += (hard + z) * label.rest();
         }
         let e = f64::from(self.config.label_smoothing);
-        let smoothed = e * (1.0 - 1.0 / self.classes as f64);
+        let is_smoothed = !self.config.smooths_unmasked() || stats.label_logit > f32::NEG_INFINITY;
+        let own = f64::from(u8::from(is_smoothed)) / self.smoothed_classes(stats);
+        let smoothed = e * (1.0 - own);
         terms.at_label = Some(hard * (smoothed - label.rest()) + z * label.p() + soft * part.label);
     }
 
@@ -277,15 +338,15 @@ impl Rule {
 
     /// The log-sum-exp of the student's logits at the hard part's temperature.
     fn hard_lse(&self, stats: &RowStats) -> f64 {
-        f64::from(stats.student_max) / self.config.label_temperature() + self.hard_log_sum(stats)
+        f64::from(stats.student_max) / self.label_temperature(stats) + self.hard_log_sum(stats)
     }
 
-    /// The sum of the label's distribution.
-    fn label_mass(&self, stats: &RowStats) -> f64 {
-        let e = f64::from(self.config.label_smoothing);
-        match stats.flags & flags::SOFT_LABEL {
-            0 => 1.0,
-            _ => (1.0 - e) * f64::from(stats.soft_label_sum) + e,
+    /// The temperature of the hard part in a row.
+    #[inline(always)]
+    fn label_temperature(&self, stats: &RowStats) -> f64 {
+        match self.own_hard() {
+            true => self.config.label_temperature(),
+            false => stats.student_temperature(&self.config),
         }
     }
 
@@ -293,7 +354,7 @@ impl Rule {
     #[inline(always)]
     fn hard(&self, stats: &RowStats) -> f64 {
         let f = f64::from;
-        let temperature = self.config.label_temperature();
+        let temperature = self.label_temperature(stats);
         let log_sum = self.hard_log_sum(stats);
         let inverse_temperature = 1.0 / temperature;
         let hard = match stats.flags & (flags::SOFT_LABEL | flags::SOFT_LABEL_MASKED) {
@@ -305,17 +366,80 @@ impl Rule {
             _ => return f64::INFINITY,
         };
         let e = f(self.config.label_smoothing);
+        if self.weights.label {
+            return self.weighted_hard(stats, hard, log_sum);
+        }
         if e == 0.0 {
             return hard;
         }
-        if stats.flags & flags::STUDENT_MASKED != 0 {
+        if stats.flags & flags::STUDENT_MASKED != 0 && !self.config.smooths_unmasked() {
             return f64::INFINITY;
         }
-        let mut mean_offset = f(stats.student_offset) / self.classes as f64;
+        let mut mean_offset = f(stats.student_offset) / self.smoothed_classes(stats);
         if self.own_hard() {
-            mean_offset *= f(self.config.student_temperature) * inverse_temperature;
+            mean_offset *= stats.student_temperature(&self.config) * inverse_temperature;
         }
         (1.0 - e) * hard + e * (log_sum - mean_offset)
+    }
+
+    /// `- sum v_i EK_i ln h_i` with the weights of the classes, given its term of the label without its share.
+    fn weighted_hard(&self, stats: &RowStats, label: f64, log_sum: f64) -> f64 {
+        let f = f64::from;
+        let e = f(self.config.label_smoothing);
+        let hard = share((1.0 - e) * f(stats.class_weight), label);
+        if e == 0.0 {
+            return hard;
+        }
+        if stats.masked_weight > 0.0 {
+            return f64::INFINITY;
+        }
+        let mut offset = f(stats.weighted_offset);
+        if self.own_hard() {
+            offset *= f(self.config.student_temperature) / self.config.label_temperature();
+        }
+        hard + e / self.classes as f64 * (f(stats.weight_sum) * log_sum - offset)
+    }
+
+    /// The weight of the label, and `sum v_i EK_i`. Both are 1 without weights and soft labels.
+    #[inline(always)]
+    fn label_weights(&self, stats: &RowStats) -> (f64, f64) {
+        let f = f64::from;
+        let e = f(self.config.label_smoothing);
+        if stats.has_soft_label() {
+            return (1.0, (1.0 - e) * f(stats.soft_label_sum) + e);
+        }
+        if !self.weights.label {
+            return (1.0, 1.0);
+        }
+        let all = f(stats.weight_sum) + f(stats.masked_weight);
+        let label = f(stats.class_weight);
+        (label, (1.0 - e) * label + e / self.classes as f64 * all)
+    }
+
+    /// Adds the gradient through the standard deviation of the student's logits. A masked class takes no part.
+    fn through_deviation(&self, stats: &RowStats, terms: &mut Terms) {
+        let f = f64::from;
+        let (deviation, count) = (f(stats.student_deviation), f(stats.student_count));
+        if deviation == 0.0 {
+            return;
+        }
+        // Of `s - ms`.
+        let mean = f(stats.student_offset) / count;
+        let (zs, zt) = (f(stats.student_sum), f(stats.teacher_sum));
+        // The sum of the gradient so far times `s - mean s`. Terms without p, q and the label sum to 0.
+        let of_teacher = f(stats.soft_moment) - mean * (zt - f(stats.masked_mass));
+        let mut slope = terms.student * (f(stats.student_moment) / zs - mean);
+        slope -= terms.teacher * of_teacher / zt;
+        if !self.own_hard() && stats.label_logit != f32::NEG_INFINITY {
+            let temperature = stats.student_temperature(&self.config);
+            let label = (f(stats.label_logit) - f(stats.student_max)) / temperature;
+            slope -= terms.label * (label - mean);
+        }
+        let base = f(self.config.student_temperature);
+        let scale = self.config.standardization.scale(stats.student_deviation);
+        let factor = slope * base * base * (scale / deviation) / (count - 1.0);
+        terms.first = -factor;
+        terms.second = factor * mean;
     }
 
     /// Adds the gradient through TSSR and KDR.

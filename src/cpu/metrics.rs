@@ -17,6 +17,8 @@ impl Rule {
         let student_entropy = zs.ln() - f64::from(stats.student_moment) / zs;
         let (hard, soft) = self.parts(stats);
         let one = |yes: bool| f64::from(u8::from(yes));
+        let sampled = config.divergence.is_sampled();
+        let of_teacher = |yes| if sampled { f64::NAN } else { one(yes) };
         let values: [f64; RowMetrics::COUNT] = [
             stats.kl(),
             stats.teacher_entropy(),
@@ -25,9 +27,9 @@ impl Rule {
             soft,
             stats.student_lse(config),
             stats.teacher_lse(config),
-            one(stats.agreement > 0.0),
+            of_teacher(stats.agreement > 0.0),
             one(stats.label_logit == stats.student_max),
-            one(stats.teacher_label_logit == stats.teacher_max),
+            of_teacher(stats.teacher_label_logit == stats.teacher_max),
         ];
         RowMetrics::of(values.map(|value| value as f32))
     }

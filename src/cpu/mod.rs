@@ -5,6 +5,7 @@
 mod add;
 mod apply;
 mod decide;
+mod deviation;
 mod divergences;
 mod isa;
 mod lanes;
@@ -20,6 +21,7 @@ mod selection;
 mod setup;
 mod shapes;
 mod similarity;
+mod soft_labels;
 mod summary;
 mod sums;
 mod tasks;
@@ -27,7 +29,7 @@ mod tile;
 mod vector;
 mod zeros;
 
-use crate::rule::STATISTICS;
+use crate::rule::statistics;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
     Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
@@ -160,8 +162,9 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         let mut setup = Setup::of(config, false).for_batch(batch);
-        setup.moments = setup.moments.with(STATISTICS);
+        setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
     }
 
@@ -234,6 +237,7 @@ impl Cpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
@@ -318,6 +322,7 @@ impl Cpu {
         };
         let valid = crate::batch::valid_rows(batch.labels, classes, config.ignore_index);
         let rule = self.rule(config, progress, &stats, (valid, classes));
+        let rule = rule.with_class_weights(setup.weights);
         let tasks = tasks(rows, classes, gradient, lists);
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();

@@ -3,6 +3,7 @@
 //! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the length of the row.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use super::deviation::Spreads;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
@@ -10,7 +11,7 @@ use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
-use crate::{RowStats, flags};
+use crate::{RowStats, Standardization, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
 fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
@@ -35,14 +36,25 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         weight: row.weight,
         ..RowStats::default()
     };
-    let setup = row.setup;
-    if row.label == setup.config.ignore_index {
+    if row.label == row.setup.config.ignore_index {
         stats.flags = flags::IGNORED;
         return stats;
     }
+    let standardized = row.setup.config.standardization != Standardization::None;
+    let spreads = standardized.then(|| Spreads::of(row, scratch));
+    let own = spreads.map(|spreads| {
+        let [student, teacher] = spreads.deviations();
+        row.setup.of_row(student, teacher)
+    });
+    let row = &Row {
+        setup: own.as_ref().unwrap_or(row.setup),
+        ..*row
+    };
+    let setup = row.setup;
     let label = usize::try_from(row.label).ok();
     let label = label.filter(|label| *label < classes);
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
+    let sampled = setup.rule.sampled;
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
@@ -58,15 +70,18 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             s_padding,
             &mut scratch.student,
         );
-        let (t, t_max, t_magnitude) = measured(
-            row.teacher,
-            start,
-            n,
-            left_out,
-            checked_from,
-            t_padding,
-            &mut scratch.teacher,
-        );
+        let (t, t_max, t_magnitude) = match sampled {
+            true => (&[][..], f32::MIN, 0),
+            false => measured(
+                row.teacher,
+                start,
+                n,
+                left_out,
+                checked_from,
+                t_padding,
+                &mut scratch.teacher,
+            ),
+        };
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, setup);
@@ -84,18 +99,28 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             let rest = (at + 1).min(n);
             for part in [0..at, rest..n] {
                 sums.flags |= inspect(&s[part.clone()], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
-                sums.flags |= inspect(&t[part], flags::TEACHER_LIVE, 0);
+                if !sampled {
+                    sums.flags |= inspect(&t[part], flags::TEACHER_LIVE, 0);
+                }
             }
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
-        sums.add_any::<V>((s, t), n, checked, setup, exps);
+        let weights = setup.summed_weights();
+        let weights = weights.map(|weights| &weights[start..start + n]);
+        match sampled {
+            true => sums.add_student::<V>(s, n, setup, exps.0),
+            false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights),
+        }
         if let Some(soft_label) = row.soft_label {
             let y = &tile(soft_label, start, n, &mut scratch.third)[..n];
             sums.add_soft_label::<V>(s, y, setup);
         }
     }
     if let Some(label) = label {
+        if let Some(weights) = setup.class_weights.filter(|_| setup.weights.label) {
+            stats.class_weight = weights[label];
+        }
         stats.label_logit = row.student.get(label);
         // The teacher may lack the class.
         let teacher = match label < row.teacher.len() {
@@ -106,11 +131,22 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
         }
-        if setup.rule.label_apart || setup.moments.has(Moment::Agreement) {
+        if setup.teacher_label || setup.moments.has(Moment::Agreement) {
             stats.teacher_label_logit = teacher;
         }
     }
+    if sampled {
+        // The only number of the teacher. It may be `-inf`.
+        stats.teacher_label_logit = row.teacher.get(0);
+        sums.flags |= match stats.teacher_label_logit {
+            f32::NEG_INFINITY => flags::TEACHER_LIVE,
+            log_q => inspect(&[log_q], flags::TEACHER_LIVE, 0),
+        };
+    }
     sums.write(&mut stats);
+    if let Some(spreads) = spreads {
+        spreads.write(setup.student_temperature, &mut stats);
+    }
     if row.soft_label.is_some() {
         stats.flags |= flags::SOFT_LABEL;
     }
@@ -128,7 +164,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if setup.second_sweep {
         second_sweep::<V>(row, &mut stats, scratch);
     }
-    stats.kdr = similarity::kdr(&stats, setup.config.similarity);
+    if !sampled {
+        stats.kdr = similarity::kdr(&stats, setup.config.similarity);
+    }
     stats
 }
 
@@ -138,6 +176,7 @@ mod tests {
     use crate::cpu::isa::Isa;
     use crate::cpu::setup::Setup;
     use crate::moments::{Factor, Moment, Moments, Weight};
+    use crate::rule::ClassWeights;
     use crate::{Config, Divergence, HardTemperature};
 
     /// Logits between -8 and 8. Their maximum rises from tile to tile.
@@ -161,11 +200,17 @@ mod tests {
         let th = config.label_temperature();
         let max = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (ms, mt) = (max(s), max(t));
-        let term = |((s, t), soft_label): ((&f64, &f64), &f32)| {
+        let term = |(((s, t), soft_label), class_weight): (((&f64, &f64), &f32), &f32)| {
+            let class_weight = f64::from(*class_weight);
+            let live = f64::from(*s > f64::NEG_INFINITY);
             let (x, y) = (s - ms, t - mt);
             let (ds, dt) = (x / ts, y / tt);
             let weight = match moment.weight() {
-                Weight::One => f64::from(*s > f64::NEG_INFINITY),
+                Weight::One => live,
+                Weight::Class => live * class_weight,
+                Weight::MaskedClass => (1.0 - live) * class_weight,
+                Weight::ClassTeacher => live * class_weight * dt.exp(),
+                Weight::MaskedClassTeacher => (1.0 - live) * class_weight * dt.exp(),
                 Weight::Student => ds.exp(),
                 Weight::Teacher => dt.exp(),
                 Weight::Unseen if *t > f64::NEG_INFINITY => 0.0,
@@ -196,7 +241,8 @@ mod tests {
             }
             weight * factor
         };
-        s.iter().zip(t).zip(y).map(term).sum()
+        let weights = setup.class_weights.expect("every moment has its inputs");
+        s.iter().zip(t).zip(y).zip(weights).map(term).sum()
     }
 
     /// All moments at once, in one tile and in several, with masked classes and without, on every instruction set.
@@ -212,8 +258,15 @@ mod tests {
             hard_temperature: HardTemperature::Own(2.5),
             ..Config::default()
         };
+        let weights: Vec<f32> = (0..3000).map(|i| (i * 7 % 5) as f32 * 0.5).collect();
         let mut setup = Setup::of(&config, false);
         setup.moments = Moments::of(&Moment::ALL);
+        setup.class_weights = Some(&weights);
+        setup.weights = ClassWeights {
+            label: true,
+            smoothing: true,
+            soft: true,
+        };
         for (classes, masked) in [(37, 0), (1024, 0), (3000, 0), (37, 3), (2999, 3), (3000, 7)] {
             let mut s = logits(classes, 0x9e37_79b1);
             let mut t = logits(classes, 0x85eb_ca6b);

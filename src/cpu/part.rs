@@ -3,7 +3,7 @@
 use crate::{Config, RowStats};
 
 /// The soft part of a row. Its gradient with respect to the logits over the temperature is
-/// `student p - teacher q + first f1 + second f2`, with the terms of the divergence's shape.
+/// `student p - teacher q + first f1 + second f2`, with the terms of the divergence's shape. A sampled token has `[i = label]` in place of `q`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Part {
     /// In nats; may be `+inf`.
@@ -99,6 +99,40 @@ impl LabelOdds {
             teacher: teacher(stats.rest_teacher_sum, config.teacher_temperature.into()),
             student_hard: student(stats.rest_hard_sum, hard),
             teacher_hard: teacher(stats.rest_teacher_hard_sum, hard),
+        }
+    }
+}
+
+/// `r = ln q_c - ln p_c` of a sampled token `c`, the label.
+pub(super) struct SampledToken {
+    /// Within the clamp.
+    pub r: f64,
+    /// False beyond the clamp, where the gradient is 0.
+    inside: bool,
+}
+
+impl SampledToken {
+    pub fn of(config: &Config, stats: &RowStats, clamp: f64) -> Self {
+        let f = f64::from;
+        let distance = f(stats.label_logit) - f(stats.student_max);
+        let log_p = distance / f(config.student_temperature) - f(stats.student_sum).ln();
+        let log_q = f(stats.teacher_label_logit);
+        // Equal if both are `-inf`.
+        let r = if log_q == log_p { 0.0 } else { log_q - log_p };
+        Self {
+            r: r.clamp(-clamp, clamp),
+            inside: r.abs() <= clamp,
+        }
+    }
+
+    /// The part with this value, whose gradient is `- by_r` times that of `ln p_c`.
+    pub fn part(&self, value: f64, by_r: f64) -> Part {
+        let by_r = if self.inside { by_r } else { 0.0 };
+        Part {
+            value,
+            student: by_r,
+            teacher: by_r,
+            ..Part::default()
         }
     }
 }

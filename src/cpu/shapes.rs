@@ -8,7 +8,7 @@ use super::second_sweep::below;
 use super::setup::Setup;
 use super::vector::Vector;
 use crate::Decision;
-use crate::rule::Shape;
+use crate::rule::{ClassWeights, Shape};
 
 /// The gradient of a tile with the shape `Plain`, from logits.
 #[inline(always)]
@@ -39,6 +39,24 @@ pub(super) fn plain_of_kept<V: Vector>(
     let (s_scale, t_scale) = (d.student_scale * scales.0, d.teacher_scale * scales.1);
     for ((o, es), et) in out.iter_mut().zip(es).zip(et) {
         *o = mul_add::<V>(*es, s_scale, -(et * t_scale)) - d.uniform_share;
+    }
+}
+
+/// The gradient of a tile without terms of the teacher, from logits.
+#[inline(always)]
+pub(super) fn student<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
+    for (o, s) in out.iter_mut().zip(s) {
+        let es = exp2::<V>((s - d.student_max) * setup.student_log2);
+        *o = mul_add::<V>(es, d.student_scale, -d.uniform_share);
+    }
+}
+
+/// The gradient of a tile without terms of the teacher, from exponentials that are `scale` times too small.
+#[inline(always)]
+pub(super) fn student_of_kept<V: Vector>(es: &[f32], scale: f32, d: &Decision, out: &mut [f32]) {
+    let scale = d.student_scale * scale;
+    for (o, es) in out.iter_mut().zip(es) {
+        *o = mul_add::<V>(*es, scale, -d.uniform_share);
     }
 }
 
@@ -96,6 +114,7 @@ pub(super) fn of_logits<V: Vector>(
     match setup.shape {
         Shape::LogRatio => log_ratio::<V>(s, t, d, setup, out),
         Shape::Power => power::<V>(s, t, d, setup, out),
+        Shape::Linear => linear::<V>(s, t, d, setup, out),
         _ => plain::<V>(s, t, d, setup, out),
     }
 }
@@ -158,11 +177,77 @@ fn power<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: 
     }
 }
 
+#[inline(always)]
+fn linear<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
+    let (ks, kt) = (setup.student_log2, setup.teacher_log2);
+    // In binary logarithms.
+    let first = d.first_scale * std::f32::consts::LN_2;
+    fill(s, t, out, |s, t| {
+        let ds = (s - d.student_max) * ks;
+        let et = exp2::<V>((t - d.teacher_max) * kt);
+        let terms = mul_add::<V>(first, ds, d.second_scale);
+        // The standard deviation bounds the distances of the row's logits. Those below are masked or saturated.
+        let terms = if ds > -1e8 { terms } else { 0.0 };
+        let plain = mul_add::<V>(exp2::<V>(ds), d.student_scale, -(et * d.teacher_scale));
+        plain - d.uniform_share + terms
+    });
+}
+
 /// Adds the hard part at its own temperature.
 #[inline(always)]
 pub(super) fn add_hard<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(s) {
         let e = exp2::<V>((s - d.student_max) * setup.hard_log2);
         *o = mul_add::<V>(e, d.hard_scale, *o);
+    }
+}
+
+/// Adds the uniform share again at the classes that the student masks.
+#[inline(always)]
+pub(super) fn return_uniform(s: &[f32], d: &Decision, out: &mut [f32]) {
+    for (o, s) in out.iter_mut().zip(s) {
+        if *s == f32::NEG_INFINITY {
+            *o += d.uniform_share;
+        }
+    }
+}
+
+/// The decision without the coefficients that weights of classes multiply.
+#[inline(always)]
+pub(super) fn without_weights(d: &Decision, weights: ClassWeights) -> Decision {
+    Decision {
+        teacher_scale: if weights.soft { 0.0 } else { d.teacher_scale },
+        uniform_share: if weights.smoothing {
+            0.0
+        } else {
+            d.uniform_share
+        },
+        ..*d
+    }
+}
+
+/// Subtracts the terms that weights of classes multiply.
+#[inline(always)]
+pub(super) fn subtract_weighted<V: Vector>(
+    t: &[f32],
+    weights: &[f32],
+    d: &Decision,
+    setup: &Setup<'_>,
+    out: &mut [f32],
+) {
+    let uniform = if setup.weights.smoothing {
+        d.uniform_share
+    } else {
+        0.0
+    };
+    if !setup.weights.soft {
+        for (o, v) in out.iter_mut().zip(weights) {
+            *o -= v * uniform;
+        }
+        return;
+    }
+    for ((o, t), v) in out.iter_mut().zip(t).zip(weights) {
+        let et = exp2::<V>((t - d.teacher_max) * setup.teacher_log2);
+        *o -= v * (et * d.teacher_scale + uniform);
     }
 }

@@ -61,12 +61,11 @@ impl Sums {
     #[inline(never)]
     fn rescale_sums(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {
         let old = *self;
-        let from = |old: f32, new: f32, temperature: f32| {
-            (f64::from(old) - f64::from(new)) / f64::from(temperature)
-        };
-        let config = setup.config;
-        let ds = from(old.student_max, student_max, config.student_temperature);
-        let dt = from(old.teacher_max, teacher_max, config.teacher_temperature);
+        let from =
+            |old: f32, new: f32, temperature: f64| (f64::from(old) - f64::from(new)) / temperature;
+        let hard = setup.config.label_temperature();
+        let ds = from(old.student_max, student_max, setup.student_temperature);
+        let dt = from(old.teacher_max, teacher_max, setup.teacher_temperature);
         let (fs, ft) = (ds.exp(), dt.exp());
         let [u, v] = setup.rule.shape_numbers.map(f64::from);
         for moment in setup.moments.iter() {
@@ -87,14 +86,18 @@ impl Sums {
                 Weight::StudentPower => (((u + v) * ds).exp(), 0.0),
                 Weight::TeacherPower => (((u + v) * dt).exp(), 0.0),
                 Weight::Hard => {
-                    let own = f64::from(config.student_temperature) / config.label_temperature();
+                    let own = setup.student_temperature / hard;
                     ((ds * own).exp(), 0.0)
                 }
                 Weight::TeacherHard => {
-                    let own = f64::from(config.teacher_temperature) / config.label_temperature();
+                    let own = setup.teacher_temperature / hard;
                     ((dt * own).exp(), 0.0)
                 }
                 Weight::Peak => (0.0, 0.0),
+                Weight::Class => (1.0, old.of(Moment::WeightSum)),
+                Weight::MaskedClass => (1.0, 0.0),
+                Weight::ClassTeacher => (ft, old.of(Moment::WeightedTeacher)),
+                Weight::MaskedClassTeacher => (ft, 0.0),
             };
             let shift = match moment.factor() {
                 Factor::One => 0.0,
@@ -158,6 +161,11 @@ impl Sums {
                 // Soft labels leave no class out.
                 Weight::SoftLabel => 0.0,
                 Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
+                // `validate.rs` refuses them beside a label that is left out.
+                Weight::Class
+                | Weight::MaskedClass
+                | Weight::ClassTeacher
+                | Weight::MaskedClassTeacher => 0.0,
             };
         }
         let maxima = (

@@ -8,7 +8,7 @@ use crate::plan::{List, Lists, Matrix, Operand};
 pub struct GpuSlice<'a> {
     /// The buffer, with usage `STORAGE`.
     pub buffer: &'a wgpu::Buffer,
-    /// Bytes from the buffer's start to the first item: a multiple of 4 for [`GpuBatch::labels`] and [`GpuBatch::row_weights`], of 16 for
+    /// Bytes from the buffer's start to the first item: a multiple of 4 for those of a [`GpuBatch`], of 16 for
     /// [`GpuOutputs::row_results`], of 64 for [`GpuOutputs::row_metrics`] and of 256 for [`GpuOutputs::summary`].
     pub offset: u64,
 }
@@ -67,7 +67,7 @@ pub struct GpuBatch<'a> {
     pub rows: usize,
     /// `[rows, classes]`
     pub student_logits: GpuLogits<'a>,
-    /// `[rows, classes]`
+    /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
     pub teacher_logits: GpuLogits<'a>,
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.
@@ -78,6 +78,10 @@ pub struct GpuBatch<'a> {
     /// `f32 [rows]`, at a multiple of 4 bytes: [`Batch::row_weights`](crate::Batch::row_weights). A weight that is not finite is no error on
     /// buffers: its row counts as a row with NaN among its logits.
     pub row_weights: Option<GpuSlice<'a>>,
+    /// `f32 [classes]` of the student, at a multiple of 4 bytes: [`Batch::class_weights`](crate::Batch::class_weights). A weight out of range
+    /// is no error on buffers: the rows that use it count as rows with NaN among their logits. Every row uses the weights of all classes in
+    /// the soft part and with label smoothing, else that of its label.
+    pub class_weights: Option<GpuSlice<'a>>,
 }
 
 /// Buffers for results. An output that is `None` is not computed, or stays in the workspace.
@@ -112,6 +116,7 @@ impl<'a> CallerBuffers<'a> {
             Operand::Labels => Some(batch.labels.buffer),
             Operand::SoftLabels => batch.soft_labels.map(|y| y.buffer),
             Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
+            Operand::ClassWeights => batch.class_weights.map(|w| w.buffer),
             Operand::Gradient => outputs.gradient.map(|g| g.buffer),
             Operand::RowResults => outputs.row_results.map(|r| r.buffer),
             Operand::RowMetrics => outputs.row_metrics.map(|r| r.buffer),
@@ -128,6 +133,7 @@ impl<'a> CallerBuffers<'a> {
             row_metrics: self.outputs.row_metrics.as_ref().map(GpuSlice::list),
             summary: self.outputs.summary.as_ref().map(GpuSlice::list),
             row_weights: self.batch.row_weights.as_ref().map(GpuSlice::list),
+            class_weights: self.batch.class_weights.as_ref().map(GpuSlice::list),
         }
     }
 }

@@ -75,13 +75,20 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
             ..
         } = *soft_labels;
         validate::shape("soft_labels", rows, classes, row_stride)?;
-        validate::soft_labels(config, student.classes, classes)?;
+        validate::soft_labels::classes(student.classes, classes)?;
+        validate::soft_labels::choices(config, batch.class_weights.is_some())?;
         let region = Region::logits("soft_labels", soft_labels, rows);
         region.check(storage.bytes() as u64)?;
         inputs.push(region);
     }
     if let Some(weights) = &batch.row_weights {
         let region = Region::slice("row_weights", weights, 4 * rows as u64);
+        region.check(4)?;
+        inputs.push(region);
+    }
+    if let Some(weights) = &batch.class_weights {
+        validate::class_weighting(config)?;
+        let region = Region::slice("class_weights", weights, 4 * student.classes as u64);
         region.check(4)?;
         inputs.push(region);
     }
@@ -142,6 +149,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         in_place,
         soft_labels: batch.soft_labels.map(|y| y.matrix()),
         row_weights: batch.row_weights.is_some(),
+        class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
     })

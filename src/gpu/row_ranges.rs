@@ -55,6 +55,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
         labels: &batch.labels[range.clone()],
         soft_labels: batch.soft_labels.as_ref().map(cut),
         row_weights: batch.row_weights.map(|all| &all[range.clone()]),
+        class_weights: batch.class_weights,
     }
 }
 

@@ -251,6 +251,7 @@ impl RowRanges {
             RangePlans::new(&ranges, |rows| {
                 let problem = Problem {
                     row_weights: batch.row_weights.is_some(),
+                    class_weights: batch.class_weights.is_some(),
                     metrics,
                     ..problem(rows, &student, &teacher, soft_labels, gradient)
                 };

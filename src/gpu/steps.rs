@@ -143,6 +143,7 @@ impl Gpu {
     /// Observe on slices, without blocking. See [`Cpu::observe`](crate::cpu::Cpu::observe).
     pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         let mut inputs = vec![
             (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
             (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
@@ -214,6 +215,7 @@ impl Gpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
+        validate::no_class_weights(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let mut inputs = vec![
@@ -279,6 +281,7 @@ impl Gpu {
             row_results: None,
             summary: None,
             row_weights: Some(List::new(padded(4 * range.len()))),
+            class_weights: None,
             row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);

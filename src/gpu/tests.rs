@@ -147,6 +147,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         labels: at(labels),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(summary)),

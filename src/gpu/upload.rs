@@ -12,6 +12,7 @@ pub(super) struct UploadedBatch {
     labels: wgpu::Buffer,
     soft_labels: Option<wgpu::Buffer>,
     row_weights: Option<wgpu::Buffer>,
+    class_weights: Option<wgpu::Buffer>,
 }
 
 impl UploadedBatch {
@@ -37,6 +38,10 @@ impl UploadedBatch {
                 Some(weights) => Some(make("row_weights", bytemuck::cast_slice(weights))?),
                 None => None,
             },
+            class_weights: match batch.class_weights {
+                Some(weights) => Some(make("class_weights", bytemuck::cast_slice(weights))?),
+                None => None,
+            },
         })
     }
 
@@ -57,6 +62,7 @@ impl UploadedBatch {
             soft_labels: (self.soft_labels.as_ref().zip(batch.soft_labels.as_ref()))
                 .map(|(buffer, soft_labels)| matrix(buffer, soft_labels)),
             row_weights: self.row_weights.as_ref().map(at),
+            class_weights: self.class_weights.as_ref().map(at),
         }
     }
 }

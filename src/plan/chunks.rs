@@ -130,6 +130,10 @@ fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<
         within("the size of one row of logits in bytes", row, room)?;
         most = most.min(1 + (room - row) / (row_stride as u64 * bytes));
     }
+    if problem.class_weights {
+        let bytes = 4 * problem.classes as u64;
+        within("the size of the class weights in bytes", bytes, room)?;
+    }
     most = most.min(room / row_bytes);
     Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }

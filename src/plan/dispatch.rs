@@ -30,7 +30,7 @@ impl Plan {
     /// They need the buffers of [`workspace`](Self::workspace), with any contents.
     ///
     /// # Errors
-    /// [`Error::PlanMismatch`] if the plan was made for other choices, or for rows with weights or metrics and the lists have none, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
+    /// [`Error::PlanMismatch`] if the plan was made for other choices, or with weights or metrics and the lists have none, [`Error::BufferTooSmall`] and [`Error::BufferMisaligned`] for
     /// matrices and lists, [`Error::InvalidConfig`] and [`Error::InvalidProgress`].
     pub fn dispatches(
         &self,
@@ -41,8 +41,10 @@ impl Plan {
         validate::config(config)?;
         validate::mean(config, self.problem.rows)?;
         validate::progress(config.selection, progress)?;
-        let (weights, metrics) = (self.problem.row_weights, self.problem.metrics);
-        let fits = weights == lists.row_weights.is_some() && metrics == lists.row_metrics.is_some();
+        let p = &self.problem;
+        let fits = p.row_weights == lists.row_weights.is_some()
+            && p.class_weights == lists.class_weights.is_some()
+            && p.metrics == lists.row_metrics.is_some();
         if !self.has_choices_of(config) || !fits {
             return Err(Error::PlanMismatch);
         }
@@ -68,6 +70,9 @@ impl Plan {
         lists.labels.check("labels", 4 * rows, 4)?;
         if let Some(weights) = &lists.row_weights {
             weights.check("row_weights", 4 * rows, 4)?;
+        }
+        if let Some(weights) = &lists.class_weights {
+            weights.check("class_weights", 4 * p.classes as u64, 4)?;
         }
         if let Some(results) = &lists.row_results {
             results.check("row_results", ROW_RESULT_BYTES * rows, ROW_RESULT_BYTES)?;
@@ -223,6 +228,7 @@ impl<'a> DispatchBuilder<'a> {
                 "labels" => Operand::Labels,
                 "soft_labels" => Operand::SoftLabels,
                 "row_weights" => Operand::RowWeights,
+                "class_weights" => Operand::ClassWeights,
                 "grad_student_logits" => Operand::Gradient,
                 "row_results" => self.or_placeholder(Operand::RowResults),
                 "row_metrics" => Operand::RowMetrics,
@@ -275,6 +281,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::SoftLabels => p.soft_labels.map(|y| Items::rows(&y, p.classes)),
             Operand::Labels => Some(Items::of(&lists.labels, 4)),
             Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
+            Operand::ClassWeights => lists.class_weights.map(|l| Items::whole(&l, p.classes)),
             Operand::RowResults => lists.row_results.map(|l| Items::of(&l, ROW_RESULT_BYTES)),
             Operand::RowMetrics => lists.row_metrics.map(|l| Items::of(&l, ROW_REPORT_BYTES)),
             Operand::Summary => lists.summary.map(|l| Items::of(&l, SUMMARY_BYTES)),
@@ -305,6 +312,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::SoftLabels => params.soft_label_offset = first,
             Operand::Labels => params.label_offset = first,
             Operand::RowWeights => params.weight_offset = first,
+            Operand::ClassWeights => params.class_weight_offset = first,
             Operand::RowResults | Operand::RowMetrics => params.result_offset = first,
             _ => {}
         }
@@ -336,6 +344,15 @@ impl Items {
             bytes: classes as u64 * element,
             element,
             buffer_bytes: matrix.buffer_bytes,
+        }
+    }
+
+    /// Numbers of four bytes, all of which every row needs.
+    fn whole(list: &List, count: usize) -> Self {
+        Self {
+            stride: 0,
+            bytes: 4 * count as u64,
+            ..Self::of(list, 4)
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Operand {
     SoftLabels,
     /// Caller: `f32 [rows]`.
     RowWeights,
+    /// Caller: `f32 [classes]`.
+    ClassWeights,
     /// Caller: `[rows, classes]`.
     Gradient,
     /// Caller: [`RowResult`](crate::RowResult)` [rows]`.
@@ -47,6 +49,7 @@ impl Operand {
             Self::Labels => "labels",
             Self::SoftLabels => "soft_labels",
             Self::RowWeights => "row_weights",
+            Self::ClassWeights => "class_weights",
             Self::Gradient => "gradient",
             Self::RowResults => "row_results",
             Self::RowMetrics => "row_metrics",

@@ -5,6 +5,7 @@ use super::limits::{Limits, check_limits, check_storage_buffers};
 use super::operand::{Operand, Window};
 use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
 use super::tiling::{Tiling, check_workgroup};
+use crate::rule::ClassWeights;
 use crate::shader::{Access, BindingKind, Kernel, LossVariant, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
 
@@ -58,6 +59,7 @@ fn is_one_tile(problem: &Problem, variant: &Variant) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Choices {
     loss: LossVariant,
+    class_weights: ClassWeights,
     accumulate: bool,
     two_phase: bool,
     counts_rows: bool,
@@ -67,9 +69,25 @@ impl Choices {
     fn of(config: &Config) -> Self {
         Self {
             loss: LossVariant::of(config),
+            class_weights: ClassWeights::of(config),
             accumulate: config.grad_write == GradWrite::Accumulate,
             two_phase: config.scope == Scope::Batch,
             counts_rows: config.reduction == Reduction::Mean,
+        }
+    }
+
+    /// The choices of the loss with the metrics, weights and soft labels that a problem has.
+    fn loss_of(&self, problem: &Problem) -> LossVariant {
+        let mut loss = self.loss;
+        if problem.class_weights {
+            loss = loss.with_class_weights(self.class_weights);
+        }
+        if problem.soft_labels.is_some() {
+            loss = loss.with_soft_labels();
+        }
+        match problem.metrics {
+            true => loss.with_metrics(),
+            false => loss,
         }
     }
 }
@@ -101,19 +119,12 @@ fn row_workgroup_size(limits: &Limits) -> u32 {
 
 /// The variant of the kernels in which several lanes may own a row, before the plan's kind is known.
 fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
-    let mut loss = choices.loss;
-    if problem.metrics {
-        loss = loss.with_metrics();
-    }
-    if problem.soft_labels.is_some() {
-        loss = loss.with_soft_labels();
-    }
     Variant {
         student: problem.student.storage,
         teacher: problem.teacher.storage,
         gradient: problem.gradient.map(|g| g.storage),
-        access: problem.access(),
-        loss,
+        access: problem.access(!choices.loss.sampled),
+        loss: choices.loss_of(problem),
         accumulate: choices.accumulate && problem.gradient.is_some(),
         shared_buffers: problem.shared_buffers,
         in_place: problem.in_place && problem.gradient.is_some(),
@@ -155,6 +166,9 @@ impl Plan {
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
+        if LossVariant::of(config).standardized {
+            tiling.segments = 1;
+        }
         let bytes = |tiling: &Tiling| {
             let variant = variant_of(Choices::of(config), problem, tiling);
             variant.workgroup_bytes()
@@ -175,11 +189,15 @@ impl Plan {
     ) -> Result<Self> {
         check_limits(limits)?;
         validate::mean(config, problem.rows)?;
+        validate::sampled::teacher(config, problem.teacher_classes)?;
+        if problem.class_weights {
+            validate::class_weighting(config)?;
+        }
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }
         if problem.soft_labels.is_some() {
-            validate::soft_labels(config, problem.classes, problem.classes)?;
+            validate::soft_labels::choices(config, problem.class_weights)?;
         }
         let choices = Choices::of(config);
         let in_place = problem.in_place && problem.gradient.is_some();
@@ -188,6 +206,12 @@ impl Plan {
                 what: "`GradWrite::Accumulate` with the gradient in place of the student's logits"
                     .to_owned(),
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
+            });
+        }
+        if tiling.segments > 1 && choices.loss.standardized {
+            return Err(Error::Unsupported {
+                what: "`Standardization::ZScore` with rows in segments".to_owned(),
+                why: "each segment would need the standard deviation of the row; use one segment",
             });
         }
         let mut variant = variant_of(choices, problem, tiling);

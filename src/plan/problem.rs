@@ -4,7 +4,7 @@ use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 176;
+pub(crate) const ROW_STATS_BYTES: u64 = 224;
 pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
 pub(super) const SWEEP_SUMS_BYTES: u64 = 16;
@@ -68,12 +68,14 @@ pub struct Problem {
     pub in_place: bool,
     /// True if each row has a weight.
     pub row_weights: bool,
+    /// True if each class has a weight.
+    pub class_weights: bool,
     /// True if rows have metrics.
     pub metrics: bool,
 }
 
 impl Problem {
-    /// A problem without soft labels, row weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem without soft labels, weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -91,6 +93,7 @@ impl Problem {
             shared_buffers: false,
             in_place: false,
             row_weights: false,
+            class_weights: false,
             metrics: false,
         }
     }
@@ -120,10 +123,13 @@ impl Problem {
         list.into_iter().flatten()
     }
 
-    /// The widest access that every matrix allows.
-    pub(super) fn access(&self) -> Access {
+    /// The widest access that every matrix allows whose rows are read or written by vectors. Those of a teacher may not be.
+    pub(super) fn access(&self, teacher_rows: bool) -> Access {
         let takes_vec4 = |(m, classes): (Matrix, usize)| m.takes_vec4(self.rows, classes);
-        match self.matrices().all(takes_vec4) {
+        let teacher = !teacher_rows || takes_vec4((self.teacher, self.teacher_classes));
+        let gradient = self.gradient.map(|g| (g, self.classes));
+        let rows = [Some((self.student, self.classes)), gradient];
+        match teacher && rows.into_iter().flatten().all(takes_vec4) {
             true => Access::Vec4,
             false => Access::Element,
         }
@@ -155,13 +161,15 @@ impl List {
     }
 }
 
-/// Placement of labels, row weights, row results and summary in their buffers. The matrices are in the [`Problem`].
+/// Placement of labels, weights, row results and summary in their buffers. The matrices are in the [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// `i32 [rows]`, at a multiple of 4 bytes.
     pub labels: List,
     /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.
     pub row_weights: Option<List>,
+    /// `f32 [classes]` of the student, at a multiple of 4 bytes; `None` exactly if the problem has none.
+    pub class_weights: Option<List>,
     /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not needed.
     pub row_results: Option<List>,
     /// [`RowReport`](crate::RowReport)` [rows]`, 64 bytes each, at a multiple of 64, instead of `row_results`; `Some` exactly if the problem

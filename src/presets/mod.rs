@@ -20,13 +20,12 @@
 //! [`Progress::NONE`].
 //!
 //! Losses that a `Config` cannot express, and are therefore missing here:
-//! - WSLD (Zhou et al. 2021): it weights each row's soft part by `1 - exp(- CE / CE of the teacher)`.
-//! - MFT (Belcak et al. 2025): its share of the label follows, row by row, from the margin of the teacher.
-//! - Logit standardisation (Sun et al. 2024): each row has a temperature of its own.
 //!
 //! docs/LOSSES.md has the divergences, their gradients and edges, and the names that other libraries use.
 
-use crate::{Config, Divergence, HardTemperature, Progress, Selection, TemperatureScaling};
+use crate::{
+    Config, Divergence, HardTemperature, Progress, Selection, Standardization, TemperatureScaling,
+};
 
 /// The teacher alone, at temperature 1. Labels only decide which rows count.
 fn teacher_only(divergence: Divergence) -> Config {
@@ -78,6 +77,18 @@ pub fn mdistiller_kd(temperature: f32, ce_weight: f32, kd_weight: f32) -> Config
     }
 }
 
+/// Sun et al. 2024, *Logit Standardization in Knowledge Distillation* (arXiv:2403.01427).
+///
+/// `ce_weight CE + kd_weight base_temperature^2 KL(q, p)`: `p` and `q` are the softmaxes of the z-scores of each row's logits over
+/// `base_temperature`, `CE` sees the logits at temperature 1. The numbers of the paper's code are 2, 1 and 9 for CIFAR-100. Weights as in
+/// [`mdistiller_kd`].
+pub fn logit_standardization(base_temperature: f32, ce_weight: f32, kd_weight: f32) -> Config {
+    Config {
+        standardization: Standardization::ZScore,
+        ..mdistiller_kd(base_temperature, ce_weight, kd_weight)
+    }
+}
+
 /// `DKD` of mdistiller: Zhao et al. 2022, *Decoupled Knowledge Distillation* (arXiv:2203.08679).
 ///
 /// `ce_weight CE + temperature^2 (alpha TCKD + beta NCKD)`: TCKD is the divergence of the two numbers `(q_c, 1 - q_c)` and
@@ -99,6 +110,33 @@ pub fn nkd(temperature: f32, gamma: f32) -> Config {
     Config {
         divergence: Divergence::Nkd { gamma },
         ..mdistiller_kd(temperature, 1.0, 1.0)
+    }
+}
+
+/// WSLD: Zhou et al. 2021, *Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective*
+/// (arXiv:2102.00650), with the cross-entropy that the paper adds.
+///
+/// `CE - weight temperature^2 w sum q ln p` with `w = 1 - exp(- CE / (CE of the teacher + 1e-7))`, which has no gradient. `temperature` and
+/// `weight` are `tau` and `loss_weight` of mmrazor, which has 2 and 2.5 in its example. TSSR is 0.5, as in [`mdistiller_kd`].
+pub fn wsld(temperature: f32, weight: f32) -> Config {
+    Config {
+        divergence: Divergence::Wsld,
+        ..mdistiller_kd(temperature, 1.0, weight)
+    }
+}
+
+/// MFT: Belcak et al. 2025, *Minifinetuning* (arXiv:2506.15702). `MFTLoss` of Model-Optimizer.
+///
+/// `- temperature^2 sum y ln p` with the corrected teacher `y = a onehot(c) + (1 - a) q`, whose share `a` follows from the teacher's
+/// margin: [`Selection::Margin`]. Model-Optimizer's `temperature` is 1, its `threshold` 0.2. It reports `KL(y, p)`, which is smaller by the
+/// entropy of `y` and has the same gradient.
+pub fn mft(temperature: f32, threshold: f32) -> Config {
+    Config {
+        student_temperature: temperature,
+        teacher_temperature: temperature,
+        temperature_scaling: TemperatureScaling::Squared,
+        selection: Selection::Margin(threshold),
+        ..Config::default()
     }
 }
 
@@ -208,6 +246,26 @@ pub fn lk_hybrid(eta: f32) -> Config {
         scale: 1.0,
         decay: eta,
     })
+}
+
+/// On-policy distillation from sampled tokens: Lu and Thinking Machines Lab 2025, *On-Policy Distillation*. The advantage of tinker's recipe
+/// and of slime, `k1` of verl.
+///
+/// The gradient of `- r ln p_c`, `r = ln q_c - ln p_c` held constant, for a token `c` that the student sampled; at temperature 1. The token
+/// is the row's label, and the teacher's logits are `[rows, 1]`, its log-probability of the token. This is the first step on a batch: for
+/// further steps those libraries keep `r` and multiply the row by the ratio of the new to the old `p_c`. They do not clamp `r`; the clamp of
+/// 1e4 is the largest.
+pub fn on_policy() -> Config {
+    teacher_only(Divergence::K1 { clamp: 1e4 })
+}
+
+/// The estimate k3 of the reverse KL divergence from sampled tokens: Schulman 2020, *Approximating KL Divergence*. `low_var_kl` and `k3` of
+/// verl, slime and others.
+///
+/// `e^r - 1 - r`, with `r` as in [`on_policy`] within [-20, 20] and with its gradient; at temperature 1. slime's `k3` does not clamp `r`. `low_var_kl`
+/// of both, and `k3` of verl, also clamp the value to 10.
+pub fn low_var_kl() -> Config {
+    teacher_only(Divergence::K3 { clamp: 20.0 })
 }
 
 #[cfg(test)]

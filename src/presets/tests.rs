@@ -1,7 +1,7 @@
 //! Each preset against its published formula.
 
 use super::*;
-use crate::{Batch, Engine, Outputs, reference};
+use crate::{Batch, Engine, Logits, Outputs, reference};
 
 const CLASSES: usize = 5;
 const LABEL: usize = 2;
@@ -45,7 +45,11 @@ type Published<'a> = &'a dyn Fn(&[f64], &[f64]) -> f64;
 fn agree(config: &Config, progress: Progress, published: Published) {
     let f32s = |x: [f64; CLASSES]| x.map(|x| x as f32);
     let (student, teacher) = (f32s(STUDENT), f32s(TEACHER));
-    let batch = Batch::new(&student, &teacher, &[LABEL as i32], CLASSES);
+    let mut batch = Batch::new(&student, &teacher, &[LABEL as i32], CLASSES);
+    let token = [softmax(&TEACHER, 1.0)[LABEL].ln() as f32];
+    if config.divergence.is_sampled() {
+        batch.teacher_logits = Logits::new(&token, 1);
+    }
     let done = reference::distill(config, progress, &batch).expect("valid");
     // Logits and numbers of the configuration are rounded to f32.
     let expected = published(&STUDENT, &STUDENT);
@@ -54,7 +58,7 @@ fn agree(config: &Config, progress: Progress, published: Published) {
     let cpu = Engine::cpu().run(config, progress, &batch, Outputs::GRADIENT);
     let cpu = cpu.expect("valid");
     let difference = (f64::from(cpu.summary.loss) - expected).abs();
-    assert!(difference < 1e-5 * expected, "{expected} {cpu:?}");
+    assert!(difference < 1e-5 * expected.abs(), "{expected} {cpu:?}");
     let cpu = cpu.into_grad_student_logits();
     for (i, gradient) in done.grad_student_logits.iter().enumerate() {
         let at = |step: f64| {
@@ -102,6 +106,24 @@ fn hinton_and_mdistiller_have_the_label_at_temperature_1() {
     });
 }
 
+#[test]
+fn logit_standardization_distils_z_scores() {
+    let z_scores = |x: &[f64]| -> Vec<f64> {
+        let n = x.len() as f64;
+        let mean = x.iter().sum::<f64>() / n;
+        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let scores = x.iter().map(|x| (x - mean) / (variance.sqrt() + 1e-7));
+        scores.collect()
+    };
+    let t = 2.0;
+    let q = softmax(&z_scores(&TEACHER), t);
+    let config = logit_standardization(2.0, 0.1, 9.0);
+    agree(&config, Progress::NONE, &|x, _| {
+        let label = -softmax(x, 1.0)[LABEL].ln();
+        0.1 * label + 9.0 * t * t * kl(&q, &softmax(&z_scores(x), t))
+    });
+}
+
 /// The softmax over all classes but the label.
 fn others(logits: &[f64], temperature: f64) -> Vec<f64> {
     let kept = (0..CLASSES).filter(|i| *i != LABEL).map(|i| logits[i]);
@@ -127,6 +149,37 @@ fn dkd_and_nkd_leave_the_label_out() {
         let other_classes = cross_entropy(&others(&TEACHER, t), &others(x, t));
         (1.0 + q) * label(x) + 1.5 * t * t * other_classes
     });
+}
+
+#[test]
+fn wsld_weights_the_soft_part_by_the_labels_cross_entropies() {
+    let t = 2.0;
+    let label = |x: &[f64]| -softmax(x, 1.0)[LABEL].ln();
+    agree(&wsld(2.0, 2.5), Progress::NONE, &|x, detached| {
+        let weight = 1.0 - (-label(detached) / label(&TEACHER)).exp();
+        let soft = cross_entropy(&softmax(&TEACHER, t), &softmax(x, t));
+        label(x) + 2.5 * t * t * weight * soft
+    });
+}
+
+#[test]
+fn mft_corrects_the_teacher() {
+    let t = 2.0;
+    let q = softmax(&TEACHER, t);
+    // The teacher is right, so its label is raised by the threshold.
+    let raised = |threshold: f64| threshold / (1.0 - q[LABEL]);
+    for (threshold, share) in [(0.2, raised(0.2)), (0.75, 1.0)] {
+        let target = mix(share, &one_hot(), &q);
+        assert!((target[LABEL] - (q[LABEL] + threshold).min(1.0)).abs() < 1e-12);
+        agree(&mft(2.0, threshold as f32), Progress::NONE, &|x, _| {
+            t * t * cross_entropy(&target, &softmax(x, t))
+        });
+    }
+    // A teacher that is wrong: the label is above its choice by the threshold.
+    let log_q = [0.5f64, 0.3, 0.2].map(f64::ln);
+    let share = reference::margin_share(0.2, &log_q, 1.0, 1);
+    let target = |label: f64, q: f64| share * label + (1.0 - share) * q;
+    assert!((target(1.0, 0.3) - target(0.0, 0.5) - 0.2).abs() < 1e-12);
 }
 
 #[test]
@@ -193,8 +246,28 @@ fn lk_losses_are_those_of_the_overlap() {
 }
 
 #[test]
+fn sampled_tokens_have_the_gradients_of_reinforce_and_of_k3() {
+    let log_ratio = |p: &[f64]| softmax(&TEACHER, 1.0)[LABEL].ln() - p[LABEL].ln();
+    agree(&on_policy(), Progress::NONE, &|x, constant| {
+        let (p, before) = (softmax(x, 1.0), softmax(constant, 1.0));
+        let reward = log_ratio(&before);
+        -reward - reward * (p[LABEL].ln() - before[LABEL].ln())
+    });
+    agrees(&low_var_kl(), |p, _| {
+        let r = log_ratio(p);
+        r.exp() - 1.0 - r
+    });
+}
+
+#[test]
 fn the_teacher_alone_leaves_the_label_out() {
-    for config in [gkd(0.5), abkd(0.5, 0.5), taid(0.5), lk_hybrid(1.0)] {
+    for config in [
+        gkd(0.5),
+        abkd(0.5, 0.5),
+        taid(0.5),
+        lk_hybrid(1.0),
+        on_policy(),
+    ] {
         assert_eq!(config.selection, Selection::Fixed(0.0));
         assert_eq!(config.hard_temperature, HardTemperature::Student);
     }
@@ -212,9 +285,12 @@ fn numbers_out_of_range_are_refused_by_the_call() {
         lk_hybrid(-1.0),
         hinton(0.0, 0.5),
         mdistiller_kd(4.0, -1.0, 1.0),
+        logit_standardization(1e-4, 0.1, 9.0),
         mdistiller_dkd(4.0, 1.0, -1.0, 8.0),
         mdistiller_dkd(4.0, 1.0, 1.0, 2e3),
         nkd(1.0, 0.0),
+        wsld(2.0, -1.0),
+        mft(1.0, 1.5),
         ps_kd(2.0, Progress::new(9, 10)),
     ] {
         let refused = reference::distill(&config, Progress::NONE, &batch);

@@ -1,6 +1,6 @@
 //! Rows of logits and their distributions in f64.
 
-use crate::{Batch, Config, Logits};
+use crate::{Batch, Config, Logits, Standardization};
 
 /// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
 pub(super) fn log_softmax_row(x: &[f64], temperature: f64) -> Vec<f64> {
@@ -109,6 +109,20 @@ impl Pair<'_> {
         self.map(f).into_iter().sum()
     }
 
+    /// `ln q_c - ln p_c` of the label `c`; 0 if both are `-inf`.
+    pub(super) fn log_ratio(self) -> f64 {
+        let (log_p, log_q) = (self.log_p[self.label], self.log_q[self.label]);
+        if log_p == log_q { 0.0 } else { log_q - log_p }
+    }
+
+    /// `- factor` times the gradient of `ln p_c` with respect to `s`: `factor (p_i - [i = c])`.
+    pub(super) fn minus_gradient_of_log_p(self, factor: f64) -> Vec<f64> {
+        let one = |i: usize| f64::from(u8::from(i == self.label));
+        let each = self.log_p.iter().enumerate();
+        each.map(|(i, log_p)| factor * (log_p.exp() - one(i)))
+            .collect()
+    }
+
     /// The gradient with respect to `s`, with `p = softmax(s)`, of a function of `p` whose derivative with respect to `p_i` is `F'_i`:
     /// `p_i (F'_i - sum p_j F'_j)`. `terms` are the products `p_i F'_i`.
     pub(super) fn through_softmax(self, terms: &[f64]) -> Vec<f64> {
@@ -124,11 +138,71 @@ pub(super) fn logits_of(batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     [&batch.student_logits, &batch.teacher_logits].map(|logits| row_values(logits, row, classes))
 }
 
-/// `ln p` and `ln q` of a row at the temperatures of the configuration.
+/// Mean and standard deviation, relative to the largest logit, of the classes that are not masked, and their number.
+fn spread(x: &[f64]) -> (f64, f64, f64) {
+    let max = max(x);
+    let live: Vec<f64> = x
+        .iter()
+        .map(|x| x - max)
+        .filter(|d| *d != f64::NEG_INFINITY)
+        .collect();
+    let count = live.len() as f64;
+    let mean = live.iter().sum::<f64>() / count;
+    let squares: f64 = live.iter().map(|d| (d - mean) * (d - mean)).sum();
+    // One class has no deviation.
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt(), count)
+}
+
+/// The temperature of a row: the configuration's, and for standardised logits times `std + 1e-7`. Their mean changes no softmax.
+pub(super) fn row_temperature(config: &Config, temperature: f32, x: &[f64]) -> f64 {
+    let temperature = f64::from(temperature);
+    match config.standardization {
+        Standardization::None => temperature,
+        Standardization::ZScore => temperature * (spread(x).1 + 1e-7),
+    }
+}
+
+/// The derivative with respect to logits `x` of a function of `x / (std x + 1e-7)` that a common offset does not change, given `terms`, its
+/// derivative for a constant `std x`: `terms_i - sum_j terms_j (x_j - mean x) / (std x + 1e-7) * d std x / d x_i`. Masked classes take no
+/// part.
+pub(super) fn through_deviation(x: &[f64], terms: &[f64]) -> Vec<f64> {
+    let (max, (mean, deviation, count)) = (max(x), spread(x));
+    let centred = |x: f64| match x == f64::NEG_INFINITY {
+        true => 0.0,
+        false => x - max - mean,
+    };
+    let sum: f64 = x
+        .iter()
+        .zip(terms)
+        .map(|(x, term)| centred(*x) * term)
+        .sum();
+    let slope = |x: f64| match deviation == 0.0 {
+        true => 0.0,
+        false => centred(x) / ((count - 1.0) * deviation),
+    };
+    let each = x.iter().zip(terms);
+    each.map(|(x, term)| term - sum / (deviation + 1e-7) * slope(*x))
+        .collect()
+}
+
+/// `ln p` and `ln q` of a row at its temperatures. Of sampled tokens, `ln q` is known for the label alone: NaN stands
+/// for the others.
 pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     let [student, teacher] = logits_of(batch, row);
-    [
-        log_softmax_row(&student, f64::from(config.student_temperature)),
-        log_softmax_row(&teacher, f64::from(config.teacher_temperature)),
-    ]
+    let log_p = log_softmax_row(
+        &student,
+        row_temperature(config, config.student_temperature, &student),
+    );
+    let log_q = match config.divergence.is_sampled() {
+        true => {
+            let given = |i| i as i64 == i64::from(batch.labels[row]);
+            let log_q = |i| if given(i) { teacher[0] } else { f64::NAN };
+            (0..student.len()).map(log_q).collect()
+        }
+        false => log_softmax_row(
+            &teacher,
+            row_temperature(config, config.teacher_temperature, &teacher),
+        ),
+    };
+    [log_p, log_q]
 }

@@ -74,10 +74,12 @@ pub(super) fn of_row(
     if !result.is_averaged() {
         return RowMetrics::of([f64::NAN; 10]);
     }
+    let sampled = config.divergence.is_sampled();
     let [student, teacher] = logits_of(batch, row).map(|logits| largest(&logits));
     let label = batch.labels[row] as usize;
     let both = student.iter().zip(&teacher).any(|(s, t)| *s && *t);
     let one = |yes: bool| f64::from(u8::from(yes));
+    let of_both = |yes| if sampled { f64::NAN } else { one(yes) };
     let row = Row::new(config, batch, row);
     let entropy = |logs: &[f64]| -> f64 { logs.iter().map(|log| -x_ln_ratio(*log, 0.0)).sum() };
     RowMetrics {
@@ -92,9 +94,9 @@ pub(super) fn of_row(
         soft: row.soft(config),
         student_lse: stats.student_lse,
         teacher_lse: stats.teacher_lse,
-        agreement: one(both),
+        agreement: of_both(both),
         student_accuracy: one(student[label]),
-        teacher_accuracy: one(teacher[label]),
+        teacher_accuracy: of_both(teacher[label]),
     }
 }
 

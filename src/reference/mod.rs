@@ -11,16 +11,17 @@ mod rows;
 mod similarity;
 
 use crate::{
-    Batch, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction, Result, Scope, batch,
-    flags, validate,
+    Batch, ClassWeighting, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction,
+    Result, Scope, Selection, batch, flags, validate,
 };
 use distributions::{
-    Pair, log_probabilities, logits_of, lse, row_values, softmax_row, weighted, x_ln_ratio,
+    Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
+    x_ln_ratio,
 };
 use mix::Row;
 
 pub use metrics::{RowMetrics, mean_metrics};
-pub use mix::select_tssr;
+pub use mix::{margin_share, select_tssr};
 pub use rows::{RowResult, RowStats};
 pub use similarity::second_sweep;
 
@@ -90,15 +91,32 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     if no_labels || valid_rows(&[label], batch.classes(), config.ignore_index) == 0 {
         stats.flags = flags::INVALID_LABEL;
     }
-    let weight = batch.row_weight(row);
+    let weights_are_finite =
+        batch.row_weight(row).is_finite() && class_weights_are_valid(config, batch, label);
     let [student, teacher] = logits_of(batch, row);
-    stats.student_lse = lse(&student, config.student_temperature.into());
-    stats.teacher_lse = lse(&teacher, config.teacher_temperature.into());
+    let temperature = |base, logits: &[f64]| row_temperature(config, base, logits);
+    let student_temperature = temperature(config.student_temperature, &student);
+    let teacher_temperature = temperature(config.teacher_temperature, &teacher);
+    stats.student_lse = lse(&student, student_temperature);
+    let sampled = config.divergence.is_sampled();
+    let (teacher_lse, no_teacher) = match sampled {
+        true => (f64::NAN, teacher[0].is_nan() || teacher[0] == f64::INFINITY),
+        false => {
+            let lse = lse(&teacher, teacher_temperature);
+            (lse, lse.is_nan())
+        }
+    };
+    stats.teacher_lse = teacher_lse;
     let in_range = |y| batch::check_soft_label(row, y).is_ok();
-    let in_range = weight.is_finite() && batch.soft_label(row).is_none_or(in_range);
-    if stats.student_lse.is_nan() || stats.teacher_lse.is_nan() || !in_range {
+    let in_range = weights_are_finite && batch.soft_label(row).is_none_or(in_range);
+    if stats.student_lse.is_nan() || no_teacher || !in_range {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
+        return stats;
+    }
+    if sampled {
+        // Nothing of the teacher's row is known.
+        (stats.kl, stats.teacher_entropy) = (f64::NAN, f64::NAN);
         return stats;
     }
     let [log_p, log_q] = log_probabilities(config, batch, row);
@@ -106,6 +124,22 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     stats.teacher_entropy = log_q.iter().map(|log_q| -x_ln_ratio(*log_q, 0.0)).sum();
     stats.kdr = second_sweep(config.similarity, &log_p, &log_q).clamp(0.0, 1.0);
     stats
+}
+
+/// Returns true if the weights of classes that a row uses lie in their range.
+fn class_weights_are_valid(config: &Config, batch: &Batch<'_>, label: i32) -> bool {
+    let Some(weights) = batch.class_weights else {
+        return true;
+    };
+    let valid = |v: &f32| (0.0..=1e6).contains(v);
+    let all = config.class_weighting != ClassWeighting::Hard || config.label_smoothing > 0.0;
+    match all {
+        true => weights.iter().all(valid),
+        false => usize::try_from(label)
+            .ok()
+            .and_then(|label| weights.get(label))
+            .is_none_or(valid),
+    }
 }
 
 /// Twin of the kernel `merge_row_stats` (METHOD, section 3): the metrics of a row from those of its segments. KDR is NaN because
@@ -194,9 +228,17 @@ pub fn row_loss(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> f6
     Row::new(config, batch, row).loss(config, tssr)
 }
 
+/// A row's loss within the bounds of the configuration.
+fn clamped(config: &Config, loss: f64) -> f64 {
+    match config.loss_clamp {
+        Some([least, greatest]) => loss.clamp(least.into(), greatest.into()),
+        None => loss,
+    }
+}
+
 /// Twin of the kernel `decide` (METHOD, sections 5 and 6): KDR, TSSR and loss of every row from its metrics. The loss is 0 for
 /// ignored rows, and NaN for rows with an invalid label or without a finite result. A row's weight multiplies it. A row whose loss is infinite and has no derivative is
-/// flagged `NO_GRADIENT`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
+/// flagged `NO_GRADIENT`, one outside of the bounds `CLAMPED`. `NonFinite::Skip` leaves both kinds of rows out, with 0 for all results.
 pub fn decide(
     config: &Config,
     progress: Progress,
@@ -214,7 +256,14 @@ pub fn decide(
             Scope::Given(kdr) => f64::from(kdr),
         };
         let tstr = f64::from(progress.tstr());
-        let tssr = select_tssr(config.selection, tstr, kdr);
+        let tssr = match config.selection {
+            Selection::Margin(threshold) => {
+                let [_, teacher] = logits_of(batch, row);
+                let temperature = row_temperature(config, config.teacher_temperature, &teacher);
+                margin_share(threshold.into(), &teacher, temperature, batch.labels[row])
+            }
+            other => select_tssr(other, tstr, kdr),
+        };
         let mut result = RowResult {
             loss: f64::NAN,
             kdr: stats.kdr,
@@ -229,10 +278,14 @@ pub fn decide(
         } else if stats.flags == 0 {
             let weight = f64::from(batch.row_weight(row));
             let row = Row::new(config, batch, row);
-            result.loss = weighted(weight, row.loss(config, tssr));
+            let loss = row.loss(config, tssr);
+            let clamped = clamped(config, loss);
+            result.loss = weighted(weight, clamped);
             result.tssr_slope = mix::tssr_slope(config, tstr, kdr);
             let has_gradient = || row.gradient(config, tssr, result.tssr_slope).is_some();
-            if result.loss.is_infinite() && !has_gradient() {
+            if clamped != loss {
+                result.flags = flags::CLAMPED;
+            } else if result.loss.is_infinite() && !has_gradient() {
                 result.flags = flags::NO_GRADIENT;
             }
         }
@@ -247,7 +300,7 @@ pub fn decide(
 }
 
 /// Twin of the kernel `apply` (METHOD, sections 2 and 6): the gradient `[rows, classes]` for the TSSR of every row. It is 0 for
-/// rows that are ignored or left out, and NaN for rows with an invalid label, without a finite result or without a derivative.
+/// rows that are ignored, left out or clamped, and NaN for rows with an invalid label, without a finite result or without a derivative.
 pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Result<Vec<f64>> {
     validate::shapes(config, batch)?;
     validate::row_count("decisions", batch.rows(), decisions.len())?;
@@ -271,7 +324,8 @@ pub fn apply(config: &Config, batch: &Batch<'_>, decisions: &[RowResult]) -> Res
                 gradient.resize(gradient.len() + batch.classes(), 0.0);
             }
             None => {
-                let left_out = decision.flags & (flags::IGNORED | flags::SKIPPED) != 0;
+                let left_out =
+                    decision.flags & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0;
                 let value = if left_out { 0.0 } else { f64::NAN };
                 gradient.resize(gradient.len() + batch.classes(), value);
             }

@@ -30,7 +30,7 @@ pub struct RowResult {
     pub tssr: f64,
     /// The derivative of TSSR with respect to KDR that the gradient passes through; 0 if TSSR is detached.
     pub tssr_slope: f64,
-    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE`, `NO_GRADIENT` and `SKIPPED` of [`flags`].
+    /// `IGNORED`, `INVALID_LABEL`, `NON_FINITE`, `NO_GRADIENT`, `SKIPPED` and `CLAMPED` of [`flags`].
     pub flags: u32,
 }
 

@@ -3,7 +3,7 @@
 use super::loss::LossVariant;
 use super::variant::{Access, Variant};
 use crate::Storage;
-use crate::rule::STATISTICS;
+use crate::rule::{ClassWeights, statistics};
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,10 +66,23 @@ impl Kernel {
             // `RowStats` of single steps always has what its metrics need.
             Self::Observe | Self::SecondSweep | Self::MergeRowStats => LossVariant {
                 metrics: loss.metrics && self != Self::SecondSweep,
+                // Standardised rows are not cut into segments.
+                standardized: loss.standardized && self == Self::Observe,
                 similarity: loss.similarity,
-                moments: loss.moments.with(STATISTICS),
+                moments: loss.moments.with(statistics(loss.sampled)),
                 sweep: loss.sweep,
                 label_apart: loss.label_apart,
+                teacher_label: loss.teacher_label && self == Self::Observe,
+                sampled: loss.sampled,
+                class_weights: match self {
+                    Self::Observe => loss.class_weights,
+                    // The statistics of a segment have the weight of the label.
+                    Self::MergeRowStats => ClassWeights {
+                        label: loss.class_weights.label,
+                        ..none.class_weights
+                    },
+                    _ => none.class_weights,
+                },
                 ..none
             },
             Self::Decide => LossVariant {
@@ -80,17 +93,26 @@ impl Kernel {
                 shape: none.shape,
                 moments: none.moments,
                 sweep: none.sweep,
+                teacher_label: none.teacher_label,
                 ..loss
             },
             Self::Apply => LossVariant {
                 shape: loss.shape,
                 hard_own: loss.hard_own,
                 label_apart: loss.label_apart,
+                smoothing_unmasked: loss.smoothing_unmasked,
+                sampled: loss.sampled,
+                class_weights: ClassWeights {
+                    label: false,
+                    ..loss.class_weights
+                },
+                standardized: loss.standardized,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.
             Self::Summary | Self::ValidRows => LossVariant {
                 metrics: loss.metrics,
+                sampled: loss.metrics && loss.sampled,
                 ..none
             },
             Self::Softmax => none,
@@ -149,6 +171,10 @@ impl Kernel {
                 ..plain
             },
             Self::Apply => Variant {
+                teacher: match v.loss.sampled {
+                    true => Storage::F32,
+                    false => v.teacher,
+                },
                 row_weights: false,
                 subgroup_min: None,
                 ..v

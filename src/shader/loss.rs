@@ -1,8 +1,8 @@
 //! The choices of a kernel that follow from the loss.
 
 use crate::moments::Moments;
-use crate::rule::{self, Shape, SweepSum};
-use crate::{Config, Divergence, Similarity, TssrGradient};
+use crate::rule::{self, ClassWeights, Shape, SweepSum};
+use crate::{Config, Divergence, Similarity, Standardization, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,38 +20,67 @@ pub struct LossVariant {
     pub sweep: [Option<SweepSum>; 2],
     /// True if the label's class is left out of the sums.
     pub label_apart: bool,
+    /// True if the teacher is one log-probability a row, that of the label. No row of teacher logits is read, and there is no KDR.
+    pub sampled: bool,
     /// True if the hard part has a temperature of its own.
     pub hard_own: bool,
     /// True if the gradient also passes through KDR.
     pub tssr_attached: bool,
     /// True if the label is smoothed.
     pub smoothing: bool,
+    /// True if the smoothed share is that of the classes that the student does not mask.
+    pub smoothing_unmasked: bool,
+    /// True if the teacher's logit at the label is read.
+    pub teacher_label: bool,
     /// True if rows have metrics.
     pub metrics: bool,
+    /// The parts that weights of classes multiply.
+    pub class_weights: ClassWeights,
+    /// True if the logits are standardised.
+    pub standardized: bool,
 }
 
 impl LossVariant {
     /// The choices of a configuration.
     pub fn of(config: &Config) -> Self {
-        let sums = config.divergence.rule().sweep;
+        let rule = config.divergence.rule();
+        let sums = rule.sweep;
         Self {
-            similarity: config.similarity,
+            similarity: match rule.sampled {
+                true => Similarity::default(),
+                false => config.similarity,
+            },
             divergence: config.divergence.name(),
             shape: rule::shape(config).0,
             moments: rule::moments(config),
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
-            label_apart: config.divergence.rule().label_apart,
+            label_apart: rule.label_apart,
+            sampled: rule.sampled,
             hard_own: config.has_own_hard_temperature(),
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
+            smoothing_unmasked: config.smooths_unmasked(),
+            teacher_label: rule::needs_teacher_label(config),
             metrics: false,
+            class_weights: ClassWeights::default(),
+            standardized: config.standardization == Standardization::ZScore,
+        }
+    }
+
+    /// The same choices with weights of classes, and the moments that they need.
+    pub fn with_class_weights(self, class_weights: ClassWeights) -> Self {
+        Self {
+            moments: class_weights.replace(self.moments),
+            class_weights,
+            ..self
         }
     }
 
     /// The same choices with metrics of rows, and the moments that they need.
     pub fn with_metrics(self) -> Self {
         Self {
-            moments: self.moments.with(rule::METRICS),
+            moments: self.moments.with(rule::metrics(self.sampled)),
+            teacher_label: !self.sampled || self.teacher_label,
             metrics: true,
             ..self
         }
@@ -74,16 +103,26 @@ impl LossVariant {
             moments: Moments::NONE,
             sweep: [None; 2],
             label_apart: false,
+            sampled: false,
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
+            smoothing_unmasked: false,
+            teacher_label: false,
             metrics: false,
+            class_weights: ClassWeights::default(),
+            standardized: false,
         }
     }
 
     /// Returns true if the gradient has terms of p, q and the label only.
     pub(super) fn is_plain(&self) -> bool {
-        self.shape == Shape::Plain && !self.hard_own
+        self.shape == Shape::Plain && !self.hard_own && !self.sampled
+    }
+
+    /// Returns true if the gradient has further terms than those of p, q and the label.
+    pub(super) fn is_shaped(&self) -> bool {
+        !self.is_plain() && !self.sampled
     }
 
     /// Returns true if the last tile's logits stay in registers instead of its exponentials.

@@ -17,4 +17,4 @@ pub use variant::{Access, MAX_VECTORS_PER_LANE, Variant};
 
 pub use crate::moments::Moments;
 pub use crate::params::Params;
-pub use crate::rule::{Shape, SweepSum};
+pub use crate::rule::{ClassWeights, Shape, SweepSum};

@@ -12,7 +12,7 @@ const POWER: &str = "exp2(params.shape_first * dt + params.shape_second * ds)";
 const STUDENT_POWER: &str = "exp2((params.shape_first + params.shape_second) * ds)";
 const TEACHER_POWER: &str = "exp2((params.shape_first + params.shape_second) * dt)";
 const TEACHER_HARD: &str = "exp2(dt * params.teacher_hard_ratio)";
-const HARD: &str = "exp2(ds * params.hard_ratio)";
+const HARD: &str = "exp2(ds * hard_ratio())";
 
 impl Moment {
     /// A line of `#moments`, with its keys replaced.
@@ -45,12 +45,16 @@ impl Moment {
             Weight::Peak => Weighted::One(
                 "select(vec4<f32>(), vec4<f32>(1.0), (ds == vec4<f32>()) & (dt == vec4<f32>()))",
             ),
+            Weight::Class => Weighted::One("v"),
+            Weight::ClassTeacher => Weighted::Product("v", "et"),
+            // Masked classes take the checked path.
+            Weight::MaskedClass | Weight::MaskedClassTeacher => return "0.0".to_owned(),
         };
         self.sum_of(weight)
     }
 
     /// The sum over four classes of the checked path: `es`, `et` are 0 for classes that are masked or missing, `seen_teacher` also where
-    /// the student masks, `seen_student` also where the teacher masks.
+    /// the student masks, `seen_student` also where the teacher masks. `v` is 0 for missing classes.
     fn checked_term(self) -> String {
         let live = |weight: &str, live: &str| format!("select(zero, {weight}, {live})");
         let weight = match (self.weight(), self.factor()) {
@@ -64,6 +68,10 @@ impl Moment {
             (Weight::TeacherPower, _) => live(TEACHER_POWER, "t_ok"),
             (Weight::Hard, _) => live(HARD, "s_ok"),
             (Weight::TeacherHard, _) => live(TEACHER_HARD, "t_ok"),
+            (Weight::Class, Factor::One) => live("v", "s_ok"),
+            (Weight::MaskedClass, _) => live("v", "hidden"),
+            (Weight::ClassTeacher, _) => "(v * seen_teacher)".to_owned(),
+            (Weight::MaskedClassTeacher, _) => "(v * (et - seen_teacher))".to_owned(),
             (Weight::Peak, _) => live(
                 "vec4<f32>(1.0)",
                 "s_ok & t_ok & (ds == zero) & (dt == zero)",
@@ -94,6 +102,11 @@ impl Moment {
             Weight::Unseen => "student * (1.0 - teacher)",
             // Soft labels leave no class out.
             Weight::SoftLabel => "0.0",
+            // `validate.rs` refuses them beside a label that is left out.
+            Weight::Class
+            | Weight::MaskedClass
+            | Weight::ClassTeacher
+            | Weight::MaskedClassTeacher => "0.0",
             Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => "student * teacher",
         }
     }
@@ -122,9 +135,9 @@ impl Moment {
     /// The sum relative to maxima that are larger by `-ds` and `-dt`; `fs`, `ft` are their powers of 2.
     fn rescaled(self) -> String {
         let scale = match self.weight() {
-            Weight::One | Weight::SoftLabel => None,
+            Weight::One | Weight::SoftLabel | Weight::Class | Weight::MaskedClass => None,
             Weight::Student | Weight::Unseen => Some("fs"),
-            Weight::Teacher => Some("ft"),
+            Weight::Teacher | Weight::ClassTeacher | Weight::MaskedClassTeacher => Some("ft"),
             Weight::Both => Some("fs * ft"),
             Weight::RootOfBoth => Some("exp2(0.5 * (max(ds, -1e4) + dt))"),
             Weight::StudentSquare => Some("fs * fs"),
@@ -158,6 +171,8 @@ impl Moment {
             (Weight::Student, Factor::StudentMinusTeacher) => "(x.student_sum - x.unseen_mass)",
             (Weight::Student, _) => "x.student_sum",
             (Weight::Power, _) => "x.power_cross",
+            (Weight::Class, _) => "x.weight_sum",
+            (Weight::ClassTeacher, _) => "x.weighted_teacher",
             (weight, _) => panic!("no moment with a factor has the weight {weight:?}"),
         }
     }

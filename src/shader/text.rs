@@ -8,9 +8,10 @@
 //! - The lines from `#unroll` to `#end` are repeated for `$i` from 0 to `vectors_per_lane` - 1. Compilers would keep an array in
 //!   memory, but single variables stay in registers. `#unroll condition` drops them in variants without that condition.
 //! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
-//!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label.
+//!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label,
+//!   `#moments of logits` those with weights of classes, `#moments with class weights` those without.
 //!
-//! The blocks do not nest.
+//! `#if` may stand within the other blocks. They do not nest otherwise.
 
 use std::collections::HashSet;
 
@@ -18,8 +19,8 @@ use super::kernel::Kernel;
 use super::variant::{Access, Variant};
 use crate::config::divergences;
 use crate::moments::{Factor, Moment};
-use crate::rule::SweepSum;
-use crate::{Selection, Similarity, Storage};
+use crate::rule::{ClassWeights, SweepSum};
+use crate::{Selection, Similarity, Standardization, Storage};
 
 /// The compiler that the text is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,9 +49,11 @@ includes!(
     "apply_kept",
     "below",
     "bf16",
+    "class_weights",
     "complete",
     "count",
     "decide",
+    "deviation",
     "f16",
     "invocation",
     "label_apart",
@@ -85,6 +88,7 @@ includes!(
     "sweep_kept",
     "sweep_sums",
     "teacher",
+    "temperatures",
     "types",
     "valid",
 );
@@ -99,13 +103,14 @@ const SHAPES: &[(&str, &str)] = &[
     ("mixture", include_str!("../../shaders/shapes/mixture.wgsl")),
     ("below", include_str!("../../shaders/shapes/below.wgsl")),
     ("power", include_str!("../../shaders/shapes/power.wgsl")),
+    ("linear", include_str!("../../shaders/shapes/linear.wgsl")),
 ];
 
 macro_rules! rule_texts {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $($fields:tt)* })? = $name:literal,
-        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         /// The texts of the divergences' rules.
         const RULES: &[(&str, &str)] = &[
@@ -160,6 +165,14 @@ impl Variant {
         half && self.access == Access::Element
     }
 
+    /// The width of loads of the teacher's logits. Sampled tokens have one number a row, which starts anywhere.
+    fn teacher_access(&self) -> Access {
+        match self.loss.sampled {
+            true => Access::Element,
+            false => self.access,
+        }
+    }
+
     fn prelude(&self) -> String {
         let mut text = String::new();
         let mut line = |line: String| {
@@ -184,6 +197,10 @@ impl Variant {
         ));
         line(format!("const ACCUMULATE: bool = {};", self.accumulate));
         line(format!("const SMOOTHING: bool = {};", self.loss.smoothing));
+        line(format!(
+            "const SMOOTHING_UNMASKED: bool = {};",
+            self.loss.smoothing_unmasked
+        ));
         line(format!("const IN_PLACE: bool = {};", self.in_place));
         let upper = |name: &str| name.to_uppercase().replace('-', "_");
         for similarity in Similarity::ALL {
@@ -222,7 +239,7 @@ impl Variant {
         ));
         line(format!(
             "const TEACHER_LABEL: bool = {};",
-            self.loss.label_apart || self.loss.metrics
+            self.loss.teacher_label
         ));
         let soft_labels = self.soft_labels.is_some();
         line(format!("const SOFT_LABELS: bool = {soft_labels};"));
@@ -246,13 +263,17 @@ impl Variant {
         // The smallest distance of a teacher's maximum that is told apart.
         let lowest = if reverse { "-1e37" } else { "-1e4" };
         line(format!("const LOWEST_DT: f32 = {lowest};"));
+        if self.loss.standardized {
+            let floor = Standardization::FLOOR;
+            line(format!("const DEVIATION_FLOOR: f32 = {floor:e};"));
+        }
         line(format!(
             "alias StudentWord = {};",
             word(self.student, self.access)
         ));
         line(format!(
             "alias TeacherWord = {};",
-            word(self.teacher, self.access)
+            word(self.teacher, self.teacher_access())
         ));
         if let Some(storage) = self.soft_labels {
             let word = word(storage, self.access);
@@ -276,7 +297,7 @@ impl Variant {
                 false => "read".to_owned(),
             },
             "STUDENT_ROWS" => include_of("rows", self.student, self.access),
-            "TEACHER_ROWS" => include_of("rows", self.teacher, self.access),
+            "TEACHER_ROWS" => include_of("rows", self.teacher, self.teacher_access()),
             "SOFT_LABEL_ROWS" => match self.soft_labels {
                 Some(storage) => include_of("rows", storage, self.access),
                 None => "rows_none".to_owned(),
@@ -300,7 +321,9 @@ impl Variant {
         match condition {
             "gradient" => self.gradient.is_some(),
             "plain" => self.loss.is_plain(),
-            "shaped" => !self.loss.is_plain(),
+            "shaped" => self.loss.is_shaped(),
+            "sampled" => self.loss.sampled,
+            "teacher_row" => !self.loss.sampled,
             "cosine" => self.loss.similarity == Similarity::Cosine,
             "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
@@ -313,11 +336,20 @@ impl Variant {
             "many_tiles" => !self.one_tile,
             "one_group" => self.one_group,
             "many_groups" => !self.one_group,
+            "standardized" => self.loss.standardized,
+            "shared_temperatures" => !self.loss.standardized,
             "student_bound" => !self.in_place,
             "soft_labels" => self.soft_labels.is_some(),
             "hard_labels" => self.soft_labels.is_none(),
             "weighted_rows" => self.row_weights,
             "equal_rows" => !self.row_weights,
+            "class_weights" => self.loss.class_weights != ClassWeights::default(),
+            "label_equal" => !self.loss.class_weights.label,
+            "label_weighted" => self.loss.class_weights.label,
+            "smoothing_weighted" => self.loss.class_weights.smoothing,
+            "soft_equal" => !self.loss.class_weights.soft,
+            "soft_weighted" => self.loss.class_weights.soft,
+            "sums_weighted" => self.loss.class_weights.smoothing || self.loss.class_weights.soft,
             "in_place_words" => self.in_place && !self.grad_is_atomic(),
             "in_place_atomics" => self.in_place && self.grad_is_atomic(),
             other => panic!("no shader condition `{other}`"),
@@ -378,6 +410,8 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
                 "" => true,
                 "with a factor" => m.factor() != Factor::One,
                 "of the rest" => m.is_of_rest(),
+                "of logits" => !m.has_class_weights(),
+                "with class weights" => m.has_class_weights(),
                 other => panic!("no moments `{other}`"),
             };
             for moment in variant.loss.moments.iter().filter(wanted) {

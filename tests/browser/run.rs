@@ -89,6 +89,10 @@ impl Job {
             let bytes = bytemuck::cast_slice(&weights);
             [&POISON[..], bytes].concat()
         });
+        let class_weights = case.class_weights().map(|weights| {
+            let bytes = bytemuck::cast_slice(&weights);
+            [&POISON[..], bytes].concat()
+        });
         let results = poison(ROWS_AT + 16 * case.rows + 64);
         let summary = poison(SUMMARY_AT + 96);
 
@@ -112,6 +116,7 @@ impl Job {
             in_place: case.in_place,
             soft_labels: soft_labels.as_ref().map(|(matrix, _)| *matrix),
             row_weights: weights.is_some(),
+            class_weights: class_weights.is_some(),
             metrics: false,
         };
         let list = |offset: usize, bytes: &[u8]| List {
@@ -123,6 +128,7 @@ impl Job {
             row_results: Some(list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
             row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
+            class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),
             row_metrics: None,
         };
         let plan = Plan::new(&case.config, &problem, limits).expect("cases fit default limits");
@@ -140,6 +146,7 @@ impl Job {
         .into_iter()
         .chain(soft_labels.map(|(_, bytes)| (Operand::SoftLabels, bytes)))
         .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
+        .chain(class_weights.map(|bytes| (Operand::ClassWeights, bytes)))
         .chain(
             plan.workspace()
                 .map(|(operand, bytes)| (operand, poison(bytes as usize))),

@@ -143,6 +143,11 @@ impl Bench {
             let spread_out = [&[POISON], weights.as_slice()].concat();
             self.buffer(bytemuck::cast_slice(&spread_out))
         });
+        // Behind an odd number of words.
+        let class_weights_buffer = case.class_weights().map(|weights| {
+            let spread_out = [&[POISON; 3], weights.as_slice()].concat();
+            self.buffer(bytemuck::cast_slice(&spread_out))
+        });
 
         let (g_stride, g_offset) = if case.in_place {
             (strides[0], case.offsets[0])
@@ -197,6 +202,9 @@ impl Bench {
             row_weights: weights_buffer
                 .as_ref()
                 .map(|buffer| GpuSlice { buffer, offset: 4 }),
+            class_weights: class_weights_buffer
+                .as_ref()
+                .map(|buffer| GpuSlice { buffer, offset: 12 }),
         };
         let gradient = logits(gradient_buffer, g_offset, g_storage, case.classes, g_stride);
         let results = GpuSlice {
@@ -351,6 +359,7 @@ fn invented_plan(
         in_place: case.in_place && outputs.gradient.is_some(),
         soft_labels: batch.soft_labels.as_ref().map(matrix),
         row_weights: batch.row_weights.is_some(),
+        class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),
     };
     // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.

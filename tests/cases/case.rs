@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::inputs::{self, Kind, Random, Stored};
-use wgpu_distill::{Batch, Config, GradWrite, Logits, Progress, Storage, reference};
+use wgpu_distill::{
+    Batch, Config, GradWrite, Logits, Progress, Scope, Selection, Storage, reference,
+};
 
 /// One problem with all arguments.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub struct Case {
     pub bad_labels: bool,
     pub soft_labels: SoftLabels,
     pub weights: Weights,
+    pub class_weights: Weights,
     /// Rows have metrics.
     pub metrics: bool,
 }
@@ -63,14 +66,14 @@ impl SoftLabels {
     }
 }
 
-/// Weights of the rows.
+/// Weights of the rows, or of the classes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Weights {
     /// No weights.
     None,
-    /// Weights of both signs, large and small, and 0.
+    /// Weights of both signs (of rows), large and small, and 0.
     Finite,
-    /// `Finite`, but for NaN in row 1 and infinities in rows 4 and 6; buffers only.
+    /// `Finite`, but for NaN in row or class 1, infinities in rows 4 and 6, and a negative weight of class 4; buffers only.
     Broken,
 }
 
@@ -98,6 +101,7 @@ impl Case {
             bad_labels: false,
             soft_labels: SoftLabels::None,
             weights: Weights::None,
+            class_weights: Weights::None,
             metrics: false,
         }
     }
@@ -116,10 +120,16 @@ impl Case {
         self.runs_into_slices() && self.config.grad_write == GradWrite::Overwrite
     }
 
+    /// Returns true if the single steps support the case.
+    pub fn runs_in_steps(&self) -> bool {
+        self.on_slices() && self.class_weights == Weights::None
+    }
+
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
-        let broken = matches!(self.soft_labels, SoftLabels::Broken(_));
-        !self.in_place && !self.bad_labels && self.weights != Weights::Broken && !broken
+        let broken = [self.weights, self.class_weights].contains(&Weights::Broken);
+        let broken = broken || matches!(self.soft_labels, SoftLabels::Broken(_));
+        !self.in_place && !self.bad_labels && !broken
     }
 
     pub fn labels(&self) -> Vec<i32> {
@@ -188,16 +198,51 @@ impl Case {
         (self.weights != Weights::None).then(|| (0..self.rows).map(weight).collect())
     }
 
+    /// The weights of the classes, if there are any.
+    pub fn class_weights(&self) -> Option<Vec<f32>> {
+        let weight = |class: usize| match (self.class_weights, class) {
+            (Weights::Broken, 1) => f32::NAN,
+            (Weights::Broken, 4) => -0.5,
+            _ => [2.5, 0.5, 1.0, 0.0, 3.0, 1e-3, -0.0][class % 7],
+        };
+        (self.class_weights != Weights::None).then(|| (0..self.classes).map(weight).collect())
+    }
+
     /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
     pub fn logits(&self) -> [Vec<f32>; 2] {
-        let (student, teacher) = inputs::logits(
-            self.kind,
-            self.rows,
-            self.classes,
-            self.teacher_classes,
-            0xd15_7111,
-        );
+        let sampled = self.config.divergence.is_sampled();
+        let teacher_classes = if sampled {
+            self.classes
+        } else {
+            self.teacher_classes
+        };
+        let (kind, rows, classes) = (self.kind, self.rows, self.classes);
+        let (student, mut teacher) =
+            inputs::logits(kind, rows, classes, teacher_classes, 0xd15_7111);
+        if sampled {
+            let labels = self.labels().into_iter();
+            let label = |label: i32| label.clamp(0, classes as i32 - 1) as usize;
+            let rows = teacher.chunks(classes).zip(labels);
+            teacher = rows
+                .map(|(row, l)| inputs::log_probability(row, label(l)))
+                .collect();
+        }
         [student, teacher]
+    }
+
+    /// The case with arguments that a divergence of sampled tokens takes, if it has one.
+    pub(super) fn for_sampled_tokens(mut self) -> Self {
+        if self.config.divergence.is_sampled() {
+            self.teacher_classes = 1;
+            self.config.teacher_temperature = 1.0;
+            if self.config.scope == Scope::Batch {
+                self.config.scope = Scope::Given(0.375);
+            }
+            if self.config.scope == Scope::Row && self.config.selection.needs_kdr() {
+                self.config.selection = Selection::Fixed(0.25);
+            }
+        }
+        self
     }
 
     /// The reference's results, computed once per process.
@@ -243,6 +288,7 @@ impl Case {
                 },
             ),
             row_weights: self.row_weights(),
+            class_weights: self.class_weights(),
             classes: [self.classes, self.teacher_classes],
             strides: [strides[0], strides[1], self.classes + self.gaps[1]],
         }
@@ -256,6 +302,7 @@ pub struct Host {
     pub labels: Vec<i32>,
     pub soft_labels: Option<Stored>,
     pub row_weights: Option<Vec<f32>>,
+    pub class_weights: Option<Vec<f32>>,
     classes: [usize; 2],
     strides: [usize; 3],
 }
@@ -272,6 +319,7 @@ impl Host {
                 Logits::new(soft_labels.values(), self.classes[0]).with_row_stride(self.strides[2])
             }),
             row_weights: self.row_weights.as_deref(),
+            class_weights: self.class_weights.as_deref(),
         }
     }
 }

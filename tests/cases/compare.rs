@@ -2,11 +2,11 @@
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::{
-    Batch, Config, Divergence, GradWrite, Logits, RowMetrics, RowResult, Storage, Summary,
-    TssrGradient, flags, reference,
+    Batch, Config, Divergence, GradWrite, Logits, RowMetrics, RowResult, SmoothedClasses, Storage,
+    Summary, TssrGradient, flags, reference,
 };
 
-use super::case::Case;
+use super::case::{Case, Weights};
 use super::inputs::Kind;
 use super::tolerance::{Tolerance, close, gradient_weight, is_close, loss_factor};
 
@@ -110,8 +110,12 @@ pub fn at_the_step(losses: [f64; 2], shares: [f64; 2], tolerance: f64) -> bool {
 }
 
 /// Flags that depend only on logits, label and share. The others depend on rounding.
-pub const FLAGS: u32 =
-    flags::IGNORED | flags::INVALID_LABEL | flags::NON_FINITE | flags::NO_GRADIENT | flags::SKIPPED;
+pub const FLAGS: u32 = flags::IGNORED
+    | flags::INVALID_LABEL
+    | flags::NON_FINITE
+    | flags::NO_GRADIENT
+    | flags::SKIPPED
+    | flags::CLAMPED;
 
 /// Returns true if a row's loss is infinite in f64 and finite in f32, or the reverse, because a sum of exponentials is 0 in f32 (METHOD,
 /// section 8): the mass of the classes that only the student has, or the sum over the classes of TAID's mixture.
@@ -150,11 +154,14 @@ pub fn is_lost(
     }
 }
 
-/// The magnitude of each row's weight, 1 where it is not finite.
+/// The magnitude of each row's weight, 1 where it is not finite, times the largest weight of a class.
 fn magnitudes_of_weights(case: &Case) -> Vec<f64> {
+    let of_classes = case.class_weights().unwrap_or_default();
+    let of_classes = of_classes.into_iter().fold(1.0, f32::max);
     let weights = case.row_weights().unwrap_or_else(|| vec![1.0; case.rows]);
     let finite = |w: f32| if w.is_finite() { w.abs() } else { 1.0 };
-    weights.into_iter().map(|w| f64::from(finite(w))).collect()
+    let magnitude = |w: f32| f64::from(finite(w)) * f64::from(of_classes);
+    weights.into_iter().map(magnitude).collect()
 }
 
 /// Compares an outcome with the reference. The error names the first difference.
@@ -207,10 +214,14 @@ pub fn check(case: &Case, want: &reference::Distillation, got: &Outcome) -> Resu
 
 /// A class that both sides mask has probability exactly 0 on both.
 ///
-/// Its gradient is the smoothing term alone, which is equal for all such classes.
+/// Its gradient is the smoothing term alone, which is equal for all such classes of equal weight.
 fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Result<(), String> {
     let masks = [Kind::MaskedBoth, Kind::MaskedButLast, Kind::OneHot];
     if !masks.contains(&case.kind) || case.config.grad_write == GradWrite::Accumulate {
+        return Ok(());
+    }
+    let smoothed = case.config.label_smoothing > 0.0;
+    if smoothed && case.class_weights != Weights::None {
         return Ok(());
     }
     let (n, labels) = (case.classes, case.labels());
@@ -220,13 +231,17 @@ fn check_masked(case: &Case, want: &reference::Distillation, got: &[f32]) -> Res
             continue;
         }
         let is_masked = |i: &usize| {
-            let both = student[row * n + i].max(teacher[row * n + i]);
+            let both = match case.config.divergence.is_sampled() {
+                true => student[row * n + i],
+                false => student[row * n + i].max(teacher[row * n + i]),
+            };
             both == f32::NEG_INFINITY && *i as i32 != labels[row]
         };
         let masked = (0..n).filter(is_masked).map(|i| got[row * n + i]);
         let mut values: Vec<u32> = masked.map(|g| (g + 0.0).to_bits()).collect();
         values.dedup();
-        let smoothed = case.config.label_smoothing > 0.0;
+        let smoothed = case.config.label_smoothing > 0.0
+            && case.config.smoothed_classes == SmoothedClasses::All;
         if values.len() > 1 || (!smoothed && values.iter().any(|g| *g != 0)) {
             return Err(format!("gradient of the masked classes of row {row}"));
         }
@@ -323,12 +338,13 @@ pub fn further_weights(
     want: &reference::Distillation,
 ) -> Vec<f64> {
     let attached = config.tssr_gradient == TssrGradient::Attached;
-    // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence.
-    let log_ratio = matches!(
-        config.divergence,
-        Divergence::ReverseKl | Divergence::KlSum { .. }
-    );
-    if !attached && !log_ratio && config.z_loss == 0.0 {
+    // `p ln(p / q)` and `KL(p, q) p` are each as large as the divergence, as are both terms of a sampled token.
+    let as_large = config.divergence.is_sampled()
+        || matches!(
+            config.divergence,
+            Divergence::ReverseKl | Divergence::KlSum { .. }
+        );
+    if !attached && !as_large && config.z_loss == 0.0 {
         return Vec::new();
     }
     let scale =
@@ -342,7 +358,7 @@ pub fn further_weights(
             _ => 0.0,
         };
         let mut weight = 0.0;
-        if log_ratio {
+        if as_large {
             weight += part(0.0).abs();
         }
         // The difference of the parts multiplies the slope of KDR.

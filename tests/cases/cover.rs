@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::case::Case;
+use super::case::{Case, Weights};
 use super::inputs::Kind;
 use super::table::all;
 use wgpu_distill::{GradWrite, Scope, Selection};
@@ -67,11 +67,16 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         1.0 => "1",
         _ => "other",
     });
+    let class_weights = match case.class_weights {
+        Weights::None => "none".to_owned(),
+        of => format!("{of:?} {:?}", config.class_weighting),
+    };
     vec![
         ("divergence", variant(config.divergence)),
         ("hard temperature", variant(config.hard_temperature)),
         ("weights", weights.join(" and ")),
         ("z-loss", (config.z_loss > 0.0).to_string()),
+        ("standardization", variant(config.standardization)),
         ("TSSR", variant(config.tssr_gradient)),
         ("similarity", variant(config.similarity)),
         ("selection", selection),
@@ -95,6 +100,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("metrics", case.metrics.to_string()),
         ("soft labels", variant(case.soft_labels)),
         ("row weights", variant(case.weights)),
+        ("class weights", class_weights),
         ("rows that are not finite", variant(config.non_finite)),
         ("smoothing", (config.label_smoothing > 0.0).to_string()),
         (

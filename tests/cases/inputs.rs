@@ -173,6 +173,15 @@ pub fn logits(
     (student, teacher)
 }
 
+/// The logarithm of a class's probability; NaN for a row without a finite result.
+pub fn log_probability(row: &[f32], class: usize) -> f32 {
+    let row = row.iter().copied().map(f64::from);
+    let max = row.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = row.clone().map(|x| (x - max).exp()).sum();
+    let logit = row.clone().nth(class).expect("a class");
+    (logit - max - sum.ln()) as f32
+}
+
 fn normal(random: &mut Random, n: usize) -> Vec<f32> {
     let value = |i: usize, r: &mut Random| {
         let x = 2.0 * r.normal();

@@ -3,11 +3,11 @@
 //! A driver compiles kernels far slower than it runs them. The choices that kernels are compiled for therefore have five combinations per
 //! divergence; eleven cases of each divergence share them. Numbers of choices are prime, so that multiples reach every value of a list.
 
-use super::case::{Case, Ignores};
+use super::case::{Case, Ignores, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
-    Config, Divergence, GradWrite, HardTemperature, Reduction, Scope, Selection, Similarity,
-    Storage, TeacherClasses, TemperatureScaling, TssrGradient,
+    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, Standardization, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 /// Cases of a divergence, and combinations of compiled choices.
@@ -66,6 +66,9 @@ fn with_numbers(divergence: Divergence) -> Vec<Divergence> {
         ],
         D::Nkd { .. } => vec![D::Nkd { gamma: 0.01 }, D::Nkd { gamma: 8.0 }],
         D::Taid { .. } => vec![D::Taid { share: 0.1 }, D::Taid { share: 0.95 }],
+        D::K1 { .. } => vec![D::K1 { clamp: 0.5 }, D::K1 { clamp: 1e4 }],
+        D::K2 { .. } => vec![D::K2 { clamp: 2.0 }, D::K2 { clamp: 1e4 }],
+        D::K3 { .. } => vec![D::K3 { clamp: 3.0 }],
         _ => Vec::new(),
     };
     [vec![divergence], more].concat()
@@ -175,7 +178,7 @@ fn case_of(divergence: Divergence, d: usize, n: usize) -> Case {
     runtime(&mut case, n, d);
     let numbers = with_numbers(divergence);
     case.config.divergence = numbers[n % numbers.len()];
-    case
+    case.for_sampled_tokens()
 }
 
 /// Every divergence, and every value of the other choices with it.
@@ -198,7 +201,7 @@ pub(super) fn segments(list: &mut Vec<Case>) {
             selection: Selection::Fixed(0.25),
             ..Config::default()
         };
-        list.push(case);
+        list.push(case.for_sampled_tokens());
     }
 }
 
@@ -251,10 +254,76 @@ pub(super) fn attached(list: &mut Vec<Case>) {
             (0..4).for_each(|_| add(divergence, similarity));
         }
     }
-    // Divergences with a gradient of their own at the label are refused.
-    let apart = |d: &Divergence| matches!(d, Divergence::Dkd { .. } | Divergence::Nkd { .. });
-    for divergence in Divergence::ALL.into_iter().filter(|d| !apart(d)) {
+    // Divergences with a gradient of their own at the label are refused, and those without KDR.
+    let apart = |d: &Divergence| {
+        use Divergence as D;
+        matches!(d, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
+    };
+    let attaches = |d: &Divergence| !apart(d) && !d.is_sampled();
+    for divergence in Divergence::ALL.into_iter().filter(attaches) {
         add(divergence, Similarity::ExpNegKl);
+    }
+}
+
+/// Standardised logits. A flat row divides its gradient by 1e-7, so that its rounding shows: only a hard part hides it.
+pub(super) fn standardized(list: &mut Vec<Case>) {
+    let own = HardTemperature::Own(1.0);
+    for (n, (kind, classes, hard_temperature)) in [
+        (Kind::Normal, 35, own),
+        (Kind::MaskedBoth, 1003, HardTemperature::Student),
+        (Kind::Broken, 150, own),
+        (Kind::Offset(3e4), 5000, own),
+        (Kind::MaskedStudent, 4, HardTemperature::Student),
+        (Kind::Identical, 150, own),
+        (Kind::MaskedTeacher, 1003, own),
+        (Kind::Flat, 35, HardTemperature::Student),
+        (Kind::MaskedStudent, 1003, own),
+        (Kind::Peaked, 5000, HardTemperature::Student),
+        (Kind::OneHot, 35, own),
+        (Kind::Normal, 1, HardTemperature::Student),
+        (Kind::Disjoint, 150, HardTemperature::Student),
+        (Kind::Offset(-1e3), 66_001, own),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("standardized {n}/{kind:?}/{classes}");
+        let mut case = Case::new(name, "each row has temperatures of its own", 7, classes);
+        case.kind = kind;
+        case.storage[0] = Storage::ALL[n % 3];
+        case.storage[1] = Storage::ALL[n / 2 % 3];
+        case.storage[2] = case.storage[0];
+        case.metrics = n % 4 == 2;
+        case.bad_labels = n % 6 == 1;
+        case.weights = [Weights::None, Weights::None, Weights::Finite][n % 3];
+        case.ignores = [Ignores::None, Ignores::EveryThird][n / 2 % 2];
+        match n % 5 {
+            1 => case.config.grad_write = GradWrite::Accumulate,
+            2 => case.in_place = true,
+            3 => (case.gaps, case.offsets) = ([1, 3, 1], [3, 1, 3]),
+            _ => {}
+        }
+        case.config = Config {
+            standardization: Standardization::ZScore,
+            divergence: [Divergence::ForwardKl, Divergence::SoftCrossEntropy][n % 2],
+            hard_temperature,
+            student_temperature: 2.0,
+            teacher_temperature: [2.0, 1.25][n / 2 % 2],
+            temperature_scaling: TemperatureScaling::Squared,
+            label_smoothing: [0.0, 0.125, 0.0][n % 3],
+            z_loss: if hard_temperature == own { 1e-4 } else { 0.0 },
+            similarity: Similarity::ALL[n % 5],
+            selection: SELECTIONS[n % SELECTIONS.len()],
+            scope: [Scope::Row, Scope::Batch, Scope::Given(0.375)][n % 3],
+            reduction: [Reduction::Mean, Reduction::Sum, Reduction::None][n / 3 % 3],
+            non_finite: [NonFinite::Propagate, NonFinite::Skip][n / 2 % 2],
+            ..case.config
+        };
+        if n % 7 == 6 {
+            case.teacher_classes = classes - 2;
+            case.config.teacher_classes = TeacherClasses::CommonPrefix;
+        }
+        list.push(case);
     }
 }
 

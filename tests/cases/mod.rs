@@ -14,6 +14,7 @@ mod depth;
 pub mod inputs;
 mod losses;
 mod rows;
+mod soft_labels;
 mod table;
 pub mod tolerance;
 

@@ -1,21 +1,21 @@
-//! Cases of the choices for single rows.
+//! Cases of the choices for single rows and classes.
 
-use super::case::{Case, Ignores, SoftLabels, Weights};
+use super::case::{Case, Ignores, Weights};
 use super::inputs::Kind;
 use wgpu_distill::{
-    Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, Storage, TeacherClasses, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, Storage, TeacherClasses, TssrGradient,
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
-const SHAPES: [(usize, usize, Scope); 4] = [
+pub(super) const SHAPES: [(usize, usize, Scope); 4] = [
     (7, 35, Scope::Row),
     (7, 150, Scope::Batch),
     (8, 1003, Scope::Given(0.375)),
     (2, 66_001, Scope::Row),
 ];
 
-const REDUCTIONS: [Reduction; 4] = [
+pub(super) const REDUCTIONS: [Reduction; 4] = [
     Reduction::Mean,
     Reduction::Sum,
     Reduction::None,
@@ -23,7 +23,7 @@ const REDUCTIONS: [Reduction; 4] = [
 ];
 
 /// Sets the memory of the gradient: overwritten, accumulated, in place, with gaps.
-fn gradient_memory(case: &mut Case, n: usize) {
+pub(super) fn gradient_memory(case: &mut Case, n: usize) {
     match n % 4 {
         1 => case.config.grad_write = GradWrite::Accumulate,
         2 => case.in_place = true,
@@ -33,7 +33,7 @@ fn gradient_memory(case: &mut Case, n: usize) {
 }
 
 /// Sets storage type, wrong labels and ignored labels by the number of the case.
-fn vary(case: &mut Case, n: usize) {
+pub(super) fn vary(case: &mut Case, n: usize) {
     case.storage[0] = Storage::ALL[n % 3];
     case.storage[2] = case.storage[0];
     case.bad_labels = n % 5 == 1;
@@ -132,64 +132,233 @@ pub(super) fn weighted(list: &mut Vec<Case>) {
     }
 }
 
-/// Soft labels, with the choices that meet them: storage types, memory, weights, smoothing, temperatures, masks, plans.
-pub(super) fn soft_labels(list: &mut Vec<Case>) {
+/// TSSR from the teacher's margin: thresholds, shapes of the gradient, and labels that the teacher prefers, masks or lacks.
+pub(super) fn margins(list: &mut Vec<Case>) {
+    let losses = [
+        (Kind::Normal, Divergence::SoftCrossEntropy, 0.2),
+        (Kind::MaskedTeacher, Divergence::ForwardKl, 0.0),
+        (Kind::Broken, Divergence::Jsd { beta: 0.5 }, 0.01),
+        (Kind::Peaked, Divergence::ReverseKl, 0.4),
+        (Kind::Flat, Divergence::Wsld, 1.0),
+    ];
+    for (n, (kind, divergence, threshold)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("margin {rows}x{classes}/{kind:?}/{divergence}/{threshold}");
+        let mut case = Case::new(name, "the label's share from the teacher", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        // At a low temperature the teacher prefers one class by far.
+        let temperature = [1.0, 0.25][n % 2];
+        case.config = Config {
+            divergence,
+            scope,
+            selection: Selection::Margin(threshold),
+            teacher_temperature: temperature,
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n);
+        list.push(case);
+    }
+    let mut case = Case::new("margin of short rows", "labels on both sides", 37, 3);
+    case.config.selection = Selection::Margin(0.2);
+    case.teacher_classes = 2;
+    case.config.teacher_classes = TeacherClasses::CommonPrefix;
+    list.push(case);
+}
+
+/// Bounds of a row's loss: infinite ones, those without a gradient, and bounds on both sides.
+pub(super) fn clamped(list: &mut Vec<Case>) {
+    let losses = [
+        (Kind::MaskedStudent, Divergence::ForwardKl, [0.0, 10.0]),
+        (Kind::MaskedTeacher, Divergence::ReverseKl, [-1.0, 4.0]),
+        (Kind::Broken, Divergence::SoftCrossEntropy, [3.0, 5.5]),
+        (
+            Kind::Normal,
+            Divergence::Dkd {
+                alpha: 1.0,
+                beta: 2.0,
+            },
+            [2.0, 6.0],
+        ),
+        (
+            Kind::Disjoint,
+            Divergence::KlTv {
+                scale: 1.0,
+                decay: 1.0,
+            },
+            [0.0, 1e3],
+        ),
+    ];
+    for (n, (kind, divergence, bounds)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("clamp {rows}x{classes}/{kind:?}/{divergence}");
+        let mut case = Case::new(name, "bounds of a row's loss", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        case.weights = [Weights::None, Weights::Finite][n % 2];
+        case.config = Config {
+            divergence,
+            scope,
+            selection: Selection::Mean,
+            loss_clamp: Some(bounds),
+            z_loss: [0.0, 1e-3][n % 2],
+            non_finite: [NonFinite::Skip, NonFinite::Propagate][n % 2],
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n + 1);
+        list.push(case);
+    }
+}
+
+/// Smoothing over the classes that the student does not mask, labels that it masks included.
+pub(super) fn smoothed(list: &mut Vec<Case>) {
+    let losses = [
+        (
+            Kind::MaskedBoth,
+            Divergence::SoftCrossEntropy,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::Jsd { beta: 0.5 },
+            HardTemperature::Own(1.5),
+        ),
+        (
+            Kind::MaskedButLast,
+            Divergence::ReverseKl,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::TotalVariation,
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedStudent,
+            Divergence::Dkd {
+                alpha: 1.0,
+                beta: 0.0,
+            },
+            HardTemperature::Student,
+        ),
+        (
+            Kind::MaskedBoth,
+            Divergence::Nkd { gamma: 1.5 },
+            HardTemperature::Own(1.0),
+        ),
+        (
+            Kind::Broken,
+            Divergence::AlphaBeta {
+                alpha: 0.5,
+                beta: 1.0,
+            },
+            HardTemperature::Student,
+        ),
+    ];
+    for (n, (kind, divergence, hard_temperature)) in losses.into_iter().enumerate() {
+        let (rows, classes, scope) = SHAPES[n % SHAPES.len()];
+        let name = format!("unmasked smoothing {rows}x{classes}/{kind:?}/{divergence}");
+        let mut case = Case::new(name, "smoothing leaves masked classes out", rows, classes);
+        case.kind = kind;
+        vary(&mut case, n);
+        case.config = Config {
+            divergence,
+            hard_temperature,
+            scope,
+            selection: Selection::Fixed(0.5),
+            label_smoothing: 0.125,
+            smoothed_classes: SmoothedClasses::Unmasked,
+            student_temperature: 2.0,
+            ..Config::default()
+        };
+        gradient_memory(&mut case, n);
+        list.push(case);
+    }
+    let mut case = Case::new(
+        "unmasked smoothing, a shorter teacher",
+        "only the student's masks count",
+        9,
+        40,
+    );
+    case.teacher_classes = 30;
+    case.config.teacher_classes = TeacherClasses::CommonPrefix;
+    case.config.label_smoothing = 0.25;
+    case.config.smoothed_classes = SmoothedClasses::Unmasked;
+    list.push(case);
+}
+
+/// Weights of the classes in the hard part, the soft part and both, with label smoothing and without.
+pub(super) fn class_weights(list: &mut Vec<Case>) {
+    use ClassWeighting::{Both, Hard, Soft};
+    let soft = Divergence::SoftCrossEntropy;
+    let dkd = Divergence::Dkd {
+        alpha: 1.0,
+        beta: 2.0,
+    };
     let mut n = 0;
     for (rows, classes, scope) in SHAPES {
-        for (kind, divergence) in [
-            (Kind::Normal, Divergence::SoftCrossEntropy),
-            (Kind::Broken, Divergence::ReverseKl),
-            (Kind::MaskedStudent, Divergence::Jsd { beta: 0.5 }),
-            (Kind::MaskedTeacher, Divergence::TotalVariation),
+        for (kind, divergence, class_weighting, label_smoothing) in [
+            (Kind::Normal, soft, Both, 0.0),
+            (Kind::MaskedStudent, soft, Soft, 0.0),
+            (Kind::Broken, Divergence::ReverseKl, Hard, 0.125),
+            (Kind::MaskedBoth, soft, Both, 0.125),
+            (Kind::Normal, dkd, Hard, 0.0),
+            (Kind::MaskedTeacher, soft, Hard, 0.0),
         ] {
-            let turn = n + n / 4;
-            let storage = Storage::ALL[turn % 3];
-            let name = format!("soft labels {n} {rows}x{classes}/{kind:?}/{divergence}");
-            let mut case = Case::new(name, "a distribution as the label", rows, classes);
+            let name = format!("{class_weighting:?} {rows}x{classes}/{kind:?}/{divergence}");
+            let mut case = Case::new(name, "weights of classes", rows, classes);
             case.kind = kind;
-            case.soft_labels = match turn % 4 {
-                3 => SoftLabels::Broken(storage),
-                _ => SoftLabels::Finite(storage),
+            case.class_weights = match n % 4 {
+                3 => Weights::Broken,
+                _ => Weights::Finite,
+            };
+            case.weights = match n % 5 {
+                4 => Weights::Finite,
+                _ => Weights::None,
             };
             vary(&mut case, n);
-            case.metrics = turn % 4 == 2;
+            case.metrics = n % 7 == 2;
             case.config = Config {
                 divergence,
+                class_weighting,
+                label_smoothing,
                 scope,
-                selection: [Selection::Mean, Selection::Fixed(1.0), Selection::Min][n % 3],
+                selection: Selection::Mean,
                 similarity: Similarity::ALL[n % Similarity::ALL.len()],
-                reduction: REDUCTIONS[n / 2 % REDUCTIONS.len()],
+                reduction: REDUCTIONS[n % REDUCTIONS.len()],
                 hard_temperature: match n % 3 {
-                    1 => HardTemperature::Own(1.5),
+                    2 => HardTemperature::Own(1.5),
                     _ => HardTemperature::Student,
                 },
-                label_smoothing: [0.0, 0.125][n / 2 % 2],
-                student_temperature: [1.0, 2.0][n % 2],
-                z_loss: [0.0, 0.0, 1e-3][n % 3],
-                non_finite: match n % 5 {
-                    1 => NonFinite::Skip,
+                non_finite: match n % 7 {
+                    3 => NonFinite::Skip,
                     _ => NonFinite::Propagate,
                 },
                 ..Config::default()
             };
-            gradient_memory(&mut case, turn + 1);
+            gradient_memory(&mut case, n + n / 4);
             list.push(case);
             n += 1;
         }
     }
-    let mut case = Case::new(
-        "soft labels, teacher of 30",
-        "every class of the student",
-        7,
-        40,
-    );
-    case.soft_labels = SoftLabels::Finite(Storage::F32);
-    case.weights = Weights::Finite;
-    case.teacher_classes = 30;
-    case.config.teacher_classes = TeacherClasses::CommonPrefix;
-    case.config.tssr_gradient = TssrGradient::Attached;
-    case.config.selection = Selection::Kdr;
-    list.push(case);
+    for similarity in [Similarity::Cosine, Similarity::Bhattacharyya] {
+        let name = format!("class weights/{similarity}/attached");
+        let mut case = Case::new(name, "weights of all terms of the gradient", 7, 77);
+        case.class_weights = Weights::Finite;
+        case.teacher_classes = 70;
+        case.config = Config {
+            class_weighting: Both,
+            label_smoothing: 0.25,
+            z_loss: 1e-3,
+            student_temperature: 2.0,
+            similarity,
+            tssr_gradient: TssrGradient::Attached,
+            selection: Selection::Mean,
+            teacher_classes: TeacherClasses::CommonPrefix,
+            ..Config::default()
+        };
+        list.push(case);
+    }
 }
 
 /// Metrics of the rows: every divergence, and the kinds of logits that make a metric 0, 1 or infinite.
@@ -250,7 +419,7 @@ pub(super) fn metrics(list: &mut Vec<Case>) {
             ) = (8.0, 8.0);
         }
         gradient_memory(&mut case, n);
-        list.push(case);
+        list.push(case.for_sampled_tokens());
     };
     for (n, kind) in kinds.into_iter().enumerate() {
         let shape = SHAPES[n % (SHAPES.len() - 1)];

@@ -3,7 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
-use super::rows;
+use super::{rows, soft_labels};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -32,6 +32,7 @@ pub fn all() -> Vec<Case> {
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
+    losses::standardized(&mut list);
     list.extend(of_rows());
     list
 }
@@ -41,7 +42,11 @@ pub fn of_rows() -> Vec<Case> {
     let mut list = Vec::new();
     rows::non_finite(&mut list);
     rows::weighted(&mut list);
-    rows::soft_labels(&mut list);
+    soft_labels::add(&mut list);
+    rows::margins(&mut list);
+    rows::clamped(&mut list);
+    rows::smoothed(&mut list);
+    rows::class_weights(&mut list);
     rows::metrics(&mut list);
     list
 }

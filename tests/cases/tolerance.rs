@@ -98,6 +98,8 @@ fn terms(divergence: Divergence) -> [f64; 2] {
         Divergence::SkewReverseKl { alpha } => [1.0, 1.0 - f(alpha).ln()],
         Divergence::Dkd { alpha, beta } => [f(alpha) + f(beta); 2],
         Divergence::Nkd { gamma } => [f(gamma); 2],
+        // A difference of logarithms, each as large as the range of the logits.
+        Divergence::K1 { .. } | Divergence::K2 { .. } | Divergence::K3 { .. } => [8.0, 1.0],
         _ => [1.0; 2],
     };
     [value.max(1.0), gradient.max(1.0)]

@@ -23,6 +23,7 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         in_place: false,
         soft_labels: None,
         row_weights: false,
+        class_weights: false,
         metrics: false,
     }
 }

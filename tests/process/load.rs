@@ -198,6 +198,7 @@ impl OnDevice {
             },
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),

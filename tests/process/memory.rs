@@ -34,6 +34,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         labels: slice(&labels),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(on(&gradient)),

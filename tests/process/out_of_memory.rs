@@ -179,6 +179,7 @@ fn results_without_memory() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let only_rows = Outputs {
             rows: true,
@@ -204,6 +205,7 @@ fn results_without_memory() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let run = cpu.run(&row, progress, &batch, Outputs::ALL);
         is_refused("gradient", run.map(drop));
@@ -276,6 +278,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         labels: &labels,
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let run = |batch: &Batch<'_>| {
         let progress = Progress::new(1, 2);
@@ -296,6 +299,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         labels: &labels[..8],
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let later = run(&few);
     assert!(later.is_ok(), "{later:?}");
@@ -455,6 +459,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
         },
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,

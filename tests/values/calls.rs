@@ -26,7 +26,10 @@ fn progress_is_asked_for_where_the_selection_needs_it() {
             selection,
             ..Config::default()
         };
-        let needs = !matches!(selection, Selection::Kdr | Selection::Fixed(_));
+        let needs = !matches!(
+            selection,
+            Selection::Kdr | Selection::Fixed(_) | Selection::Margin(_)
+        );
         assert_eq!(selection.needs_progress(), needs, "{selection}");
         for engine in engines() {
             let run = |progress| engine.run(&config, progress, &batch, Outputs::ALL);

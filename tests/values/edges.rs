@@ -3,7 +3,9 @@
 mod browser;
 mod long_rows;
 mod masked;
+mod sampled;
 mod shared;
+mod standardized;
 
 use crate::buffers::{self, Bench};
 use crate::cases::compare::{self, Outcome};

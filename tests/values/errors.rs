@@ -2,8 +2,9 @@
 
 use crate::steps::Steps;
 use wgpu_distill::{
-    Batch, Config, Decision, Engine, Error, GradWrite, GradientMut, Logits, Outputs, Progress,
-    Reduction, Result, Scope, Selection, reference,
+    Batch, ClassWeighting, Config, Decision, Divergence, Engine, Error, GradWrite, GradientMut,
+    Logits, Outputs, Progress, Reduction, Result, Scope, Selection, Similarity, TssrGradient,
+    reference,
 };
 
 mod arguments;
@@ -71,7 +72,7 @@ fn refused<T>(about: &str, result: Result<T>, want: &Error) {
 }
 
 /// A configuration field and an invalid value.
-const BAD_FIELDS: [(&str, f32); 25] = [
+const BAD_FIELDS: [(&str, f32); 28] = [
     // Zero, negative or non-finite temperatures.
     ("student_temperature", 0.0),
     ("student_temperature", -1.0),
@@ -87,6 +88,9 @@ const BAD_FIELDS: [(&str, f32); 25] = [
     ("selection: Fixed", 1.0 + f32::EPSILON),
     ("selection: Fixed", -0.5),
     ("selection: Fixed", f32::NAN),
+    ("selection: Margin", 1.0 + f32::EPSILON),
+    ("selection: Margin", 0.001),
+    ("selection: Margin", f32::NAN),
     ("scope: Given", 1.5),
     ("scope: Given", -f32::MIN_POSITIVE),
     ("scope: Given", f32::NAN),
@@ -111,6 +115,7 @@ fn config_with(field: &str, value: f32) -> Config {
         "student_temperature" => config.student_temperature = value,
         "teacher_temperature" => config.teacher_temperature = value,
         "selection: Fixed" => config.selection = Selection::Fixed(value),
+        "selection: Margin" => config.selection = Selection::Margin(value),
         "scope: Given" => config.scope = Scope::Given(value),
         "reduction: SumOver" => config.reduction = Reduction::SumOver(value),
         "label_smoothing" => config.label_smoothing = value,
@@ -267,6 +272,7 @@ fn bad_shapes_of_slices_are_refused() {
             labels: &[0, 1],
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         refused_on_slices(why, &Config::default(), &batch, &want, true);
     }
@@ -309,6 +315,107 @@ fn bad_weights_on_slices_are_refused() {
         let batch = batch(labels).with_row_weights(weights);
         let by_count = matches!(want, Error::RowCount { .. });
         refused_on_slices(why, &Config::default(), &batch, &want, by_count);
+    }
+}
+
+#[test]
+fn bad_class_weights_on_slices_are_refused() {
+    for weight in [-1e-3, f32::INFINITY, f32::NEG_INFINITY, 1.1e6] {
+        let weights = [1.0, weight, -1.0];
+        let batch = Batch::new(&SIX, &SIX, &[0, 2], 3).with_class_weights(&weights);
+        let want = Error::ClassWeight { class: 1, weight };
+        refused_on_slices(
+            "a weight out of range",
+            &Config::default(),
+            &batch,
+            &want,
+            false,
+        );
+    }
+    let nan = [1.0, 1.0, f32::NAN];
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3).with_class_weights(&nan);
+    for engine in engines() {
+        let run = engine.run(&Config::default(), HALFWAY, &batch, Outputs::ALL);
+        assert!(
+            matches!(run, Err(Error::ClassWeight { class: 2, .. })),
+            "{run:?}"
+        );
+    }
+    for got in [2, 4] {
+        let weights = vec![1.0; got];
+        let batch = Batch::new(&SIX, &SIX, &[0, 2], 3).with_class_weights(&weights);
+        let want = Error::ClassWeightCount { classes: 3, got };
+        refused_on_slices(
+            "another number of weights",
+            &Config::default(),
+            &batch,
+            &want,
+            true,
+        );
+    }
+    // The steps after each other would not know of them.
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3).with_class_weights(&[1.0; 3]);
+    let want = Error::Unsupported {
+        what: "`class_weights` in a single step".to_owned(),
+        why: "",
+    };
+    for engine in engines() {
+        refused("observe", engine.observe(&Config::default(), &batch), &want);
+        let decisions = [Decision::default(); 2];
+        refused(
+            "apply",
+            engine.apply(&Config::default(), &batch, &decisions),
+            &want,
+        );
+    }
+}
+
+/// Combinations that no kernel has. Without weights the choice has no effect.
+#[test]
+fn class_weights_beside_other_losses_are_refused() {
+    let soft = |config| Config {
+        class_weighting: ClassWeighting::Soft,
+        ..config
+    };
+    let smoothed = Config {
+        divergence: Divergence::Nkd { gamma: 1.0 },
+        label_smoothing: 0.1,
+        ..Config::default()
+    };
+    let attached = Config {
+        similarity: Similarity::ExpNegKl,
+        tssr_gradient: TssrGradient::Attached,
+        ..Config::default()
+    };
+    let forward = Config {
+        divergence: Divergence::ForwardKl,
+        ..Config::default()
+    };
+    for (config, what) in [
+        (
+            soft(forward),
+            "class weights in the soft part with the divergence `forward-kl`",
+        ),
+        (
+            soft(attached),
+            "class weights in the soft part with `TssrGradient::Attached` and the similarity `ExpNegKl`",
+        ),
+        (
+            smoothed,
+            "class weights with label smoothing and the divergence `nkd:1`",
+        ),
+    ] {
+        let plain = Batch::new(&SIX, &SIX, &[0, 2], 3);
+        let batch = plain.with_class_weights(&[1.0; 3]);
+        let want = Error::Unsupported {
+            what: what.to_owned(),
+            why: "",
+        };
+        refused_on_slices(what, &config, &batch, &want, true);
+        for engine in engines() {
+            let run = engine.run(&config, HALFWAY, &plain, Outputs::ALL);
+            assert!(run.is_ok(), "{what}, without weights: {run:?}");
+        }
     }
 }
 

@@ -84,6 +84,7 @@ fn teacher_logits_from_a_file_will_do() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         check(Config::default(), &batch);
     }
@@ -239,6 +240,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         labels: &[151_935],
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     for engine in engines() {
         let both = with(Logits::new(&teacher, large));
@@ -365,6 +367,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
         labels: &[0, 36, 2, 3, 4],
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     check(Config::default(), &batch);
     let same = Batch::new(&close_student, &close_teacher, batch.labels, classes);

@@ -148,7 +148,7 @@ fn softmax_with_several_subgroups_a_row() {
 fn observe() {
     let mut count = 0;
     for (engine, table) in tables() {
-        for case in table.into_iter().filter(cases::Case::on_slices) {
+        for case in table.into_iter().filter(cases::Case::runs_in_steps) {
             let host = case.host();
             let want = reference::observe(&case.config, &host.batch()).expect("valid");
             let got = engine.observe(&case.config, &host.batch()).expect("valid");
@@ -241,7 +241,7 @@ fn merge_row_stats_and_second_sweep() {
 fn decide_and_apply() {
     let mut count = 0;
     for (engine, table) in tables() {
-        for case in table.into_iter().filter(cases::Case::on_slices) {
+        for case in table.into_iter().filter(cases::Case::runs_in_steps) {
             let host = case.host();
             let batch = host.batch();
             let want = case.reference();

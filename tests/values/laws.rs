@@ -7,10 +7,13 @@
 use crate::cases;
 mod agree;
 mod any_case;
+mod bounds;
 mod divergences;
 mod drawn;
 mod losses;
+mod margins;
 mod prefix;
+mod sampled;
 mod segments;
 mod similarity;
 mod slopes;
@@ -21,7 +24,9 @@ use crate::cases::inputs::Random;
 use agree::{close, gradients, outcomes, row_results, same_bits, summaries};
 use drawn::{LARGEST, Masked, STEP, drawn, on_every_engine};
 use proptest::strategy::Strategy;
-use wgpu_distill::{Divergence, HardTemperature, Reduction, Scope, Selection, Storage, flags};
+use wgpu_distill::{
+    Divergence, HardTemperature, Reduction, Scope, Selection, SmoothedClasses, Storage, flags,
+};
 
 /// The largest common offset that keeps every logit of a storage type exact, in units of the batch.
 fn offset_room(storage: Storage) -> f32 {
@@ -73,7 +78,8 @@ fn the_temperature_is_the_unit_of_the_logits() {
             let mut moved = drawn.clone();
             moved.config.student_temperature *= times;
             // At the hard part's temperature the teacher has a part too.
-            if matches!(drawn.config.divergence, Divergence::Nkd { .. }) {
+            let divergence = drawn.config.divergence;
+            if matches!(divergence, Divergence::Nkd { .. } | Divergence::Wsld) {
                 return Ok(());
             }
             if let HardTemperature::Own(own) = &mut moved.config.hard_temperature {
@@ -182,6 +188,8 @@ fn the_selected_share_lies_between_its_inputs() {
                     Selection::Tstr => r.tssr == tstr,
                     Selection::Kdr => (r.tssr - kdr).abs() <= slack,
                     Selection::Fixed(w) => r.tssr == w,
+                    // From the teacher alone.
+                    Selection::Margin(_) => (0.0..=1.0).contains(&r.tssr),
                     _ => false,
                 };
                 if !ok {
@@ -329,7 +337,9 @@ fn masked_classes_might_as_well_be_missing() {
     let unmasked = |of| drawn(of, true).prop_filter("masked", |d| d.masked == Masked::None);
     on_every_engine(unmasked, |engine, mut drawn| {
         // Smoothing gives a share to every class, masked or not.
-        drawn.config.label_smoothing = 0.0;
+        if drawn.config.smoothed_classes == SmoothedClasses::All {
+            drawn.config.label_smoothing = 0.0;
+        }
         let want = drawn.run(engine)?;
         let (n, more) = (drawn.classes, 1 + drawn.seed as usize % 5);
         let widen = |values: &[f32], with: f32| -> Vec<f32> {
@@ -341,8 +351,11 @@ fn masked_classes_might_as_well_be_missing() {
         wide.classes = n + more;
         wide.student = widen(&drawn.student, f32::NEG_INFINITY);
         wide.teacher = widen(&drawn.teacher, f32::NEG_INFINITY);
+        // A row without a gradient has NaN for every class.
+        let rows = want.gradient.chunks(n);
+        let widened = rows.flat_map(|row| widen(row, if row[0].is_nan() { f32::NAN } else { 0.0 }));
         let want = Outcome {
-            gradient: widen(&want.gradient, 0.0),
+            gradient: widened.collect(),
             ..want
         };
         outcomes(&wide, &wide.run(engine)?, &want)

@@ -305,6 +305,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             labels: at(&labels_buffer, 0),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary, 0)),
@@ -350,6 +351,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
         let read: Vec<f32> = bytemuck::pod_collect_to_vec(&read);

@@ -155,6 +155,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         labels: list(&labels),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let mut outputs = GpuOutputs {
         summary: Some(list(&summary)),

@@ -10,7 +10,7 @@ use crate::cases::{Case, compare};
 use crate::{adapter, report};
 use wgpu_distill::gpu::Gpu;
 use wgpu_distill::plan::{PlanKind, Tiling};
-use wgpu_distill::{GradWrite, Scope, Similarity, Storage};
+use wgpu_distill::{GradWrite, HardTemperature, Scope, Similarity, Standardization, Storage};
 
 /// Storage types of student, teacher and gradient: each type for all three, and a mixture.
 const STORAGE: [[Storage; 3]; 4] = [
@@ -164,6 +164,17 @@ fn run_all(gpu: Gpu) {
                     count += 1;
                 }
             }
+        }
+        // Standardised rows are not cut into segments.
+        if segments == 1 {
+            let (gap, kind) = INPUTS[n % INPUTS.len()];
+            let mut case = case_of(&way, gap, kind, STORAGE[n % STORAGE.len()]);
+            case.config.standardization = Standardization::ZScore;
+            case.config.similarity = Similarity::ALL[n % Similarity::ALL.len()];
+            case.config.hard_temperature =
+                [HardTemperature::Student, HardTemperature::Own(1.0)][n / 2 % 2];
+            run_one(&bench, &way, &case);
+            count += 1;
         }
         for case in shared_memory(&way, n, long) {
             run_one(&bench, &way, &case);

@@ -72,6 +72,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, misalignment: usize)
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let about = format!(
             "{}, {classes} classes, {similarity:?}, from {misalignment}",

@@ -5,7 +5,10 @@ use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader::{
     Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
-use wgpu_distill::{Config, Divergence, HardTemperature, Similarity, Storage, TssrGradient};
+use wgpu_distill::{
+    Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Standardization,
+    Storage, TssrGradient,
+};
 
 /// A variant of the default loss.
 pub fn base() -> Variant {
@@ -48,6 +51,18 @@ fn losses() -> Vec<LossVariant> {
             }
         }
     }
+    for (divergence, hard_temperature) in [
+        (Divergence::SoftCrossEntropy, HardTemperature::Student),
+        (Divergence::ForwardKl, HardTemperature::Own(1.0)),
+    ] {
+        let loss = LossVariant::of(&Config {
+            divergence,
+            hard_temperature,
+            standardization: Standardization::ZScore,
+            ..Config::default()
+        });
+        list.extend([loss, loss.with_metrics()]);
+    }
     for similarity in [
         Similarity::Cosine,
         Similarity::Bhattacharyya,
@@ -56,6 +71,15 @@ fn losses() -> Vec<LossVariant> {
         list.push(LossVariant::of(&Config {
             similarity,
             tssr_gradient: TssrGradient::Attached,
+            ..Config::default()
+        }));
+    }
+    for divergence in [Divergence::SoftCrossEntropy, Divergence::ReverseKl] {
+        list.push(LossVariant::of(&Config {
+            divergence,
+            selection: Selection::Margin(0.2),
+            label_smoothing: 0.1,
+            smoothed_classes: SmoothedClasses::Unmasked,
             ..Config::default()
         }));
     }
@@ -140,6 +164,8 @@ fn variants() -> Vec<Variant> {
         Divergence::ReverseKl,
         Divergence::ALL[12],
         Divergence::ALL[13],
+        Divergence::Wsld,
+        Divergence::K3 { clamp: 20.0 },
     ] {
         let loss = LossVariant::of(&Config {
             divergence,
@@ -203,6 +229,23 @@ fn variants() -> Vec<Variant> {
                     });
                 }
             }
+        }
+    }
+    // The teacher's number of a row in every storage type, beside rows of both widths.
+    let tokens = LossVariant::of(&Config {
+        divergence: Divergence::K3 { clamp: 20.0 },
+        ..Config::default()
+    });
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            list.push(Variant {
+                access,
+                student: storage,
+                teacher: storage,
+                gradient: Some(storage),
+                loss: tokens,
+                ..base
+            });
         }
     }
     for loss in losses() {

@@ -1,6 +1,8 @@
 //! The methods of training a student that the example compares.
 
-use wgpu_distill::{Config, Divergence, HardTemperature, Selection, TemperatureScaling, presets};
+use wgpu_distill::{
+    Config, Divergence, HardTemperature, Selection, Standardization, TemperatureScaling, presets,
+};
 
 use crate::options::Options;
 use crate::students::Method;
@@ -47,6 +49,10 @@ pub fn methods(options: &Options) -> Vec<Method> {
 /// This method, as the options change it.
 fn this_method(options: &Options, temperatures: Config) -> Config {
     let config = Config {
+        standardization: match options.standardize {
+            true => Standardization::ZScore,
+            false => Standardization::None,
+        },
         divergence: options.loss,
         similarity: options.similarity,
         selection: options.selection,
@@ -71,6 +77,9 @@ fn this_name(options: &Options) -> String {
     let mut name = format!("this method ({}, {}", options.selection, options.similarity);
     if options.loss != Divergence::default() {
         name += &format!(", {}", options.loss);
+    }
+    if options.standardize {
+        name += ", z-scores";
     }
     if let Some(temperature) = options.hard_temperature {
         name += &format!(", label at temperature {temperature}");
@@ -98,7 +107,7 @@ mod tests {
 
     #[test]
     fn every_loss_has_a_name_on_the_command_line() {
-        for loss in Divergence::ALL {
+        for loss in crate::options::of_classes() {
             let method = this(&["--loss", &loss.to_string()]);
             assert_eq!(method.config.divergence, loss);
         }
@@ -115,6 +124,16 @@ mod tests {
         assert_eq!(
             method.name,
             "this method (fixed:0.3, cosine, label at temperature 1)"
+        );
+    }
+
+    #[test]
+    fn logits_are_standardised() {
+        let method = this(&["--standardize", "--loss", "forward-kl"]);
+        assert_eq!(method.config.standardization, Standardization::ZScore);
+        assert_eq!(
+            method.name,
+            "this method (min, cosine, forward-kl, z-scores)"
         );
     }
 

@@ -89,12 +89,16 @@ pub struct Options {
 
     /// This method's soft part
     #[arg(long, value_name = "NAME[:NUMBER..]", default_value_t = Divergence::default(),
-        help = format!("This method's soft part, with example numbers: {}", list(&Divergence::ALL)))]
+        help = format!("This method's soft part, with example numbers: {}", list(&of_classes())))]
     pub loss: Divergence,
 
     /// Temperature of the label's part of this method, 1 for Hinton's mix. The soft part then has the factor T^2 [default: T]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub hard_temperature: Option<f32>,
+
+    /// Standardise this method's logits: the temperatures divide the z-scores of each row. For the soft parts soft-cross-entropy and forward-kl
+    #[arg(long)]
+    pub standardize: bool,
 
     /// Weight of this method's soft part, besides its share
     #[arg(
@@ -185,6 +189,12 @@ impl Options {
 }
 
 /// The choices of an option, with example numbers.
+/// The divergences from a teacher's row. Digits are not sampled by the student.
+pub fn of_classes() -> Vec<Divergence> {
+    let all = Divergence::ALL.into_iter();
+    all.filter(|divergence| !divergence.is_sampled()).collect()
+}
+
 fn list<T: Display>(all: &[T]) -> String {
     let names: Vec<String> = all.iter().map(T::to_string).collect();
     names.join(", ")

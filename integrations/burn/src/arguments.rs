@@ -1,14 +1,16 @@
 //! Checks of a call's tensors before anything is queued.
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Device, Int, IntDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::plan::{Matrix, Plan};
+use wgpu_distill::plan::{Matrix, Plan, Problem};
 use wgpu_distill::{Batch, Config, Logits, Outputs, Progress, Values};
 
+use crate::batch::DistillationBatch;
 use crate::composed::Choices;
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
+use crate::loss_call::LossCall;
 use crate::matrix::{problem, storage};
 use crate::{shared_device, source_kernels};
 
@@ -20,7 +22,8 @@ pub(crate) struct Arguments {
     pub teacher: Tensor<2>,
     /// `i32 [rows]`
     pub labels: Tensor<1, Int>,
-    pub path: ExecutionPath,
+    /// `f32 [rows]`
+    pub row_weights: Option<Tensor<1>>,
 }
 
 /// Runs the core's checks of configuration, progress and classes. They apply to every batch, including one without rows.
@@ -40,6 +43,7 @@ pub(crate) fn check_configuration(
         labels: &[],
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
     Ok(())
@@ -47,39 +51,39 @@ pub(crate) fn check_configuration(
 
 /// Returns the arguments as matrices, or an error with the first reason why the loss cannot be computed.
 pub(crate) fn check<const D: usize, const L: usize>(
-    config: &Config,
-    path: ExecutionPath,
-    student: Tensor<D>,
-    teacher: Tensor<D>,
-    labels: Tensor<L, Int>,
-    progress: Progress,
+    call: &LossCall,
+    batch: DistillationBatch<D, L>,
 ) -> Result<Arguments> {
-    let [rows, classes, teacher_classes] = check_shapes(&student, &teacher, &labels)?;
-    check_configuration(config, progress, [classes, teacher_classes])?;
-    let device = student.device().inner();
-    check_types_and_devices(&device, &student, &teacher, &labels)?;
-    check_backend(&device, path, student.is_tracked())?;
-    if path == ExecutionPath::Composed {
+    let config = &call.config;
+    let [rows, classes, teacher_classes] = check_shapes(&batch)?;
+    check_configuration(config, call.progress, [classes, teacher_classes])?;
+    let device = batch.student_logits.device().inner();
+    check_types_and_devices(&device, &batch)?;
+    check_backend(&device, call.path, batch.student_logits.is_tracked())?;
+    if call.path == ExecutionPath::Composed {
         Choices::of(config)?;
     }
-    let arguments = Arguments {
-        student: student.reshape([rows, classes]),
-        teacher: teacher.reshape([rows, teacher_classes]),
-        labels: to_i32(labels.reshape([rows]), config.ignore_index),
-        path,
+    let to_f32 = |weights: Tensor<1>| match weights.dtype() {
+        DType::F32 => weights,
+        _ => weights.cast(FloatDType::F32),
     };
-    check_limits(config, &arguments, &device)?;
+    let arguments = Arguments {
+        student: batch.student_logits.reshape([rows, classes]),
+        teacher: batch.teacher_logits.reshape([rows, teacher_classes]),
+        labels: to_i32(batch.labels.reshape([rows]), config.ignore_index),
+        row_weights: batch.row_weights.map(|w| to_f32(w.reshape([rows]))),
+    };
+    check_limits(call, &arguments, &device)?;
     Ok(arguments)
 }
 
 /// Returns the number of rows, the student's classes and the teacher's classes.
 fn check_shapes<const D: usize, const L: usize>(
-    student: &Tensor<D>,
-    teacher: &Tensor<D>,
-    labels: &Tensor<L, Int>,
+    batch: &DistillationBatch<D, L>,
 ) -> Result<[usize; 3]> {
-    let (student, teacher) = (student.dims().to_vec(), teacher.dims().to_vec());
-    let labels = labels.dims().to_vec();
+    let student = batch.student_logits.dims().to_vec();
+    let teacher = batch.teacher_logits.dims().to_vec();
+    let labels = batch.labels.dims().to_vec();
     if !(D == 2 || D == 3) {
         return Err(Error::LogitsRank {
             name: "student_logits",
@@ -97,28 +101,37 @@ fn check_shapes<const D: usize, const L: usize>(
             student,
         });
     }
+    let row_weights = batch.row_weights.as_ref().map(|w| w.dims().to_vec());
+    if let Some(row_weights) = row_weights.filter(|weights| *row_dims != weights[..]) {
+        return Err(Error::RowWeights {
+            row_weights,
+            expected: row_dims.to_vec(),
+            student,
+        });
+    }
     Ok([row_dims.iter().product(), classes, teacher[D - 1]])
 }
 
 fn check_types_and_devices<const D: usize, const L: usize>(
     device: &Device,
-    student: &Tensor<D>,
-    teacher: &Tensor<D>,
-    labels: &Tensor<L, Int>,
+    batch: &DistillationBatch<D, L>,
 ) -> Result<()> {
-    let dtypes = [
-        ("student_logits", student.dtype()),
-        ("teacher_logits", teacher.dtype()),
+    let (student, teacher) = (&batch.student_logits, &batch.teacher_logits);
+    let row_weights = batch.row_weights.as_ref();
+    let tensors = [
+        Some(("student_logits", student.dtype(), student.device())),
+        Some(("teacher_logits", teacher.dtype(), teacher.device())),
+        Some(("labels", batch.labels.dtype(), batch.labels.device())),
+        row_weights.map(|weights| ("row_weights", weights.dtype(), weights.device())),
     ];
-    for (name, dtype) in dtypes {
+    let tensors = || tensors.iter().flatten();
+    for &(name, dtype, _) in tensors().take(2) {
         if storage(dtype).is_none() {
             return Err(Error::LogitsType { name, dtype });
         }
     }
-    for (name, other) in [
-        ("teacher_logits", teacher.device().inner()),
-        ("labels", labels.device().inner()),
-    ] {
+    for &(name, _, ref other) in tensors() {
+        let other = other.clone().inner();
         if other != *device {
             return Err(Error::Devices {
                 student: format!("{device:?}"),
@@ -127,9 +140,10 @@ fn check_types_and_devices<const D: usize, const L: usize>(
             });
         }
     }
-    for (name, dtype) in dtypes {
-        // The kernels read such logits, but Burn's copies and casts of them fail.
-        if matches!(dtype, DType::F16 | DType::BF16) && !device.supports_dtype(dtype) {
+    for &(name, dtype, _) in tensors() {
+        // The kernels read logits of such types, but Burn's copies and casts of them fail.
+        let common = matches!(dtype, DType::F32 | DType::Flex32 | DType::I32);
+        if !common && !device.supports_dtype(dtype) {
             return Err(Error::TypeOnDevice {
                 name,
                 dtype,
@@ -196,11 +210,11 @@ fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
 }
 
 /// Checks that a row fits the device's limits. With fusion, an error of the queued kernels would come only at the next read.
-fn check_limits(config: &Config, arguments: &Arguments, device: &Device) -> Result<()> {
+fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Result<()> {
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
         return Ok(());
     };
-    let limits = match arguments.path {
+    let limits = match call.path {
         ExecutionPath::SharedDevice => shared_device::find(cube).map(|shared| shared.gpu.limits()),
         ExecutionPath::SourceKernels => Some(source_kernels::limits(cube)),
         ExecutionPath::Host | ExecutionPath::Composed => None,
@@ -224,6 +238,11 @@ fn check_limits(config: &Config, arguments: &Arguments, device: &Device) -> Resu
         matrix(teacher),
         student.is_tracked().then(|| matrix(student)),
     );
-    Plan::new(config, &problem, &limits)?;
+    let problem = Problem {
+        row_weights: arguments.row_weights.is_some(),
+        metrics: call.row_metrics,
+        ..problem
+    };
+    Plan::new(&call.config, &problem, &limits)?;
     Ok(())
 }

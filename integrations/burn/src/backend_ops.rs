@@ -13,20 +13,23 @@ use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
 use crate::kernel_outputs::KernelOutputs;
 #[cfg(feature = "fusion")]
-use crate::kernel_outputs::{ROW_WORDS, SUMMARY_WORDS};
+use crate::kernel_outputs::{SUMMARY_WORDS, row_words};
 use crate::kernel_tensors::KernelTensors;
-use crate::loss_call::LossCall;
+#[cfg(feature = "fusion")]
+use crate::loss_call::RowWeightsMetadata;
+use crate::loss_call::{LossCall, RowWeights};
 use crate::{buffer_kernels, host_kernels, source_kernels};
 
 /// The kernels: student and teacher `[rows, classes]`, labels `i32 [rows]`. Not differentiable.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub trait LossOps: Backend {
-    /// Row results `f32 [rows, 4]`, summary `f32 [SUMMARY_WORDS]`, and its words as `i32`, for its counts.
+    /// Rows `f32 [rows, row_words(..)]`, summary `f32 [SUMMARY_WORDS]`, and its words as `i32`, for its counts.
     #[fusion(meta = loss_specs)]
     fn distill_loss(
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
         labels: IntTensor<Self>,
+        #[extension_type] row_weights: RowWeights<Self>,
         call: LossCall,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
@@ -36,6 +39,7 @@ pub trait LossOps: Backend {
         student: FloatTensor<Self>,
         teacher: FloatTensor<Self>,
         labels: IntTensor<Self>,
+        #[extension_type] row_weights: RowWeights<Self>,
         call: LossCall,
     ) -> (
         FloatTensor<Self>,
@@ -50,9 +54,10 @@ fn loss_specs(
     student: &TensorSpec,
     _teacher: &TensorSpec,
     _labels: &TensorSpec,
-    _call: &LossCall,
+    _row_weights: &RowWeightsMetadata,
+    call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let rows = Shape::from([student.shape[0], ROW_WORDS]);
+    let rows = Shape::from([student.shape[0], row_words(call.row_metrics)]);
     (
         TensorSpec::new(rows, DType::F32),
         TensorSpec::new([SUMMARY_WORDS].into(), DType::F32),
@@ -65,9 +70,10 @@ fn loss_and_gradient_specs(
     student: &TensorSpec,
     teacher: &TensorSpec,
     labels: &TensorSpec,
+    row_weights: &RowWeightsMetadata,
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
-    let (rows, summary, counts) = loss_specs(student, teacher, labels, call);
+    let (rows, summary, counts) = loss_specs(student, teacher, labels, row_weights, call);
     (rows, summary, counts, student.clone())
 }
 
@@ -91,9 +97,10 @@ macro_rules! loss_ops {
                 student: FloatTensor<Self>,
                 teacher: FloatTensor<Self>,
                 labels: IntTensor<Self>,
+                row_weights: RowWeights<Self>,
                 call: LossCall,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>) {
-                $run(student, teacher, labels, &call, false)
+                $run(student, teacher, labels, row_weights, &call, false)
                     .unwrap_or_else(|error| $fail(error))
                     .without_gradient()
             }
@@ -102,6 +109,7 @@ macro_rules! loss_ops {
                 student: FloatTensor<Self>,
                 teacher: FloatTensor<Self>,
                 labels: IntTensor<Self>,
+                row_weights: RowWeights<Self>,
                 call: LossCall,
             ) -> (
                 FloatTensor<Self>,
@@ -109,7 +117,7 @@ macro_rules! loss_ops {
                 IntTensor<Self>,
                 FloatTensor<Self>,
             ) {
-                $run(student, teacher, labels, &call, true)
+                $run(student, teacher, labels, row_weights, &call, true)
                     .unwrap_or_else(|error| $fail(error))
                     .with_gradient()
             }
@@ -124,6 +132,7 @@ fn distill_on_cubecl(
     student: CubeTensor,
     teacher: CubeTensor,
     labels: CubeTensor,
+    row_weights: RowWeights<CubeBackend>,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<KernelOutputs<CubeBackend>> {
@@ -131,7 +140,13 @@ fn distill_on_cubecl(
     if student.client.is_capturing() {
         return Err(Error::Capturing);
     }
-    let tensors = KernelTensors::new(student, teacher, labels, want_gradient);
+    let inputs = [student, teacher, labels];
+    let tensors = KernelTensors::new(
+        inputs,
+        row_weights.tensor(),
+        call.row_metrics,
+        want_gradient,
+    );
     match call.path {
         ExecutionPath::SharedDevice => buffer_kernels::distill(tensors, call),
         ExecutionPath::SourceKernels => source_kernels::distill(tensors, call),

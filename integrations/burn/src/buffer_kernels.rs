@@ -11,7 +11,7 @@ use wgpu_distill::wgpu::CommandEncoderDescriptor;
 
 use crate::error::{Error, Result};
 use crate::kernel_outputs::KernelOutputs;
-use crate::kernel_tensors::{KernelTensors, SUMMARY_ALIGNMENT, row_stride};
+use crate::kernel_tensors::{KernelTensors, Room, row_stride};
 use crate::loss_call::LossCall;
 use crate::matrix::storage;
 use crate::shared_device;
@@ -46,6 +46,17 @@ impl TensorBuffer {
         }
     }
 
+    /// The aligned part of a room, and its bytes after the room's start.
+    fn aligned(&self, room: &Room) -> (GpuSlice<'_>, u64) {
+        let GpuSlice { buffer, offset } = self.slice();
+        let aligned = offset.next_multiple_of(room.alignment);
+        let slice = GpuSlice {
+            buffer,
+            offset: aligned,
+        };
+        (slice, aligned - offset)
+    }
+
     fn logits(&self, tensor: &CubeTensor) -> GpuLogits<'_> {
         let GpuSlice { buffer, offset } = self.slice();
         let classes = tensor.meta.shape()[1];
@@ -70,30 +81,32 @@ pub(crate) fn distill(
     let student = TensorBuffer::of("student_logits", &tensors.student)?;
     let teacher = TensorBuffer::of("teacher_logits", &tensors.teacher)?;
     let labels = TensorBuffer::of("labels", &tensors.labels)?;
-    let rows = TensorBuffer::of("row results", &tensors.rows)?;
-    let summary = TensorBuffer::of("summary", &tensors.summary)?;
+    let row_weights = match &tensors.row_weights {
+        Some(tensor) => Some(TensorBuffer::of("row_weights", tensor)?),
+        None => None,
+    };
+    let rows = TensorBuffer::of("row results", &tensors.rows.tensor)?;
+    let summary = TensorBuffer::of("summary", &tensors.summary.tensor)?;
     let gradient = match &tensors.gradient {
         Some(tensor) => Some((TensorBuffer::of("gradient", tensor)?, tensor)),
         None => None,
     };
-    let room = summary.slice();
-    let aligned = room.offset.next_multiple_of(SUMMARY_ALIGNMENT);
+    let (row_list, rows_offset) = rows.aligned(&tensors.rows);
+    let (summary_slice, summary_offset) = summary.aligned(&tensors.summary);
     let batch = GpuBatch {
         rows: tensors.row_count(),
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
         soft_labels: None,
-        row_weights: None,
+        row_weights: row_weights.as_ref().map(TensorBuffer::slice),
+        class_weights: None,
     };
     let outputs = GpuOutputs {
-        summary: Some(GpuSlice {
-            offset: aligned,
-            ..room
-        }),
-        row_results: Some(rows.slice()),
+        summary: Some(summary_slice),
+        row_results: (!tensors.row_metrics).then_some(row_list),
+        row_metrics: tensors.row_metrics.then_some(row_list),
         gradient: gradient.as_ref().map(|(buffer, t)| buffer.logits(t)),
-        row_metrics: None,
     };
     let gpu = &shared.gpu;
     let plan = gpu.plan(&call.config, &batch, &outputs)?;
@@ -113,7 +126,14 @@ pub(crate) fn distill(
         Some(&workspace),
     )?;
     gpu.queue().submit([encoder.finish()]);
-    let summary_offset = aligned - room.offset;
-    drop((student, teacher, labels, rows, summary, gradient));
-    Ok(tensors.into_outputs(summary_offset))
+    drop((
+        student,
+        teacher,
+        labels,
+        row_weights,
+        rows,
+        summary,
+        gradient,
+    ));
+    Ok(tensors.into_outputs([rows_offset, summary_offset]))
 }

@@ -6,7 +6,7 @@ use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
     Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient,
+    SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 use crate::error::{Error, Result};
@@ -80,6 +80,8 @@ setters! {
     with_teacher_temperature(teacher_temperature: f32);
     /// Multiplies loss and gradient by both temperatures, or by neither. Default: neither.
     with_temperature_scaling(temperature_scaling: TemperatureScaling);
+    /// Standardises each row's logits before the temperatures divide them, or leaves them as they are. Default: leaves them.
+    with_standardization(standardization: Standardization);
     /// The soft part of the loss. Default: the cross-entropy with the teacher's probabilities.
     with_divergence(divergence: Divergence);
     /// Multiplies the soft part, besides its share `1 - TSSR`. 0, or between 1e-6 and 1e6. Default 1.
@@ -102,6 +104,10 @@ setters! {
     with_reduction(reduction: Reduction);
     /// The share of the true label's probability that is spread over all classes, in `[0, 1)`. Default 0.
     with_label_smoothing(label_smoothing: f32);
+    /// The classes over which the label is smoothed: all, or those that the student does not mask. Default: all.
+    with_smoothed_classes(smoothed_classes: SmoothedClasses);
+    /// The least and the greatest loss of a row; outside, the bound is its loss and its gradient is 0. Default: no bounds.
+    with_loss_clamp(loss_clamp: Option<[f32; 2]>);
     /// Rows with this label have loss 0 and gradient 0 and are not counted. Default -100.
     with_ignore_index(ignore_index: i32);
     /// Propagates rows without a finite result as NaN or leaves them out. Default: propagates.

@@ -42,6 +42,18 @@ pub enum Error {
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
+    /// The shape of the weights differs from the rows of the logits.
+    #[error(
+        "row_weights has shape {row_weights:?}, expected one weight per row, {expected:?}, for student_logits of shape {student:?}"
+    )]
+    RowWeights {
+        /// The shape of the weights.
+        row_weights: Vec<usize>,
+        /// The shape expected.
+        expected: Vec<usize>,
+        /// The shape of the student's logits.
+        student: Vec<usize>,
+    },
     /// Logits of an element type other than f32, f16 and bf16.
     #[error(
         "`{name}` is {dtype:?}, expected F32, F16 or BF16; cast it first: `{name}.cast(FloatDType::F32)`"
@@ -52,16 +64,17 @@ pub enum Error {
         /// Their element type.
         dtype: DType,
     },
-    /// Logits of a 16-bit type that Burn does not support on their device.
+    /// A tensor of a type that Burn does not support on its device.
     #[error(
-        "`{name}` is {dtype:?}, which Burn does not support on {device}; convert the data before the upload: `data.convert_dtype(DType::F32)`"
+        "`{name}` is {dtype:?}, which Burn does not support on {device}; convert the data before the upload: `data.convert_dtype(DType::{})`",
+        if dtype.is_float() { "F32" } else { "I32" }
     )]
     TypeOnDevice {
-        /// `student_logits` or `teacher_logits`.
+        /// `student_logits`, `teacher_logits`, `labels` or `row_weights`.
         name: &'static str,
-        /// Their element type.
+        /// Its element type.
         dtype: DType,
-        /// Their device.
+        /// Its device.
         device: String,
     },
     /// Tensors on different devices.

@@ -7,8 +7,8 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Gradient, Logits, Outputs, Values};
 
 use crate::error::Result;
-use crate::kernel_outputs::{KernelOutputs, ROW_WORDS, SUMMARY_WORDS};
-use crate::loss_call::LossCall;
+use crate::kernel_outputs::{KernelOutputs, METRIC_WORDS, RESULT_WORDS, SUMMARY_WORDS, row_words};
+use crate::loss_call::{LossCall, RowWeights};
 use crate::matrix::{self, storage};
 
 /// The inputs have at least one row.
@@ -16,11 +16,13 @@ pub(crate) fn distill(
     student: FlexTensor,
     teacher: FlexTensor,
     labels: FlexTensor,
+    row_weights: RowWeights<Flex>,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<KernelOutputs<Flex>> {
     let (student, teacher) = (in_rows(student), in_rows(teacher));
     let labels = labels.to_contiguous();
+    let row_weights = row_weights.tensor().map(|weights| weights.to_contiguous());
     let rows = student.shape()[0];
     let classes = student.shape()[1];
     let batch = Batch {
@@ -28,15 +30,25 @@ pub(crate) fn distill(
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
         soft_labels: None,
-        row_weights: None,
+        row_weights: row_weights
+            .as_ref()
+            .map(|weights| &weights.as_slice::<f32>().unwrap_or_default()[..rows]),
+        class_weights: None,
     };
     let outputs = Outputs {
         rows: true,
         gradient: storage(student.dtype()).filter(|_| want_gradient),
-        metrics: false,
+        metrics: call.row_metrics,
     };
     let results = Cpu::new().run(&call.config, call.progress, &batch, outputs)?;
-    let row_words = bytemuck::cast_slice::<_, f32>(&results.rows).to_vec();
+    let words = row_words(call.row_metrics);
+    let mut row_values = Vec::with_capacity(rows * words);
+    for (row, result) in results.rows.iter().enumerate() {
+        row_values.extend(bytemuck::cast::<_, [f32; RESULT_WORDS]>(*result));
+        if let Some(metrics) = results.metrics.get(row) {
+            row_values.extend(bytemuck::cast::<_, [f32; METRIC_WORDS]>(*metrics));
+        }
+    }
     let summary: [u32; SUMMARY_WORDS] = bytemuck::cast(results.summary);
     let floats = summary.map(f32::from_bits).to_vec();
     let counts = summary.map(u32::cast_signed).to_vec();
@@ -49,7 +61,7 @@ pub(crate) fn distill(
         FlexTensor::from_data(TensorData::from_bytes(bytes, [rows, classes], dtype))
     });
     Ok(KernelOutputs {
-        rows: FlexTensor::from_data(TensorData::new(row_words, [rows, ROW_WORDS])),
+        rows: FlexTensor::from_data(TensorData::new(row_values, [rows, words])),
         summary: FlexTensor::from_data(TensorData::new(floats, [SUMMARY_WORDS])),
         counts: FlexTensor::from_data(TensorData::new(counts, [SUMMARY_WORDS])),
         gradient,

@@ -1,23 +1,32 @@
 //! The results of the kernels and their layout in memory.
 
-use std::mem::{offset_of, size_of};
-
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor};
-use wgpu_distill::{RowResult, Summary};
+use wgpu_distill::{RowMetrics, RowReport, RowResult, Summary};
 
 /// Words of a [`RowResult`].
-pub(crate) const ROW_WORDS: usize = size_of::<RowResult>() / 4;
+pub(crate) const RESULT_WORDS: usize = size_of::<RowResult>() / 4;
+/// Words of a [`RowMetrics`].
+pub(crate) const METRIC_WORDS: usize = size_of::<RowMetrics>() / 4;
 /// Words of a [`Summary`].
 pub(crate) const SUMMARY_WORDS: usize = size_of::<Summary>() / 4;
 
-/// The word in which a field of [`RowResult`] or [`Summary`] lies.
+/// Words of a row: its result, and its metrics if they are requested.
+pub(crate) const fn row_words(row_metrics: bool) -> usize {
+    match row_metrics {
+        true => size_of::<RowReport>() / 4,
+        false => RESULT_WORDS,
+    }
+}
+
+/// The word in which a field of a record lies.
 macro_rules! word {
     ($record:ty, $field:ident) => {
-        offset_of!($record, $field) / 4
+        std::mem::offset_of!($record, $field) / 4
     };
 }
+pub(crate) use word;
 
 /// Words of a row's results.
 pub(crate) mod row_word {
@@ -26,6 +35,7 @@ pub(crate) mod row_word {
     pub(crate) const LOSS: usize = word!(RowResult, loss);
     pub(crate) const KDR: usize = word!(RowResult, kdr);
     pub(crate) const TSSR: usize = word!(RowResult, tssr);
+    pub(crate) const METRICS: usize = word!(RowReport, metrics);
 }
 
 /// Words of a summary.
@@ -39,11 +49,12 @@ pub(crate) mod summary_word {
     pub(crate) const IGNORED_ROWS: usize = word!(Summary, ignored_rows);
     pub(crate) const INVALID_LABELS: usize = word!(Summary, invalid_labels);
     pub(crate) const NON_FINITE_ROWS: usize = word!(Summary, non_finite_rows);
+    pub(crate) const METRICS: usize = word!(Summary, metrics);
 }
 
 /// The results of the kernels, as a backend's tensors.
 pub(crate) struct KernelOutputs<B: Backend> {
-    /// `f32 [rows, ROW_WORDS]`
+    /// `f32 [rows, row_words(..)]`
     pub rows: FloatTensor<B>,
     /// `f32 [SUMMARY_WORDS]`
     pub summary: FloatTensor<B>,

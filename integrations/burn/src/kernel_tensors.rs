@@ -10,16 +10,10 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::kernel_outputs::{KernelOutputs, ROW_WORDS, SUMMARY_WORDS};
+use crate::kernel_outputs::{KernelOutputs, SUMMARY_WORDS, row_words};
 use crate::matrix;
 
-/// The summary starts at a multiple of this many bytes in its buffer. CubeCL's allocator may align to less.
-pub(crate) const SUMMARY_ALIGNMENT: u64 = 256;
-const SUMMARY_BYTES: u64 = 4 * SUMMARY_WORDS as u64;
-/// Bytes allocated for the summary: enough for one at an aligned offset.
-const SUMMARY_ROOM: u64 = 2 * SUMMARY_ALIGNMENT;
-
-/// Row stride in elements (0 for labels) and offset in bytes of each input since the list was cleared.
+/// Row stride in elements (0 for lists) and offset in bytes of each input since the list was cleared.
 #[cfg(test)]
 pub(crate) static INPUT_VIEWS: Mutex<Vec<(usize, u64)>> = Mutex::new(Vec::new());
 
@@ -31,38 +25,82 @@ pub(crate) struct KernelTensors {
     pub teacher: CubeTensor,
     /// `i32 [rows]`
     pub labels: CubeTensor,
-    /// `f32 [rows, ROW_WORDS]`
-    pub rows: CubeTensor,
-    /// `f32 [SUMMARY_ROOM / 4]`
-    pub summary: CubeTensor,
+    /// `f32 [rows]`
+    pub row_weights: Option<CubeTensor>,
+    /// `f32 [rows, row_words(..)]`
+    pub rows: Room,
+    /// True if the rows have metrics.
+    pub row_metrics: bool,
+    /// `f32 [SUMMARY_WORDS]`
+    pub summary: Room,
     /// `[rows, classes]`
     pub gradient: Option<CubeTensor>,
 }
 
+/// Room for an output that starts at a multiple of `alignment` bytes in its buffer. CubeCL's allocator may align to less.
+pub(crate) struct Room {
+    /// `f32`, as long as the output and `alignment` bytes more.
+    pub tensor: CubeTensor,
+    pub alignment: u64,
+    shape: Shape,
+}
+
+impl Room {
+    /// The output, `offset` bytes after the start of its tensor.
+    fn output(&self, offset: u64, dtype: DType) -> CubeTensor {
+        let tensor = &self.tensor;
+        let handle = tensor.handle.clone().offset_start(offset);
+        CubeTensor::new_contiguous(
+            tensor.client.clone(),
+            tensor.device.clone(),
+            self.shape.clone(),
+            handle.offset_end(self.alignment - offset),
+            dtype,
+        )
+    }
+}
+
 impl KernelTensors {
     pub fn new(
-        student: CubeTensor,
-        teacher: CubeTensor,
-        labels: CubeTensor,
+        [student, teacher, labels]: [CubeTensor; 3],
+        row_weights: Option<CubeTensor>,
+        row_metrics: bool,
         want_gradient: bool,
     ) -> Self {
         let student = in_rows(student);
         let teacher = in_rows(teacher);
         let labels = into_contiguous(labels);
+        let row_weights = row_weights.map(into_contiguous);
         #[cfg(test)]
-        record_views([&student, &teacher, &labels]);
+        record_views(
+            [&student, &teacher, &labels]
+                .into_iter()
+                .chain(&row_weights),
+        );
         let empty = |shape: Shape, dtype| {
             let (client, device) = (student.client.clone(), student.device.clone());
             empty_device_contiguous_dtype(client, device, shape, dtype)
         };
+        let room = |shape: Shape, alignment: u64| {
+            let words = shape.num_elements() + alignment as usize / 4;
+            Room {
+                tensor: empty([words].into(), DType::F32),
+                alignment,
+                shape,
+            }
+        };
         let shape = student.shape();
+        let words = row_words(row_metrics);
         Self {
-            rows: empty([shape[0], ROW_WORDS].into(), DType::F32),
-            summary: empty([SUMMARY_ROOM as usize / 4].into(), DType::F32),
+            // Rows start at multiples of their size.
+            rows: room([shape[0], words].into(), 4 * words as u64),
+            summary: room([SUMMARY_WORDS].into(), 256),
             gradient: want_gradient.then(|| empty(shape.clone(), student.dtype)),
             student,
             teacher,
             labels,
+            row_weights,
+            row_metrics,
         }
     }
 
@@ -70,26 +108,12 @@ impl KernelTensors {
         self.student.meta.shape()[0]
     }
 
-    /// The outputs. The summary lies `summary_offset` bytes after the start of its tensor.
-    pub fn into_outputs(self, summary_offset: u64) -> KernelOutputs<CubeBackend> {
-        let summary = self.summary;
-        let handle = summary
-            .handle
-            .offset_start(summary_offset)
-            .offset_end(SUMMARY_ROOM - SUMMARY_BYTES - summary_offset);
-        let words = |dtype| {
-            CubeTensor::new_contiguous(
-                summary.client.clone(),
-                summary.device.clone(),
-                [SUMMARY_WORDS].into(),
-                handle.clone(),
-                dtype,
-            )
-        };
+    /// The outputs. Rows and summary lie at these bytes after the starts of their tensors.
+    pub fn into_outputs(self, [rows, summary]: [u64; 2]) -> KernelOutputs<CubeBackend> {
         KernelOutputs {
-            rows: self.rows,
-            summary: words(DType::F32),
-            counts: words(DType::I32),
+            rows: self.rows.output(rows, DType::F32),
+            summary: self.summary.output(summary, DType::F32),
+            counts: self.summary.output(summary, DType::I32),
             gradient: self.gradient,
         }
     }
@@ -114,8 +138,8 @@ fn in_rows(tensor: CubeTensor) -> CubeTensor {
 }
 
 #[cfg(test)]
-fn record_views(inputs: [&CubeTensor; 3]) {
-    let views = inputs.map(|tensor| {
+fn record_views<'a>(inputs: impl IntoIterator<Item = &'a CubeTensor>) {
+    let views = inputs.into_iter().map(|tensor| {
         let stride = match tensor.meta.shape().len() {
             2 => row_stride(tensor).expect("rows are in place"),
             _ => 0,

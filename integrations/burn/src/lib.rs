@@ -27,6 +27,9 @@ mod source_kernels;
 mod autodiff;
 mod backend_ops;
 
+mod batch;
+mod row_metrics;
+
 mod arguments;
 mod config;
 mod loss;
@@ -36,16 +39,19 @@ mod training_steps;
 #[cfg(test)]
 mod views_test;
 
+pub use batch::DistillationBatch;
 pub use config::DistillationLossConfig;
 pub use error::{Error, Result};
 pub use execution_path::ExecutionPath;
 pub use loss::{DistillationLoss, DistillationOutput};
+pub use row_metrics::RowMetrics;
 #[cfg(not(target_family = "wasm"))]
 pub use shared_device::init;
 pub use shared_device::{adopt, init_async, share};
 pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
-    Divergence, HardTemperature, NonFinite, Progress, Reduction, Scope, Selection, Similarity,
-    TeacherClasses, TemperatureScaling, TssrGradient, presets, schedule,
+    Config as CoreConfig, Divergence, Error as CoreError, HardTemperature, NonFinite, Progress,
+    Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses,
+    TemperatureScaling, TssrGradient, presets, schedule,
 };

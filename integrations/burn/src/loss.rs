@@ -8,11 +8,13 @@ use wgpu_distill::{Config, Progress, Reduction};
 use crate::arguments::{self, Arguments};
 use crate::autodiff::GradientOps;
 use crate::backend_ops::{LossOps, catch_error};
+use crate::batch::DistillationBatch;
 use crate::composed;
 use crate::error::Result;
 use crate::execution_path::ExecutionPath;
-use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
-use crate::loss_call::LossCall;
+use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, row_word, row_words, summary_word};
+use crate::loss_call::{LossCall, RowWeights};
+use crate::row_metrics::{RowMetrics, column};
 
 /// The distillation loss of student logits, teacher logits and labels.
 /// [`DistillationLossConfig`](crate::DistillationLossConfig) configures it.
@@ -22,6 +24,8 @@ pub struct DistillationLoss {
     config: Config,
     #[module(skip)]
     composed: bool,
+    #[module(skip)]
+    row_metrics: bool,
 }
 
 /// A loss with its metrics. All tensors are on the device of the logits; nothing is read back.
@@ -31,7 +35,7 @@ pub struct DistillationLoss {
 pub struct DistillationOutput {
     /// `f32 [1]`, or `f32 [rows]` with `Reduction::None`. In nats.
     pub loss: Tensor<1>,
-    /// Each row's loss before reduction, `f32 [rows]`; 0 for rows that are ignored or left out.
+    /// Each row's loss with its weight, before reduction, `f32 [rows]`; 0 for rows that are ignored or left out.
     pub row_loss: Tensor<1>,
     /// The similarity of teacher and student in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for rows that are ignored or left out.
     pub row_kdr: Tensor<1>,
@@ -50,6 +54,10 @@ pub struct DistillationOutput {
     /// Rows with NaN or `+inf` among their logits, or only `-inf`, `i32 [1]`; all their results are NaN. With `NonFinite::Skip` also rows
     /// whose divergence is infinite and has no derivative; all results of such rows are 0.
     pub non_finite_rows: Tensor<1, Int>,
+    /// Metrics of each row, each `f32 [rows]`, if [`with_row_metrics`](DistillationLoss::with_row_metrics) requests them.
+    pub row_metrics: Option<RowMetrics>,
+    /// Their means over the rows that `kdr` averages, each `f32 [1]`; 0 if there are none.
+    pub mean_metrics: Option<RowMetrics>,
     /// The path that computed the loss.
     pub path: ExecutionPath,
 }
@@ -73,6 +81,7 @@ impl DistillationLoss {
         Ok(Self {
             config,
             composed: false,
+            row_metrics: false,
         })
     }
 
@@ -86,6 +95,14 @@ impl DistillationLoss {
         }
     }
 
+    /// Returns the loss with [`DistillationOutput::row_metrics`] and their means in the output. They cost no further sweep over the logits.
+    pub fn with_row_metrics(self) -> Self {
+        Self {
+            row_metrics: true,
+            ..self
+        }
+    }
+
     /// The configuration as wgpu-distill takes it.
     pub fn config(&self) -> &Config {
         &self.config
@@ -95,7 +112,8 @@ impl DistillationLoss {
     ///
     /// # Shapes
     ///
-    /// - student_logits, teacher_logits: `[rows, classes]` or `[batch, sequence, classes]`; f32, f16 or bf16, each its own
+    /// - student_logits, teacher_logits: `[rows, classes]` or `[batch, sequence, classes]`; f32, f16 or bf16, each its own. The teacher of a
+    ///   divergence of sampled tokens has one class: its log-probability of the label
     /// - labels: `[rows]` or `[batch, sequence]`; any integer type
     /// - output: `[1]`; with `Reduction::None` `[rows]` or `[batch * sequence]`
     ///
@@ -125,9 +143,11 @@ impl DistillationLoss {
         labels: Tensor<L, Int>,
         progress: Progress,
     ) -> Result<Tensor<1>> {
-        let arguments = self.arguments(student_logits, teacher_logits, labels, progress)?;
+        let batch = DistillationBatch::new(student_logits, teacher_logits, labels);
+        let call = self.call(&batch.student_logits.device(), progress, false);
+        let arguments = arguments::check(&call, batch)?;
         let student = arguments.student.clone();
-        let outputs = self.compute(arguments, progress)?;
+        let outputs = compute(arguments, call)?;
         Ok(self.loss(student, outputs))
     }
 
@@ -157,12 +177,50 @@ impl DistillationLoss {
         labels: Tensor<L, Int>,
         progress: Progress,
     ) -> Result<DistillationOutput> {
-        let arguments = self.arguments(student_logits, teacher_logits, labels, progress)?;
-        let (student, path) = (arguments.student.clone(), arguments.path);
-        let outputs = self.compute(arguments, progress)?;
+        self.try_forward_batch(
+            DistillationBatch::new(student_logits, teacher_logits, labels),
+            progress,
+        )
+    }
+
+    /// The loss of a batch with its metrics.
+    ///
+    /// # Panics
+    /// If [`try_forward_batch`](Self::try_forward_batch) returns an error, with its text.
+    pub fn forward_batch<const D: usize, const L: usize>(
+        &self,
+        batch: DistillationBatch<D, L>,
+        progress: Progress,
+    ) -> DistillationOutput {
+        self.try_forward_batch(batch, progress)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The loss of a batch with its metrics, or an error.
+    ///
+    /// # Errors
+    /// As [`try_forward`](Self::try_forward). A weight of a row that is not finite is an error on [`ExecutionPath::Host`]. On the other paths
+    /// its row counts as a row with NaN among its logits.
+    pub fn try_forward_batch<const D: usize, const L: usize>(
+        &self,
+        batch: DistillationBatch<D, L>,
+        progress: Progress,
+    ) -> Result<DistillationOutput> {
+        let call = self.call(&batch.student_logits.device(), progress, self.row_metrics);
+        let path = call.path;
+        let arguments = arguments::check(&call, batch)?;
+        let student = arguments.student.clone();
+        let outputs = compute(arguments, call)?;
         let (rows, summary, counts) = (&outputs.rows, &outputs.summary, &outputs.counts);
         let mean = |word: usize| summary.clone().slice(word..word + 1);
         let count = |word: usize| counts.clone().slice(word..word + 1);
+        let metrics = self.row_metrics.then(|| {
+            let of = |records, first| RowMetrics { records, first };
+            let means = summary.clone().reshape([1, SUMMARY_WORDS]);
+            let rows = of(rows.clone(), row_word::METRICS);
+            [rows, of(means, summary_word::METRICS)]
+        });
+        let [row_metrics, mean_metrics] = metrics.map_or([None, None], |both| both.map(Some));
         Ok(DistillationOutput {
             row_loss: column(rows, row_word::LOSS),
             row_kdr: column(rows, row_word::KDR),
@@ -173,6 +231,8 @@ impl DistillationLoss {
             ignored_rows: count(summary_word::IGNORED_ROWS),
             invalid_labels: count(summary_word::INVALID_LABELS),
             non_finite_rows: count(summary_word::NON_FINITE_ROWS),
+            row_metrics,
+            mean_metrics,
             path,
             loss: self.loss(student, outputs),
         })
@@ -187,70 +247,13 @@ impl DistillationLoss {
         }
     }
 
-    fn arguments<const D: usize, const L: usize>(
-        &self,
-        student_logits: Tensor<D>,
-        teacher_logits: Tensor<D>,
-        labels: Tensor<L, Int>,
-        progress: Progress,
-    ) -> Result<Arguments> {
-        let path = self.path(&student_logits.device());
-        arguments::check(
-            &self.config,
-            path,
-            student_logits,
-            teacher_logits,
-            labels,
-            progress,
-        )
-    }
-
-    /// Runs the kernels on tensors without autodiff. Computes the gradient only if the student is tracked.
-    fn compute(&self, arguments: Arguments, progress: Progress) -> Result<LossTensors> {
-        let Arguments {
-            student,
-            teacher,
-            labels,
-            path,
-        } = arguments;
-        let tracked = student.is_tracked();
-        let (student, teacher) = (student.inner(), teacher.inner());
-        let labels = labels.inner();
-        let [rows, classes] = student.dims();
-        if rows == 0 {
-            return Ok(no_rows(
-                &student.device(),
-                student.dtype(),
-                classes,
-                tracked,
-            ));
-        }
-        let call = LossCall {
+    fn call(&self, device: &Device, progress: Progress, row_metrics: bool) -> LossCall {
+        LossCall {
             config: self.config,
             progress,
-            path,
-        };
-        if path == ExecutionPath::Composed {
-            return composed::distill(student, teacher, labels, &call, tracked);
+            path: self.path(device),
+            row_metrics,
         }
-        let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
-        let labels = labels.into_dispatch();
-        let (rows, summary, counts, gradient) = catch_error(|| {
-            if tracked {
-                let (r, s, c, g) =
-                    Dispatch::distill_loss_and_gradient(student, teacher, labels, call);
-                (r, s, c, Some(g))
-            } else {
-                let (r, s, c) = Dispatch::distill_loss(student, teacher, labels, call);
-                (r, s, c, None)
-            }
-        })?;
-        Ok(LossTensors {
-            rows: Tensor::from_dispatch(rows),
-            summary: Tensor::from_dispatch(summary),
-            counts: Tensor::from_dispatch(counts),
-            gradient: gradient.map(Tensor::from_dispatch),
-        })
     }
 
     /// The reduced loss, or each row's loss; differentiable if there is a gradient.
@@ -274,16 +277,51 @@ impl DistillationLoss {
     }
 }
 
-/// One word of each row's results.
-fn column(rows: &Tensor<2>, word: usize) -> Tensor<1> {
-    let [n, _] = rows.dims();
-    rows.clone().slice([0..n, word..word + 1]).reshape([n])
+/// Runs the kernels on tensors without autodiff. Computes the gradient only if the student is tracked.
+fn compute(arguments: Arguments, call: LossCall) -> Result<LossTensors> {
+    let Arguments {
+        student,
+        teacher,
+        labels,
+        row_weights,
+    } = arguments;
+    let tracked = student.is_tracked();
+    let (student, teacher) = (student.inner(), teacher.inner());
+    let labels = labels.inner();
+    let row_weights = row_weights.map(Tensor::inner);
+    if student.dims()[0] == 0 {
+        return Ok(no_rows(&student, tracked, call.row_metrics));
+    }
+    if call.path == ExecutionPath::Composed {
+        return composed::distill(student, teacher, labels, row_weights, &call, tracked);
+    }
+    let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
+    let labels = labels.into_dispatch();
+    let weights = RowWeights::of(row_weights.map(Tensor::into_dispatch));
+    let (rows, summary, counts, gradient) = catch_error(|| {
+        if tracked {
+            let (r, s, c, g) =
+                Dispatch::distill_loss_and_gradient(student, teacher, labels, weights, call);
+            (r, s, c, Some(g))
+        } else {
+            let (r, s, c) = Dispatch::distill_loss(student, teacher, labels, weights, call);
+            (r, s, c, None)
+        }
+    })?;
+    Ok(LossTensors {
+        rows: Tensor::from_dispatch(rows),
+        summary: Tensor::from_dispatch(summary),
+        counts: Tensor::from_dispatch(counts),
+        gradient: gradient.map(Tensor::from_dispatch),
+    })
 }
 
 /// The results of a batch without rows, for which no kernel is launched.
-fn no_rows(device: &Device, dtype: DType, classes: usize, want_gradient: bool) -> LossTensors {
+fn no_rows(student: &Tensor<2>, want_gradient: bool, row_metrics: bool) -> LossTensors {
+    let (device, dtype) = (&student.device(), student.dtype());
+    let [_, classes] = student.dims();
     LossTensors {
-        rows: Tensor::zeros([0, ROW_WORDS], (device, DType::F32)),
+        rows: Tensor::zeros([0, row_words(row_metrics)], (device, DType::F32)),
         summary: Tensor::zeros([SUMMARY_WORDS], (device, DType::F32)),
         counts: Tensor::zeros([SUMMARY_WORDS], (device, DType::I32)),
         gradient: want_gradient.then(|| Tensor::zeros([0, classes], (device, dtype))),

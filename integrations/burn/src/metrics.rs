@@ -200,7 +200,8 @@ metric!(
 );
 
 metric!(
-    /// The share of rows in which student and teacher choose the same class, in percent. Includes ignored rows.
+    /// The share of rows in which student and teacher choose the same class, in percent. Includes ignored rows. The teacher of sampled tokens
+    /// chooses no class: leave this metric out.
     AgreementMetric,
     "Agreement",
     "rows in which student and teacher choose the same class",

@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use wgpu_distill::Storage;
-use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Window};
+use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
 
 use crate::error::Result;
@@ -58,21 +58,29 @@ pub(crate) fn distill(
         matrix(&tensors.teacher),
         tensors.gradient.as_ref().map(matrix),
     );
+    let problem = Problem {
+        row_weights: tensors.row_weights.is_some(),
+        metrics: tensors.row_metrics,
+        ..problem
+    };
     let plan = Plan::new(&call.config, &problem, &limits(&tensors.student.device))?;
     let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
+    let rows = list(&tensors.rows.tensor);
     let lists = Lists {
         labels: list(&tensors.labels),
-        row_results: Some(list(&tensors.rows)),
-        summary: Some(list(&tensors.summary)),
-        row_weights: None,
-        row_metrics: None,
+        row_weights: tensors.row_weights.as_ref().map(list),
+        row_results: (!tensors.row_metrics).then_some(rows),
+        row_metrics: tensors.row_metrics.then_some(rows),
+        summary: Some(list(&tensors.summary.tensor)),
+        class_weights: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);
     for dispatch in dispatches {
         launch(&tensors, &workspace, dispatch);
     }
-    Ok(tensors.into_outputs(0))
+    // Each binding starts at its tensor.
+    Ok(tensors.into_outputs([0; 2]))
 }
 
 fn matrix(tensor: &CubeTensor) -> Matrix {
@@ -165,9 +173,10 @@ fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Wind
         Operand::StudentLogits => Some(&tensors.student),
         Operand::TeacherLogits => Some(&tensors.teacher),
         Operand::Labels => Some(&tensors.labels),
+        Operand::RowWeights => tensors.row_weights.as_ref(),
         Operand::Gradient => tensors.gradient.as_ref(),
-        Operand::RowResults => Some(&tensors.rows),
-        Operand::Summary => Some(&tensors.summary),
+        Operand::RowResults | Operand::RowMetrics => Some(&tensors.rows.tensor),
+        Operand::Summary => Some(&tensors.summary.tensor),
         _ => None,
     };
     let temporary = || workspace.iter().find(|(of, _)| *of == window.operand);
@@ -194,9 +203,13 @@ fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Di
     for (binding, window) in &dispatch.windows {
         let io = match (binding.kind, window.operand) {
             (BindingKind::Uniform | BindingKind::Read, _)
-            | (_, Operand::StudentLogits | Operand::TeacherLogits | Operand::Labels) => {
-                BufferIOAttr::ReadOnly
-            }
+            | (
+                _,
+                Operand::StudentLogits
+                | Operand::TeacherLogits
+                | Operand::Labels
+                | Operand::RowWeights,
+            ) => BufferIOAttr::ReadOnly,
             _ => BufferIOAttr::ReadWrite,
         };
         arguments = arguments.with_buffer_io(bound(tensors, workspace, window).binding(), io);

@@ -1,11 +1,14 @@
 //! The divergences by their textbook formulas, one file each. A file has `value`, and `terms`: `p_i F'_i` with `F'_i` the derivative of
 //! the value with respect to `p_i`. A term that is not finite means that the divergence has no derivative there. A divergence that treats
-//! the label apart has `gradient` instead of `terms`.
+//! the label apart, and one of a sampled token, has `gradient` instead of `terms`.
 
 mod alpha_beta;
 mod dkd;
 mod forward_kl;
 mod jsd;
+mod k1;
+mod k2;
+mod k3;
 mod kl_sum;
 mod kl_tv;
 mod neg_log_overlap;
@@ -16,6 +19,7 @@ mod skew_reverse_kl;
 mod soft_cross_entropy;
 mod taid;
 mod total_variation;
+mod wsld;
 
 use super::distributions::Pair;
 use crate::Divergence;
@@ -25,7 +29,7 @@ macro_rules! dispatch {
     ($(
         $(#[$doc:meta])*
         $variant:ident $({ $( $(#[$number_doc:meta])* $number:ident = $example:literal ),+ $(,)? })? = $name:literal,
-        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $label:ident)?;
+        $stem:ident, $shape:ident($($shape_number:expr),*), [$($moment:ident),*], [$($sum:ident),*] $(, $kind:ident)?;
     )*) => {
         /// The divergence of `p` from `q`.
         pub(super) fn value(divergence: Divergence, pair: Pair<'_>) -> f64 {
@@ -38,14 +42,14 @@ macro_rules! dispatch {
         pub(super) fn gradient(divergence: Divergence, pair: Pair<'_>) -> Vec<f64> {
             match divergence {
                 $( Divergence::$variant $({ $($number),+ })? =>
-                    dispatch!(@gradient [$($label)?] $stem, pair $($(, f64::from($number))+)?) ),*
+                    dispatch!(@gradient [$($kind)?] $stem, pair $($(, f64::from($number))+)?) ),*
             }
         }
     };
     (@gradient [] $stem:ident, $pair:ident $(, $number:expr)*) => {
         through_softmax($pair, &$stem::terms($pair $(, $number)*))
     };
-    (@gradient [$label:ident] $stem:ident, $pair:ident $(, $number:expr)*) => {
+    (@gradient [$kind:ident] $stem:ident, $pair:ident $(, $number:expr)*) => {
         $stem::gradient($pair $(, $number)*)
     };
 }

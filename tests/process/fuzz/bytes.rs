@@ -1,8 +1,9 @@
 //! Choices read from bytes. Missing bytes read as zero, which selects the usual value.
 
 use wgpu_distill::{
-    Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope, Selection,
-    Similarity, Storage, TeacherClasses, TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope,
+    Selection, Similarity, SmoothedClasses, Standardization, Storage, TeacherClasses,
+    TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -67,7 +68,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Usually a value of the list, sometimes any bits.
-    fn number(&mut self, usual: &[f32]) -> f32 {
+    pub fn number(&mut self, usual: &[f32]) -> f32 {
         let any = self.u32();
         match self.rarely(60) {
             true => f32::from_bits(any),
@@ -116,6 +117,15 @@ fn divergence(from: &mut Bytes<'_>) -> Divergence {
         D::Nkd { .. } => D::Nkd {
             gamma: from.number(&[1.5, 1.0, 0.1]),
         },
+        D::K1 { .. } => D::K1 {
+            clamp: from.number(&[20.0, 1.0, 1e4]),
+        },
+        D::K2 { .. } => D::K2 {
+            clamp: from.number(&[20.0, 1.0, 1e4]),
+        },
+        D::K3 { .. } => D::K3 {
+            clamp: from.number(&[20.0, 1.0, 0.1]),
+        },
         plain => plain,
     }
 }
@@ -124,6 +134,7 @@ fn divergence(from: &mut Bytes<'_>) -> Divergence {
 pub fn config(from: &mut Bytes<'_>) -> Config {
     let mut selections = Selection::ALL;
     selections[6] = Selection::Fixed(from.number(&[0.5, 0.0, 1.0, 0.3]));
+    selections[7] = Selection::Margin(from.number(&[0.2, 0.0, 1.0, 0.05]));
     let scopes = [
         Scope::Row,
         Scope::Row,
@@ -133,7 +144,7 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
     let over = Reduction::SumOver(from.number(&[3.0, 1.0, 1e-3, 1e6, 0.0, 1e-30, 1e30, 1e15]));
     let reductions = [Reduction::Mean, Reduction::Sum, Reduction::None, over];
     let plain = from.byte();
-    Config {
+    let config = Config {
         student_temperature: from.number(&TEMPERATURES),
         teacher_temperature: from.number(&TEMPERATURES),
         temperature_scaling: match plain & 1 {
@@ -163,6 +174,27 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
             0 => Config::default(),
             _ => loss(from),
         }
+    };
+    match config.divergence.is_sampled() && !from.rarely(8) {
+        true => without_kdr(config),
+        false => config,
+    }
+}
+
+/// The configuration without the choices that divergences of sampled tokens refuse.
+fn without_kdr(config: Config) -> Config {
+    Config {
+        teacher_temperature: 1.0,
+        selection: match config.selection {
+            selection if selection.needs_kdr() => Selection::Tstr,
+            selection => selection,
+        },
+        scope: match config.scope {
+            Scope::Batch => Scope::Row,
+            scope => scope,
+        },
+        tssr_gradient: TssrGradient::Detached,
+        ..config
     }
 }
 
@@ -177,9 +209,26 @@ fn loss(from: &mut Bytes<'_>) -> Config {
             false => HardTemperature::Student,
         },
         z_loss: from.number(&[0.0, 0.0, 0.0, 1e-4, 0.1]),
+        smoothed_classes: match from.rarely(4) {
+            true => SmoothedClasses::Unmasked,
+            false => SmoothedClasses::All,
+        },
+        loss_clamp: match from.rarely(8) {
+            true => Some([from.number(&[0.0, 0.5, -1.0]), from.number(&[10.0, 1.0])]),
+            false => None,
+        },
         tssr_gradient: match from.rarely(16) {
             true => TssrGradient::Attached,
             false => TssrGradient::Detached,
+        },
+        class_weighting: from.of(&[
+            ClassWeighting::Hard,
+            ClassWeighting::Both,
+            ClassWeighting::Soft,
+        ]),
+        standardization: match from.rarely(4) {
+            true => Standardization::ZScore,
+            false => Standardization::None,
         },
         ..Config::default()
     }

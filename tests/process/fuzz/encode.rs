@@ -131,6 +131,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         labels: world.slice(from, 4),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let gradient = match from.byte() {
         0..40 => None,

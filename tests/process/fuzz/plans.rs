@@ -75,7 +75,7 @@ fn matrix(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Matrix {
     matrix
 }
 
-fn problem(from: &mut Bytes<'_>) -> Problem {
+fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
     let count = |from: &mut Bytes<'_>| match from.byte() {
         0..60 => 1 + from.below(20),
         60..130 => 1 + from.below(1 << 16),
@@ -84,7 +84,11 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         _ => from.size(),
     };
     let (rows, classes) = (count(from), count(from));
-    let teacher_classes = if from.rarely(8) { count(from) } else { classes };
+    let teacher_classes = match from.rarely(8) {
+        true => count(from),
+        false if sampled => 1,
+        false => classes,
+    };
     let inputs = [
         matrix(from, rows, classes),
         matrix(from, rows, teacher_classes),
@@ -104,6 +108,7 @@ fn problem(from: &mut Bytes<'_>) -> Problem {
         shared_buffers: from.byte() % 2 == 1,
         in_place,
         row_weights: from.rarely(4),
+        class_weights: from.rarely(4),
         metrics: from.rarely(4),
         soft_labels: from.rarely(4).then(|| matrix(from, rows, classes)),
     }
@@ -136,7 +141,7 @@ fn tiling(from: &mut Bytes<'_>, limits: &Limits) -> Tiling {
 pub fn check(bytes: &[u8]) -> Result<bool, String> {
     let from = &mut Bytes::new(bytes);
     let config = bytes::config(from);
-    let (limits, problem) = (limits(from), problem(from));
+    let (limits, problem) = (limits(from), problem(from, config.divergence.is_sampled()));
     let about = |why: String| format!("{why}\n{problem:?}\n{limits:?}");
     // Dispatches refuse a configuration that no engine accepts.
     let tiny = Batch::new(&[0.0f32], &[0.0f32], &[0], 1);
@@ -187,11 +192,13 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     let summary = list(80, 1, 256);
     let metrics = problem.metrics.then(|| list(64, rows, 64));
     let weights = problem.row_weights.then(|| list(4, rows, 4));
+    let class_weights = problem.class_weights.then(|| list(4, problem.classes, 4));
     Lists {
         labels,
         row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
         row_weights: weights,
+        class_weights,
         row_metrics: metrics,
     }
 }
@@ -286,6 +293,7 @@ fn buffer_bytes(
         Operand::Labels => lists.labels.buffer_bytes,
         Operand::RowResults => list(lists.row_results),
         Operand::RowWeights => list(lists.row_weights),
+        Operand::ClassWeights => list(lists.class_weights),
         Operand::RowMetrics => list(lists.row_metrics),
         Operand::Summary => list(lists.summary),
         own => {

@@ -37,6 +37,7 @@ pub struct Problem {
     teacher: Side,
     labels: Vec<i32>,
     soft_labels: Option<Side>,
+    class_weights: Option<Vec<f32>>,
 }
 
 /// A row that gives several classes a share, sometimes with any numbers.
@@ -169,6 +170,7 @@ impl Problem {
             _ => (from.below(7), 1 + from.below(40)),
         };
         let teacher_classes = match config.teacher_classes {
+            _ if config.divergence.is_sampled() && !from.rarely(8) => 1,
             TeacherClasses::CommonPrefix => 1 + from.below(classes + 5),
             TeacherClasses::SameAsStudent if from.rarely(30) => 1 + from.below(classes + 5),
             _ => classes,
@@ -186,6 +188,15 @@ impl Problem {
         let teacher = side(from, rows, teacher_classes, row);
         let with_soft_labels = from.rarely(4);
         let soft_labels = with_soft_labels.then(|| side(from, rows, classes, soft_label));
+        let count = if from.rarely(40) {
+            classes + 1
+        } else {
+            classes
+        };
+        let weight = |from: &mut Bytes<'_>| from.number(&[1.0, 0.5, 0.0, 3.0, -0.0, 1e6]);
+        let class_weights = from
+            .rarely(8)
+            .then(|| (0..count).map(|_| weight(from)).collect());
         Self {
             config,
             progress,
@@ -195,6 +206,7 @@ impl Problem {
             teacher,
             labels,
             soft_labels,
+            class_weights,
         }
     }
 
@@ -205,10 +217,13 @@ impl Problem {
         let loss = |c: &Config| {
             (
                 (c.divergence, c.hard_temperature, c.tssr_gradient),
+                c.standardization,
                 (c.soft_weight, c.hard_weight, c.z_loss),
+                (c.smoothed_classes, c.loss_clamp),
             )
         };
-        loss(&self.config) == loss(&method) && self.soft_labels.is_none()
+        let labels_alone = self.soft_labels.is_none() && self.class_weights.is_none();
+        loss(&self.config) == loss(&method) && labels_alone
     }
 
     pub fn batch(&self) -> Batch<'_> {
@@ -218,6 +233,7 @@ impl Problem {
             labels: &self.labels,
             soft_labels: self.soft_labels.as_ref().map(Side::logits),
             row_weights: None,
+            class_weights: self.class_weights.as_deref(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! If a result depends on values that f32 cannot represent, only NaN is checked.
 
 use crate::cases::Tolerance;
-use wgpu_distill::{Batch, Config, Scope, Selection, reference};
+use wgpu_distill::{Batch, Config, Scope, Selection, Standardization, reference};
 
 /// The tolerances of one row. `None` allows any value except NaN.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,22 @@ fn distances(value: impl Fn(usize) -> f64, classes: usize, temperature: f32) -> 
     (0..classes).map(|i| (value(i) - max) / t).collect()
 }
 
+/// Divides the distances by the standard deviation of those that are finite, plus 1e-7. Returns false if one is so large that it saturates.
+fn standardize(distances: &mut [f64], temperature: f32) -> bool {
+    let t = f64::from(temperature);
+    let live: Vec<f64> = distances
+        .iter()
+        .filter(|d| d.is_finite())
+        .map(|d| d * t)
+        .collect();
+    let count = live.len() as f64;
+    let mean = live.iter().sum::<f64>() / count;
+    let squares: f64 = live.iter().map(|d| (d - mean).powi(2)).sum();
+    let deviation = (squares / (count - 1.0).max(1.0)).sqrt() + 1e-7;
+    distances.iter_mut().for_each(|d| *d /= deviation);
+    live.iter().all(|d| d.abs() < 1e13)
+}
+
 /// The tolerances of a finite row whose label is a class.
 pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allowed {
     let classes = batch.classes();
@@ -36,8 +52,18 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
         true => f64::from(t.values.get(row * t.row_stride + i)),
         false => f64::NEG_INFINITY,
     };
-    let ds = distances(student, classes, config.student_temperature);
-    let dt = distances(teacher, classes, config.teacher_temperature);
+    let mut ds = distances(student, classes, config.student_temperature);
+    let mut dt = distances(teacher, classes, config.teacher_temperature);
+    if config.standardization == Standardization::ZScore {
+        let [s, t] = [config.student_temperature, config.teacher_temperature];
+        if !(standardize(&mut ds, s) & standardize(&mut dt, t)) {
+            return Allowed {
+                loss: None,
+                kdr: None,
+                tssr: None,
+            };
+        }
+    }
     let sum = |d: &[f64]| d.iter().map(|d| d.exp()).sum::<f64>();
     let (zs, zt) = (sum(&ds), sum(&dt));
     let e = f64::from(config.label_smoothing);
@@ -85,7 +111,7 @@ pub fn of_row(config: &Config, batch: &Batch<'_>, row: usize, tssr: f64) -> Allo
     let hangs = !matches!(
         (config.selection, config.scope),
         (Selection::Tstr | Selection::Fixed(_), _) | (_, Scope::Given(_))
-    );
+    ) || matches!(config.selection, Selection::Margin(_));
     let share = if hangs { unit } else { Some(1e-7) };
     let factor = config.temperature_factor();
     let loss = share.and_then(|share| {

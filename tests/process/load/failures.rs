@@ -48,6 +48,7 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
         },
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let config = Config {
         scope: Scope::Batch,
@@ -96,6 +97,7 @@ fn memory_stays_flat_when_calls_fail() {
             in_place: false,
             soft_labels: None,
             row_weights: false,
+            class_weights: false,
             metrics: false,
         };
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());

@@ -85,6 +85,7 @@ impl Case {
             labels: at(&labels),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary)),

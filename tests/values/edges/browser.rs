@@ -31,6 +31,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
         labels: record::at(&whole, 0),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(matrix(gradient)),

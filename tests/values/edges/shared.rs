@@ -76,6 +76,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
         let inputs = record::filled(gpu, bytes);
@@ -91,6 +92,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             labels: record::at(&labels_buffer, 0),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let own = record::filled(gpu, &vec![0xa5; ROWS * CLASSES * storage.bytes()]);
         let outputs = |gradient| GpuOutputs {

@@ -47,7 +47,7 @@ pub fn config() -> impl Strategy<Value = Config> {
     (
         numbers,
         0usize..3,
-        0usize..7,
+        0usize..8,
         0usize..3,
         0usize..4,
         0usize..5,
@@ -77,6 +77,7 @@ pub fn config() -> impl Strategy<Value = Config> {
             )| {
                 let mut selections = Selection::ALL;
                 selections[6] = Selection::Fixed(share);
+                selections[7] = Selection::Margin(share);
                 let scopes = [Scope::Row, Scope::Batch, Scope::Given(kdr)];
                 let over = Reduction::SumOver(grad.abs());
                 let reductions = [Reduction::None, Reduction::Sum, Reduction::Mean, over];
@@ -101,8 +102,10 @@ pub fn config() -> impl Strategy<Value = Config> {
                     config.grad_write = GradWrite::Accumulate;
                 }
                 // Three for each similarity: a GPU compiles every combination.
-                let divergence = (3 * similarity + divergence) % Divergence::ALL.len();
-                config.divergence = Divergence::ALL[divergence];
+                // Random teachers have more than the one class of sampled tokens.
+                let mut all = Divergence::ALL.to_vec();
+                all.retain(|divergence| !divergence.is_sampled());
+                config.divergence = all[(3 * similarity + divergence) % all.len()];
                 if flags[3] && flags[4] {
                     config.hard_temperature = HardTemperature::Own(own);
                 }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::{Config, Error, Progress, Result, Storage, wgpu};
+use wgpu_distill::{
+    ClassWeighting, Config, Divergence, Error, Progress, Result, Selection, Storage, wgpu,
+};
 
 use super::{HALFWAY, MOST_CLASSES, config_error, limit, overlap, refused, stride_too_small};
 
@@ -138,6 +140,7 @@ impl Right {
                 labels: at(&self.labels, 0),
                 soft_labels: None,
                 row_weights: None,
+                class_weights: None,
             },
             outputs: GpuOutputs {
                 summary: Some(at(&self.summary, 0)),
@@ -182,6 +185,8 @@ fn cases() -> Vec<Case> {
         ("no teacher classes", |_, w| w.batch.teacher_logits.classes = 0, zero(teacher)),
         ("no gradient classes", |_, w| gradient(w).classes = 0, zero(grad)),
         ("teacher has fewer", |_, w| w.batch.teacher_logits.classes = 7, mismatch(8, 7)),
+        ("sampled tokens", |_, w| (w.config.divergence, w.config.selection) = (Divergence::K3 { clamp: 20.0 }, Selection::Tstr),
+            Error::SampledTeacher { divergence: "k3:20".to_owned(), got: 8 }),
         ("student has fewer", |_, w| w.batch.student_logits.classes = 5, mismatch(5, 8)),
         ("gradient has fewer", |_, w| gradient(w).classes = 7, width(7)),
         ("gradient has more", |_, w| (gradient(w).classes, gradient(w).row_stride) = (9, 9), width(9)),
@@ -242,6 +247,24 @@ fn cases() -> Vec<Case> {
             w.batch.soft_labels = Some(GpuLogits::new(&r.large, Storage::F32, 8));
         }, Error::Unsupported {
             what: "`soft_labels` with the divergence `nkd:1.5`".to_owned(),
+            why: "",
+        }),
+        ("soft labels and class weights", |r, w| {
+            w.batch.class_weights = Some(at(&r.labels, 0));
+            w.batch.soft_labels = Some(GpuLogits::new(&r.large, Storage::F32, 8));
+        }, Error::Unsupported {
+            what: "`soft_labels` with `class_weights`".to_owned(),
+            why: "",
+        }),
+        ("class weights behind the end", |r, w| w.batch.class_weights = Some(at(&r.labels, 16)), too_small("class_weights", 16 + 4 * CLASSES as u64, 16)),
+        ("class weights between words", |r, w| w.batch.class_weights = Some(at(&r.large, 2)), misaligned("class_weights", 2, 4)),
+        ("class weights on the results", |r, w| w.batch.class_weights = Some(at(&r.results, 0)), overlap(results, "class_weights")),
+        ("class weights that no kernel has", |r, w| {
+            w.batch.class_weights = Some(at(&r.labels, 0));
+            w.config.class_weighting = ClassWeighting::Both;
+            w.config.divergence = Divergence::ReverseKl;
+        }, Error::Unsupported {
+            what: "class weights in the soft part with the divergence `reverse-kl`".to_owned(),
             why: "",
         }),
         ("results beside metrics", |r, w| w.outputs.row_metrics = Some(at(&r.large, 0)), Error::Unsupported {

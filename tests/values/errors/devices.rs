@@ -169,6 +169,7 @@ fn plans_for_another_device_are_refused() {
         labels: at(&labels, 0),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let side = Matrix {
         storage: Storage::F32,
@@ -187,6 +188,7 @@ fn plans_for_another_device_are_refused() {
         in_place: false,
         soft_labels: None,
         row_weights: false,
+        class_weights: false,
         metrics: false,
     };
     let own = bench.gpu.limits();
@@ -444,6 +446,7 @@ fn devices_that_are_too_small_are_refused() {
                 labels: at(&labels, 0),
                 soft_labels: None,
                 row_weights: None,
+                class_weights: None,
             },
             outputs: GpuOutputs::default(),
         };

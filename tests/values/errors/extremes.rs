@@ -227,6 +227,9 @@ fn words_that_name_nothing_are_refused() {
         "fixed:-0",
         "fixed:nan",
         "fixed:inf",
+        "margin",
+        "margin:0.001",
+        "margin:1.5",
     ] {
         if text == "fixed:-0" {
             assert_eq!(text.parse(), Ok(Selection::Fixed(-0.0)), "-0 is 0");
@@ -371,6 +374,7 @@ fn anything_is_answered_or_refused_alike() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let progress = Progress { step, total };
         let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);

@@ -1,8 +1,8 @@
 //! Refusals of losses: numbers out of range, combinations that no kernel has, texts that name no divergence.
 
 use wgpu_distill::{
-    Batch, Config, Divergence as D, Error, HardTemperature, Outputs, Scope, Similarity,
-    TssrGradient, reference,
+    Batch, Config, Divergence as D, Error, HardTemperature, Logits, Outputs, Scope, Selection,
+    Similarity, Standardization, TeacherClasses, TssrGradient, reference,
 };
 
 use super::{HALFWAY, SIX, config_error, engines, refused, refused_on_slices};
@@ -76,6 +76,17 @@ fn bad_numbers() -> Vec<(Config, &'static str, f32)> {
     add("divergence: Nkd gamma", &weights, &|c, gamma| {
         c.divergence = D::Nkd { gamma };
     });
+    let clamps = [0.0, -1.0, 1.1e4, f32::NAN, f32::INFINITY];
+    add("divergence: K1 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K1 { clamp };
+    });
+    add("divergence: K2 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K2 { clamp };
+    });
+    let clamps = [0.0, -1.0, 20.5, f32::NAN, f32::INFINITY];
+    add("divergence: K3 clamp", &clamps, &|c, clamp| {
+        c.divergence = D::K3 { clamp };
+    });
     let temperatures = [0.0, -1.0, 1e-31, 1e31, f32::NAN, f32::INFINITY];
     add("hard_temperature: Own", &temperatures, &|c, own| {
         c.hard_temperature = HardTemperature::Own(own);
@@ -86,6 +97,16 @@ fn bad_numbers() -> Vec<(Config, &'static str, f32)> {
     add("hard_weight", &weights, &|c, weight| c.hard_weight = weight);
     let weights = [-1.0, 1e-10, 1.1e3, f32::NAN, f32::INFINITY];
     add("z_loss", &weights, &|c, weight| c.z_loss = weight);
+    // Temperatures that are accepted without standardised logits.
+    let temperatures = [9e-4, 1.1e3];
+    add("student_temperature", &temperatures, &|c, temperature| {
+        c.standardization = Standardization::ZScore;
+        c.student_temperature = temperature;
+    });
+    add("teacher_temperature", &temperatures, &|c, temperature| {
+        c.standardization = Standardization::ZScore;
+        c.teacher_temperature = temperature;
+    });
     list
 }
 
@@ -96,6 +117,27 @@ fn bad_numbers_of_losses_are_refused() {
         let about = format!("{field} = {value}");
         let want = config_error(field, &value.to_string());
         refused_on_slices(&about, &config, &batch, &want, true);
+    }
+}
+
+#[test]
+fn bounds_of_a_loss_are_two_finite_numbers_in_order() {
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    for bounds in [
+        [1.0, 1.0],
+        [2.0, 1.0],
+        [0.0, f32::INFINITY],
+        [f32::NEG_INFINITY, 1.0],
+        [f32::NAN, 1.0],
+        [0.0, f32::NAN],
+    ] {
+        let config = Config {
+            loss_clamp: Some(bounds),
+            ..Config::default()
+        };
+        let value = format!("[{}, {}]", bounds[0], bounds[1]);
+        let want = config_error("loss_clamp", &value);
+        refused_on_slices(&value, &config, &batch, &want, true);
     }
 }
 
@@ -192,10 +234,10 @@ fn numbers_at_the_ends_are_answered() {
 /// The combinations with an attached TSSR that kernels have. The documentation of `TssrGradient` states them.
 fn attaches(divergence: D, similarity: Similarity, scope: Scope) -> bool {
     let plain = matches!(divergence, D::SoftCrossEntropy | D::ForwardKl);
-    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. });
+    let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
     let similarity = match similarity {
         Similarity::Cosine | Similarity::Bhattacharyya => plain,
-        Similarity::ExpNegKl => !apart,
+        Similarity::ExpNegKl => !apart && !divergence.is_sampled(),
         _ => false,
     };
     similarity && scope == Scope::Row
@@ -231,7 +273,133 @@ fn an_attached_tssr_is_answered_or_refused_by_name() {
             }
         }
     }
-    assert_eq!((answered, refused), (16, 194));
+    assert_eq!((answered, refused), (16, 254));
+}
+
+/// The choices that need the teacher's row, and teachers of more than one number a row.
+#[test]
+fn sampled_tokens_refuse_what_needs_the_teachers_row() {
+    let batch = |teacher_classes| Batch {
+        student_logits: Logits::new(&SIX, 3),
+        teacher_logits: Logits::new(&SIX[..2 * teacher_classes], teacher_classes),
+        labels: &[0, 2],
+        soft_labels: None,
+        row_weights: None,
+        class_weights: None,
+    };
+    let unsupported = |what: &str| Error::Unsupported {
+        what: what.to_owned(),
+        why: "",
+    };
+    for (name, divergence) in [
+        ("k1:20", D::K1 { clamp: 20.0 }),
+        ("k2:20", D::K2 { clamp: 20.0 }),
+        ("k3:20", D::K3 { clamp: 20.0 }),
+    ] {
+        let accepted = Config {
+            divergence,
+            selection: Selection::Fixed(0.5),
+            ..Config::default()
+        };
+        let refuses = |config: &Config, what: &str| {
+            let want = unsupported(&format!("{what} with the divergence `{name}`"));
+            refused_on_slices(what, config, &batch(1), &want, true);
+        };
+        for selection in Selection::ALL {
+            let config = Config {
+                selection,
+                ..accepted
+            };
+            let given = Config {
+                scope: Scope::Given(0.5),
+                ..config
+            };
+            let whole = Config {
+                scope: Scope::Batch,
+                ..config
+            };
+            let is_margin = matches!(selection, Selection::Margin(_));
+            assert!(is_margin || reference::distill(&given, HALFWAY, &batch(1)).is_ok());
+            refuses(&whole, "`Scope::Batch`");
+            match matches!(selection, Selection::Fixed(_) | Selection::Tstr) {
+                true => assert!(reference::distill(&config, HALFWAY, &batch(1)).is_ok()),
+                false => refuses(&config, &format!("the selection `{selection}`")),
+            }
+        }
+        let attached = Config {
+            tssr_gradient: TssrGradient::Attached,
+            ..accepted
+        };
+        refuses(&attached, "`TssrGradient::Attached`");
+        let warm = Config {
+            teacher_temperature: 2.0,
+            ..accepted
+        };
+        refuses(&warm, "`teacher_temperature` 2");
+        // The number of classes that both have does not matter.
+        for teacher_classes in [TeacherClasses::SameAsStudent, TeacherClasses::CommonPrefix] {
+            let config = Config {
+                teacher_classes,
+                ..accepted
+            };
+            for got in [2, 3] {
+                let want = Error::SampledTeacher {
+                    divergence: name.to_owned(),
+                    got,
+                };
+                let about = format!("{teacher_classes:?}, {got} classes");
+                refused_on_slices(&about, &config, &batch(got), &want, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn standardized_logits_are_answered_or_refused_by_name() {
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    let default = Config {
+        standardization: Standardization::ZScore,
+        ..Config::default()
+    };
+    let check = |config: Config, name: Option<&str>| {
+        let truth = reference::distill(&config, HALFWAY, &batch).err();
+        match (&truth, name) {
+            (None, None) => {}
+            (Some(Error::Unsupported { what, .. }), Some(name)) => {
+                let words = ["`Standardization::ZScore`", name];
+                assert!(words.iter().all(|word| what.contains(word)), "{what}");
+            }
+            _ => panic!("{config:?}: {truth:?}"),
+        }
+        for engine in engines() {
+            let got = engine.run(&config, HALFWAY, &batch, Outputs::ALL).err();
+            assert_eq!(got, truth, "{config:?}");
+        }
+    };
+    for divergence in D::ALL {
+        let plain = matches!(divergence, D::SoftCrossEntropy | D::ForwardKl);
+        let config = Config {
+            divergence,
+            ..default
+        };
+        let name = divergence.to_string();
+        check(config, (!plain).then_some(name.as_str()));
+    }
+    let attached = Config {
+        tssr_gradient: TssrGradient::Attached,
+        ..default
+    };
+    check(attached, Some("`TssrGradient::Attached`"));
+    let z_loss = Config {
+        z_loss: 1e-4,
+        ..default
+    };
+    check(z_loss, Some("z-loss"));
+    let own = Config {
+        hard_temperature: HardTemperature::Own(1.0),
+        ..z_loss
+    };
+    check(own, None);
 }
 
 /// Every divergence reads back from its text, with any numbers.
@@ -267,6 +435,7 @@ fn divergences_have_a_text() {
             },
         ),
         ("nkd:1.5", D::Nkd { gamma: 1.5 }),
+        ("wsld", D::Wsld),
     ] {
         assert_eq!(text.parse(), Ok(want), "{text}");
     }

@@ -1,6 +1,8 @@
-//! Refusals of soft labels on slices: numbers out of range, other shapes, divergences with one label apart.
+//! Refusals of soft labels on slices: numbers out of range, other shapes, choices without terms of a soft label.
 
-use wgpu_distill::{Batch, Config, Divergence, Engine, Error, Logits, Outputs, Storage};
+use wgpu_distill::{
+    Batch, Config, Divergence, Engine, Error, Logits, Outputs, Selection, Standardization, Storage,
+};
 
 use super::{HALFWAY, SIX, engines, refused_on_slices, stride_too_small};
 use crate::cases::inputs::Stored;
@@ -102,22 +104,67 @@ fn soft_labels_of_other_shapes_are_refused() {
         };
         refused_on_slices(why, &Config::default(), &batch, &want, true);
     }
-    let batch = Batch::new(&SIX, &SIX, &[0, 1], 3).with_soft_labels(&zeros[..6]);
-    for divergence in [
-        Divergence::Dkd {
-            alpha: 1.0,
-            beta: 8.0,
-        },
-        Divergence::Nkd { gamma: 1.5 },
+}
+
+#[test]
+fn choices_without_terms_of_a_soft_label_are_refused() {
+    let zeros = [0.0; 6];
+    let batch = Batch::new(&SIX, &SIX, &[0, 1], 3).with_soft_labels(&zeros);
+    let of_divergence = |divergence| Config {
+        divergence,
+        selection: Selection::Tstr,
+        ..Config::default()
+    };
+    let plain = Config::default();
+    let margin = Config {
+        selection: Selection::Margin(0.25),
+        ..plain
+    };
+    let standardized = Config {
+        standardization: Standardization::ZScore,
+        ..plain
+    };
+    let weighted = batch.with_class_weights(&[1.0, 2.0, 0.5]);
+    let sampled = Batch {
+        teacher_logits: Logits::new(&SIX[..2], 1),
+        ..batch
+    };
+    let dkd = Divergence::Dkd {
+        alpha: 1.0,
+        beta: 8.0,
+    };
+    let nkd = Divergence::Nkd { gamma: 1.5 };
+    for (config, batch, what) in [
+        (of_divergence(dkd), batch, "the divergence `dkd:1,8`"),
+        (of_divergence(nkd), batch, "the divergence `nkd:1.5`"),
+        (
+            of_divergence(Divergence::Wsld),
+            batch,
+            "the divergence `wsld`",
+        ),
+        (
+            of_divergence(Divergence::K1 { clamp: 20.0 }),
+            sampled,
+            "the divergence `k1:20`",
+        ),
+        (
+            of_divergence(Divergence::K2 { clamp: 20.0 }),
+            sampled,
+            "the divergence `k2:20`",
+        ),
+        (
+            of_divergence(Divergence::K3 { clamp: 20.0 }),
+            sampled,
+            "the divergence `k3:20`",
+        ),
+        (margin, batch, "the selection `margin:0.25`"),
+        (standardized, batch, "`Standardization::ZScore`"),
+        (plain, weighted, "`class_weights`"),
     ] {
-        let config = Config {
-            divergence,
-            ..Config::default()
-        };
         let want = Error::Unsupported {
-            what: format!("`soft_labels` with the divergence `{divergence}`"),
+            what: format!("`soft_labels` with {what}"),
             why: "",
         };
-        refused_on_slices("one label apart", &config, &batch, &want, true);
+        refused_on_slices(what, &config, &batch, &want, true);
     }
 }

@@ -32,6 +32,7 @@ fn inputs_stay_as_they_are() {
         labels: record::at(&l, 0),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let gradient = |buffer| GpuOutputs {
         gradient: Some(GpuLogits::new(buffer, Storage::F32, classes)),

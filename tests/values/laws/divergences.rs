@@ -63,7 +63,7 @@ fn the_references_divergences_have_their_bounds() {
                 return Err(format!("{got:e}, above {bound:e}"));
             }
             let own = match divergence {
-                D::SoftCrossEntropy => entropy(&log_q),
+                D::SoftCrossEntropy | D::Wsld => entropy(&log_q),
                 // The entropy of the other classes; the sum below compares it.
                 D::Nkd { .. } => return Ok(()),
                 _ => 0.0,
@@ -321,7 +321,10 @@ fn divergences_have_their_bounds() {
 fn a_divergence_of_equal_rows_is_0() {
     let unmasked = |of| {
         drawn(of, false).prop_filter("cross-entropies", |drawn| {
-            let cross = matches!(drawn.config.divergence, D::SoftCrossEntropy | D::Nkd { .. });
+            let cross = matches!(
+                drawn.config.divergence,
+                D::SoftCrossEntropy | D::Nkd { .. } | D::Wsld
+            );
             drawn.masked != Masked::Student && !cross
         })
     };

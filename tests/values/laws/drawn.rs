@@ -9,7 +9,7 @@ use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, Config, Engine, Logits, Outputs, Progress, Reduction, Scope, Selection, Similarity,
-    Storage, TemperatureScaling, reference,
+    SmoothedClasses, Storage, TemperatureScaling, reference,
 };
 
 use super::losses::{self, with_loss_of};
@@ -122,6 +122,7 @@ impl Drawn {
             labels: &self.labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -200,10 +201,11 @@ fn method() -> impl Strategy<Value = Config> {
         temperature(),
         select(vec![0.0f32, 0.0, 0.125, 0.5]),
         select(vec![1.0f32, -2.0, 128.0]),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     );
     (choices, numbers).prop_map(
-        |((similarity, selection, scope, reduction), (ts, tt, smoothing, grad_loss, squared))| {
+        |((similarity, selection, scope, reduction), (ts, tt, smoothing, grad_loss, flags))| {
+            let [squared, unmasked] = flags;
             Config {
                 student_temperature: ts,
                 teacher_temperature: tt,
@@ -217,6 +219,10 @@ fn method() -> impl Strategy<Value = Config> {
                 scope,
                 reduction,
                 label_smoothing: smoothing,
+                smoothed_classes: match unmasked {
+                    true => SmoothedClasses::Unmasked,
+                    false => SmoothedClasses::All,
+                },
                 grad_loss,
                 ..Config::default()
             }
@@ -290,10 +296,16 @@ where
 
 /// The configuration with the choices that kernels are compiled for from another one.
 pub fn compiled(made: &Config, config: Config) -> Config {
+    let reads_label = |config: &Config| matches!(config.selection, Selection::Margin(_));
     let config = Config {
         similarity: made.similarity,
         scope: made.scope,
         label_smoothing: made.label_smoothing,
+        smoothed_classes: made.smoothed_classes,
+        selection: match reads_label(made) == reads_label(&config) {
+            true => config.selection,
+            false => made.selection,
+        },
         ..config
     };
     with_loss_of(config, made)

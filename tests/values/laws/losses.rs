@@ -23,6 +23,7 @@ pub fn divergence() -> impl Strategy<Value = Divergence> {
         1 => share().prop_map(|share| D::Taid { share }),
         1 => (0.0f32..2.0, 0.0f32..8.0).prop_map(|(alpha, beta)| D::Dkd { alpha, beta }),
         1 => (0.1f32..4.0).prop_map(|gamma| D::Nkd { gamma }),
+        1 => Just(D::Wsld),
     ]
 }
 
@@ -91,5 +92,6 @@ fn can_attach(config: &Config) -> bool {
 
 /// Returns true if the divergence treats the label apart.
 pub fn is_apart(divergence: Divergence) -> bool {
-    matches!(divergence, Divergence::Dkd { .. } | Divergence::Nkd { .. })
+    use Divergence as D;
+    matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
 }

@@ -21,6 +21,7 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
         labels: &drawn.labels,
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = Outputs {
         rows: true,

@@ -16,10 +16,11 @@ fn batch(drawn: &Drawn) -> Batch<'_> {
         labels: &drawn.labels,
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     }
 }
 
-/// A gradient passes neither through the share of `KlTv` nor through the mixture of `Taid`, and `p = q` is a kink of the others.
+/// A gradient passes neither through the share of `KlTv`, the mixture of `Taid` nor the weight of `Wsld`, and `p = q` is a kink of the others.
 fn has_slopes(divergence: Divergence) -> bool {
     !matches!(
         divergence,
@@ -27,6 +28,7 @@ fn has_slopes(divergence: Divergence) -> bool {
             | Divergence::Taid { .. }
             | Divergence::TotalVariation
             | Divergence::NegLogOverlap
+            | Divergence::Wsld
     )
 }
 

@@ -54,6 +54,7 @@ impl Work {
             labels: &self.labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -65,6 +66,7 @@ impl Work {
             labels: &self.labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 }

@@ -166,6 +166,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             labels: at(labels, 0),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),
@@ -209,6 +210,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             labels: at(&own[2], 0),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(&own[3])),

@@ -38,6 +38,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         labels: at(&l, 0),
         soft_labels: None,
         row_weights: None,
+        class_weights: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
@@ -279,6 +280,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             labels: &labels,
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let progress = Progress::new(1, 2);
         for scope in [Scope::Row, Scope::Batch] {
@@ -342,6 +344,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             labels: at(&buffer, l),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&buffer, sum)),

@@ -192,6 +192,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
             labels: at(&buffer, 512),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let config = Config::default();
         let outputs = GpuOutputs::default();

@@ -1,8 +1,8 @@
 //! Weights of rows, and rows that are left out: batches in several row ranges, single steps, equal weights, the weighted mean.
 
 use wgpu_distill::{
-    Batch, Config, Divergence, Engine, NonFinite, Outputs, OutputsMut, Progress, Reduction,
-    RowMetrics, Scope, Selection, flags, reference, wgpu,
+    Batch, ClassWeighting, Config, Divergence, Engine, NonFinite, Outputs, OutputsMut, Progress,
+    Reduction, RowMetrics, Scope, Selection, flags, reference, wgpu,
 };
 
 use super::{App, ROUNDING, check_rows, check_summary, close, labels, noise};
@@ -230,6 +230,127 @@ fn weights_of_one_change_nothing() {
         let weighted = run(&inputs.batch().with_row_weights(&ones));
         assert_eq!(plain, weighted, "{}", engine.describe());
     }
+}
+
+/// Weights of classes that are all equal weight the parts that they multiply: 1 changes nothing but the rounding.
+#[test]
+fn equal_class_weights_weight_the_parts() {
+    use ClassWeighting::{Both, Hard, Soft};
+    let inputs = Inputs::new(false);
+    let (_apps, engines) = engines();
+    for (class_weighting, weight, label_smoothing) in [
+        (Hard, 1.0, 0.0),
+        (Both, 1.0, 0.125),
+        (Hard, 0.5, 0.125),
+        (Soft, 2.0, 0.0),
+        (Both, 4.0, 0.25),
+    ] {
+        let weights = [weight; CLASSES];
+        let config = Config {
+            class_weighting,
+            label_smoothing,
+            selection: Selection::Mean,
+            ..Config::default()
+        };
+        let equal = Config {
+            hard_weight: if class_weighting == Soft { 1.0 } else { weight },
+            soft_weight: if class_weighting == Hard { 1.0 } else { weight },
+            ..config
+        };
+        let want = reference::distill(&equal, PROGRESS, &inputs.batch()).expect("valid");
+        let batch = inputs.batch().with_class_weights(&weights);
+        for engine in &engines {
+            let about = format!("{class_weighting:?} {weight} on {}", engine.describe());
+            let got = engine.run(&config, PROGRESS, &batch, Outputs::ALL);
+            let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+            check_summary(&about, &want.summary, &got.summary);
+            let rows = got.rows.clone();
+            let gradient = got.into_grad_student_logits();
+            let w = f64::from(weight.max(1.0)) / f64::from(want.summary.valid_rows);
+            check_rows(&about, &want, &rows, &gradient, 1.0, ROUNDING * w);
+        }
+    }
+}
+
+/// A class of weight 0 takes no part, also where the student masks it: the label's, and one of the teacher's.
+#[test]
+fn masked_classes_of_weight_0_leave_the_loss_finite() {
+    let masked = f32::NEG_INFINITY;
+    let student = [masked, 0.5, 1.0, -0.5, masked, 2.0, 0.25, 1.5];
+    let teacher = [1.0, 0.25, 2.0, -1.0, 3.0, 0.5, 0.0, 1.0];
+    let labels = [0, 2];
+    let batch = Batch::new(&student, &teacher, &labels, 4);
+    let (_apps, engines) = engines();
+    for label_smoothing in [0.0, 0.25] {
+        for weights in [
+            [0.0, 1.0, 2.0, 0.5],
+            [-0.0, 0.0, 1.0, 3.0],
+            [1e-6, 1.0, 1.0, 1.0],
+            [0.0; 4],
+        ] {
+            let batch = batch.with_class_weights(&weights);
+            let config = Config {
+                class_weighting: ClassWeighting::Both,
+                selection: Selection::Fixed(0.5),
+                reduction: Reduction::None,
+                label_smoothing,
+                ..Config::default()
+            };
+            let want = reference::distill(&config, Progress::NONE, &batch).expect("valid");
+            let infinite = weights[0] > 0.0;
+            assert_eq!(want.rows[0].loss.is_infinite(), infinite, "{weights:?}");
+            for engine in &engines {
+                let about = format!("{weights:?}, {label_smoothing} on {}", engine.describe());
+                let got = engine.run(&config, Progress::NONE, &batch, Outputs::ALL);
+                let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+                check_rows(
+                    &about,
+                    &want,
+                    &got.rows.clone(),
+                    &got.into_grad_student_logits(),
+                    1.0,
+                    1e-6,
+                );
+            }
+        }
+    }
+}
+
+/// Row ranges of a batch have the same weights of classes.
+#[test]
+fn row_ranges_keep_class_weights() {
+    let inputs = Inputs::new(true);
+    let weights: [f32; CLASSES] = std::array::from_fn(|class| [0.5, 2.0, 0.0, 1.25][class % 4]);
+    let batch = inputs.batch().with_row_weights(&inputs.weights);
+    let batch = batch.with_class_weights(&weights);
+    let (apps, engines) = engines();
+    for scope in [Scope::Row, Scope::Batch] {
+        let config = Config {
+            scope,
+            class_weighting: ClassWeighting::Both,
+            label_smoothing: 0.125,
+            non_finite: NonFinite::Skip,
+            ..Config::default()
+        };
+        let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
+        for engine in &engines {
+            let about = format!("{scope:?} on {}", engine.describe());
+            let got = engine.run(&config, PROGRESS, &batch, Outputs::ALL);
+            let got = got.unwrap_or_else(|e| panic!("{about}: {e}"));
+            check_summary(&about, &want.summary, &got.summary);
+            let rows = got.rows.clone();
+            let w = 3.0 / f64::from(want.summary.valid_rows);
+            check_rows(
+                &about,
+                &want,
+                &rows,
+                &got.into_grad_student_logits(),
+                1.0,
+                ROUNDING * w,
+            );
+        }
+    }
+    apps.iter().for_each(App::is_silent);
 }
 
 /// `SumOver` with the sum of the weights is the weighted mean; a mean divides by the rows.

@@ -90,6 +90,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             labels: at(&l[usize::from(cases[n].1.ignore_index == 7)], 0),
             soft_labels: None,
             row_weights: None,
+            class_weights: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summaries, 256 * n as u64)),

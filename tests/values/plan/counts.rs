@@ -30,6 +30,7 @@ fn counts_of_labels_follow_the_partial_summaries() {
             row_results: None,
             summary: None,
             row_weights: None,
+            class_weights: None,
             row_metrics: None,
         };
         let dispatches = plan.dispatches(&Config::default(), Progress::new(1, 2), &lists);

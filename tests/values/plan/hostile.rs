@@ -295,6 +295,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 in_place: false,
                 soft_labels: None,
                 row_weights: false,
+                class_weights: false,
                 metrics: false,
             }
         })

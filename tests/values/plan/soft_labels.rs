@@ -3,7 +3,7 @@
 use crate::problems::problem;
 use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{BindingKind, Kernel};
-use wgpu_distill::{Config, Scope, Storage};
+use wgpu_distill::{Config, Divergence, Error, Scope, Selection, Standardization, Storage};
 
 fn with_soft_labels(rows: usize, classes: usize, row_stride: usize) -> Problem {
     let mut soft_labels = Matrix {
@@ -70,4 +70,43 @@ fn tiles_of_soft_labels_are_smaller() {
     assert_eq!([plain.kind(), soft.kind()], [PlanKind::Resident; 2]);
     let vectors = [plain, soft].map(|plan| plan.variant_of(Kernel::Distill).vectors_per_lane);
     assert!(vectors[1] < vectors[0], "{vectors:?}");
+}
+
+/// What a batch of soft labels refuses, a plan refuses by the same name.
+#[test]
+fn plans_refuse_choices_without_terms_of_a_soft_label() {
+    let plain = with_soft_labels(16, 100, 100);
+    let weighted = Problem {
+        class_weights: true,
+        ..plain
+    };
+    let with = |change: fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        config
+    };
+    for (config, problem, what) in [
+        (
+            with(|c| c.divergence = Divergence::Wsld),
+            plain,
+            "the divergence `wsld`",
+        ),
+        (
+            with(|c| c.selection = Selection::Margin(0.25)),
+            plain,
+            "the selection `margin:0.25`",
+        ),
+        (
+            with(|c| c.standardization = Standardization::ZScore),
+            plain,
+            "`Standardization::ZScore`",
+        ),
+        (Config::default(), weighted, "`class_weights`"),
+    ] {
+        let want = format!("`soft_labels` with {what}");
+        match Plan::new(&config, &problem, &Limits::DEFAULT) {
+            Err(Error::Unsupported { what, .. }) => assert_eq!(what, want),
+            other => panic!("{want}: {other:?}"),
+        }
+    }
 }

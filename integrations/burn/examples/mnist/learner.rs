@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::optim::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::tensor::Device;
@@ -101,7 +102,7 @@ pub fn distilled(
     );
     let model = DistilledClassifier {
         network,
-        teacher: teacher.clone(),
+        teacher: teacher.clone().freeze(),
         loss: loss.init(),
         steps: TrainingSteps::new(schedule.steps() as u64),
     };

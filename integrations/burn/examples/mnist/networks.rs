@@ -100,8 +100,7 @@ impl InferenceStep for Classifier {
 #[derive(Module, Debug)]
 pub struct DistilledClassifier {
     pub network: Network,
-    /// On the inner device, without autodiff.
-    #[module(skip)]
+    /// Frozen, on the inner device. A field under `#[module(skip)]` would not move to another device with the model.
     pub teacher: Network,
     pub loss: DistillationLoss,
     #[module(skip)]

@@ -5,6 +5,7 @@
 
 mod choices;
 mod part;
+mod row_metrics;
 mod soft_part;
 mod softmax;
 mod sums;
@@ -13,25 +14,29 @@ use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, IntDType, Ten
 use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
-use part::Part;
+use part::{Part, times};
+use row_metrics::Side;
 use softmax::{Softmax, common_prefix};
 use sums::over_rows;
 
 use crate::error::Result;
-use crate::kernel_outputs::{LossTensors, ROW_WORDS, SUMMARY_WORDS, row_word, summary_word};
+use crate::kernel_outputs::{
+    LossTensors, METRIC_WORDS, RESULT_WORDS, SUMMARY_WORDS, row_word, summary_word,
+};
 use crate::loss_call::LossCall;
 
 // `distill` concatenates the words of its results in this order.
 const _: () = {
-    assert!(row_word::LOSS == 0 && row_word::KDR == 1 && row_word::TSSR == 2 && ROW_WORDS == 4);
+    assert!(row_word::LOSS == 0 && row_word::KDR == 1 && row_word::TSSR == 2 && RESULT_WORDS == 4);
     assert!(summary_word::LOSS == 0 && summary_word::KDR == 1 && summary_word::TSSR == 2);
     assert!(summary_word::VALID_ROWS == 3 && summary_word::IGNORED_ROWS == 4);
     assert!(summary_word::INVALID_LABELS == 5 && summary_word::NON_FINITE_ROWS == 6);
-    // Words that `distill` leaves 0 follow: metrics are not requested.
-    assert!(SUMMARY_WORDS > summary_word::NON_FINITE_ROWS);
+    // A reserved word, then the metrics.
+    assert!(row_word::METRICS == 4 && summary_word::METRICS == 8);
+    assert!(SUMMARY_WORDS == summary_word::METRICS + METRIC_WORDS);
 };
 
-/// `student` and `teacher` `[rows, classes]`, `labels` `[rows]`.
+/// `student` and `teacher` `[rows, classes]`, `labels` `[rows]`, `row_weights` `f32 [rows]`.
 ///
 /// # Errors
 /// [`Error::NotComposed`](crate::Error::NotComposed), before any operation.
@@ -39,6 +44,7 @@ pub(crate) fn distill(
     student: Tensor<2>,
     teacher: Tensor<2>,
     labels: Tensor<1, Int>,
+    row_weights: Option<Tensor<1>>,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<LossTensors> {
@@ -56,13 +62,16 @@ pub(crate) fn distill(
     );
     let invalid = outside.bool_and(ignored.clone().bool_not());
     let student = student.cast(FloatDType::F32);
+    let teacher = common_prefix(teacher.cast(FloatDType::F32), classes);
+    let logits = call.row_metrics.then(|| [student.clone(), teacher.clone()]);
     let p = Softmax::of(student.clone(), config.student_temperature, &ignored);
-    let q = Softmax::of(
-        common_prefix(teacher.cast(FloatDType::F32), classes),
-        config.teacher_temperature,
-        &ignored,
-    );
-    let bad = p.bad.clone().bool_or(q.bad.clone());
+    let q = Softmax::of(teacher, config.teacher_temperature, &ignored);
+    let mut bad = p.bad.clone().bool_or(q.bad.clone());
+    let row_weights = row_weights.map(|weights| weights.reshape([rows, 1]));
+    if let Some(weights) = &row_weights {
+        let wrong = weights.clone().is_finite().bool_not();
+        bad = bad.bool_or(wrong.bool_and(ignored.clone().bool_not()));
+    }
     // Neither ignored, nor bad, nor with a label out of range.
     let good = ignored
         .clone()
@@ -80,7 +89,7 @@ pub(crate) fn distill(
         .temperature
         .map(|own| Softmax::of(student, own, &ignored));
     let h = hard_softmax.as_ref().unwrap_or(&p);
-    let truth = truth(labels, classes, config.label_smoothing);
+    let truth = truth(labels.clone(), classes, config.label_smoothing);
     let hard = Part::hard(truth, h, &tssr, &choices.hard, want_gradient);
     let divergence = (choices.soft)(&p, &q);
     let has_none = divergence.has_none();
@@ -89,6 +98,9 @@ pub(crate) fn distill(
     let mut loss = hard.loss() + soft.loss();
     if let Some(z_loss) = &z_loss {
         loss = loss + z_loss.loss();
+    }
+    if let Some(weights) = &row_weights {
+        loss = times(loss, weights.clone());
     }
 
     let skipped = if choices.skips {
@@ -112,25 +124,31 @@ pub(crate) fn distill(
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
     let denominator = (choices.denominator)(valid_rows.clone().float().cast(FloatDType::F32));
+    let metrics = logits.map(|[student, teacher]| {
+        let student = Side::new(student, &p);
+        row_metrics::of(&student, &Side::new(teacher, &q), &hard, &soft, &labels)
+    });
     let parts = [Some(hard), Some(soft), z_loss].into_iter().flatten();
     let terms = parts.filter_map(|part| part.gradient(&denominator));
     let gradient = terms.reduce(Tensor::add).map(|gradient| {
         let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
+        let gradient = match row_weights {
+            Some(weights) => times(gradient, weights),
+            None => gradient,
+        };
         gradient
             .mask_fill(whole(&nan_rows), f32::NAN)
             .mask_fill(whole(&left_out), 0.0)
             .cast(dtype)
     });
-    let summary = Tensor::cat(
-        vec![
-            // Divided before the sum, because the sum of losses near the largest f32 would overflow.
-            over_rows(loss.clone() / denominator.reshape([1, 1])),
-            mean(&kdr, &averaged).reshape([1]),
-            mean(&tssr, &averaged).reshape([1]),
-            Tensor::zeros([SUMMARY_WORDS - 3], (&device, DType::F32)),
-        ],
-        0,
-    );
+    let unused = |words: usize| Tensor::zeros([words], (&device, DType::F32));
+    let mut summary = vec![
+        // Divided before the sum, because the sum of losses near the largest f32 would overflow.
+        over_rows(loss.clone() / denominator.reshape([1, 1])),
+        mean(&kdr, &averaged).reshape([1]),
+        mean(&tssr, &averaged).reshape([1]),
+        unused(summary_word::METRICS - 3),
+    ];
     let zeros = |n: usize| Tensor::<1, Int>::zeros([n], (&device, DType::I32));
     let counts = Tensor::cat(
         vec![
@@ -146,9 +164,19 @@ pub(crate) fn distill(
     let kdr = with_nan_and_left_out(kdr, &bad);
     let tssr = with_nan_and_left_out(tssr, &bad);
     let flags = loss.zeros_like();
+    let mut rows = vec![loss, kdr, tssr, flags];
+    match metrics {
+        None => summary.push(unused(METRIC_WORDS)),
+        Some(metrics) => {
+            for metric in metrics {
+                summary.push(mean(&metric, &averaged).reshape([1]));
+                rows.push(with_nan_and_left_out(metric, &nan_rows));
+            }
+        }
+    }
     Ok(LossTensors {
-        rows: Tensor::cat(vec![loss, kdr, tssr, flags], 1),
-        summary,
+        rows: Tensor::cat(rows, 1),
+        summary: Tensor::cat(summary, 0),
         counts,
         gradient,
     })

@@ -23,7 +23,7 @@ pub(super) struct Part {
 }
 
 /// A product; 0 where the share is 0, even if the part is infinite.
-fn times(part: Tensor<2>, share: Tensor<2>) -> Tensor<2> {
+pub(super) fn times(part: Tensor<2>, share: Tensor<2>) -> Tensor<2> {
     let none = share.clone().equal_scalar(0.0).expand(part.dims());
     (part * share).mask_fill(none, 0.0)
 }

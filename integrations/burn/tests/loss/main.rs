@@ -12,6 +12,7 @@ mod order_and_memory;
 mod refusals;
 #[path = "../../../../tests/report/mod.rs"]
 mod report;
+mod rows;
 mod saved_configuration;
 mod table;
 #[cfg(feature = "train")]

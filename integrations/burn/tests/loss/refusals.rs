@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
     DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath, Progress,
-    Reduction, Scope, Selection, TrainingSteps, TssrGradient,
+    Reduction, Scope, Selection, SmoothedClasses, TrainingSteps, TssrGradient,
 };
 use wgpu_distill::{Error as CoreError, GradWrite};
 
@@ -102,6 +102,36 @@ fn types_and_devices() {
     }
 }
 
+/// Labels of each integer type give the same loss, or an error before anything is queued.
+#[test]
+fn integer_types_of_labels() {
+    use DType::{I8, I16, I32, I64, U8, U16, U32, U64};
+    for on in devices::all() {
+        let run = |dtype: DType| {
+            let (s, t) = (logits(1, 4, 5, &on.device), logits(2, 4, 5, &on.device));
+            let data = labels(4, 5, &Device::flex()).into_data();
+            let labels =
+                Tensor::<1, Int>::from_data(data.convert_dtype(dtype), (&on.device, dtype));
+            assert_eq!(labels.dtype(), dtype);
+            let loss = on.loss(DistillationLossConfig::new().init());
+            loss.try_forward(s, t, labels, Progress::new(1, 2))
+        };
+        let want = floats(run(I32).expect("i32 is every device's"));
+        for dtype in [I8, I16, I64, U8, U16, U32, U64] {
+            match run(dtype) {
+                Ok(loss) => assert_eq!(floats(loss), want, "{dtype:?} on {}", on.name),
+                Err(error) => {
+                    assert!(!on.device.supports_dtype(dtype));
+                    assert!(matches!(error, Error::TypeOnDevice { name: "labels", .. }));
+                    assert!(error.to_string().contains("DType::I32"), "{error}");
+                }
+            }
+        }
+        // A refused call leaves no error behind for the next one.
+        assert_eq!(floats(run(I32).expect("as before")), want, "{}", on.name);
+    }
+}
+
 #[test]
 fn progress_and_configuration() {
     let flex = Device::flex();
@@ -168,6 +198,8 @@ fn the_composed_path_refuses_by_name() {
         beta: 8.0,
     };
     let nkd = Divergence::Nkd { gamma: 1.5 };
+    let k3 = Divergence::K3 { clamp: 20.0 };
+    let alone = Selection::Fixed(0.0);
     let attached = TssrGradient::Attached;
     for (config, field, value) in [
         (
@@ -177,12 +209,38 @@ fn the_composed_path_refuses_by_name() {
         ),
         (new().with_divergence(dkd), "divergence", "dkd:1:8"),
         (new().with_divergence(nkd), "divergence", "nkd:1.5"),
+        (
+            new().with_divergence(Divergence::Wsld),
+            "divergence",
+            "wsld",
+        ),
+        (
+            new().with_selection(Selection::Margin(0.5)),
+            "selection",
+            "margin:0.5",
+        ),
+        (
+            new().with_smoothed_classes(SmoothedClasses::Unmasked),
+            "smoothed_classes",
+            "Unmasked",
+        ),
+        (
+            new().with_loss_clamp(Some([0.0, 10.0])),
+            "loss_clamp",
+            "[0.0,10.0]",
+        ),
+        (
+            new().with_divergence(k3).with_selection(alone),
+            "divergence",
+            "k3:20",
+        ),
     ] {
         for on in devices::all() {
             let loss = on.loss(config.init());
             for rows in [4, 0] {
                 let student = Tensor::from_inner(logits(1, rows, 5, &on.device)).require_grad();
-                let teacher = logits(2, rows, 5, &on.device);
+                let sampled = config.core.divergence.is_sampled();
+                let teacher = logits(2, rows, if sampled { 1 } else { 5 }, &on.device);
                 let labels = labels(rows, 5, &on.device);
                 let done = loss.try_forward(student, teacher, labels, Progress::new(0, 1));
                 if on.path != ExecutionPath::Composed {

@@ -3,7 +3,7 @@
 use burn::config::{Config, ConfigError};
 use burn_distill::{
     DistillationLossConfig, Divergence, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, TeacherClasses, TemperatureScaling, TssrGradient,
+    Similarity, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 fn load(text: &str) -> Result<DistillationLossConfig, ConfigError> {
@@ -36,6 +36,7 @@ fn a_saved_configuration_loads_again() {
             .with_hard_temperature(HardTemperature::Own(1.5))
             .with_z_loss(1e-4)
             .with_non_finite(NonFinite::Skip)
+            .with_standardization(Standardization::ZScore)
             .with_tssr_gradient(TssrGradient::Attached)
     };
     for divergence in Divergence::ALL {

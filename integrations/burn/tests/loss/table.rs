@@ -1,10 +1,10 @@
 //! The table of cases of wgpu-distill on each execution path, against the f64 reference. Gradients go through autodiff.
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use burn_distill::{DistillationLossConfig, ExecutionPath};
+use burn_distill::{DistillationBatch, DistillationLossConfig, ExecutionPath, RowMetrics};
 use wgpu_distill::{
-    Config, Divergence, GradWrite, Reduction, RowResult, Storage, Summary, TssrGradient, Values,
-    flags,
+    Config, Divergence, GradWrite, Reduction, RowResult, Selection, SmoothedClasses,
+    Standardization, Storage, Summary, TssrGradient, Values, flags,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -41,9 +41,10 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has no weights of rows.
+/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has no weights of classes.
 fn in_burn(mut case: Case) -> Case {
-    case.weights = Weights::None;
+    case.class_weights = Weights::None;
+    case.config.class_weighting = Config::default().class_weighting;
     case.in_place = false;
     case.config.grad_write = GradWrite::Overwrite;
     case.storage[2] = case.storage[0];
@@ -55,12 +56,18 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     if case.bad_labels && on.path == ExecutionPath::Host {
         return Some("labels out of range are errors on the host");
     }
+    if case.weights == Weights::Broken && on.path == ExecutionPath::Host {
+        return Some("weights that are not finite are errors on the host");
+    }
+    use Divergence as D;
     let config = &case.config;
     let of_kernels = config.tssr_gradient == TssrGradient::Attached
-        || matches!(
-            config.divergence,
-            Divergence::Dkd { .. } | Divergence::Nkd { .. }
-        );
+        || config.smoothed_classes == SmoothedClasses::Unmasked
+        || config.loss_clamp.is_some()
+        || config.standardization == Standardization::ZScore
+        || matches!(config.selection, Selection::Margin(_))
+        || matches!(config.divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
+        || config.divergence.is_sampled();
     if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
@@ -87,7 +94,16 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
     });
     let loss = on.loss(config.init());
     assert!(student.device() == device);
-    let out = loss.forward_with_metrics(student.clone(), teacher, labels, case.progress);
+    let loss = match case.metrics {
+        true => loss.with_row_metrics(),
+        false => loss,
+    };
+    let mut batch = DistillationBatch::new(student.clone(), teacher, labels);
+    batch.row_weights = case.row_weights().map(|weights| {
+        let weights = TensorData::new(weights, [case.rows]);
+        Tensor::from_data(weights, (&on.device, DType::F32))
+    });
+    let out = loss.forward_batch(batch, case.progress);
     let root = match c.reduction {
         Reduction::None => out.loss.clone().sum(),
         _ => out.loss.clone(),
@@ -138,12 +154,32 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
     summary.ignored_rows = count(out.ignored_rows);
     summary.invalid_labels = count(out.invalid_labels);
     summary.non_finite_rows = count(out.non_finite_rows);
+    if let Some(means) = &out.mean_metrics {
+        summary.metrics = of_rows(means)[0];
+    }
     Outcome {
         rows: rows.collect(),
         gradient,
         summary,
-        metrics: Vec::new(),
+        metrics: out.row_metrics.as_ref().map(of_rows).unwrap_or_default(),
     }
+}
+
+/// The metrics of each row.
+fn of_rows(metrics: &RowMetrics) -> Vec<wgpu_distill::RowMetrics> {
+    let mut rows = Vec::new();
+    macro_rules! read {
+        ($($name:ident)*) => {
+            $(let values = floats(metrics.$name());
+            rows.resize(values.len(), wgpu_distill::RowMetrics::default());
+            for (row, value) in rows.iter_mut().zip(values) {
+                row.$name = value;
+            })*
+        };
+    }
+    read!(forward_kl teacher_entropy student_entropy hard soft);
+    read!(student_lse teacher_lse agreement student_accuracy teacher_accuracy);
+    rows
 }
 
 fn run_all(on: &TestDevice) {

@@ -3,7 +3,9 @@
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use burn_distill::{DistillationLossConfig, ExecutionPath, Progress};
+use burn_distill::{
+    DistillationLoss, DistillationLossConfig, ExecutionPath, Progress, TrainingSteps,
+};
 
 use crate::devices;
 use crate::inputs::{self, difference, floats, labels, logits, tensor};
@@ -58,6 +60,45 @@ fn the_same_weights_on_every_path() {
     );
     for (on, weights) in devices.iter().zip(&all) {
         assert!(difference(&all[0], weights) < 1e-4, "{}", on.name);
+    }
+}
+
+#[derive(Module, Debug)]
+struct Distilled {
+    student: Linear,
+    teacher: Linear,
+    loss: DistillationLoss,
+    #[module(skip)]
+    steps: TrainingSteps,
+}
+
+/// Burn's learner forks the model to each of several devices. The optimiser has no gradient for the teacher.
+#[test]
+fn a_frozen_teacher_moves_with_its_student() {
+    let Some((first, second)) = devices::shared().zip(devices::unshared()) else {
+        return;
+    };
+    let linear = |device: &Device| Linear {
+        weight: Param::from_tensor(logits(3, INPUTS, CLASSES, device)),
+    };
+    let model = Distilled {
+        student: linear(&first).train(),
+        teacher: linear(&first).freeze(),
+        loss: DistillationLossConfig::new().init(),
+        steps: TrainingSteps::new(4),
+    };
+    for device in [&second, &first] {
+        let model = model.clone().fork(device);
+        assert_eq!(model.devices(), std::slice::from_ref(device));
+        let x = logits(1, ROWS, INPUTS, device);
+        let student = Tensor::from_inner(x.clone()).matmul(model.student.weight.val());
+        let teacher = x.matmul(model.teacher.weight.val());
+        let targets = labels(ROWS, CLASSES, device);
+        let progress = model.steps.advance();
+        let loss = model.loss.forward(student, teacher, targets, progress);
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        assert!(grads.get::<2>(model.student.weight.id).is_some());
+        assert!(grads.get::<2>(model.teacher.weight.id).is_none());
     }
 }
 
