@@ -126,7 +126,9 @@ impl Work {
             student_logits: Logits::new(values(&self.student), self.classes),
             teacher_logits: teacher,
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
+            class_weights: None,
         }
     }
 
@@ -161,7 +163,9 @@ impl Work {
                 student_logits: Logits::new(&student, n),
                 teacher_logits: Logits::new(&teacher, all.teacher_logits.classes),
                 labels: &self.labels[row..=row],
+                soft_labels: None,
                 row_weights: None,
+                class_weights: None,
             };
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
             // These gradients are a logarithm minus its mean. Both have a rounding error relative to their terms: the loss, or the distances of the
