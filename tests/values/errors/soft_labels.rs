@@ -135,7 +135,7 @@ fn choices_without_terms_of_a_soft_label_are_refused() {
     };
     let nkd = Divergence::Nkd { gamma: 1.5 };
     for (config, batch, what) in [
-        (of_divergence(dkd), batch, "the divergence `dkd:1,8`"),
+        (of_divergence(dkd), batch, "the divergence `dkd:1:8`"),
         (of_divergence(nkd), batch, "the divergence `nkd:1.5`"),
         (
             of_divergence(Divergence::Wsld),
