@@ -20,6 +20,9 @@
 @group(0) @binding(7) var<storage, $INPUT_ACCESS> class_weights: array<u32>;  // [classes], f32
 #end
 @group(0) @binding(8) var<storage, read> decisions: array<Decision>;  // [rows]
+#if soft_labels
+@group(0) @binding(9) var<storage, $INPUT_ACCESS> soft_labels: array<SoftLabelWord>;  // [rows, soft_label_stride]
+#end
 
 #import params
 #import types

@@ -21,6 +21,9 @@
 #if weighted_rows
 @group(0) @binding(8) var<storage, $INPUT_ACCESS> row_weights: array<u32>;  // [rows], f32
 #end
+#if soft_labels
+@group(0) @binding(9) var<storage, $INPUT_ACCESS> soft_labels: array<SoftLabelWord>;  // [rows, soft_label_stride]
+#end
 
 #import params
 #import invocation

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::{Error, Result};
+
 /// The storage type of numbers. Arithmetic is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Storage {
@@ -175,6 +177,30 @@ pub struct Batch<'a> {
     pub teacher_logits: Logits<'a>,
     /// `[rows]`, each a class or `ignore_index`.
     pub labels: &'a [i32],
+    /// `[rows, classes]`, numbers from 0 to 1e6: a row of probabilities in place of the label, as mixup, CutMix and annotators give them.
+    /// The hard part of a row is then `- sum y_i ln h_i` with the row's `y`. A row need not sum to 1, and nothing normalises it, as in
+    /// PyTorch's `cross_entropy` with probabilities. Label smoothing makes it `(1 - e) y_i + e / classes`.
+    ///
+    /// `labels` still says which rows count: `ignore_index` leaves a row out, with its soft label. Any class lets it count, 0 if the
+    /// row has no class of its own; only the accuracies of the metrics use that class. Divergences that leave the label out of their
+    /// sums ([`Dkd`](crate::Divergence::Dkd), [`Nkd`](crate::Divergence::Nkd)) are refused. Each entry is read as often as a logit of the
+    /// teacher.
+    ///
+    /// ```
+    /// use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Selection};
+    ///
+    /// # fn main() -> wgpu_distill::Result<()> {
+    /// // Mixup: 70 % of an image of class 0, 30 % of one of class 2.
+    /// let soft_labels = [0.7, 0.0, 0.3];
+    /// let batch = Batch::new(&[2.0f32, 0.5, 1.0], &[1.0f32, 0.5, 2.0], &[0], 3)
+    ///     .with_soft_labels(&soft_labels);
+    /// let config = Config { selection: Selection::Fixed(0.4), ..Config::default() };
+    /// let done = Engine::cpu().run(&config, Progress::NONE, &batch, Outputs::GRADIENT)?;
+    /// # assert!(done.summary.loss.is_finite());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub soft_labels: Option<Logits<'a>>,
     /// `[rows]`, finite numbers of any sign: importance weights, advantages. Each multiplies loss and gradient of its row, but neither KDR
     /// nor TSSR. The denominator of a reduction does not depend on them: [`Reduction::Mean`](crate::Reduction::Mean) divides by the number
     /// of valid rows, and [`Reduction::SumOver`](crate::Reduction::SumOver) with the sum of the weights gives the weighted mean. A row of
@@ -202,8 +228,17 @@ impl<'a> Batch<'a> {
             student_logits: Logits::new(student_logits, classes),
             teacher_logits: Logits::new(teacher_logits, classes),
             labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
+        }
+    }
+
+    /// Sets [`soft_labels`](Self::soft_labels), `[rows, classes]` without gaps between rows.
+    pub fn with_soft_labels(self, soft_labels: impl Into<Values<'a>>) -> Self {
+        Self {
+            soft_labels: Some(Logits::new(soft_labels, self.classes())),
+            ..self
         }
     }
 
@@ -228,6 +263,13 @@ impl<'a> Batch<'a> {
         self.row_weights.map_or(1.0, |weights| weights[row])
     }
 
+    /// The soft label of a row.
+    pub(crate) fn soft_label(&self, row: usize) -> Option<Values<'a>> {
+        let all = self.soft_labels?;
+        let start = row * all.row_stride;
+        Some(all.values.part(start..start + all.classes))
+    }
+
     /// Rows of the batch.
     pub fn rows(&self) -> usize {
         self.labels.len()
@@ -237,6 +279,36 @@ impl<'a> Batch<'a> {
     pub fn classes(&self) -> usize {
         self.student_logits.classes
     }
+}
+
+/// The largest number in a row of soft labels. Sums over a row stay far below the largest f32.
+pub(crate) const MOST_SOFT_LABEL: f32 = 1e6;
+
+/// Checks that the numbers of a row's soft label are 0 to [`MOST_SOFT_LABEL`].
+pub(crate) fn check_soft_label(row: usize, soft_label: Values<'_>) -> Result<()> {
+    // As integers, the bits of negative numbers and NaN are above those of every accepted number. Compilers vectorise the maximum.
+    let most = match soft_label {
+        Values::F32(v) => v.iter().fold(0, |most, y| most.max(y.to_bits())),
+        Values::F16(v) => {
+            let most = v.iter().fold(0, |most, y| most.max(y.to_bits()));
+            f16::from_bits(most).to_f32().to_bits()
+        }
+        Values::Bf16(v) => {
+            let most = v.iter().fold(0, |most, y| most.max(y.to_bits()));
+            u32::from(most) << 16
+        }
+    };
+    if most <= MOST_SOFT_LABEL.to_bits() {
+        return Ok(());
+    }
+    for class in 0..soft_label.len() {
+        let value = soft_label.get(class);
+        // -0 is 0.
+        if !(0.0..=MOST_SOFT_LABEL).contains(&value) {
+            return Err(Error::SoftLabel { row, class, value });
+        }
+    }
+    Ok(())
 }
 
 /// Returns true if the label is a class.

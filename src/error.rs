@@ -173,6 +173,26 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
+    /// Soft labels with another number of classes than the student.
+    #[error("`soft_labels` has {got} classes, the student has {classes}")]
+    SoftLabelShape {
+        /// Classes of the student.
+        classes: usize,
+        /// Classes of the soft labels.
+        got: usize,
+    },
+    /// A number in a row of soft labels that is negative, above 1e6 or NaN.
+    #[error(
+        "the soft label of row {row} has {value} at class {class}, expected a number from 0 to 1e6 in `soft_labels`"
+    )]
+    SoftLabel {
+        /// The first such row with a label.
+        row: usize,
+        /// The first such class of the row.
+        class: usize,
+        /// Its number.
+        value: f32,
+    },
     /// A row's weight is NaN or infinite.
     #[error("the weight of row {row} is {weight}, expected a finite number in `row_weights`")]
     RowWeight {

@@ -35,6 +35,8 @@ pub(crate) enum Weight {
     TeacherHard,
     /// 1 where both `ds` and `dt` are 0.
     Peak,
+    /// `y`, the soft label.
+    SoftLabel,
     /// `v`, the weight of the class, over the classes that the student does not mask.
     Class,
     /// `v` of the classes that the student masks.
@@ -149,6 +151,10 @@ moments! {
     MaskedWeight masked_weight MaskedClass One;
     /// `Uv`
     WeightedOffset weighted_offset Class Student;
+    /// `Y`
+    SoftLabelSum soft_label_sum SoftLabel One;
+    /// `G`. No meaning if the student masks a class of the soft label.
+    SoftLabelMoment soft_label_moment SoftLabel Student;
 }
 
 impl Moment {

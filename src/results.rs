@@ -12,7 +12,7 @@ pub mod flags {
     pub const IGNORED: u32 = 1;
     /// The row's label is neither a class nor `ignore_index`; its loss and gradient are NaN.
     pub const INVALID_LABEL: u32 = 2;
-    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight out of range; all its results are NaN unless it is [`SKIPPED`].
+    /// NaN or `+inf` among the row's logits, or only `-inf`, or on buffers a weight or soft label out of range; all its results are NaN unless it is [`SKIPPED`].
     pub const NON_FINITE: u32 = 4;
     /// Some student logit is `-inf` (a masked class).
     pub const STUDENT_MASKED: u32 = 8;
@@ -26,6 +26,10 @@ pub mod flags {
     pub const SKIPPED: u32 = 128;
     /// The row's loss lies outside of [`Config::loss_clamp`](crate::Config::loss_clamp); its loss is the bound, its gradient 0.
     pub const CLAMPED: u32 = 256;
+    /// The row has a soft label.
+    pub const SOFT_LABEL: u32 = 512;
+    /// The student masks a class to which the row's soft label gives more than 0: the hard part is infinite.
+    pub const SOFT_LABEL_MASKED: u32 = 1024;
 }
 
 /// One row's outcome.
@@ -191,7 +195,11 @@ pub struct RowStats {
     pub student_deviation: f32,
     /// The standard deviation of the teacher's logits, if they are standardised. Else 0.
     pub teacher_deviation: f32,
-    pub(crate) reserved: u32,
+    /// With soft labels: `sum y`, the sum of the row's. Else 0.
+    pub soft_label_sum: f32,
+    /// With soft labels: `sum y (s - ms)`. No meaning with [`flags::SOFT_LABEL_MASKED`]. Else 0.
+    pub soft_label_moment: f32,
+    pub(crate) reserved: [u32; 3],
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
@@ -199,6 +207,11 @@ impl RowStats {
     /// Returns true if the row's label is a class. [`Reduction::Mean`](crate::Reduction::Mean) counts such rows.
     pub(crate) fn counts(&self) -> bool {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
+    }
+
+    /// Returns true if the row was observed with a soft label.
+    pub(crate) fn has_soft_label(&self) -> bool {
+        self.flags & flags::SOFT_LABEL != 0
     }
 
     /// Returns false for a sampled token. The largest term of a row's sum is 1.
@@ -273,7 +286,7 @@ pub struct Decision {
     pub student_scale: f32,
     /// The factor of `e^(t - mt)`; for the method `w (1 - tssr) / sum e^(t - mt)`.
     pub teacher_scale: f32,
-    /// `w tssr (1 - e)`, and the share of a sampled token
+    /// `w tssr (1 - e)`, at the label or times the soft label, and the share of a sampled token
     pub label_share: f32,
     /// `w tssr e / n`, of each of the `n` classes over which the label is smoothed.
     pub uniform_share: f32,

@@ -223,6 +223,10 @@ impl ClassWeights {
     }
 }
 
+/// The moments of soft labels.
+pub(crate) const SOFT_LABELS: Moments =
+    Moments::of(&[Moment::SoftLabelSum, Moment::SoftLabelMoment]);
+
 /// The shape of the gradient and its numbers. An attached TSSR with the similarities of products of powers adds terms of `Power`;
 /// `validate.rs` refuses it beside another shape. So it does with standardised logits, whose standard deviation adds terms of `Linear`.
 pub(crate) fn shape(config: &Config) -> (Shape, [f32; 2]) {

@@ -1,6 +1,8 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
+mod class_weights;
 pub(crate) mod sampled;
+pub(crate) mod soft_labels;
 mod standardized;
 
 use std::ops::{Range, RangeInclusive};
@@ -12,8 +14,6 @@ use crate::{
     Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
     TssrGradient, batch,
 };
-
-mod class_weights;
 
 pub(crate) use class_weights::{class_weighting, no_class_weights};
 
@@ -377,11 +377,7 @@ fn length(
 }
 
 pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Result<()> {
-    let Logits {
-        classes,
-        row_stride,
-        ..
-    } = *logits;
+    let (classes, row_stride) = (logits.classes, logits.row_stride);
     shape(name, rows, classes, row_stride)?;
     length(name, rows, classes, row_stride, logits.values.len())
 }
@@ -403,6 +399,7 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
     classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    soft_labels::of_batch(config, batch)?;
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
     }
@@ -410,7 +407,7 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     mean(config, rows)
 }
 
-/// Checks a call on slices: [`shapes`], every label, the weights of rows with a label, and those of classes.
+/// Checks a call on slices: [`shapes`], every label, the soft labels and weights of rows with a label, and the weights of classes.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     let classes = batch.classes();
@@ -434,6 +431,7 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         if !weight.is_finite() {
             return Err(Error::RowWeight { row, weight });
         }
+        soft_labels::of_row(batch, row)?;
     }
     Ok(())
 }
@@ -462,6 +460,7 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
     self::config(config)?;
     shape("row_stats", stats.len(), classes, classes)?;
     mean(config, stats.len())?;
+    soft_labels::of_stats(config, stats)?;
     match stats.iter().position(RowStats::counts) {
         Some(row) if config.reduction == Reduction::SumOver(0.0) => {
             let label = stats[row].label;

@@ -48,6 +48,7 @@ impl Buffers {
                 buffer: &self.labels,
                 offset: 0,
             },
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         }

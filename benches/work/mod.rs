@@ -126,6 +126,7 @@ impl Work {
             student_logits: Logits::new(values(&self.student), self.classes),
             teacher_logits: teacher,
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         }
@@ -162,6 +163,7 @@ impl Work {
                 student_logits: Logits::new(&student, n),
                 teacher_logits: Logits::new(&teacher, all.teacher_logits.classes),
                 labels: &self.labels[row..=row],
+                soft_labels: None,
                 row_weights: None,
                 class_weights: None,
             };

@@ -2,12 +2,14 @@
 //
 //   grad_i = student_scale e^(s_i - ms) - teacher_scale e^(t_i - mt) - label_share [i = label] - uniform_share
 //
+// With soft labels y_i stands for [i = label].
 // With weights of classes, the teacher's term and the uniform share of a class are multiplied by its weight.
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
 // Sampled tokens have the terms of the student and of the label alone.
 
 #import temperatures
 #import $SHAPE
+#import soft_labels
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored, left out or clamped, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {
@@ -34,11 +36,21 @@ fn uniform_shares(s: vec4<f32>, decision: Decision) -> vec4<f32> {
     return share;
 }
 
-// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their uniform shares.
-fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, uniform_share: vec4<f32>, decision: Decision) {
+// The label's term of 4 classes, given their uniform shares and their part `y` of the soft label. `apply_vector` adds the share of a label.
+fn label_terms(uniform: vec4<f32>, y: vec4<f32>, decision: Decision) -> vec4<f32> {
+#if soft_labels
+    return uniform + decision.label_share * y;
+#end
+#if hard_labels
+    return uniform;
+#end
+}
+
+// Stores the gradient of 4 classes, given their scaled exponentials and the further terms, and their `label_terms`.
+fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, label_term: vec4<f32>, decision: Decision) {
     let at_label = vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(u32(decision.label) - first);
     var teacher = et;
-    var uniform = uniform_share;
+    var label = label_term;
 #if sums_weighted
     let v = bitcast<vec4<f32>>(class_weight_bits(first));
 #end
@@ -46,9 +58,12 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, uniform_shar
     teacher *= v;
 #end
 #if smoothing_weighted
-    uniform *= v;
+    label *= v;
 #end
-    var gradient = es - teacher - select(uniform, uniform + decision.label_share, at_label);
+#if hard_labels
+    label = select(label, label + decision.label_share, at_label);
+#end
+    var gradient = es - teacher - label;
 #if label_apart
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end
@@ -57,14 +72,14 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, uniform_shar
 
 #if shaped
 // Stores the gradient of 4 classes, given their exponents of 2 (with KEEP_LOGITS) and exponentials, relative to the row's maxima.
-fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, uniform_share: vec4<f32>, decision: Decision) {
+fn apply_shaped(row: Row, first: u32, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, label: vec4<f32>, decision: Decision) {
     let p = es * decision.student_inverse;
     let q = et * decision.teacher_inverse;
     var student = es * decision.student_scale + shape_terms(p, q, ds, dt, decision);
     if (HARD_OWN) {
         student += exp2(ds * hard_ratio()) * decision.hard_scale;
     }
-    apply_vector(row, first, student, et * decision.teacher_scale, uniform_share, decision);
+    apply_vector(row, first, student, et * decision.teacher_scale, label, decision);
 }
 #end
 
@@ -82,22 +97,22 @@ fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
 #end
 
 // Stores the gradient of 4 classes, given their logits.
-fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, decision: Decision) {
+fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, y: vec4<f32>, decision: Decision) {
     let teacher_has = columns_of(first) < vec4<u32>(params.teacher_classes);
 #if plain
     let es = exp2((s - decision.student_max) * student_log2()) * decision.student_scale;
     let et = exp2((t - decision.teacher_max) * teacher_log2()) * decision.teacher_scale;
-    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), uniform_shares(s, decision), decision);
+    apply_vector(row, first, es, select(vec4<f32>(), et, teacher_has), label_terms(uniform_shares(s, decision), y, decision), decision);
 #end
 #if shaped
     // Clamped, because 0 * inf is NaN.
     let lowest = vec4<f32>(-1e37);
     let ds = max((s - decision.student_max) * student_log2(), lowest);
     let dt = select(lowest, max((t - decision.teacher_max) * teacher_log2(), lowest), teacher_has);
-    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), uniform_shares(s, decision), decision);
+    apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), label_terms(uniform_shares(s, decision), y, decision), decision);
 #end
 #if sampled
-    apply_vector(row, first, student_terms(s, decision), vec4<f32>(), uniform_shares(s, decision), decision);
+    apply_vector(row, first, student_terms(s, decision), vec4<f32>(), label_terms(uniform_shares(s, decision), y, decision), decision);
 #end
 }
 
@@ -114,29 +129,32 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #if teacher_row
         let t_$i = load_teacher(row.teacher, first_$i);
 #end
+        let y_$i = load_soft_label(row.soft_label, first_$i);
 #end
-        // Exponentials precede the conditions, into which compilers would sink the loads.
+        // The terms precede the conditions, into which compilers would sink the loads.
 #unroll plain
+        let label_$i = label_terms(uniform_shares(s_$i, decision), y_$i, decision);
         let es_$i = exp2((s_$i - decision.student_max) * student_log2()) * decision.student_scale;
         let et_$i = exp2((t_$i - decision.teacher_max) * teacher_log2()) * decision.teacher_scale;
 #end
 #unroll plain
         if (vector_$i < vectors) {
             let teacher_has = columns_of(first_$i) < vec4<u32>(params.teacher_classes);
-            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), uniform_shares(s_$i, decision), decision);
+            apply_vector(row, first_$i, es_$i, select(vec4<f32>(), et_$i, teacher_has), label_$i, decision);
         }
 #end
 #unroll shaped
         if (vector_$i < vectors) {
-            apply_logits(row, first_$i, s_$i, t_$i, decision);
+            apply_logits(row, first_$i, s_$i, t_$i, y_$i, decision);
         }
 #end
 #unroll sampled
+        let label_$i = label_terms(uniform_shares(s_$i, decision), y_$i, decision);
         let terms_$i = student_terms(s_$i, decision);
 #end
 #unroll sampled
         if (vector_$i < vectors) {
-            apply_vector(row, first_$i, terms_$i, vec4<f32>(), uniform_shares(s_$i, decision), decision);
+            apply_vector(row, first_$i, terms_$i, vec4<f32>(), label_$i, decision);
         }
 #end
     }

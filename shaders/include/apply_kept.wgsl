@@ -13,11 +13,13 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
             let vector = start + i * LANES;
             if (vector < row.vectors) {
                 let first = (row.start + vector) * 4u - row.misalignment;
+                let s = load_student(row.student, first);
+                let y = load_soft_label(row.soft_label, first);
 #if teacher_row
-                apply_logits(row, first, load_student(row.student, first), load_teacher(row.teacher, first), decision);
+                apply_logits(row, first, s, load_teacher(row.teacher, first), y, decision);
 #end
 #if sampled
-                apply_logits(row, first, load_student(row.student, first), vec4<f32>(), decision);
+                apply_logits(row, first, s, vec4<f32>(), y, decision);
 #end
             }
         }
@@ -29,6 +31,12 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
 
 // The vectors start, start + LANES, ... of the last tile, from registers.
 fn apply_kept(row: Row, start: u32, decision: Decision) {
+#unroll
+    var label_$i = vec4<f32>(decision.uniform_share);
+#end
+#unroll soft_labels
+    label_$i = label_terms(label_$i, kept_soft_label_$i, decision);
+#end
 #if plain
     let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * student_log2());
     let t_scale = decision.teacher_scale * exp2((kept_teacher_max - decision.teacher_max) * teacher_log2());
@@ -36,7 +44,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
 #unroll plain
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
-        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, vec4<f32>(decision.uniform_share), decision);
+        apply_vector(row, first, kept_student_$i * s_scale, kept_teacher_$i * t_scale, label_$i, decision);
     }
 #end
 #if shaped
@@ -50,7 +58,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         let dt = (kept_teacher_$i - decision.teacher_max) * teacher_log2();
         let es = kept_exponentials(kept_student_$i, decision.student_max, student_log2(), s_scale);
         let et = kept_exponentials(kept_teacher_$i, decision.teacher_max, teacher_log2(), t_scale);
-        apply_shaped(row, first, ds, dt, es, et, vec4<f32>(decision.uniform_share), decision);
+        apply_shaped(row, first, ds, dt, es, et, label_$i, decision);
     }
 #end
 #if sampled
@@ -63,7 +71,7 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
         if (KEEP_LOGITS) {
             terms = student_terms(kept_student_$i, decision);
         }
-        apply_vector(row, first, terms, vec4<f32>(), vec4<f32>(decision.uniform_share), decision);
+        apply_vector(row, first, terms, vec4<f32>(), label_$i, decision);
     }
 #end
 }

@@ -194,8 +194,16 @@ fn hard_part(stats: RowStats) -> HardPart {
     let label_masked = stats.label_logit == 0xff800000u;
     var value = log_sum_exp - (bitcast<f32>(stats.label_logit) - stats.student_max) * hard_inverse();
     var infinite = label_masked;
+    if (SOFT_LABELS && (stats.flags & SOFT_LABEL) != 0u) {
+        var moment = stats.soft_label_moment;
+        if (HARD_OWN) {
+            moment *= hard_ratio();
+        }
+        value = stats.soft_label_sum * log_sum_exp - moment;
+        infinite = (stats.flags & SOFT_LABEL_MASKED) != 0u;
+    }
     if (SMOOTHING) {
-        infinite = label_masked || (!SMOOTHING_UNMASKED && (stats.flags & STUDENT_MASKED) != 0u);
+        infinite |= !SMOOTHING_UNMASKED && (stats.flags & STUDENT_MASKED) != 0u;
         var offset = stats.student_offset / smoothed_classes(stats);
         if (HARD_OWN) {
             offset *= hard_ratio();
@@ -205,6 +213,17 @@ fn hard_part(stats: RowStats) -> HardPart {
     return HardPart(select(value, 0.0, infinite), infinite, normaliser);
 }
 #end
+
+// The sum of the label's distribution, without weights of classes.
+fn label_mass(stats: RowStats) -> f32 {
+    if ((stats.flags & SOFT_LABEL) == 0u) {
+        return 1.0;
+    }
+    if (SMOOTHING) {
+        return (1.0 - params.smoothing) * stats.soft_label_sum + params.smoothing;
+    }
+    return stats.soft_label_sum;
+}
 
 // Returns true if a row without a finite result is left out. A label out of range stays visible.
 fn is_skipped(flags: u32) -> bool {
@@ -287,12 +306,16 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     let hard_weight = hard_scale * hard_mass(stats);
 #end
     let soft_rest = soft_weight * (1.0 - tssr);
-    var student = mixed(tssr, hard_weight, soft_weight * soft.student);
+    var weight_of_h = hard_weight;
+    if (SOFT_LABELS) {
+        weight_of_h *= label_mass(stats);
+    }
+    var student = mixed(tssr, weight_of_h, soft_weight * soft.student);
     var teacher = soft_rest * soft.teacher;
     var hard_student = 0.0;
     if (HARD_OWN) {
         student = soft_rest * soft.student;
-        hard_student = hard_weight * tssr;
+        hard_student = weight_of_h * tssr;
     }
     decision.first_scale = soft_rest * soft.first;
     decision.second_scale = soft_rest * soft.second;

@@ -11,6 +11,9 @@ var<private> kept_student_$i: vec4<f32>;
 var<private> kept_teacher_$i: vec4<f32>;
 #end
 #end
+#unroll soft_labels
+var<private> kept_soft_label_$i: vec4<f32>;
+#end
 var<private> tile_is_kept: bool = true;
 var<private> kept_student_max: f32;
 #if teacher_row
@@ -29,12 +32,12 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
     return magnitudes(v) < vec4<u32>(0x7f800000u);
 }
 
-// Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums.
+// Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums, and their part `y` of the soft label.
 #if teacher_row
-fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>) {
+fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>) {
 #end
 #if sampled
-fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, es: vec4<f32>) {
+fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, es: vec4<f32>, y: vec4<f32>) {
 #end
     (*sums).student_sum += total(es);
 #if teacher_row
@@ -124,6 +127,11 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     (*sums).masked_mass += total(et - seen_teacher);
     (*sums).teacher_sum += total(et);
 #end
+    let y = select(zero, load_soft_label(row.soft_label, first), inside);
+#if soft_labels
+    (*sums).flags |= select(0u, NON_FINITE, any(is_bad_soft_label(y)));
+    (*sums).flags |= select(0u, SOFT_LABEL_MASKED, any(hidden & (y > zero)));
+#end
 #if sums_weighted
     let weight_bits = class_weight_bits(first);
     let v = bitcast<vec4<f32>>(weight_bits);
@@ -195,6 +203,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #if teacher_row
     var t_$i = load_teacher(row.teacher, first_$i);
 #end
+    var y_$i = load_soft_label(row.soft_label, first_$i);
 #end
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
     let edge = start >= row.vectors || first_0 >= common_classes() || end + 3u >= common_classes() || has_label(row, start);
@@ -207,6 +216,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #if teacher_row
             t_$i = select(outside, t_$i, exists & is_summed(row, first_$i, params.teacher_classes));
 #end
+            y_$i = select(vec4<f32>(), y_$i, exists & is_summed(row, first_$i, params.classes));
         }
 #end
     }
@@ -226,6 +236,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
 #end
     var checked = max(max(bits.x, bits.z), max(bits.y, bits.w)) >= params.checked_from_bits;
+#unroll soft_labels
+    checked |= any(bitcast<vec4<u32>>(y_$i) > vec4<u32>(MOST_SOFT_LABEL));
+#end
     checked |= edge && (edges_are_checked() || is_near_padding(student_max, teacher_max));
 #if many_tiles
     // After a huge maximum in an earlier tile, the distance of ordinary values to it may overflow.
@@ -270,6 +283,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #end
     }
 #end
+#unroll soft_labels
+    kept_soft_label_$i = y_$i;
+#end
     var tile = sums_from(*sums);
     tile.flags = STUDENT_LIVE | TEACHER_LIVE;
 #unroll
@@ -283,6 +299,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #if teacher_row
         et_$i,
 #end
+        y_$i,
     );
 #end
 #unroll sums_weighted

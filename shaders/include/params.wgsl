@@ -71,6 +71,9 @@ struct Params {
     loss_greatest: f32,
     clamps_loss: u32,       // 1: there are bounds
     class_weight_offset: u32,
+    soft_label_offset: u32,
+    soft_label_stride: u32,
+    reserved: u32,
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -4,6 +4,7 @@ struct Row {
     student: u32,       // first element of the row in each matrix
     teacher: u32,
     grad: u32,
+    soft_label: u32,
     misalignment: u32,  // columns before the row that its first vector also covers
     start: u32,         // first vector of the segment
     vectors: u32,       // of the segment; 0: nothing to read
@@ -26,6 +27,7 @@ fn segment_at(row: u32, segment: u32, wanted: bool) -> Row {
         params.student_offset + row * params.student_stride,
         params.teacher_offset + row * params.teacher_stride,
         grad,
+        params.soft_label_offset + row * params.soft_label_stride,
         misalignment,
         start,
         select(0u, min(params.segment_vectors, vectors - start), wanted),

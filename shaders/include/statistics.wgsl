@@ -7,6 +7,7 @@
 #import similarity
 #end
 #import complete
+#import soft_labels
 #import observe
 #import sweep
 #import sweep_kept
@@ -66,6 +67,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     }
 #end
     sums.flags |= select(INVALID_LABEL, 0u, is_class);
+    sums.flags |= select(0u, SOFT_LABEL, SOFT_LABELS);
 #if sampled
     let usable = logit_is_finite(teacher_label_logit) || teacher_label_logit == 0xff800000u;
     sums.flags |= select(NON_FINITE, TEACHER_LIVE, usable);

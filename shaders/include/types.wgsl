@@ -9,6 +9,8 @@ const TEACHER_LIVE: u32 = 32u;
 const NO_GRADIENT: u32 = 64u;
 const SKIPPED: u32 = 128u;
 const CLAMPED: u32 = 256u;
+const SOFT_LABEL: u32 = 512u;
+const SOFT_LABEL_MASKED: u32 = 1024u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -80,7 +82,11 @@ struct RowStats {
     weighted_offset: f32,
     student_deviation: f32,
     teacher_deviation: f32,
-    reserved: u32,
+    soft_label_sum: f32,
+    soft_label_moment: f32,
+    reserved_0: u32,
+    reserved_1: u32,
+    reserved_2: u32,
 }
 
 struct Decision {

@@ -27,6 +27,8 @@ const APART: Moments = Moments::of(&[
     Moment::WeightSum,
     Moment::MaskedWeight,
     Moment::WeightedOffset,
+    Moment::SoftLabelSum,
+    Moment::SoftLabelMoment,
 ]);
 
 impl Sums {

@@ -130,7 +130,12 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             shapes::subtract_weighted::<V>(t, &weights[start..start + n], whole, setup, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
-        if label < n {
+        if let Some(soft_label) = row.soft_label {
+            let y = &tile(soft_label, start, n, &mut scratch.student)[..n];
+            for (out, y) in out.iter_mut().zip(y) {
+                *out -= decision.label_share * y;
+            }
+        } else if label < n {
             if !PLAIN && decision.owns_label != 0 {
                 out[label] = decision.label_gradient;
             } else {

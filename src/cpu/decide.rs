@@ -357,7 +357,14 @@ impl Rule {
         let temperature = self.label_temperature(stats);
         let log_sum = self.hard_log_sum(stats);
         let inverse_temperature = 1.0 / temperature;
-        let hard = log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature;
+        let hard = match stats.flags & (flags::SOFT_LABEL | flags::SOFT_LABEL_MASKED) {
+            0 => log_sum - (f(stats.label_logit) - f(stats.student_max)) * inverse_temperature,
+            flags::SOFT_LABEL => {
+                let to_hard = f(self.config.student_temperature) * inverse_temperature;
+                f(stats.soft_label_sum) * log_sum - f(stats.soft_label_moment) * to_hard
+            }
+            _ => return f64::INFINITY,
+        };
         let e = f(self.config.label_smoothing);
         if self.weights.label {
             return self.weighted_hard(stats, hard, log_sum);
@@ -393,14 +400,17 @@ impl Rule {
         hard + e / self.classes as f64 * (f(stats.weight_sum) * log_sum - offset)
     }
 
-    /// The weight of the label, and `sum v_i EK_i`. Both are 1 without weights.
+    /// The weight of the label, and `sum v_i EK_i`. Both are 1 without weights and soft labels.
     #[inline(always)]
     fn label_weights(&self, stats: &RowStats) -> (f64, f64) {
+        let f = f64::from;
+        let e = f(self.config.label_smoothing);
+        if stats.has_soft_label() {
+            return (1.0, (1.0 - e) * f(stats.soft_label_sum) + e);
+        }
         if !self.weights.label {
             return (1.0, 1.0);
         }
-        let f = f64::from;
-        let e = f(self.config.label_smoothing);
         let all = f(stats.weight_sum) + f(stats.masked_weight);
         let label = f(stats.class_weight);
         (label, (1.0 - e) * label + e / self.classes as f64 * all)

@@ -21,6 +21,7 @@ mod selection;
 mod setup;
 mod shapes;
 mod similarity;
+mod soft_labels;
 mod summary;
 mod sums;
 mod tasks;
@@ -130,6 +131,7 @@ impl Cpu {
                     student: values,
                     teacher: values,
                     label: 0,
+                    soft_label: None,
                     weight: 1.0,
                     setup: &setup,
                 };
@@ -161,7 +163,7 @@ impl Cpu {
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
-        let mut setup = Setup::of(config, false);
+        let mut setup = Setup::of(config, false).for_batch(batch);
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
     }
@@ -312,7 +314,7 @@ impl Cpu {
         with_metrics: bool,
     ) -> Result<Summary> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        let setup = Setup::of(config, with_metrics).with_class_weights(batch.class_weights);
+        let setup = Setup::of(config, with_metrics).for_batch(batch);
         // With `Scope::Batch` every row is observed before the first is decided.
         let stats = match config.scope {
             Scope::Batch => self.observe_rows(&setup, batch)?,

@@ -8,7 +8,7 @@ use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
 use super::sums::Sums;
-use super::tile::{Scratch, TILE, measured};
+use super::tile::{Scratch, TILE, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
 use crate::{RowStats, Standardization, flags};
@@ -112,6 +112,10 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             true => sums.add_student::<V>(s, n, setup, exps.0),
             false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights),
         }
+        if let Some(soft_label) = row.soft_label {
+            let y = &tile(soft_label, start, n, &mut scratch.third)[..n];
+            sums.add_soft_label::<V>(s, y, setup);
+        }
     }
     if let Some(label) = label {
         if let Some(weights) = setup.class_weights.filter(|_| setup.weights.label) {
@@ -142,6 +146,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     sums.write(&mut stats);
     if let Some(spreads) = spreads {
         spreads.write(setup.student_temperature, &mut stats);
+    }
+    if row.soft_label.is_some() {
+        stats.flags |= flags::SOFT_LABEL;
     }
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
@@ -186,14 +193,14 @@ mod tests {
     }
 
     /// A moment by its definition, over the whole row.
-    fn by_definition(moment: Moment, s: &[f64], t: &[f64], setup: &Setup<'_>) -> f64 {
+    fn by_definition(moment: Moment, s: &[f64], t: &[f64], y: &[f32], setup: &Setup<'_>) -> f64 {
         let (config, [u, v]) = (setup.config, setup.rule.shape_numbers.map(f64::from));
         let temperatures = [config.student_temperature, config.teacher_temperature];
         let [ts, tt] = temperatures.map(f64::from);
         let th = config.label_temperature();
         let max = |x: &[f64]| x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (ms, mt) = (max(s), max(t));
-        let term = |((s, t), class_weight): ((&f64, &f64), &f32)| {
+        let term = |(((s, t), soft_label), class_weight): (((&f64, &f64), &f32), &f32)| {
             let class_weight = f64::from(*class_weight);
             let live = f64::from(*s > f64::NEG_INFINITY);
             let (x, y) = (s - ms, t - mt);
@@ -218,6 +225,7 @@ mod tests {
                 Weight::Hard => (x / th).exp(),
                 Weight::TeacherHard => (y / th).exp(),
                 Weight::Peak => f64::from(x == 0.0 && y == 0.0),
+                Weight::SoftLabel => f64::from(*soft_label),
             };
             let factor = match moment.factor() {
                 Factor::One => 1.0,
@@ -234,7 +242,7 @@ mod tests {
             weight * factor
         };
         let weights = setup.class_weights.expect("every moment has its inputs");
-        s.iter().zip(t).zip(weights).map(term).sum()
+        s.iter().zip(t).zip(y).zip(weights).map(term).sum()
     }
 
     /// All moments at once, in one tile and in several, with masked classes and without, on every instruction set.
@@ -273,10 +281,17 @@ mod tests {
                 s[classes - 1] = 40.0;
                 t[classes - 1] = 40.0;
             }
+            // A moment has no meaning if the student masks a class of the soft label.
+            let share = |i: usize| match s[i] {
+                f32::NEG_INFINITY => 0.0,
+                _ => (i % 7) as f32 / 64.0,
+            };
+            let y: Vec<f32> = (0..classes).map(share).collect();
             let row = Row {
                 student: (&s[..]).into(),
                 teacher: (&t[..]).into(),
                 label: 0,
+                soft_label: Some((&y[..]).into()),
                 weight: 1.0,
                 setup: &setup,
             };
@@ -285,7 +300,7 @@ mod tests {
             for isa in Isa::available() {
                 let stats = isa.observe(&row, false, &mut Scratch::new());
                 for moment in Moment::ALL {
-                    let want = by_definition(moment, &wide_s, &wide_t, &setup);
+                    let want = by_definition(moment, &wide_s, &wide_t, &y, &setup);
                     let got = f64::from(moment.of(&stats));
                     let bound = 2e-6 * want.abs() + 1e-6;
                     assert!(

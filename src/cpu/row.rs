@@ -10,6 +10,8 @@ pub(super) struct Row<'a> {
     /// May have fewer classes than the student.
     pub teacher: Values<'a>,
     pub label: i32,
+    /// All of the student's classes.
+    pub soft_label: Option<Values<'a>>,
     pub weight: f32,
     pub setup: &'a Setup<'a>,
 }
@@ -21,6 +23,7 @@ impl<'a> Row<'a> {
             student: values(&batch.student_logits, row, classes),
             teacher: values(&batch.teacher_logits, row, classes),
             label: batch.labels[row],
+            soft_label: batch.soft_label(row),
             weight: batch.row_weight(row),
             setup,
         }

@@ -3,10 +3,10 @@
 use std::f64::consts::LOG2_E;
 
 use super::tile::padding;
-use crate::Config;
 use crate::moments::{Moment, Moments};
 use crate::params::checked_from_bits;
 use crate::rule::{self, ClassWeights, Rule, Shape};
+use crate::{Batch, Config};
 
 /// A configuration with the numbers that follow from it.
 #[derive(Clone)]
@@ -119,18 +119,17 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// The same numbers for classes with these weights, if there are any.
-    pub fn with_class_weights(self, class_weights: Option<&'a [f32]>) -> Self {
-        if class_weights.is_none() {
-            return self;
+    /// The same numbers with the moments that a batch needs, and with its weights of classes.
+    pub fn for_batch(mut self, batch: &Batch<'a>) -> Self {
+        if batch.soft_labels.is_some() {
+            self.moments = self.moments.with(rule::SOFT_LABELS);
         }
-        let weights = ClassWeights::of(self.config);
-        Self {
-            moments: weights.replace(self.moments),
-            class_weights,
-            weights,
-            ..self
+        if batch.class_weights.is_some() {
+            self.weights = ClassWeights::of(self.config);
+            self.moments = self.weights.replace(self.moments);
+            self.class_weights = batch.class_weights;
         }
+        self
     }
 
     /// The weights of the classes, if sums and gradient need them.

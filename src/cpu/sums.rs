@@ -72,6 +72,7 @@ impl Sums {
             // The factor, and the sum of the weights that the linear factor shifts.
             let (factor, count) = match moment.weight() {
                 Weight::One => (1.0, old.of(Moment::StudentCount)),
+                Weight::SoftLabel => (1.0, old.of(Moment::SoftLabelSum)),
                 Weight::Student if moment.factor() == Factor::StudentMinusTeacher => {
                     (fs, old.zs - old.of(Moment::UnseenMass))
                 }
@@ -157,6 +158,8 @@ impl Sums {
                 | Weight::TeacherPower
                 | Weight::TeacherHard => t,
                 Weight::Unseen => s * (1.0 - t),
+                // Soft labels leave no class out.
+                Weight::SoftLabel => 0.0,
                 Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
                 // `validate.rs` refuses them beside a label that is left out.
                 Weight::Class

@@ -72,6 +72,9 @@ pub struct GpuBatch<'a> {
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.
     pub labels: GpuSlice<'a>,
+    /// `[rows, classes]`: [`Batch::soft_labels`](crate::Batch::soft_labels). A number out of range is no error on buffers: its row counts as
+    /// a row with NaN among its logits.
+    pub soft_labels: Option<GpuLogits<'a>>,
     /// `f32 [rows]`, at a multiple of 4 bytes: [`Batch::row_weights`](crate::Batch::row_weights). A weight that is not finite is no error on
     /// buffers: its row counts as a row with NaN among its logits.
     pub row_weights: Option<GpuSlice<'a>>,
@@ -111,6 +114,7 @@ impl<'a> CallerBuffers<'a> {
             Operand::StudentLogits => Some(batch.student_logits.buffer),
             Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
             Operand::Labels => Some(batch.labels.buffer),
+            Operand::SoftLabels => batch.soft_labels.map(|y| y.buffer),
             Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
             Operand::ClassWeights => batch.class_weights.map(|w| w.buffer),
             Operand::Gradient => outputs.gradient.map(|g| g.buffer),

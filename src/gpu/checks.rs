@@ -67,6 +67,20 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     inputs[0].check(student.storage.bytes() as u64)?;
     inputs[1].check(teacher.storage.bytes() as u64)?;
     inputs[2].check(4)?;
+    if let Some(soft_labels) = &batch.soft_labels {
+        let GpuLogits {
+            classes,
+            row_stride,
+            storage,
+            ..
+        } = *soft_labels;
+        validate::shape("soft_labels", rows, classes, row_stride)?;
+        validate::soft_labels::classes(student.classes, classes)?;
+        validate::soft_labels::choices(config, batch.class_weights.is_some())?;
+        let region = Region::logits("soft_labels", soft_labels, rows);
+        region.check(storage.bytes() as u64)?;
+        inputs.push(region);
+    }
     if let Some(weights) = &batch.row_weights {
         let region = Region::slice("row_weights", weights, 4 * rows as u64);
         region.check(4)?;
@@ -133,6 +147,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     Ok(Problem {
         shared_buffers,
         in_place,
+        soft_labels: batch.soft_labels.map(|y| y.matrix()),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),

@@ -53,6 +53,7 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
         student_logits: cut(&batch.student_logits),
         teacher_logits: cut(&batch.teacher_logits),
         labels: &batch.labels[range.clone()],
+        soft_labels: batch.soft_labels.as_ref().map(cut),
         row_weights: batch.row_weights.map(|all| &all[range.clone()]),
         class_weights: batch.class_weights,
     }
@@ -86,6 +87,7 @@ pub(super) fn problem(
     rows: usize,
     student: &Logits<'_>,
     teacher: &Logits<'_>,
+    soft_labels: Option<&Logits<'_>>,
     gradient: Option<Storage>,
 ) -> Problem {
     let matrix = |storage, row_stride, classes| {
@@ -108,7 +110,10 @@ pub(super) fn problem(
     };
     let classes = student.classes;
     let gradient = gradient.map(|storage| matrix(storage, classes, classes));
-    Problem::new(rows, uploaded(student), uploaded(teacher), gradient)
+    Problem {
+        soft_labels: soft_labels.map(|y| uploaded(y).0),
+        ..Problem::new(rows, uploaded(student), uploaded(teacher), gradient)
+    }
 }
 
 /// The plans of row ranges.

@@ -239,6 +239,8 @@ impl RowRanges {
     ) -> Result<Option<Self>> {
         let (student, teacher) = (batch.student_logits, teacher_of(batch));
         let widest = row_bytes(&student).max(row_bytes(&batch.teacher_logits));
+        let soft_labels = batch.soft_labels.as_ref();
+        let widest = widest.max(soft_labels.map_or(0, row_bytes));
         let widest = widest.max(4 * batch.classes());
         let ranges = row_ranges(batch.rows(), widest, upload_bytes(&gpu.limits));
         if ranges.is_empty() {
@@ -251,7 +253,7 @@ impl RowRanges {
                     row_weights: batch.row_weights.is_some(),
                     class_weights: batch.class_weights.is_some(),
                     metrics,
-                    ..problem(rows, &student, &teacher, gradient)
+                    ..problem(rows, &student, &teacher, soft_labels, gradient)
                 };
                 Plan::new(config, &problem, &limits)
             })

@@ -17,7 +17,7 @@ use crate::plan::{
 use crate::shader::Kernel;
 use crate::{
     Batch, Config, Decision, Error, Logits, Progress, Reduction, Result, RowStats, Scope, Storage,
-    validate,
+    Values, validate,
 };
 
 /// A kernel with its inputs and the operand that holds its results.
@@ -30,6 +30,13 @@ struct Step<'a> {
     inputs: &'a [(Operand, Input<'a>)],
     result: Operand,
 }
+
+/// One column stands for a matrix in a plan of `decide`, which reads none.
+const NO_MATRIX: Logits<'static> = Logits {
+    values: Values::F32(&[]),
+    classes: 1,
+    row_stride: 1,
+};
 
 /// Contents of an operand.
 enum Input<'a> {
@@ -84,14 +91,14 @@ impl<'a> Step<'a> {
 
     /// A plan for `rows` rows in which the step is one dispatch.
     fn plan(&self, gpu: &Gpu, rows: usize) -> Result<Plan> {
-        // `decide` reads no logits. One column stands for them.
-        let column = Logits::new(&[0.0f32; 0], 1);
-        let student = self.matrix(Operand::StudentLogits).unwrap_or(&column);
+        let student = self.matrix(Operand::StudentLogits);
+        let student = student.unwrap_or(&NO_MATRIX);
         let teacher = self.matrix(Operand::TeacherLogits).unwrap_or(student);
+        let soft_labels = self.matrix(Operand::SoftLabels);
         let gradient = (self.result == Operand::Gradient).then_some(Storage::F32);
         let problem = Problem {
             row_weights: self.input(Operand::RowWeights).is_some(),
-            ..problem(rows, student, teacher, gradient)
+            ..problem(rows, student, teacher, soft_labels, gradient)
         };
         // `Batch` scope plans observe, decide and apply as separate dispatches.
         let config = Config {
@@ -145,6 +152,9 @@ impl Gpu {
                 Input::List(bytemuck::cast_slice(batch.labels), 4),
             ),
         ];
+        if let Some(soft_labels) = batch.soft_labels {
+            inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+        }
         if let Some(weights) = batch.row_weights {
             let list = Input::List(bytemuck::cast_slice(weights), 4);
             inputs.push((Operand::RowWeights, list));
@@ -172,22 +182,26 @@ impl Gpu {
         validate::row_stats(config, row_stats, classes)?;
         validate::progress(config.selection, progress)?;
         let summary = stats_summary(row_stats);
+        let mut inputs = vec![
+            (
+                Operand::RowStats,
+                Input::List(bytemuck::cast_slice(row_stats), ROW_STATS_BYTES as usize),
+            ),
+            (
+                Operand::StatsSummary,
+                Input::Shared(bytemuck::bytes_of(&summary)),
+            ),
+        ];
+        if row_stats.iter().any(RowStats::has_soft_label) {
+            inputs.push((Operand::SoftLabels, Input::Matrix(NO_MATRIX)));
+        }
         self.run_step(&Step {
             kernel: Kernel::Decide,
             config: *config,
             progress,
             rows: row_stats.len(),
             classes,
-            inputs: &[
-                (
-                    Operand::RowStats,
-                    Input::List(bytemuck::cast_slice(row_stats), ROW_STATS_BYTES as usize),
-                ),
-                (
-                    Operand::StatsSummary,
-                    Input::Shared(bytemuck::bytes_of(&summary)),
-                ),
-            ],
+            inputs: &inputs,
             result: Operand::Decisions,
         })
         .await
@@ -204,20 +218,24 @@ impl Gpu {
         validate::no_class_weights(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
+        let mut inputs = vec![
+            (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
+            (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
+            (
+                Operand::Decisions,
+                Input::List(bytemuck::cast_slice(decisions), DECISION_BYTES as usize),
+            ),
+        ];
+        if let Some(soft_labels) = batch.soft_labels {
+            inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+        }
         self.run_step(&Step {
             kernel: Kernel::Apply,
             config: *config,
             progress: Progress::NONE,
             rows: batch.rows(),
             classes: batch.classes(),
-            inputs: &[
-                (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
-                (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
-                (
-                    Operand::Decisions,
-                    Input::List(bytemuck::cast_slice(decisions), DECISION_BYTES as usize),
-                ),
-            ],
+            inputs: &inputs,
             result: Operand::Gradient,
         })
         .await

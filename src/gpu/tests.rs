@@ -145,6 +145,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         student_logits: on(student),
         teacher_logits: on(teacher),
         labels: at(labels),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

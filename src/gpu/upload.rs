@@ -10,6 +10,7 @@ pub(super) struct UploadedBatch {
     student: wgpu::Buffer,
     teacher: wgpu::Buffer,
     labels: wgpu::Buffer,
+    soft_labels: Option<wgpu::Buffer>,
     row_weights: Option<wgpu::Buffer>,
     class_weights: Option<wgpu::Buffer>,
 }
@@ -29,6 +30,10 @@ impl UploadedBatch {
             student: make("student_logits", rows_of(&batch.student_logits, &all))?,
             teacher: make("teacher_logits", rows_of(&teacher_of(batch), &all))?,
             labels: make("labels", bytemuck::cast_slice(batch.labels))?,
+            soft_labels: match &batch.soft_labels {
+                Some(soft_labels) => Some(make("soft_labels", rows_of(soft_labels, &all))?),
+                None => None,
+            },
             row_weights: match batch.row_weights {
                 Some(weights) => Some(make("row_weights", bytemuck::cast_slice(weights))?),
                 None => None,
@@ -54,6 +59,8 @@ impl UploadedBatch {
             student_logits: matrix(&self.student, &batch.student_logits),
             teacher_logits: matrix(&self.teacher, &teacher_of(batch)),
             labels: at(&self.labels),
+            soft_labels: (self.soft_labels.as_ref().zip(batch.soft_labels.as_ref()))
+                .map(|(buffer, soft_labels)| matrix(buffer, soft_labels)),
             row_weights: self.row_weights.as_ref().map(at),
             class_weights: self.class_weights.as_ref().map(at),
         }

@@ -63,6 +63,9 @@ impl Plan {
         if let Some(gradient) = &p.gradient {
             matrix("gradient", gradient, p.classes)?;
         }
+        if let Some(soft_labels) = &p.soft_labels {
+            matrix("soft_labels", soft_labels, p.classes)?;
+        }
         let rows = p.rows as u64;
         lists.labels.check("labels", 4 * rows, 4)?;
         if let Some(weights) = &lists.row_weights {
@@ -105,6 +108,7 @@ impl<'a> DispatchBuilder<'a> {
             student_stride: p.student.row_stride as u32,
             teacher_stride: p.teacher.row_stride as u32,
             grad_stride: p.gradient.map_or(0, |g| g.row_stride as u32),
+            soft_label_stride: p.soft_labels.map_or(0, |y| y.row_stride as u32),
             count_labels: plan.count_labels,
             partials: workgroups(&plan.chunks) as u32,
             counts: row_workgroups(&plan.counted_first) as u32,
@@ -222,6 +226,7 @@ impl<'a> DispatchBuilder<'a> {
                 "student_logits" => Operand::StudentLogits,
                 "teacher_logits" => Operand::TeacherLogits,
                 "labels" => Operand::Labels,
+                "soft_labels" => Operand::SoftLabels,
                 "row_weights" => Operand::RowWeights,
                 "class_weights" => Operand::ClassWeights,
                 "grad_student_logits" => Operand::Gradient,
@@ -273,6 +278,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::StudentLogits => Some(Items::rows(&p.student, p.classes)),
             Operand::TeacherLogits => Some(Items::rows(&p.teacher, p.teacher_classes)),
             Operand::Gradient => p.gradient.map(|g| Items::rows(&g, p.classes)),
+            Operand::SoftLabels => p.soft_labels.map(|y| Items::rows(&y, p.classes)),
             Operand::Labels => Some(Items::of(&lists.labels, 4)),
             Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
             Operand::ClassWeights => lists.class_weights.map(|l| Items::whole(&l, p.classes)),
@@ -303,6 +309,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::StudentLogits => params.student_offset = first,
             Operand::TeacherLogits => params.teacher_offset = first,
             Operand::Gradient => params.grad_offset = first,
+            Operand::SoftLabels => params.soft_label_offset = first,
             Operand::Labels => params.label_offset = first,
             Operand::RowWeights => params.weight_offset = first,
             Operand::ClassWeights => params.class_weight_offset = first,

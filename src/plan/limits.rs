@@ -85,16 +85,25 @@ const MOST_BINDING: u64 = (1 << 31) - 4;
 /// Bytes of the largest array elements that the kernels bind.
 const LEAST_ALIGNMENT: u64 = 16;
 
+/// Refuses a kernel with more storage buffers than the device allows.
+pub(super) fn check_storage_buffers(needed: u64, limits: &Limits) -> Result<()> {
+    let limit = u64::from(limits.storage_buffers);
+    if limit < needed {
+        return Err(Error::DeviceLimit {
+            what: "storage buffers per kernel",
+            needed,
+            limit,
+        });
+    }
+    Ok(())
+}
+
 /// Refuses limits below those of every WebGPU device.
 pub(super) fn check_limits(limits: &Limits) -> Result<()> {
+    check_storage_buffers(8, limits)?;
     let bytes = limits.largest_binding();
     let least = limits.offset_alignment.saturating_add(64);
     for (what, limit, needed) in [
-        (
-            "storage buffers per kernel",
-            u64::from(limits.storage_buffers),
-            8,
-        ),
         ("workgroups per dispatch", u64::from(limits.workgroups), 1),
         (
             "invocations per workgroup",

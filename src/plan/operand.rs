@@ -10,6 +10,8 @@ pub enum Operand {
     TeacherLogits,
     /// Caller: `i32 [rows]`.
     Labels,
+    /// Caller: `[rows, classes]`.
+    SoftLabels,
     /// Caller: `f32 [rows]`.
     RowWeights,
     /// Caller: `f32 [classes]`.
@@ -45,6 +47,7 @@ impl Operand {
             Self::StudentLogits => "student_logits",
             Self::TeacherLogits => "teacher_logits",
             Self::Labels => "labels",
+            Self::SoftLabels => "soft_labels",
             Self::RowWeights => "row_weights",
             Self::ClassWeights => "class_weights",
             Self::Gradient => "gradient",

@@ -1,12 +1,12 @@
 //! Chooses kernels and their variants.
 
 use super::chunks::{Chunk, check_partials, chunks, row_workgroups, within, workgroups};
-use super::limits::{Limits, check_limits};
+use super::limits::{Limits, check_limits, check_storage_buffers};
 use super::operand::{Operand, Window};
 use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
 use super::tiling::{Tiling, check_workgroup};
 use crate::rule::ClassWeights;
-use crate::shader::{Access, Kernel, LossVariant, Variant};
+use crate::shader::{Access, BindingKind, Kernel, LossVariant, Variant};
 use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
 
 /// The distribution of observe, decide and apply over workgroups and dispatches.
@@ -76,11 +76,14 @@ impl Choices {
         }
     }
 
-    /// The choices of the loss with the metrics and the weights that a problem has.
+    /// The choices of the loss with the metrics, weights and soft labels that a problem has.
     fn loss_of(&self, problem: &Problem) -> LossVariant {
         let mut loss = self.loss;
         if problem.class_weights {
             loss = loss.with_class_weights(self.class_weights);
+        }
+        if problem.soft_labels.is_some() {
+            loss = loss.with_soft_labels();
         }
         match problem.metrics {
             true => loss.with_metrics(),
@@ -125,6 +128,7 @@ fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
         accumulate: choices.accumulate && problem.gradient.is_some(),
         shared_buffers: problem.shared_buffers,
         in_place: problem.in_place && problem.gradient.is_some(),
+        soft_labels: problem.soft_labels.map(|y| y.storage),
         row_weights: problem.row_weights,
         workgroup_size: tiling.workgroup_size,
         lanes: tiling.lanes,
@@ -148,11 +152,17 @@ impl Plan {
     /// The tiling of [`new`](Self::new): that of the shape, with tiles that the loss has registers for and with workgroups whose sums fit in
     /// the device's memory.
     pub(crate) fn tiling(config: &Config, problem: &Problem, limits: &Limits) -> Tiling {
-        let mut tiling = Tiling::for_shape(problem.rows, problem.classes, limits);
+        let mut limits = *limits;
+        if problem.soft_labels.is_some() {
+            // A lane keeps vectors of three matrices instead of two.
+            limits.registers = limits.registers / 3 * 2;
+            limits.resident_registers = limits.resident_registers / 3 * 2;
+        }
+        let mut tiling = Tiling::for_shape(problem.rows, problem.classes, &limits);
         if tiling.vectors_per_lane > 8 && LossVariant::of(config).has_heavy_sweep() {
             let fewer = Limits {
                 registers: limits.registers.min(32),
-                ..*limits
+                ..limits
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
@@ -163,7 +173,7 @@ impl Plan {
             let variant = variant_of(Choices::of(config), problem, tiling);
             variant.workgroup_bytes()
         };
-        tiling.within_memory(limits, bytes)
+        tiling.within_memory(&limits, bytes)
     }
 
     /// The plan with a tiling chosen by the caller.
@@ -185,6 +195,9 @@ impl Plan {
         }
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
+        }
+        if problem.soft_labels.is_some() {
+            validate::soft_labels::choices(config, problem.class_weights)?;
         }
         let choices = Choices::of(config);
         let in_place = problem.in_place && problem.gradient.is_some();
@@ -242,6 +255,10 @@ impl Plan {
             choices,
             offset_alignment: limits.offset_alignment,
         };
+        for kernel in plan.kernels() {
+            let needed = plan.storage_buffers(kernel);
+            check_storage_buffers(u64::from(needed), limits)?;
+        }
         for (operand, bytes) in plan.workspace() {
             let what = "the size of a workspace buffer in bytes";
             within(what, bytes, limits.buffer_bytes)?;
@@ -368,6 +385,13 @@ impl Plan {
     /// Total bytes of the temporary buffers, at most proportional to the number of rows.
     pub fn workspace_bytes(&self) -> u64 {
         self.workspace().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Storage buffers that a kernel of the plan binds.
+    pub(super) fn storage_buffers(&self, kernel: Kernel) -> u32 {
+        let bindings = kernel.bindings(&self.variant_of(kernel));
+        let storage = bindings.iter().filter(|b| b.kind != BindingKind::Uniform);
+        storage.count() as u32
     }
 
     /// The variant in which the plan runs a kernel.

@@ -4,7 +4,7 @@ use crate::shader::Access;
 use crate::{Result, Storage, validate};
 
 /// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 208;
+pub(crate) const ROW_STATS_BYTES: u64 = 224;
 pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
 pub(super) const SWEEP_SUMS_BYTES: u64 = 16;
@@ -60,6 +60,8 @@ pub struct Problem {
     pub teacher: Matrix,
     /// The gradient, if there is one.
     pub gradient: Option<Matrix>,
+    /// The soft labels, if there are any.
+    pub soft_labels: Option<Matrix>,
     /// True if an output and an input lie in the same buffer.
     pub shared_buffers: bool,
     /// True if the gradient overwrites the student's logits: both are the same matrix.
@@ -73,7 +75,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem without soft labels, weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -87,6 +89,7 @@ impl Problem {
             student,
             teacher,
             gradient,
+            soft_labels: None,
             shared_buffers: false,
             in_place: false,
             row_weights: false,
@@ -115,6 +118,7 @@ impl Problem {
             Some((self.student, self.classes)),
             Some((self.teacher, self.teacher_classes)),
             self.gradient.map(|gradient| (gradient, self.classes)),
+            self.soft_labels.map(|labels| (labels, self.classes)),
         ];
         list.into_iter().flatten()
     }

@@ -15,7 +15,9 @@ impl Plan {
             let mut bytes = windows.map(|(_, window)| window.bytes);
             d.workgroups <= limits.workgroups && bytes.all(|n| n <= limits.binding_bytes)
         };
+        let mut buffers = self.kernels().into_iter().map(|k| self.storage_buffers(k));
         check_limits(limits).is_ok()
+            && buffers.all(|n| n <= limits.storage_buffers)
             && workgroups
                 .iter()
                 .all(|v| check_workgroup(v, limits).is_ok())

@@ -76,7 +76,8 @@ pub(super) struct Row {
     lse: f64,
     /// EK, each class times its weight
     truth: Vec<f64>,
-    weighs_label: bool,
+    /// EK is the distribution of one label
+    sums_to_one: bool,
     label: usize,
     /// Multiplies the hard part.
     hard_factor: f64,
@@ -91,7 +92,11 @@ impl Row {
         let [log_p, log_q] = log_probabilities(config, batch, row);
         let [student, teacher] = logits_of(batch, row);
         let (e, classes) = (f64::from(config.label_smoothing), student.len());
-        let one_hot = |i: usize| f64::from(i as i64 == i64::from(batch.labels[row]));
+        let soft_label = batch.soft_label(row);
+        let given = |i: usize| match &soft_label {
+            Some(soft_label) => f64::from(soft_label.get(i)),
+            None => f64::from(i as i64 == i64::from(batch.labels[row])),
+        };
         let masked = |i: usize| student[i] == f64::NEG_INFINITY;
         let smoothed = |i: usize| match config.smoothed_classes {
             SmoothedClasses::All => 1.0 / classes as f64,
@@ -106,7 +111,7 @@ impl Row {
             .clone()
             .filter(|_| config.class_weighting != ClassWeighting::Soft);
         let weight = |i: usize| hard_weights.as_ref().map_or(1.0, |weights| weights[i]);
-        let truth = |i| weighted((1.0 - e) * one_hot(i) + e * smoothed(i), weight(i));
+        let truth = |i| weighted((1.0 - e) * given(i) + e * smoothed(i), weight(i));
         let label = batch.labels[row] as usize;
         let temperature = row_temperature(config, config.student_temperature, &student);
         let label_temperature = match config.hard_temperature {
@@ -130,7 +135,7 @@ impl Row {
             label,
             hard_factor,
             soft_factor,
-            weighs_label: hard_weights.is_some(),
+            sums_to_one: hard_weights.is_none() && batch.soft_labels.is_none(),
             log_p,
             log_q,
             log_h: log_softmax_row(&student, label_temperature),
@@ -222,10 +227,10 @@ impl Row {
             gradient = through_deviation(&self.logits, &gradient);
         }
         let h: Vec<f64> = self.log_h.iter().map(|log_h| log_h.exp()).collect();
-        // Without weights of classes EK sums to 1.
-        let mass = match self.weighs_label {
-            true => self.truth.iter().sum(),
-            false => 1.0,
+        // EK of a label without weights of classes sums to 1.
+        let mass = match self.sums_to_one {
+            true => 1.0,
+            false => self.truth.iter().sum(),
         };
         let hard = h.iter().zip(&self.truth);
         let hard = hard.map(|(h, truth)| mass * h - truth);

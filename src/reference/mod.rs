@@ -12,7 +12,7 @@ mod similarity;
 
 use crate::{
     Batch, ClassWeighting, Config, Divergence, Error, Logits, NonFinite, Progress, Reduction,
-    Result, Scope, Selection, flags, validate,
+    Result, Scope, Selection, batch, flags, validate,
 };
 use distributions::{
     Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
@@ -107,7 +107,9 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
         }
     };
     stats.teacher_lse = teacher_lse;
-    if stats.student_lse.is_nan() || no_teacher || !weights_are_finite {
+    let in_range = |y| batch::check_soft_label(row, y).is_ok();
+    let in_range = weights_are_finite && batch.soft_label(row).is_none_or(in_range);
+    if stats.student_lse.is_nan() || no_teacher || !in_range {
         stats.flags |= flags::NON_FINITE;
         stats.kdr = f64::NAN;
         return stats;

@@ -135,6 +135,7 @@ impl Kernel {
             accumulate: false,
             shared_buffers: false,
             in_place: false,
+            soft_labels: None,
             row_weights: false,
             vectors_per_lane: 1,
             subgroup_min: None,
@@ -145,6 +146,7 @@ impl Kernel {
                 teacher: Storage::F32,
                 in_place: false,
                 accumulate: false,
+                soft_labels: None,
                 row_weights: false,
                 vectors_per_lane: 1,
                 ..v
@@ -159,6 +161,7 @@ impl Kernel {
                 gradient: None,
                 in_place: false,
                 accumulate: false,
+                soft_labels: None,
                 row_weights: false,
                 vectors_per_lane: 1,
                 ..v
@@ -181,7 +184,11 @@ impl Kernel {
                 shared_buffers: v.shared_buffers,
                 ..plain
             },
-            Self::Decide | Self::Summary => plain,
+            Self::Decide => Variant {
+                soft_labels: v.soft_labels.map(|_| Storage::F32),
+                ..plain
+            },
+            Self::Summary => plain,
         }
     }
 }

@@ -86,6 +86,14 @@ impl LossVariant {
         }
     }
 
+    /// The same choices with the moments of soft labels.
+    pub fn with_soft_labels(self) -> Self {
+        Self {
+            moments: self.moments.with(rule::SOFT_LABELS),
+            ..self
+        }
+    }
+
     /// The choices of kernels that do not depend on the loss.
     pub(super) fn none() -> Self {
         Self {

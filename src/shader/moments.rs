@@ -41,6 +41,7 @@ impl Moment {
             Weight::TeacherPower => Weighted::One(TEACHER_POWER),
             Weight::Hard => Weighted::One(HARD),
             Weight::TeacherHard => Weighted::One(TEACHER_HARD),
+            Weight::SoftLabel => Weighted::One("y"),
             Weight::Peak => Weighted::One(
                 "select(vec4<f32>(), vec4<f32>(1.0), (ds == vec4<f32>()) & (dt == vec4<f32>()))",
             ),
@@ -99,6 +100,8 @@ impl Moment {
             | Weight::TeacherPower
             | Weight::TeacherHard => "teacher",
             Weight::Unseen => "student * (1.0 - teacher)",
+            // Soft labels leave no class out.
+            Weight::SoftLabel => "0.0",
             // `validate.rs` refuses them beside a label that is left out.
             Weight::Class
             | Weight::MaskedClass
@@ -132,7 +135,7 @@ impl Moment {
     /// The sum relative to maxima that are larger by `-ds` and `-dt`; `fs`, `ft` are their powers of 2.
     fn rescaled(self) -> String {
         let scale = match self.weight() {
-            Weight::One | Weight::Class | Weight::MaskedClass => None,
+            Weight::One | Weight::SoftLabel | Weight::Class | Weight::MaskedClass => None,
             Weight::Student | Weight::Unseen => Some("fs"),
             Weight::Teacher | Weight::ClassTeacher | Weight::MaskedClassTeacher => Some("ft"),
             Weight::Both => Some("fs * ft"),
@@ -163,6 +166,7 @@ impl Moment {
     fn count(self) -> &'static str {
         match (self.weight(), self.factor()) {
             (Weight::One, _) => "x.student_count",
+            (Weight::SoftLabel, _) => "x.soft_label_sum",
             (Weight::Teacher, _) => "(x.teacher_sum - x.masked_mass)",
             (Weight::Student, Factor::StudentMinusTeacher) => "(x.student_sum - x.unseen_mass)",
             (Weight::Student, _) => "x.student_sum",

@@ -73,7 +73,9 @@ includes!(
     "rows_f32_vec4",
     "rows_half_element",
     "rows_half_vec4",
+    "rows_none",
     "similarity",
+    "soft_labels",
     "statistics",
     "store_f32_element",
     "store_f32_vec4",
@@ -239,6 +241,8 @@ impl Variant {
             "const TEACHER_LABEL: bool = {};",
             self.loss.teacher_label
         ));
+        let soft_labels = self.soft_labels.is_some();
+        line(format!("const SOFT_LABELS: bool = {soft_labels};"));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
         line(format!(
             "const KEEP_LOGITS: bool = {};",
@@ -271,6 +275,10 @@ impl Variant {
             "alias TeacherWord = {};",
             word(self.teacher, self.teacher_access())
         ));
+        if let Some(storage) = self.soft_labels {
+            let word = word(storage, self.access);
+            line(format!("alias SoftLabelWord = {word};"));
+        }
         if let Some(storage) = self.gradient {
             let word = match self.grad_is_atomic() {
                 true => "atomic<u32>",
@@ -290,6 +298,10 @@ impl Variant {
             },
             "STUDENT_ROWS" => include_of("rows", self.student, self.access),
             "TEACHER_ROWS" => include_of("rows", self.teacher, self.teacher_access()),
+            "SOFT_LABEL_ROWS" => match self.soft_labels {
+                Some(storage) => include_of("rows", storage, self.access),
+                None => "rows_none".to_owned(),
+            },
             "GRAD_STORE" => match self.gradient {
                 Some(storage) => include_of("store", storage, self.access),
                 None => "store_none".to_owned(),
@@ -327,6 +339,8 @@ impl Variant {
             "standardized" => self.loss.standardized,
             "shared_temperatures" => !self.loss.standardized,
             "student_bound" => !self.in_place,
+            "soft_labels" => self.soft_labels.is_some(),
+            "hard_labels" => self.soft_labels.is_none(),
             "weighted_rows" => self.row_weights,
             "equal_rows" => !self.row_weights,
             "class_weights" => self.loss.class_weights != ClassWeights::default(),

@@ -32,6 +32,8 @@ pub struct Variant {
     /// True if the gradient overwrites the student's logits. The kernel then reads the logits through the gradient's binding, because a
     /// compiler may assume that two bindings do not overlap.
     pub in_place: bool,
+    /// Storage type of the soft labels, if there are any.
+    pub soft_labels: Option<Storage>,
     /// True if each row has a weight.
     pub row_weights: bool,
     /// Invocations of a workgroup, a power of two.

@@ -71,6 +71,20 @@ impl Job {
         // Labels start at an offset that is not aligned for a binding.
         let labels: Vec<i32> = [i32::MAX; 3].into_iter().chain(case.labels()).collect();
         let labels = bytemuck::cast_slice(&labels).to_vec();
+        let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
+        let soft_labels = soft_labels.map(|(values, storage)| {
+            let (stride, offset) = (case.classes + case.gaps[1], case.offsets[1]);
+            let spread_out = spread(&values, case.classes, stride, offset);
+            let bytes = Stored::round(&spread_out, storage);
+            let bytes = words(bytes.values().as_bytes().to_vec());
+            let matrix = Matrix {
+                storage,
+                row_stride: stride,
+                offset: (offset * storage.bytes()) as u64,
+                buffer_bytes: bytes.len() as u64,
+            };
+            (matrix, bytes)
+        });
         let weights = case.row_weights().map(|weights| {
             let bytes = bytemuck::cast_slice(&weights);
             [&POISON[..], bytes].concat()
@@ -100,6 +114,7 @@ impl Job {
             }),
             shared_buffers: false,
             in_place: case.in_place,
+            soft_labels: soft_labels.as_ref().map(|(matrix, _)| *matrix),
             row_weights: weights.is_some(),
             class_weights: class_weights.is_some(),
             metrics: false,
@@ -129,6 +144,7 @@ impl Job {
             (Operand::Summary, summary),
         ]
         .into_iter()
+        .chain(soft_labels.map(|(_, bytes)| (Operand::SoftLabels, bytes)))
         .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
         .chain(class_weights.map(|bytes| (Operand::ClassWeights, bytes)))
         .chain(

@@ -132,6 +132,13 @@ impl Bench {
         let mut labels = vec![i32::MAX; 3];
         labels.extend(case.labels());
         let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
+        let y_stride = case.classes + case.gaps[1];
+        let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
+        let soft_labels = soft_labels.map(|(values, storage)| {
+            let offset = case.offsets[1];
+            let buffer = self.matrix(&values, case.classes, y_stride, offset, storage);
+            (buffer, storage)
+        });
         let weights_buffer = case.row_weights().map(|weights| {
             let spread_out = [&[POISON], weights.as_slice()].concat();
             self.buffer(bytemuck::cast_slice(&spread_out))
@@ -189,6 +196,9 @@ impl Bench {
                 buffer: &labels_buffer,
                 offset: 12,
             },
+            soft_labels: soft_labels.as_ref().map(|(buffer, storage)| {
+                logits(buffer, case.offsets[1], *storage, case.classes, y_stride)
+            }),
             row_weights: weights_buffer
                 .as_ref()
                 .map(|buffer| GpuSlice { buffer, offset: 4 }),
@@ -330,13 +340,14 @@ fn invented_plan(
         Some(batch.student_logits),
         Some(batch.teacher_logits),
         outputs.gradient,
+        batch.soft_labels,
     ];
     let widest = matrices
         .into_iter()
         .flatten()
         .map(|l| l.row_stride * l.storage.bytes())
         .max()
-        .expect("there are three");
+        .expect("there are some");
     let problem = Problem {
         rows: case.rows,
         classes: case.classes,
@@ -346,6 +357,7 @@ fn invented_plan(
         gradient: outputs.gradient.as_ref().map(matrix),
         shared_buffers: false,
         in_place: case.in_place && outputs.gradient.is_some(),
+        soft_labels: batch.soft_labels.as_ref().map(matrix),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),

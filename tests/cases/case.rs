@@ -32,6 +32,7 @@ pub struct Case {
     pub ignores: Ignores,
     /// Some labels are out of range; buffers only.
     pub bad_labels: bool,
+    pub soft_labels: SoftLabels,
     pub weights: Weights,
     pub class_weights: Weights,
     /// Rows have metrics.
@@ -43,6 +44,26 @@ pub enum Ignores {
     None,
     EveryThird,
     All,
+}
+
+/// Soft labels of the rows. They have the gaps and the offset of the teacher's logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SoftLabels {
+    /// Labels alone.
+    None,
+    /// One class, two classes, all classes, a sum above 1, no class.
+    Finite(Storage),
+    /// `Finite`, but for numbers out of range in rows 1, 4, 5 and 6; buffers only.
+    Broken(Storage),
+}
+
+impl SoftLabels {
+    pub fn storage(self) -> Option<Storage> {
+        match self {
+            Self::None => None,
+            Self::Finite(storage) | Self::Broken(storage) => Some(storage),
+        }
+    }
 }
 
 /// Weights of the rows, or of the classes.
@@ -78,6 +99,7 @@ impl Case {
             in_place: false,
             ignores: Ignores::None,
             bad_labels: false,
+            soft_labels: SoftLabels::None,
             weights: Weights::None,
             class_weights: Weights::None,
             metrics: false,
@@ -105,9 +127,9 @@ impl Case {
 
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
-        !self.in_place
-            && !self.bad_labels
-            && ![self.weights, self.class_weights].contains(&Weights::Broken)
+        let broken = [self.weights, self.class_weights].contains(&Weights::Broken);
+        let broken = broken || matches!(self.soft_labels, SoftLabels::Broken(_));
+        !self.in_place && !self.bad_labels && !broken
     }
 
     pub fn labels(&self) -> Vec<i32> {
@@ -125,6 +147,44 @@ impl Case {
             }
         };
         (0..self.rows).map(label).collect()
+    }
+
+    /// The rows' soft labels, if there are any, `[rows, classes]`.
+    pub fn soft_labels(&self) -> Option<Vec<f32>> {
+        self.soft_labels.storage()?;
+        let mut random = Random::new(78);
+        let mut all = Vec::new();
+        for row in 0..self.rows {
+            let mut y: Vec<f32> = (0..self.classes).map(|_| random.unit()).collect();
+            let sum: f32 = y.iter().sum();
+            let (first, second) = (random.next() as usize, random.next() as usize);
+            let (first, second) = (first % self.classes, second % self.classes);
+            match row % 5 {
+                0 => {
+                    y.fill(0.0);
+                    y[first] = 1.0;
+                }
+                1 => {
+                    y.fill(0.0);
+                    y[first] = 0.6875;
+                    y[second] = 0.3125;
+                }
+                2 => y.iter_mut().for_each(|y| *y /= sum),
+                3 => y.iter_mut().for_each(|y| *y *= 2.5 / sum),
+                _ => y.fill(-0.0),
+            }
+            if let SoftLabels::Broken(_) = self.soft_labels {
+                match row {
+                    1 => y[self.classes / 2] = f32::NAN,
+                    4 => y[0] = -0.25,
+                    5 => y[self.classes - 1] = 2e6,
+                    6 => y[first] = f32::INFINITY,
+                    _ => {}
+                }
+            }
+            all.extend(y);
+        }
+        Some(all)
     }
 
     /// The rows' weights, if there are any.
@@ -220,10 +280,17 @@ impl Case {
             student: Stored::round(&student, self.storage[0]),
             teacher: Stored::round(&teacher, self.storage[1]),
             labels: self.labels(),
+            soft_labels: self.soft_labels().zip(self.soft_labels.storage()).map(
+                |(values, storage)| {
+                    let stride = self.classes + self.gaps[1];
+                    let spread = inputs::spread(&values, self.classes, stride, 0);
+                    Stored::round(&spread, storage)
+                },
+            ),
             row_weights: self.row_weights(),
             class_weights: self.class_weights(),
             classes: [self.classes, self.teacher_classes],
-            strides: [strides[0], strides[1]],
+            strides: [strides[0], strides[1], self.classes + self.gaps[1]],
         }
     }
 }
@@ -233,10 +300,11 @@ pub struct Host {
     pub student: Stored,
     pub teacher: Stored,
     pub labels: Vec<i32>,
+    pub soft_labels: Option<Stored>,
     pub row_weights: Option<Vec<f32>>,
     pub class_weights: Option<Vec<f32>>,
     classes: [usize; 2],
-    strides: [usize; 2],
+    strides: [usize; 3],
 }
 
 impl Host {
@@ -247,6 +315,9 @@ impl Host {
             teacher_logits: Logits::new(self.teacher.values(), self.classes[1])
                 .with_row_stride(self.strides[1]),
             labels: &self.labels,
+            soft_labels: self.soft_labels.as_ref().map(|soft_labels| {
+                Logits::new(soft_labels.values(), self.classes[0]).with_row_stride(self.strides[2])
+            }),
             row_weights: self.row_weights.as_deref(),
             class_weights: self.class_weights.as_deref(),
         }

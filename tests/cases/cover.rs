@@ -98,6 +98,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("ignored rows", variant(case.ignores)),
         ("labels out of range", case.bad_labels.to_string()),
         ("metrics", case.metrics.to_string()),
+        ("soft labels", variant(case.soft_labels)),
         ("row weights", variant(case.weights)),
         ("class weights", class_weights),
         ("rows that are not finite", variant(config.non_finite)),

@@ -8,14 +8,14 @@ use wgpu_distill::{
 };
 
 /// Shapes of one dispatch, of two phases and of segments.
-const SHAPES: [(usize, usize, Scope); 4] = [
+pub(super) const SHAPES: [(usize, usize, Scope); 4] = [
     (7, 35, Scope::Row),
     (7, 150, Scope::Batch),
     (8, 1003, Scope::Given(0.375)),
     (2, 66_001, Scope::Row),
 ];
 
-const REDUCTIONS: [Reduction; 4] = [
+pub(super) const REDUCTIONS: [Reduction; 4] = [
     Reduction::Mean,
     Reduction::Sum,
     Reduction::None,
@@ -23,7 +23,7 @@ const REDUCTIONS: [Reduction; 4] = [
 ];
 
 /// Sets the memory of the gradient: overwritten, accumulated, in place, with gaps.
-fn gradient_memory(case: &mut Case, n: usize) {
+pub(super) fn gradient_memory(case: &mut Case, n: usize) {
     match n % 4 {
         1 => case.config.grad_write = GradWrite::Accumulate,
         2 => case.in_place = true,
@@ -33,7 +33,7 @@ fn gradient_memory(case: &mut Case, n: usize) {
 }
 
 /// Sets storage type, wrong labels and ignored labels by the number of the case.
-fn vary(case: &mut Case, n: usize) {
+pub(super) fn vary(case: &mut Case, n: usize) {
     case.storage[0] = Storage::ALL[n % 3];
     case.storage[2] = case.storage[0];
     case.bad_labels = n % 5 == 1;

@@ -3,7 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
-use super::rows;
+use super::{rows, soft_labels};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -42,6 +42,7 @@ pub fn of_rows() -> Vec<Case> {
     let mut list = Vec::new();
     rows::non_finite(&mut list);
     rows::weighted(&mut list);
+    soft_labels::add(&mut list);
     rows::margins(&mut list);
     rows::clamped(&mut list);
     rows::smoothed(&mut list);

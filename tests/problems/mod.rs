@@ -21,6 +21,7 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         gradient: Some(matrix),
         shared_buffers: false,
         in_place: false,
+        soft_labels: None,
         row_weights: false,
         class_weights: false,
         metrics: false,

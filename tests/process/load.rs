@@ -196,6 +196,7 @@ impl OnDevice {
                 buffer: &self.labels,
                 offset: 0,
             },
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

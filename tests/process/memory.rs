@@ -32,6 +32,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         student_logits: on(&student),
         teacher_logits: on(&teacher),
         labels: slice(&labels),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

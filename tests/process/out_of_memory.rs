@@ -177,6 +177,7 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -202,6 +203,7 @@ fn results_without_memory() {
             student_logits: logits,
             teacher_logits: logits,
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -274,6 +276,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels,
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -294,6 +297,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         student_logits: logits,
         teacher_logits: logits,
         labels: &labels[..8],
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -453,6 +457,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
             buffer: &buffer,
             offset: 0,
         },
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

@@ -12,6 +12,7 @@ mod buffers;
 mod devices;
 mod extremes;
 mod losses;
+mod soft_labels;
 
 use crate::adapter::gpu;
 
@@ -269,6 +270,7 @@ fn bad_shapes_of_slices_are_refused() {
             student_logits: logits(student),
             teacher_logits: logits(teacher),
             labels: &[0, 1],
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

@@ -82,6 +82,7 @@ fn teacher_logits_from_a_file_will_do() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(saved.values(), classes).with_row_stride(256),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -237,6 +238,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         student_logits: Logits::new(&student, small),
         teacher_logits,
         labels: &[151_935],
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -363,6 +365,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
         student_logits: Logits::new(&student, classes).with_row_stride(stride),
         teacher_logits: Logits::new(&teacher, classes).with_row_stride(stride),
         labels: &[0, 36, 2, 3, 4],
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

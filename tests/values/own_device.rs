@@ -19,6 +19,7 @@ mod losses;
 mod rows;
 mod run_into;
 mod sharing;
+mod soft_labels;
 
 /// An application with a device.
 struct App {
@@ -302,6 +303,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: on(&student_buffer, student),
             teacher_logits: on(&teacher_buffer, teacher),
             labels: at(&labels_buffer, 0),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -347,6 +349,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             student_logits: Logits::new(&s, classes).with_row_stride(student.1),
             teacher_logits: Logits::new(&t, classes).with_row_stride(teacher.1),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

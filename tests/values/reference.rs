@@ -19,7 +19,7 @@ use wgpu_distill::{
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 186;
+const CASES: usize = 191;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -38,6 +38,7 @@ struct Case {
     #[serde(deserialize_with = "f32s")]
     teacher_logits: Vec<f32>, // [rows, teacher_classes_count]
     labels: Vec<i32>,                // [rows]
+    soft_labels: Option<Vec<f32>>,   // [rows, classes]
     class_weights: Option<Vec<f32>>, // [classes]
     #[serde(deserialize_with = "config")]
     config: Config,
@@ -190,6 +191,7 @@ impl Case {
             student_logits: Logits::new(&self.student_logits, self.classes),
             teacher_logits: Logits::new(&self.teacher_logits, self.teacher_classes_count),
             labels: &self.labels,
+            soft_labels: (self.soft_labels.as_ref()).map(|y| Logits::new(y, self.classes)),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
         }

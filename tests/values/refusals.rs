@@ -153,6 +153,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: list(&labels),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

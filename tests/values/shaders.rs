@@ -183,14 +183,15 @@ fn structs_have_the_layout_of_their_twins() {
             write_results, infinity_bits, nan_bits, segments, segment_vectors, label_classes,
             hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
             rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts,
-            loss_least, loss_greatest, clamps_loss, class_weight_offset)
+            loss_least, loss_greatest, clamps_loss, class_weight_offset,
+            soft_label_offset, soft_label_stride, reserved)
     );
     assert_eq!(
         members_of(&module, "RowResult"),
         offsets!(RowResult: loss, kdr, tssr, flags)
     );
     assert_eq!(
-        members_of(&module, "RowStats")[..49],
+        members_of(&module, "RowStats")[..53],
         offsets!(RowStats:
             student_max, student_sum, teacher_max, teacher_sum, difference, soft_moment, cross, student_square, teacher_square,
             student_offset, masked_mass, label_logit, kdr, label, flags, student_count, root_cross, reverse_difference,
@@ -198,7 +199,8 @@ fn structs_have_the_layout_of_their_twins() {
             similarity_sum, sweep_first, sweep_second, teacher_label_logit, teacher_hard_sum, rest_student_max, rest_student_sum,
             rest_teacher_max, rest_teacher_sum, rest_difference, rest_soft_moment, rest_hard_sum, rest_teacher_hard_sum,
             rest_masked_mass, teacher_moment, weight, class_weight, weighted_teacher, weighted_masked, weighted_soft,
-            weight_sum, masked_weight, weighted_offset)[..]
+            weight_sum, masked_weight, weighted_offset, student_deviation, teacher_deviation, soft_label_sum,
+            soft_label_moment)[..]
     );
     let shader = members_of(&module, "Decision");
     assert_eq!(

@@ -70,6 +70,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, misalignment: usize)
             student_logits: on(s),
             teacher_logits: on(t),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

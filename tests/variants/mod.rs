@@ -21,6 +21,7 @@ pub fn base() -> Variant {
         accumulate: false,
         shared_buffers: false,
         in_place: false,
+        soft_labels: None,
         row_weights: false,
         workgroup_size: 64,
         lanes: 64,
@@ -178,6 +179,30 @@ fn variants() -> Vec<Variant> {
                 subgroup_min,
                 ..base
             });
+        }
+    }
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            for (divergence, hard_temperature) in [
+                (Divergence::SoftCrossEntropy, HardTemperature::Student),
+                (Divergence::Jsd { beta: 0.5 }, HardTemperature::Own(1.0)),
+            ] {
+                let loss = LossVariant::of(&Config {
+                    divergence,
+                    hard_temperature,
+                    label_smoothing: 0.1,
+                    ..Config::default()
+                });
+                list.push(Variant {
+                    access,
+                    loss: loss.with_soft_labels(),
+                    soft_labels: Some(storage),
+                    gradient: Some(storage),
+                    one_tile: storage == Storage::F32,
+                    subgroup_min: (storage == Storage::F16).then_some(4),
+                    ..base
+                });
+            }
         }
     }
     for access in [Access::Vec4, Access::Element] {

@@ -41,6 +41,7 @@ pub(crate) fn check_configuration(
         student_logits: no_rows(classes),
         teacher_logits: no_rows(teacher_classes),
         labels: &[],
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

@@ -98,6 +98,7 @@ pub(crate) fn distill(
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
+        soft_labels: None,
         row_weights: row_weights.as_ref().map(TensorBuffer::slice),
         class_weights: None,
     };

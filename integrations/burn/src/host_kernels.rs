@@ -29,6 +29,7 @@ pub(crate) fn distill(
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
+        soft_labels: None,
         row_weights: row_weights
             .as_ref()
             .map(|weights| &weights.as_slice::<f32>().unwrap_or_default()[..rows]),

@@ -129,6 +129,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         student_logits,
         teacher_logits: world.logits(from, theirs),
         labels: world.slice(from, 4),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

@@ -110,6 +110,7 @@ fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
         row_weights: from.rarely(4),
         class_weights: from.rarely(4),
         metrics: from.rarely(4),
+        soft_labels: from.rarely(4).then(|| matrix(from, rows, classes)),
     }
 }
 
@@ -288,6 +289,7 @@ fn buffer_bytes(
         Operand::StudentLogits => problem.student.buffer_bytes,
         Operand::TeacherLogits => problem.teacher.buffer_bytes,
         Operand::Gradient => problem.gradient.map_or(0, |g| g.buffer_bytes),
+        Operand::SoftLabels => problem.soft_labels.map_or(0, |y| y.buffer_bytes),
         Operand::Labels => lists.labels.buffer_bytes,
         Operand::RowResults => list(lists.row_results),
         Operand::RowWeights => list(lists.row_weights),
@@ -324,6 +326,10 @@ fn rows_of(
         Operand::Gradient => match &problem.gradient {
             Some(gradient) => (of(gradient, problem.classes), p.grad_offset),
             None => return Err("a gradient that was not requested".to_owned()),
+        },
+        Operand::SoftLabels => match &problem.soft_labels {
+            Some(soft_labels) => (of(soft_labels, problem.classes), p.soft_label_offset),
+            None => return Err("soft labels that no row has".to_owned()),
         },
         Operand::Labels => (list(lists.labels, 4), p.label_offset),
         Operand::RowMetrics => match lists.row_metrics {
@@ -377,6 +383,7 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
             Some((problem.student, problem.classes)),
             Some((problem.teacher, problem.teacher_classes)),
             problem.gradient.map(|g| (g, problem.classes)),
+            problem.soft_labels.map(|y| (y, problem.classes)),
         ];
         for (m, classes) in matrices.into_iter().flatten() {
             let size = m.storage.bytes() as u64;

@@ -6,7 +6,7 @@ use wgpu_distill::{Batch, Config, Logits, Progress, Storage, TeacherClasses, Val
 use super::bytes::{self, Bytes};
 use crate::cases::inputs::{Random, Stored};
 
-/// One of the two matrices. Elements outside of the rows are NaN.
+/// One of the matrices. Elements outside of the rows are NaN.
 #[derive(Debug)]
 pub struct Side {
     stored: Stored,
@@ -36,7 +36,21 @@ pub struct Problem {
     student: Side,
     teacher: Side,
     labels: Vec<i32>,
+    soft_labels: Option<Side>,
     class_weights: Option<Vec<f32>>,
+}
+
+/// A row that gives several classes a share, sometimes with any numbers.
+fn soft_label(from: &mut Bytes<'_>, classes: usize, random: &mut Random) -> Vec<f32> {
+    let each = from.of(&[1usize, 2, 7]);
+    let mut values = vec![0.0; classes];
+    for y in values.iter_mut().step_by(each) {
+        *y = random.unit();
+    }
+    if classes > 0 && from.rarely(30) {
+        values[from.below(classes)] = f32::from_bits(from.u32());
+    }
+    values
 }
 
 /// Bit patterns that have caused errors in floating-point code.
@@ -88,7 +102,10 @@ fn row(from: &mut Bytes<'_>, classes: usize, random: &mut Random) -> Vec<f32> {
     values
 }
 
-fn side(from: &mut Bytes<'_>, rows: usize, classes: usize) -> Side {
+/// The values of a row.
+type RowOf = fn(&mut Bytes<'_>, usize, &mut Random) -> Vec<f32>;
+
+fn side(from: &mut Bytes<'_>, rows: usize, classes: usize, row: RowOf) -> Side {
     let gap = if from.rarely(3) { from.below(9) } else { 0 };
     let lead = from.below(20);
     let mut random = Random::new(from.u64());
@@ -167,8 +184,10 @@ impl Problem {
             _ => from.below(classes) as i32,
         };
         let labels = (0..rows).map(|_| label(from)).collect();
-        let student = side(from, rows, classes);
-        let teacher = side(from, rows, teacher_classes);
+        let student = side(from, rows, classes, row);
+        let teacher = side(from, rows, teacher_classes, row);
+        let with_soft_labels = from.rarely(4);
+        let soft_labels = with_soft_labels.then(|| side(from, rows, classes, soft_label));
         let count = if from.rarely(40) {
             classes + 1
         } else {
@@ -186,6 +205,7 @@ impl Problem {
             student,
             teacher,
             labels,
+            soft_labels,
             class_weights,
         }
     }
@@ -202,7 +222,8 @@ impl Problem {
                 (c.smoothed_classes, c.loss_clamp),
             )
         };
-        loss(&self.config) == loss(&method) && self.class_weights.is_none()
+        let labels_alone = self.soft_labels.is_none() && self.class_weights.is_none();
+        loss(&self.config) == loss(&method) && labels_alone
     }
 
     pub fn batch(&self) -> Batch<'_> {
@@ -210,6 +231,7 @@ impl Problem {
             student_logits: self.student.logits(),
             teacher_logits: self.teacher.logits(),
             labels: &self.labels,
+            soft_labels: self.soft_labels.as_ref().map(Side::logits),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
         }

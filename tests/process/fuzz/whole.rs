@@ -42,6 +42,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
             (
                 Err(
                     Error::LabelOutOfRange { .. }
+                    | Error::SoftLabel { .. }
                     | Error::ClassWeight { .. }
                     | Error::Unsupported { .. }
                     | Error::ZeroDenominator { .. },

@@ -46,6 +46,7 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
             buffer: &buffer,
             offset: 0,
         },
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -94,6 +95,7 @@ fn memory_stays_flat_when_calls_fail() {
             gradient: None,
             shared_buffers: false,
             in_place: false,
+            soft_labels: None,
             row_weights: false,
             class_weights: false,
             metrics: false,

@@ -83,6 +83,7 @@ impl Case {
             student_logits: on(&student),
             teacher_logits: on(&teacher),
             labels: at(&labels),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

@@ -29,6 +29,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
         student_logits: matrix(256),
         teacher_logits: matrix(512),
         labels: record::at(&whole, 0),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

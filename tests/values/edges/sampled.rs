@@ -49,6 +49,7 @@ fn tokens_beyond_the_clamp_have_no_gradient() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(tokens.values(), 1),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -111,6 +112,7 @@ fn a_log_probability_may_be_above_0() {
                 student_logits: Logits::new(&student, classes),
                 teacher_logits: Logits::new(&tokens, 1),
                 labels: &[1],
+                soft_labels: None,
                 row_weights: None,
                 class_weights: None,
             };

@@ -74,6 +74,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: host(student),
             teacher_logits: host(teacher),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -89,6 +90,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             student_logits: on(student),
             teacher_logits: on(teacher),
             labels: record::at(&labels_buffer, 0),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

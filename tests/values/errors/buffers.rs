@@ -138,6 +138,7 @@ impl Right {
                 student_logits: logits(&self.student),
                 teacher_logits: logits(&self.teacher),
                 labels: at(&self.labels, 0),
+                soft_labels: None,
                 row_weights: None,
                 class_weights: None,
             },
@@ -237,6 +238,24 @@ fn cases() -> Vec<Case> {
         ("weights behind the end", |r, w| w.batch.row_weights = Some(at(&r.labels, 4)), too_small("row_weights", 20, 16)),
         ("weights between words", |r, w| w.batch.row_weights = Some(at(&r.large, 2)), misaligned("row_weights", 2, 4)),
         ("weights on the results", |r, w| w.batch.row_weights = Some(at(&r.results, 0)), overlap(results, "row_weights")),
+        ("soft labels behind the end", |r, w| w.batch.soft_labels = Some(GpuLogits::new(&r.results, Storage::F32, 8)), too_small("soft_labels", 128, 64)),
+        ("soft labels between words", |r, w| w.batch.soft_labels = Some(GpuLogits { offset: 2, ..GpuLogits::new(&r.large, Storage::F32, 8) }), misaligned("soft_labels", 2, 4)),
+        ("soft labels of other classes", |r, w| w.batch.soft_labels = Some(GpuLogits::new(&r.large, Storage::F32, 7)), Error::SoftLabelShape { classes: CLASSES, got: 7 }),
+        ("gradient on soft labels", |r, w| w.batch.soft_labels = Some(GpuLogits::new(&r.gradient, Storage::F32, 8)), overlap(grad, "soft_labels")),
+        ("soft labels and one label apart", |r, w| {
+            w.config.divergence = wgpu_distill::Divergence::Nkd { gamma: 1.5 };
+            w.batch.soft_labels = Some(GpuLogits::new(&r.large, Storage::F32, 8));
+        }, Error::Unsupported {
+            what: "`soft_labels` with the divergence `nkd:1.5`".to_owned(),
+            why: "",
+        }),
+        ("soft labels and class weights", |r, w| {
+            w.batch.class_weights = Some(at(&r.labels, 0));
+            w.batch.soft_labels = Some(GpuLogits::new(&r.large, Storage::F32, 8));
+        }, Error::Unsupported {
+            what: "`soft_labels` with `class_weights`".to_owned(),
+            why: "",
+        }),
         ("class weights behind the end", |r, w| w.batch.class_weights = Some(at(&r.labels, 16)), too_small("class_weights", 16 + 4 * CLASSES as u64, 16)),
         ("class weights between words", |r, w| w.batch.class_weights = Some(at(&r.large, 2)), misaligned("class_weights", 2, 4)),
         ("class weights on the results", |r, w| w.batch.class_weights = Some(at(&r.results, 0)), overlap(results, "class_weights")),

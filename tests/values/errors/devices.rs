@@ -167,6 +167,7 @@ fn plans_for_another_device_are_refused() {
         student_logits: logits,
         teacher_logits: logits,
         labels: at(&labels, 0),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -185,6 +186,7 @@ fn plans_for_another_device_are_refused() {
         gradient: None,
         shared_buffers: false,
         in_place: false,
+        soft_labels: None,
         row_weights: false,
         class_weights: false,
         metrics: false,
@@ -442,6 +444,7 @@ fn devices_that_are_too_small_are_refused() {
                 student_logits: logits,
                 teacher_logits: logits,
                 labels: at(&labels, 0),
+                soft_labels: None,
                 row_weights: None,
                 class_weights: None,
             },

@@ -372,6 +372,7 @@ fn anything_is_answered_or_refused_alike() {
             student_logits: logits(student, &lists[0]),
             teacher_logits: logits(teacher, &lists[1]),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

@@ -283,6 +283,7 @@ fn sampled_tokens_refuse_what_needs_the_teachers_row() {
         student_logits: Logits::new(&SIX, 3),
         teacher_logits: Logits::new(&SIX[..2 * teacher_classes], teacher_classes),
         labels: &[0, 2],
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

@@ -25,6 +25,7 @@ pub fn softmax(
         accumulate: false,
         shared_buffers: false,
         in_place: false,
+        soft_labels: None,
         row_weights: false,
         workgroup_size: lanes,
         lanes,

@@ -120,6 +120,7 @@ impl Drawn {
             student_logits: logits(student, self.gaps[0]),
             teacher_logits: logits(teacher, self.gaps[1]),
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         }

@@ -19,6 +19,7 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
             .with_row_stride(drawn.classes + drawn.gaps[0]),
         teacher_logits: Logits::new(teacher.values(), classes).with_row_stride(stride),
         labels: &drawn.labels,
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };

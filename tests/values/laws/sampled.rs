@@ -38,6 +38,7 @@ fn the_mean_over_the_tokens_is_a_divergence() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(&tokens, 1),
             labels: &labels,
+            soft_labels: None,
             row_weights: Some(&weights),
             class_weights: None,
         };

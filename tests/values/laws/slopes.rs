@@ -14,6 +14,7 @@ fn batch(drawn: &Drawn) -> Batch<'_> {
         student_logits: Logits::new(&drawn.student, drawn.classes),
         teacher_logits: Logits::new(&drawn.teacher, drawn.classes),
         labels: &drawn.labels,
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     }

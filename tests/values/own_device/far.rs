@@ -52,6 +52,7 @@ impl Work {
             student_logits: matrix(0),
             teacher_logits: matrix(BESIDE),
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         }
@@ -63,6 +64,7 @@ impl Work {
             student_logits: Logits::new(&student[..], CLASSES),
             teacher_logits: Logits::new(&teacher[..], CLASSES),
             labels: &self.labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         }

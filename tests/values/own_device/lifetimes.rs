@@ -164,6 +164,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             student_logits: on(student),
             teacher_logits: on(teacher),
             labels: at(labels, 0),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -207,6 +208,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             student_logits: on(&own[0]),
             teacher_logits: on(&own[1]),
             labels: at(&own[2], 0),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

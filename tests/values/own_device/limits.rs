@@ -36,6 +36,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         student_logits: logits(&s),
         teacher_logits: logits(&t),
         labels: at(&l, 0),
+        soft_labels: None,
         row_weights: None,
         class_weights: None,
     };
@@ -277,6 +278,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             student_logits: Logits::new(&student, classes),
             teacher_logits: Logits::new(&teacher, teacher_classes),
             labels: &labels,
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };
@@ -340,6 +342,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             student_logits: logits(0),
             teacher_logits: logits(t),
             labels: at(&buffer, l),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

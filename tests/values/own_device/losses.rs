@@ -190,6 +190,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
             student_logits: logits,
             teacher_logits: logits,
             labels: at(&buffer, 512),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

@@ -88,6 +88,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             student_logits: logits(&s),
             teacher_logits: logits(&t),
             labels: at(&l[usize::from(cases[n].1.ignore_index == 7)], 0),
+            soft_labels: None,
             row_weights: None,
             class_weights: None,
         };

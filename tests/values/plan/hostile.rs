@@ -293,6 +293,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 gradient,
                 shared_buffers: shared,
                 in_place: false,
+                soft_labels: None,
                 row_weights: false,
                 class_weights: false,
                 metrics: false,

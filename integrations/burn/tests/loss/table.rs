@@ -9,7 +9,7 @@ use wgpu_distill::{
 
 use crate::cases::compare::{self, Outcome};
 use crate::cases::inputs::{self, Stored};
-use crate::cases::{self, Case, Weights};
+use crate::cases::{self, Case, SoftLabels, Weights};
 use crate::devices::{self, TestDevice};
 
 fn dtype(storage: Storage) -> DType {
@@ -41,9 +41,10 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has no weights of classes.
+/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has neither weights of classes nor soft labels.
 fn in_burn(mut case: Case) -> Case {
     case.class_weights = Weights::None;
+    case.soft_labels = SoftLabels::None;
     case.config.class_weighting = Config::default().class_weighting;
     case.in_place = false;
     case.config.grad_write = GradWrite::Overwrite;
