@@ -35,7 +35,8 @@ const STEPS: usize = 3;
 
 /// Returns true for a case with a shared KDR and results that are finite in f32.
 fn has_steps(case: &Case) -> bool {
-    case.kind == cases::inputs::Kind::Normal
+    case.runs_in_steps()
+        && case.kind == cases::inputs::Kind::Normal
         && case.storage[2] == Storage::F32
         && case.config.scope != Scope::Row
 }
@@ -81,13 +82,19 @@ pub async fn run(whole_table: bool) -> Report {
 
     let mut table = cases::all();
     table.retain(Case::on_slices);
+    let in_steps: Vec<Case> = table
+        .iter()
+        .filter(|case| has_steps(case))
+        .take(STEPS)
+        .cloned()
+        .collect();
     if !whole_table {
         table = cases::cover_of(table, host_pairs);
     }
     CURRENT.set("a lost device".to_owned());
     report.failures.extend(lost::check(&table[0]).await);
     if let Engine::Gpu(gpu) = &gpu {
-        for case in table.iter().filter(|case| has_steps(case)).take(STEPS) {
+        for case in &in_steps {
             let about = format!("{} in single steps", case.name);
             CURRENT.set(about.clone());
             if let Err(why) = steps::check(gpu, case).await {
