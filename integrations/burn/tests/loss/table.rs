@@ -212,7 +212,8 @@ fn run_all(on: &TestDevice) {
         on.name
     ));
     let applicable = passed + failed;
-    assert!(2 * applicable > table.len(), "few cases apply to Burn");
+    // The composed path refuses what it does not have, and a device its unknown types.
+    assert!(3 * applicable > table.len(), "few cases apply to Burn");
     assert!(
         failures.is_empty(),
         "{failed} cases failed on {}:\n{}",
