@@ -53,9 +53,12 @@ impl Limits {
     pub fn with_registers_of(self, vendor: u32) -> Self {
         const NVIDIA: u32 = 0x10de;
         const AMD: u32 = 0x1002;
+        // Mesa's own number, under which it drives Apple's devices.
+        const MESA: u32 = 0x10005;
         let (registers, resident_registers) = match vendor {
             NVIDIA => (48, 128),
             AMD => (48, 64),
+            MESA => (24, 64),
             _ => (32, 64),
         };
         Self {
