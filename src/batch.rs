@@ -174,7 +174,31 @@ pub struct Batch<'a> {
     /// `[rows, classes]`
     pub student_logits: Logits<'a>,
     /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
+    ///
+    /// With [`teacher_ids`](Self::teacher_ids) `[rows, k]`: the log-probabilities of the listed classes.
     pub teacher_logits: Logits<'a>,
+    /// `[rows, k]` without gaps: the teacher is a list of its `k` likeliest classes, as inference servers and logit caches give them.
+    /// `teacher_logits` has the natural logarithms of their probabilities. [`Config::teacher_tail`](crate::Config::teacher_tail) says
+    /// where the rest of the teacher's probability belongs.
+    ///
+    /// Each entry is a class of the student, in any order and at most once in a row, or -1 for an empty place. A log-probability of `-inf`
+    /// also is an empty place. `k` is at most 1,024 and at most `classes`. Of the teacher, 4 bytes and the log-probability are read per entry, instead of a
+    /// row of logits. docs/LOSSES.md, section 12, defines the loss and lists what is refused beside a list.
+    ///
+    /// ```
+    /// use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Selection};
+    ///
+    /// # fn main() -> wgpu_distill::Result<()> {
+    /// // One row of 5 classes. The teacher gives class 3 the probability 0.7 and class 0 the probability 0.2; 0.1 is off the list.
+    /// let log_probabilities = [0.7f32.ln(), 0.2f32.ln()];
+    /// let batch = Batch::top_k(&[2.0f32, 0.5, 1.0, 3.0, 0.0], &log_probabilities, &[3, 0], &[3], 5);
+    /// let config = Config { selection: Selection::Fixed(0.4), ..Config::default() };
+    /// let done = Engine::cpu().run(&config, Progress::NONE, &batch, Outputs::GRADIENT)?;
+    /// # assert!(done.summary.loss.is_finite());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub teacher_ids: Option<&'a [i32]>,
     /// `[rows]`, each a class or `ignore_index`.
     pub labels: &'a [i32],
     /// `[rows, classes]`, numbers from 0 to 1e6: a row of probabilities in place of the label, as mixup, CutMix and annotators give them.
@@ -227,10 +251,28 @@ impl<'a> Batch<'a> {
         Self {
             student_logits: Logits::new(student_logits, classes),
             teacher_logits: Logits::new(teacher_logits, classes),
+            teacher_ids: None,
             labels,
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+        }
+    }
+
+    /// A batch whose teacher is a list of classes with their log-probabilities, both `[rows, k]` without gaps:
+    /// [`teacher_ids`](Self::teacher_ids). `k` is the number of entries for each label.
+    pub fn top_k(
+        student_logits: impl Into<Values<'a>>,
+        teacher_log_probabilities: impl Into<Values<'a>>,
+        teacher_ids: &'a [i32],
+        labels: &'a [i32],
+        classes: usize,
+    ) -> Self {
+        let k = teacher_ids.len().checked_div(labels.len()).unwrap_or(1);
+        Self {
+            teacher_logits: Logits::new(teacher_log_probabilities, k),
+            teacher_ids: Some(teacher_ids),
+            ..Self::new(student_logits, &[] as &[f32], labels, classes)
         }
     }
 
@@ -261,6 +303,12 @@ impl<'a> Batch<'a> {
     /// The weight of a row.
     pub(crate) fn row_weight(&self, row: usize) -> f32 {
         self.row_weights.map_or(1.0, |weights| weights[row])
+    }
+
+    /// The classes of the teacher's list of a row.
+    pub(crate) fn ids(&self, row: usize) -> Option<&'a [i32]> {
+        let k = self.teacher_logits.classes;
+        self.teacher_ids.map(|ids| &ids[row * k..(row + 1) * k])
     }
 
     /// The soft label of a row.

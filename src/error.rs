@@ -181,6 +181,38 @@ pub enum Error {
         /// Classes of the soft labels.
         got: usize,
     },
+    /// The teacher's list has another number of entries than log-probabilities.
+    #[error(
+        "`teacher_ids` has {got} entries, expected {expected}, one for each of the {k} log-probabilities of a row in `teacher_logits`"
+    )]
+    TeacherIds {
+        /// Log-probabilities of a row.
+        k: usize,
+        /// Rows times log-probabilities.
+        expected: usize,
+        /// Entries.
+        got: usize,
+    },
+    /// An entry of the teacher's list that is no class.
+    #[error(
+        "`teacher_ids` of row {row} has {id}, expected a class below {classes} or -1 for an empty place"
+    )]
+    TeacherIdOutOfRange {
+        /// The first such row with a label.
+        row: usize,
+        /// The entry.
+        id: i32,
+        /// Classes of the student.
+        classes: usize,
+    },
+    /// A class that a row's list has twice.
+    #[error("`teacher_ids` of row {row} has class {id} twice")]
+    TeacherIdTwice {
+        /// The first such row with a label.
+        row: usize,
+        /// The class.
+        id: i32,
+    },
     /// A number in a row of soft labels that is negative, above 1e6 or NaN.
     #[error(
         "the soft label of row {row} has {value} at class {class}, expected a number from 0 to 1e6 in `soft_labels`"

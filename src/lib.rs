@@ -29,8 +29,8 @@ mod validate;
 pub use batch::{Batch, Logits, Storage, Values};
 pub use config::{
     ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
-    Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling,
-    TssrGradient,
+    Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,
+    TemperatureScaling, TssrGradient,
 };
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -70,7 +70,7 @@ pub struct Params {
     pub class_weight_offset: u32,
     pub soft_label_offset: u32,
     pub soft_label_stride: u32,
-    pub reserved: u32,
+    pub id_offset: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.

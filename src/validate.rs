@@ -1,6 +1,7 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
 mod class_weights;
+pub(crate) mod listed;
 pub(crate) mod sampled;
 pub(crate) mod soft_labels;
 mod standardized;
@@ -398,7 +399,10 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     let rows = batch.rows();
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
-    classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    listed::of_batch(config, batch)?;
+    if batch.teacher_ids.is_none() {
+        classes(config, batch.classes(), batch.teacher_logits.classes)?;
+    }
     soft_labels::of_batch(config, batch)?;
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;
@@ -432,6 +436,7 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
             return Err(Error::RowWeight { row, weight });
         }
         soft_labels::of_row(batch, row)?;
+        listed::of_row(batch, row)?;
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ impl Buffers {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         }
     }
 

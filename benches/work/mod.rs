@@ -129,6 +129,7 @@ impl Work {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         }
     }
 
@@ -166,6 +167,7 @@ impl Work {
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,
+                teacher_ids: None,
             };
             let want = reference::distill(&self.config, PROGRESS, &batch).expect("valid");
             // These gradients are a logarithm minus its mean. Both have a rounding error relative to their terms: the loss, or the distances of the

@@ -73,7 +73,7 @@ struct Params {
     class_weight_offset: u32,
     soft_label_offset: u32,
     soft_label_stride: u32,
-    reserved: u32,
+    id_offset: u32,         // of the teacher's list, whose rows have no gaps
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -203,6 +203,19 @@ pub enum TeacherClasses {
     CommonPrefix,
 }
 
+/// The teacher's probability off the list of [`Batch::teacher_ids`](crate::Batch::teacher_ids).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum TeacherTail {
+    /// One more class, opposite the student's probability off the list. The teacher's temperature must be 1.
+    #[default]
+    Ghost,
+    /// None: the listed probabilities are divided by their sum, at the teacher's temperature. The student's probability off the list
+    /// counts as misplaced.
+    Renormalized,
+}
+
 /// The classes that share the smoothed part of the label's distribution EK.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -291,6 +304,9 @@ pub struct Config {
     pub grad_loss: f32,
     /// Default: a teacher with another number of classes is refused. That of sampled tokens has one class.
     pub teacher_classes: TeacherClasses,
+    /// The teacher's probability off the list of [`Batch::teacher_ids`](crate::Batch::teacher_ids). Without a list it has no effect.
+    /// Default: `Ghost`.
+    pub teacher_tail: TeacherTail,
     /// Default: the gradient overwrites.
     pub grad_write: GradWrite,
     /// The treatment of rows without a finite result. Default: `Propagate`.
@@ -323,6 +339,7 @@ impl Default for Config {
             ignore_index: -100,
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
+            teacher_tail: TeacherTail::Ghost,
             grad_write: GradWrite::Overwrite,
             non_finite: NonFinite::Propagate,
             class_weighting: ClassWeighting::Hard,

@@ -163,6 +163,7 @@ impl Cpu {
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
+        validate::listed::no_list(batch)?;
         let mut setup = Setup::of(config, false).for_batch(batch);
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
@@ -238,6 +239,7 @@ impl Cpu {
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
+        validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         validate::row_count("decisions", rows, decisions.len())?;
@@ -313,6 +315,7 @@ impl Cpu {
         lists: (&mut [RowResult], &mut [RowMetrics]),
         with_metrics: bool,
     ) -> Result<Summary> {
+        validate::listed::metrics(config, batch, with_metrics)?;
         let (rows, classes) = (batch.rows(), batch.classes());
         let setup = Setup::of(config, with_metrics).for_batch(batch);
         // With `Scope::Batch` every row is observed before the first is decided.

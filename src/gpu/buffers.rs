@@ -68,7 +68,13 @@ pub struct GpuBatch<'a> {
     /// `[rows, classes]`
     pub student_logits: GpuLogits<'a>,
     /// `[rows, classes]`. For [`Divergence::K1`](crate::Divergence::K1), `K2` and `K3` `[rows, 1]`: the teacher's log-probability of the label.
+    ///
+    /// With `teacher_ids` `[rows, k]`: the log-probabilities of the listed classes.
     pub teacher_logits: GpuLogits<'a>,
+    /// `i32 [rows, k]` without gaps, at a multiple of 4 bytes: [`Batch::teacher_ids`](crate::Batch::teacher_ids). An entry that is no class
+    /// and not -1 is no error on buffers: its row counts as a row with NaN among its logits. Of a class that a row has twice, the first
+    /// entry counts.
+    pub teacher_ids: Option<GpuSlice<'a>>,
     /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
     /// the summary counts it.
     pub labels: GpuSlice<'a>,
@@ -113,6 +119,7 @@ impl<'a> CallerBuffers<'a> {
         match operand {
             Operand::StudentLogits => Some(batch.student_logits.buffer),
             Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
+            Operand::TeacherIds => batch.teacher_ids.map(|ids| ids.buffer),
             Operand::Labels => Some(batch.labels.buffer),
             Operand::SoftLabels => batch.soft_labels.map(|y| y.buffer),
             Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
@@ -134,6 +141,7 @@ impl<'a> CallerBuffers<'a> {
             summary: self.outputs.summary.as_ref().map(GpuSlice::list),
             row_weights: self.batch.row_weights.as_ref().map(GpuSlice::list),
             class_weights: self.batch.class_weights.as_ref().map(GpuSlice::list),
+            teacher_ids: self.batch.teacher_ids.as_ref().map(GpuSlice::list),
         }
     }
 }

@@ -58,7 +58,9 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     let rows = batch.rows;
     validate::shape("student_logits", rows, student.classes, student.row_stride)?;
     validate::shape("teacher_logits", rows, teacher.classes, teacher.row_stride)?;
-    validate::classes(config, student.classes, teacher.classes)?;
+    if batch.teacher_ids.is_none() {
+        validate::classes(config, student.classes, teacher.classes)?;
+    }
     let mut inputs = vec![
         Region::logits("student_logits", student, rows),
         Region::logits("teacher_logits", teacher, rows),
@@ -67,6 +69,12 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     inputs[0].check(student.storage.bytes() as u64)?;
     inputs[1].check(teacher.storage.bytes() as u64)?;
     inputs[2].check(4)?;
+    if let Some(ids) = &batch.teacher_ids {
+        validate::listed::sizes(student.classes, teacher.classes)?;
+        let region = Region::slice("teacher_ids", ids, 4 * (rows * teacher.classes) as u64);
+        region.check(4)?;
+        inputs.push(region);
+    }
     if let Some(soft_labels) = &batch.soft_labels {
         let GpuLogits {
             classes,
@@ -147,6 +155,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     Ok(Problem {
         shared_buffers,
         in_place,
+        teacher_list: batch.teacher_ids.is_some(),
         soft_labels: batch.soft_labels.map(|y| y.matrix()),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),

@@ -49,9 +49,12 @@ pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
             ..*logits
         }
     };
+    let k = batch.teacher_logits.classes;
+    let ids = |all: &'a [i32]| &all[range.start * k..range.end * k];
     Batch {
         student_logits: cut(&batch.student_logits),
         teacher_logits: cut(&batch.teacher_logits),
+        teacher_ids: batch.teacher_ids.map(ids),
         labels: &batch.labels[range.clone()],
         soft_labels: batch.soft_labels.as_ref().map(cut),
         row_weights: batch.row_weights.map(|all| &all[range.clone()]),

@@ -237,6 +237,7 @@ impl RowRanges {
         batch: &Batch<'_>,
         (gradient, metrics): (Option<Storage>, bool),
     ) -> Result<Option<Self>> {
+        validate::listed::metrics(config, batch, metrics)?;
         let (student, teacher) = (batch.student_logits, teacher_of(batch));
         let widest = row_bytes(&student).max(row_bytes(&batch.teacher_logits));
         let soft_labels = batch.soft_labels.as_ref();
@@ -252,6 +253,7 @@ impl RowRanges {
                 let problem = Problem {
                     row_weights: batch.row_weights.is_some(),
                     class_weights: batch.class_weights.is_some(),
+                    teacher_list: batch.teacher_ids.is_some(),
                     metrics,
                     ..problem(rows, &student, &teacher, soft_labels, gradient)
                 };

@@ -144,6 +144,7 @@ impl Gpu {
     pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
+        validate::listed::no_list(batch)?;
         let mut inputs = vec![
             (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
             (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
@@ -216,6 +217,7 @@ impl Gpu {
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
+        validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         let mut inputs = vec![
@@ -282,6 +284,7 @@ impl Gpu {
             summary: None,
             row_weights: Some(List::new(padded(4 * range.len()))),
             class_weights: None,
+            teacher_ids: None,
             row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);

@@ -148,6 +148,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(summary)),

@@ -9,6 +9,7 @@ use crate::{Batch, GradientMut, Logits, Result, ValuesMut};
 pub(super) struct UploadedBatch {
     student: wgpu::Buffer,
     teacher: wgpu::Buffer,
+    teacher_ids: Option<wgpu::Buffer>,
     labels: wgpu::Buffer,
     soft_labels: Option<wgpu::Buffer>,
     row_weights: Option<wgpu::Buffer>,
@@ -29,6 +30,10 @@ impl UploadedBatch {
         Ok(Self {
             student: make("student_logits", rows_of(&batch.student_logits, &all))?,
             teacher: make("teacher_logits", rows_of(&teacher_of(batch), &all))?,
+            teacher_ids: match batch.teacher_ids {
+                Some(ids) => Some(make("teacher_ids", bytemuck::cast_slice(ids))?),
+                None => None,
+            },
             labels: make("labels", bytemuck::cast_slice(batch.labels))?,
             soft_labels: match &batch.soft_labels {
                 Some(soft_labels) => Some(make("soft_labels", rows_of(soft_labels, &all))?),
@@ -58,6 +63,7 @@ impl UploadedBatch {
             rows: batch.rows(),
             student_logits: matrix(&self.student, &batch.student_logits),
             teacher_logits: matrix(&self.teacher, &teacher_of(batch)),
+            teacher_ids: self.teacher_ids.as_ref().map(at),
             labels: at(&self.labels),
             soft_labels: (self.soft_labels.as_ref().zip(batch.soft_labels.as_ref()))
                 .map(|(buffer, soft_labels)| matrix(buffer, soft_labels)),

@@ -71,6 +71,9 @@ impl Plan {
         if let Some(weights) = &lists.row_weights {
             weights.check("row_weights", 4 * rows, 4)?;
         }
+        if let Some(ids) = &lists.teacher_ids {
+            ids.check("teacher_ids", 4 * rows * p.teacher_classes as u64, 4)?;
+        }
         if let Some(weights) = &lists.class_weights {
             weights.check("class_weights", 4 * p.classes as u64, 4)?;
         }
@@ -225,6 +228,7 @@ impl<'a> DispatchBuilder<'a> {
                 "params" => continue,
                 "student_logits" => Operand::StudentLogits,
                 "teacher_logits" => Operand::TeacherLogits,
+                "teacher_ids" => Operand::TeacherIds,
                 "labels" => Operand::Labels,
                 "soft_labels" => Operand::SoftLabels,
                 "row_weights" => Operand::RowWeights,
@@ -279,6 +283,9 @@ impl<'a> DispatchBuilder<'a> {
             Operand::TeacherLogits => Some(Items::rows(&p.teacher, p.teacher_classes)),
             Operand::Gradient => p.gradient.map(|g| Items::rows(&g, p.classes)),
             Operand::SoftLabels => p.soft_labels.map(|y| Items::rows(&y, p.classes)),
+            Operand::TeacherIds => lists
+                .teacher_ids
+                .map(|l| Items::each(&l, p.teacher_classes)),
             Operand::Labels => Some(Items::of(&lists.labels, 4)),
             Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
             Operand::ClassWeights => lists.class_weights.map(|l| Items::whole(&l, p.classes)),
@@ -310,6 +317,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::TeacherLogits => params.teacher_offset = first,
             Operand::Gradient => params.grad_offset = first,
             Operand::SoftLabels => params.soft_label_offset = first,
+            Operand::TeacherIds => params.id_offset = first,
             Operand::Labels => params.label_offset = first,
             Operand::RowWeights => params.weight_offset = first,
             Operand::ClassWeights => params.class_weight_offset = first,
@@ -353,6 +361,14 @@ impl Items {
             stride: 0,
             bytes: 4 * count as u64,
             ..Self::of(list, 4)
+        }
+    }
+
+    /// `count` numbers of four bytes for each row.
+    fn each(list: &List, count: usize) -> Self {
+        Self {
+            element: 4,
+            ..Self::of(list, 4 * count as u64)
         }
     }
 

@@ -8,6 +8,8 @@ pub enum Operand {
     StudentLogits,
     /// Caller: `[rows, classes]`.
     TeacherLogits,
+    /// Caller: `i32 [rows, k]`.
+    TeacherIds,
     /// Caller: `i32 [rows]`.
     Labels,
     /// Caller: `[rows, classes]`.
@@ -46,6 +48,7 @@ impl Operand {
         match self {
             Self::StudentLogits => "student_logits",
             Self::TeacherLogits => "teacher_logits",
+            Self::TeacherIds => "teacher_ids",
             Self::Labels => "labels",
             Self::SoftLabels => "soft_labels",
             Self::RowWeights => "row_weights",

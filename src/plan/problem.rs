@@ -52,8 +52,10 @@ pub struct Problem {
     pub rows: usize,
     /// Classes of the student.
     pub classes: usize,
-    /// Classes of the teacher that the student has too.
+    /// Classes of the teacher that the student has too; with `teacher_list` the entries of a row's list.
     pub teacher_classes: usize,
+    /// True if the teacher is a list of classes, with their log-probabilities in `teacher`.
+    pub teacher_list: bool,
     /// The student's logits.
     pub student: Matrix,
     /// The teacher's logits.
@@ -86,6 +88,7 @@ impl Problem {
             rows,
             classes,
             teacher_classes: teacher_classes.min(classes),
+            teacher_list: false,
             student,
             teacher,
             gradient,
@@ -166,6 +169,8 @@ impl List {
 pub struct Lists {
     /// `i32 [rows]`, at a multiple of 4 bytes.
     pub labels: List,
+    /// `i32 [rows, k]` without gaps, at a multiple of 4 bytes; `None` exactly if the teacher has no list.
+    pub teacher_ids: Option<List>,
     /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.
     pub row_weights: Option<List>,
     /// `f32 [classes]` of the student, at a multiple of 4 bytes; `None` exactly if the problem has none.

@@ -89,6 +89,10 @@ impl Job {
             let bytes = bytemuck::cast_slice(&weights);
             [&POISON[..], bytes].concat()
         });
+        let ids = case.teacher_ids().map(|ids| {
+            let bytes = bytemuck::cast_slice(&ids);
+            [&POISON[..], bytes].concat()
+        });
         let class_weights = case.class_weights().map(|weights| {
             let bytes = bytemuck::cast_slice(&weights);
             [&POISON[..], bytes].concat()
@@ -116,6 +120,7 @@ impl Job {
             in_place: case.in_place,
             soft_labels: soft_labels.as_ref().map(|(matrix, _)| *matrix),
             row_weights: weights.is_some(),
+            teacher_list: ids.is_some(),
             class_weights: class_weights.is_some(),
             metrics: false,
         };
@@ -128,6 +133,7 @@ impl Job {
             row_results: Some(list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
             row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
+            teacher_ids: ids.as_deref().map(|bytes| list(4, bytes)),
             class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),
             row_metrics: None,
         };
@@ -146,6 +152,7 @@ impl Job {
         .into_iter()
         .chain(soft_labels.map(|(_, bytes)| (Operand::SoftLabels, bytes)))
         .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
+        .chain(ids.map(|bytes| (Operand::TeacherIds, bytes)))
         .chain(class_weights.map(|bytes| (Operand::ClassWeights, bytes)))
         .chain(
             plan.workspace()

@@ -143,6 +143,10 @@ impl Bench {
             let spread_out = [&[POISON], weights.as_slice()].concat();
             self.buffer(bytemuck::cast_slice(&spread_out))
         });
+        let ids_buffer = case.teacher_ids().map(|ids| {
+            let spread_out = [&[i32::MAX], ids.as_slice()].concat();
+            self.buffer(bytemuck::cast_slice(&spread_out))
+        });
         // Behind an odd number of words.
         let class_weights_buffer = case.class_weights().map(|weights| {
             let spread_out = [&[POISON; 3], weights.as_slice()].concat();
@@ -192,6 +196,9 @@ impl Bench {
                 case.teacher_classes,
                 strides[1],
             ),
+            teacher_ids: ids_buffer
+                .as_ref()
+                .map(|buffer| GpuSlice { buffer, offset: 4 }),
             labels: GpuSlice {
                 buffer: &labels_buffer,
                 offset: 12,
@@ -360,6 +367,7 @@ fn invented_plan(
         soft_labels: batch.soft_labels.as_ref().map(matrix),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
+        teacher_list: batch.teacher_ids.is_some(),
         metrics: outputs.row_metrics.is_some(),
     };
     // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::inputs::{self, Kind, Random, Stored};
+use super::list;
 use wgpu_distill::{
     Batch, Config, GradWrite, Logits, Progress, Scope, Selection, Storage, reference,
 };
@@ -33,6 +34,8 @@ pub struct Case {
     /// Some labels are out of range; buffers only.
     pub bad_labels: bool,
     pub soft_labels: SoftLabels,
+    /// The teacher is a list of `teacher_classes` entries a row.
+    pub teacher_list: TeacherList,
     pub weights: Weights,
     pub class_weights: Weights,
     /// Rows have metrics.
@@ -64,6 +67,17 @@ impl SoftLabels {
             Self::Finite(storage) | Self::Broken(storage) => Some(storage),
         }
     }
+}
+
+/// The teacher's list of classes, with their log-probabilities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TeacherList {
+    /// No list: rows of logits.
+    None,
+    /// The likeliest classes: sorted by probability, in another order, by class, with empty places, all empty.
+    Finite,
+    /// `Finite`, but for entries that are no class in rows 1 and 4, and classes twice in rows 2 and 5; buffers only.
+    Broken,
 }
 
 /// Weights of the rows, or of the classes.
@@ -100,6 +114,7 @@ impl Case {
             ignores: Ignores::None,
             bad_labels: false,
             soft_labels: SoftLabels::None,
+            teacher_list: TeacherList::None,
             weights: Weights::None,
             class_weights: Weights::None,
             metrics: false,
@@ -122,13 +137,15 @@ impl Case {
 
     /// Returns true if the single steps support the case.
     pub fn runs_in_steps(&self) -> bool {
-        self.on_slices() && self.class_weights == Weights::None
+        let no_list = self.teacher_list == TeacherList::None;
+        self.on_slices() && self.class_weights == Weights::None && no_list
     }
 
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
         let broken = [self.weights, self.class_weights].contains(&Weights::Broken);
         let broken = broken || matches!(self.soft_labels, SoftLabels::Broken(_));
+        let broken = broken || self.teacher_list == TeacherList::Broken;
         !self.in_place && !self.bad_labels && !broken
     }
 
@@ -208,9 +225,38 @@ impl Case {
         (self.class_weights != Weights::None).then(|| (0..self.classes).map(weight).collect())
     }
 
+    /// The teacher's lists, if it has any: `[rows, k]` classes and log-probabilities.
+    fn lists(&self) -> Option<(Vec<i32>, Vec<f32>)> {
+        if self.teacher_list == TeacherList::None {
+            return None;
+        }
+        let (classes, k) = (self.classes, self.teacher_classes);
+        let (_, teacher) = inputs::logits(self.kind, self.rows, classes, classes, 0xd15_7111);
+        let (mut all_ids, mut all_values) = (Vec::new(), Vec::new());
+        for (row, logits) in teacher.chunks(classes).enumerate() {
+            let (mut ids, values) = list::top_k(logits, k, row);
+            if self.teacher_list == TeacherList::Broken {
+                list::break_row(&mut ids, classes, row);
+            }
+            all_ids.extend(ids);
+            all_values.extend(values);
+        }
+        Some((all_ids, all_values))
+    }
+
+    /// The classes of the teacher's lists, if it has any, `[rows, k]`.
+    pub fn teacher_ids(&self) -> Option<Vec<i32>> {
+        self.lists().map(|(ids, _)| ids)
+    }
+
     /// Student and teacher, rounded to their storage types and laid out with strides, without offsets.
     pub fn logits(&self) -> [Vec<f32>; 2] {
         let sampled = self.config.divergence.is_sampled();
+        if let Some((_, log_probabilities)) = self.lists() {
+            let (kind, rows, classes) = (self.kind, self.rows, self.classes);
+            let (student, _) = inputs::logits(kind, rows, classes, classes, 0xd15_7111);
+            return [student, log_probabilities];
+        }
         let teacher_classes = if sampled {
             self.classes
         } else {
@@ -279,6 +325,7 @@ impl Case {
         Host {
             student: Stored::round(&student, self.storage[0]),
             teacher: Stored::round(&teacher, self.storage[1]),
+            teacher_ids: self.teacher_ids(),
             labels: self.labels(),
             soft_labels: self.soft_labels().zip(self.soft_labels.storage()).map(
                 |(values, storage)| {
@@ -299,6 +346,7 @@ impl Case {
 pub struct Host {
     pub student: Stored,
     pub teacher: Stored,
+    pub teacher_ids: Option<Vec<i32>>,
     pub labels: Vec<i32>,
     pub soft_labels: Option<Stored>,
     pub row_weights: Option<Vec<f32>>,
@@ -314,6 +362,7 @@ impl Host {
                 .with_row_stride(self.strides[0]),
             teacher_logits: Logits::new(self.teacher.values(), self.classes[1])
                 .with_row_stride(self.strides[1]),
+            teacher_ids: self.teacher_ids.as_deref(),
             labels: &self.labels,
             soft_labels: self.soft_labels.as_ref().map(|soft_labels| {
                 Logits::new(soft_labels.values(), self.classes[0]).with_row_stride(self.strides[2])

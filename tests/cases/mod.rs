@@ -12,6 +12,7 @@ pub mod compare;
 mod cover;
 mod depth;
 pub mod inputs;
+mod list;
 mod losses;
 mod rows;
 mod soft_labels;

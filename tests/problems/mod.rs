@@ -24,6 +24,7 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         soft_labels: None,
         row_weights: false,
         class_weights: false,
+        teacher_list: false,
         metrics: false,
     }
 }

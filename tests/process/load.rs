@@ -199,6 +199,7 @@ impl OnDevice {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),

@@ -35,6 +35,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(on(&gradient)),

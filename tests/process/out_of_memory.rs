@@ -180,6 +180,7 @@ fn results_without_memory() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let only_rows = Outputs {
             rows: true,
@@ -206,6 +207,7 @@ fn results_without_memory() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let run = cpu.run(&row, progress, &batch, Outputs::ALL);
         is_refused("gradient", run.map(drop));
@@ -279,6 +281,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let run = |batch: &Batch<'_>| {
         let progress = Progress::new(1, 2);
@@ -300,6 +303,7 @@ fn row_ranges_without_memory(gpu: &Gpu) {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let later = run(&few);
     assert!(later.is_ok(), "{later:?}");
@@ -463,6 +467,7 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let config = Config {
         scope: Scope::Batch,

@@ -273,6 +273,7 @@ fn bad_shapes_of_slices_are_refused() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         refused_on_slices(why, &Config::default(), &batch, &want, true);
     }

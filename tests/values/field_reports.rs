@@ -85,6 +85,7 @@ fn teacher_logits_from_a_file_will_do() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         check(Config::default(), &batch);
     }
@@ -241,6 +242,7 @@ fn vocabularies_of_different_size_are_refused_or_cut() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     for engine in engines() {
         let both = with(Logits::new(&teacher, large));
@@ -368,6 +370,7 @@ fn a_slice_of_wider_rows_is_its_rows() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     check(Config::default(), &batch);
     let same = Batch::new(&close_student, &close_teacher, batch.labels, classes);

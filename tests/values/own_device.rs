@@ -306,6 +306,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary, 0)),
@@ -352,6 +353,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let want = reference::distill(&config, progress, &host).expect("a valid batch");
         let read: Vec<f32> = bytemuck::pod_collect_to_vec(&read);

@@ -390,6 +390,7 @@ fn chunks_have_statistics_of_their_own() {
         summary: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
         row_metrics: None,
     };
     let dispatches = plan.dispatches(&config, Progress::new(1, 2), &lists);

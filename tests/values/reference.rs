@@ -194,6 +194,7 @@ impl Case {
             soft_labels: (self.soft_labels.as_ref()).map(|y| Logits::new(y, self.classes)),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
+            teacher_ids: None,
         }
     }
 

@@ -156,6 +156,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let mut outputs = GpuOutputs {
         summary: Some(list(&summary)),

@@ -73,6 +73,7 @@ fn check(cpu: &Cpu, classes: usize, similarity: Similarity, misalignment: usize)
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let about = format!(
             "{}, {classes} classes, {similarity:?}, from {misalignment}",

@@ -44,6 +44,7 @@ pub(crate) fn check_configuration(
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
     Ok(())

@@ -101,6 +101,7 @@ pub(crate) fn distill(
         soft_labels: None,
         row_weights: row_weights.as_ref().map(TensorBuffer::slice),
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = GpuOutputs {
         summary: Some(summary_slice),

@@ -34,6 +34,7 @@ pub(crate) fn distill(
             .as_ref()
             .map(|weights| &weights.as_slice::<f32>().unwrap_or_default()[..rows]),
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = Outputs {
         rows: true,

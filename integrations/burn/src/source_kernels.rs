@@ -73,6 +73,7 @@ pub(crate) fn distill(
         row_metrics: tensors.row_metrics.then_some(rows),
         summary: Some(list(&tensors.summary.tensor)),
         class_weights: None,
+        teacher_ids: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);

@@ -132,6 +132,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let gradient = match from.byte() {
         0..40 => None,

@@ -109,6 +109,7 @@ fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
         in_place,
         row_weights: from.rarely(4),
         class_weights: from.rarely(4),
+        teacher_list: from.rarely(4),
         metrics: from.rarely(4),
         soft_labels: from.rarely(4).then(|| matrix(from, rows, classes)),
     }
@@ -193,8 +194,12 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     let metrics = problem.metrics.then(|| list(64, rows, 64));
     let weights = problem.row_weights.then(|| list(4, rows, 4));
     let class_weights = problem.class_weights.then(|| list(4, problem.classes, 4));
+    let ids = problem
+        .teacher_list
+        .then(|| list(4, problem.rows * problem.teacher_classes, 4));
     Lists {
         labels,
+        teacher_ids: ids,
         row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),
         row_weights: weights,
@@ -293,6 +298,7 @@ fn buffer_bytes(
         Operand::Labels => lists.labels.buffer_bytes,
         Operand::RowResults => list(lists.row_results),
         Operand::RowWeights => list(lists.row_weights),
+        Operand::TeacherIds => list(lists.teacher_ids),
         Operand::ClassWeights => list(lists.class_weights),
         Operand::RowMetrics => list(lists.row_metrics),
         Operand::Summary => list(lists.summary),

@@ -234,6 +234,7 @@ impl Problem {
             soft_labels: self.soft_labels.as_ref().map(Side::logits),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
+            teacher_ids: None,
         }
     }
 }

@@ -49,6 +49,7 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let config = Config {
         scope: Scope::Batch,
@@ -98,6 +99,7 @@ fn memory_stays_flat_when_calls_fail() {
             soft_labels: None,
             row_weights: false,
             class_weights: false,
+            teacher_list: false,
             metrics: false,
         };
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());

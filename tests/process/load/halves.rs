@@ -86,6 +86,7 @@ impl Case {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summary)),

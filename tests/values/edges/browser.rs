@@ -32,6 +32,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = GpuOutputs {
         gradient: Some(matrix(gradient)),

@@ -52,6 +52,7 @@ fn tokens_beyond_the_clamp_have_no_gradient() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         for divergence in [
             D::K1 { clamp: CLAMP },
@@ -115,6 +116,7 @@ fn a_log_probability_may_be_above_0() {
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,
+                teacher_ids: None,
             };
             check(&format!("{divergence}, {log_q}"), &case, &batch);
         }

@@ -77,6 +77,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let want = reference::distill(&config, PROGRESS, &batch).expect("valid");
         let inputs = record::filled(gpu, bytes);
@@ -93,6 +94,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let own = record::filled(gpu, &vec![0xa5; ROWS * CLASSES * storage.bytes()]);
         let outputs = |gradient| GpuOutputs {

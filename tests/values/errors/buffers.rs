@@ -141,6 +141,7 @@ impl Right {
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,
+                teacher_ids: None,
             },
             outputs: GpuOutputs {
                 summary: Some(at(&self.summary, 0)),

@@ -170,6 +170,7 @@ fn plans_for_another_device_are_refused() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let side = Matrix {
         storage: Storage::F32,
@@ -189,6 +190,7 @@ fn plans_for_another_device_are_refused() {
         soft_labels: None,
         row_weights: false,
         class_weights: false,
+        teacher_list: false,
         metrics: false,
     };
     let own = bench.gpu.limits();
@@ -447,6 +449,7 @@ fn devices_that_are_too_small_are_refused() {
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,
+                teacher_ids: None,
             },
             outputs: GpuOutputs::default(),
         };

@@ -375,6 +375,7 @@ fn anything_is_answered_or_refused_alike() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let progress = Progress { step, total };
         let run = |engine: &Engine| engine.run(&config, progress, &batch, Outputs::ALL);

@@ -286,6 +286,7 @@ fn sampled_tokens_refuse_what_needs_the_teachers_row() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let unsupported = |what: &str| Error::Unsupported {
         what: what.to_owned(),

@@ -33,6 +33,7 @@ fn inputs_stay_as_they_are() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let gradient = |buffer| GpuOutputs {
         gradient: Some(GpuLogits::new(buffer, Storage::F32, classes)),

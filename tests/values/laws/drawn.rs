@@ -123,6 +123,7 @@ impl Drawn {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         }
     }
 

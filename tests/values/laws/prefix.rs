@@ -22,6 +22,7 @@ fn run(engine: &Engine, drawn: &Drawn, teacher: &[f32], classes: usize) -> Resul
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = Outputs {
         rows: true,

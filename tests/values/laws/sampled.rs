@@ -41,6 +41,7 @@ fn the_mean_over_the_tokens_is_a_divergence() {
             soft_labels: None,
             row_weights: Some(&weights),
             class_weights: None,
+            teacher_ids: None,
         };
         for (divergence, value, slopes) in [
             (

@@ -17,6 +17,7 @@ fn batch(drawn: &Drawn) -> Batch<'_> {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     }
 }
 

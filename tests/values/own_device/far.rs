@@ -55,6 +55,7 @@ impl Work {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         }
     }
 
@@ -67,6 +68,7 @@ impl Work {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         }
     }
 }

@@ -167,6 +167,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(gradient)),
@@ -211,6 +212,7 @@ fn unusable_buffers_are_reported_to_the_application() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             gradient: Some(on(&own[3])),

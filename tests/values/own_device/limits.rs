@@ -39,6 +39,7 @@ fn a_matrix_larger_than_a_binding_is_done_in_chunks() {
         soft_labels: None,
         row_weights: None,
         class_weights: None,
+        teacher_ids: None,
     };
     let outputs = GpuOutputs {
         summary: Some(at(&summary, 0)),
@@ -281,6 +282,7 @@ fn a_teacher_far_wider_than_the_student_is_no_obstacle() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let progress = Progress::new(1, 2);
         for scope in [Scope::Row, Scope::Batch] {
@@ -345,6 +347,7 @@ fn neighbours_in_one_buffer_leave_each_other_alone() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&buffer, sum)),

@@ -193,6 +193,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let config = Config::default();
         let outputs = GpuOutputs::default();

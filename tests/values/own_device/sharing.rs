@@ -91,6 +91,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             soft_labels: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
         };
         let outputs = GpuOutputs {
             summary: Some(at(&summaries, 256 * n as u64)),

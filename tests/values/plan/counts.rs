@@ -31,6 +31,7 @@ fn counts_of_labels_follow_the_partial_summaries() {
             summary: None,
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
             row_metrics: None,
         };
         let dispatches = plan.dispatches(&Config::default(), Progress::new(1, 2), &lists);

@@ -296,6 +296,7 @@ fn any_problem() -> impl Strategy<Value = Problem> {
                 soft_labels: None,
                 row_weights: false,
                 class_weights: false,
+                teacher_list: false,
                 metrics: false,
             }
         })

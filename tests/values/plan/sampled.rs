@@ -25,6 +25,7 @@ fn sampled_tokens_have_no_row_of_the_teacher() {
             labels: List::new(4 * rows as u64),
             row_weights: None,
             class_weights: None,
+            teacher_ids: None,
             row_results: None,
             row_metrics: None,
             summary: None,

@@ -1,0 +1,156 @@
+//! Checks of a teacher that is a list of classes with their log-probabilities.
+
+use crate::{Batch, Config, Error, Result, Scope, Selection, Standardization, TeacherTail};
+
+/// Most entries of a row's list.
+pub(crate) const MOST_ENTRIES: usize = 1024;
+
+/// Most classes of a student beside a list. The kernels keep a class and its entry in one word.
+const MOST_CLASSES: usize = 1 << 20;
+
+/// Refuses whatever needs the teacher's whole row, or has no terms of a list.
+pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
+    let refuse = |what: String, why| {
+        let what = format!("`teacher_ids` with {what}");
+        Err(Error::Unsupported { what, why })
+    };
+    let rule = config.divergence.rule();
+    if rule.label_apart || rule.sampled {
+        return refuse(
+            format!("the divergence `{}`", config.divergence),
+            "it needs the teacher's probability of the label, which may be off the list; use another divergence",
+        );
+    }
+    if matches!(config.selection, Selection::Margin(_)) {
+        return refuse(
+            format!("the selection `{}`", config.selection),
+            "it needs the teacher's probability of the label, which may be off the list; use another selection",
+        );
+    }
+    if config.scope == Scope::Batch {
+        return refuse(
+            "`Scope::Batch`".to_owned(),
+            "no kernel keeps the mass off the list between its dispatches; use `Scope::Row`, or `Scope::Given` with the KDR of an earlier step",
+        );
+    }
+    if config.standardization != Standardization::None {
+        return refuse(
+            "`Standardization::ZScore`".to_owned(),
+            "the standard deviation is that of a whole row of logits",
+        );
+    }
+    if config.teacher_tail == TeacherTail::Ghost && config.teacher_temperature != 1.0 {
+        return refuse(
+            format!("`teacher_temperature` {}", config.teacher_temperature),
+            "the rest of the probability has no other temperature; give log-probabilities at the teacher's temperature, or use `TeacherTail::Renormalized`",
+        );
+    }
+    for (present, name) in [
+        (beside.class_weights, "`class_weights`"),
+        (beside.soft_labels, "`soft_labels`"),
+        (beside.metrics, "metrics of rows"),
+    ] {
+        if present {
+            return refuse(name.to_owned(), "no kernel has both; use one of them");
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a call that a list excludes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside {
+    pub class_weights: bool,
+    pub soft_labels: bool,
+    pub metrics: bool,
+}
+
+/// Checks the sizes of a list: `k` entries a row.
+pub(crate) fn sizes(classes: usize, k: usize) -> Result<()> {
+    for (what, n, limit) in [
+        (
+            "the number of a row's entries in `teacher_ids`",
+            k,
+            MOST_ENTRIES.min(classes),
+        ),
+        (
+            "the number of classes beside `teacher_ids`",
+            classes,
+            MOST_CLASSES,
+        ),
+    ] {
+        if n > limit {
+            return Err(Error::LimitExceeded {
+                what,
+                needed: n as u64,
+                limit: limit as u64,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the shape of the list of a batch, and the choices beside it.
+pub(super) fn of_batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
+    let Some(ids) = batch.teacher_ids else {
+        return Ok(());
+    };
+    let k = batch.teacher_logits.classes;
+    sizes(batch.classes(), k)?;
+    let expected = super::elements(batch.rows(), k)?;
+    if ids.len() != expected {
+        let got = ids.len();
+        return Err(Error::TeacherIds { k, expected, got });
+    }
+    let beside = Beside {
+        class_weights: batch.class_weights.is_some(),
+        soft_labels: batch.soft_labels.is_some(),
+        metrics: false,
+    };
+    choices(config, beside)
+}
+
+/// Checks the entries of a row's list.
+pub(super) fn of_row(batch: &Batch<'_>, row: usize) -> Result<()> {
+    let Some(ids) = batch.ids(row) else {
+        return Ok(());
+    };
+    let classes = batch.classes();
+    for &id in ids {
+        if id != EMPTY && !crate::batch::is_class(id, classes) {
+            return Err(Error::TeacherIdOutOfRange { row, id, classes });
+        }
+    }
+    let mut sorted: Vec<i32> = ids.iter().copied().filter(|id| *id != EMPTY).collect();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::TeacherIdTwice { row, id: pair[0] }),
+        None => Ok(()),
+    }
+}
+
+/// An empty place of a list.
+pub(crate) const EMPTY: i32 = -1;
+
+/// Refuses a list for a single step.
+pub(crate) fn no_list(batch: &Batch<'_>) -> Result<()> {
+    if batch.teacher_ids.is_some() {
+        return Err(Error::Unsupported {
+            what: "`teacher_ids` in a single step".to_owned(),
+            why: "its statistics do not have the mass off the list; use `run`",
+        });
+    }
+    Ok(())
+}
+
+/// Refuses metrics of rows beside a list.
+pub(crate) fn metrics(config: &Config, batch: &Batch<'_>, metrics: bool) -> Result<()> {
+    let beside = Beside {
+        metrics,
+        ..Beside::default()
+    };
+    match batch.teacher_ids {
+        Some(_) => choices(config, beside),
+        None => Ok(()),
+    }
+}
