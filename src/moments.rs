@@ -166,6 +166,14 @@ impl Moment {
         )
     }
 
+    /// Returns true if the hard part needs it.
+    pub const fn is_of_hard_part(self) -> bool {
+        matches!(
+            self,
+            Self::HardSum | Self::StudentOffset | Self::StudentCount
+        )
+    }
+
     /// Returns true if it depends on the weights of classes.
     pub const fn has_class_weights(self) -> bool {
         matches!(

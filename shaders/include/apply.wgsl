@@ -5,7 +5,8 @@
 // With soft labels y_i stands for [i = label].
 // With weights of classes, the teacher's term and the uniform share of a class are multiplied by its weight.
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
-// Sampled tokens have the terms of the student and of the label alone.
+// Sampled tokens have the terms of the student and of the label alone. So have the classes off a list, with the tail's share in those of the
+// student; include/list.wgsl has the terms of the classes on the list.
 
 #import temperatures
 #import $SHAPE
@@ -63,7 +64,12 @@ fn apply_vector(row: Row, first: u32, es: vec4<f32>, et: vec4<f32>, label_term: 
 #if hard_labels
     label = select(label, label + decision.label_share, at_label);
 #end
+#if listed
+    var gradient = with_listed(row, first, es, decision) - label;
+#end
+#if not_listed
     var gradient = es - teacher - label;
+#end
 #if label_apart
     gradient = select(gradient, vec4<f32>(bitcast<f32>(decision.label_gradient)), at_label);
 #end
@@ -95,6 +101,17 @@ fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
     return terms;
 }
 #end
+#if listed
+// The terms of 4 classes off the list, given their logits.
+fn student_terms(s: vec4<f32>, decision: Decision) -> vec4<f32> {
+    var terms = exp2((s - tail_student_max) * student_log2()) * tail_scale;
+    if (HARD_OWN) {
+        let ds = max((s - decision.student_max) * student_log2(), vec4<f32>(-1e37));
+        terms += exp2(ds * hard_ratio()) * decision.hard_scale;
+    }
+    return terms;
+}
+#end
 
 // Stores the gradient of 4 classes, given their logits.
 fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, y: vec4<f32>, decision: Decision) {
@@ -111,7 +128,7 @@ fn apply_logits(row: Row, first: u32, s: vec4<f32>, t: vec4<f32>, y: vec4<f32>, 
     let dt = select(lowest, max((t - decision.teacher_max) * teacher_log2(), lowest), teacher_has);
     apply_shaped(row, first, ds, dt, exp2(ds), exp2(dt), label_terms(uniform_shares(s, decision), y, decision), decision);
 #end
-#if sampled
+#if student_alone
     apply_vector(row, first, student_terms(s, decision), vec4<f32>(), label_terms(uniform_shares(s, decision), y, decision), decision);
 #end
 }
@@ -148,11 +165,11 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
             apply_logits(row, first_$i, s_$i, t_$i, y_$i, decision);
         }
 #end
-#unroll sampled
+#unroll student_alone
         let label_$i = label_terms(uniform_shares(s_$i, decision), y_$i, decision);
         let terms_$i = student_terms(s_$i, decision);
 #end
-#unroll sampled
+#unroll student_alone
         if (vector_$i < vectors) {
             apply_vector(row, first_$i, terms_$i, vec4<f32>(), label_$i, decision);
         }

@@ -5,6 +5,9 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
         fill_vectors(row, invocation, decision.result.flags);
         return;
     }
+#if listed
+    set_tail_scale(decision);
+#end
     let start = row.vectors - TILE_VECTORS + invocation.lane;
     if (tile_is_kept) {
         apply_kept(row, start, decision);
@@ -18,7 +21,7 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
 #if teacher_row
                 apply_logits(row, first, s, load_teacher(row.teacher, first), y, decision);
 #end
-#if sampled
+#if student_alone
                 apply_logits(row, first, s, vec4<f32>(), y, decision);
 #end
             }
@@ -64,7 +67,10 @@ fn apply_kept(row: Row, start: u32, decision: Decision) {
 #if sampled
     let s_scale = decision.student_scale * exp2((kept_student_max - decision.student_max) * student_log2());
 #end
-#unroll sampled
+#if listed
+    let s_scale = tail_scale * exp2((kept_student_max - tail_student_max) * student_log2());
+#end
+#unroll student_alone
     if (start + $iu * LANES < row.vectors) {
         let first = (row.start + start + $iu * LANES) * 4u - row.misalignment;
         var terms = kept_student_$i * s_scale;

@@ -50,7 +50,7 @@ fn complete_stats(stats: RowStats, sums: Sums, sweep_sums: vec3<f32>) -> RowStat
     y.sweep_first = sweep_sums.y;
     y.sweep_second = sweep_sums.z;
     let finite = (y.flags & NON_FINITE) == 0u;
-#if teacher_row
+#if teacher_known
     y.kdr = select(params.nan_bits, bitcast<u32>(similarity_of(sums, sweep_sums.x)), finite);
 #end
 #if sampled

@@ -336,7 +336,7 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.student_scale = student * decision.student_inverse;
-#if teacher_row
+#if teacher_known
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.teacher_scale = teacher * decision.teacher_inverse;
 #end

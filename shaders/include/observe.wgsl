@@ -3,7 +3,7 @@
 // The last tile stays in registers: its exponentials, relative to the lane's maxima at that time, or with KEEP_LOGITS its logits. A lane
 // whose last tile took the checked path reads it again.
 // They are single variables because compilers keep a dynamically indexed array in memory.
-// Sampled tokens have no teacher's row: nothing of it is loaded, kept or summed.
+// Sampled tokens and lists have no teacher's row: nothing of it is loaded, kept or summed. The classes of a list are left out.
 
 #unroll
 var<private> kept_student_$i: vec4<f32>;
@@ -36,14 +36,14 @@ fn is_finite(v: vec4<f32>) -> vec4<bool> {
 #if teacher_row
 fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, dt: vec4<f32>, es: vec4<f32>, et: vec4<f32>, y: vec4<f32>) {
 #end
-#if sampled
+#if student_alone
 fn add_vector(sums: ptr<function, Sums>, ds: vec4<f32>, es: vec4<f32>, y: vec4<f32>) {
 #end
     (*sums).student_sum += total(es);
 #if teacher_row
     (*sums).teacher_sum += total(et);
 #end
-#moments of logits
+#moments of a row
     (*sums).$moment += $term;
 #end
 }
@@ -68,7 +68,12 @@ fn is_summed(row: Row, first: u32, classes: u32) -> vec4<bool> {
     if (LABEL_APART) {
         return (columns < vec4<u32>(classes)) & (columns != vec4<u32>(row.label));
     }
+#if listed
+    return (columns < vec4<u32>(classes)) & !is_listed(row, first);
+#end
+#if not_listed
     return columns < vec4<u32>(classes);
+#end
 }
 
 // Returns true if a lane's tile has the column that is left out.
@@ -137,7 +142,7 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let v = bitcast<vec4<f32>>(weight_bits);
     (*sums).flags |= select(0u, NON_FINITE, any(are_refused(weight_bits)));
 #end
-#moments
+#moments of the checked path
     (*sums).$moment += $checked_term;
 #end
 }
@@ -173,7 +178,7 @@ fn is_near_padding(student_max: f32, teacher_max: f32) -> bool {
 #if teacher_row
     return (student_max - padding()) * far_log2() < 1e4 || (teacher_max - padding()) * teacher_far_log2() < 1e4;
 #end
-#if sampled
+#if student_alone
     return (student_max - padding()) * far_log2() < 1e4;
 #end
 }
@@ -183,7 +188,7 @@ fn common_classes() -> u32 {
 #if teacher_row
     return params.teacher_classes;
 #end
-#if sampled
+#if student_alone
     return params.classes;
 #end
 }
@@ -191,7 +196,7 @@ fn common_classes() -> u32 {
 // Returns true if a vector has columns that are padding, or may have the column that is left out.
 fn has_padding(row: Row, vector: u32, first: u32) -> bool {
     // The first vector of a misaligned row starts before the row. Its column wraps around, and is not below any number of classes.
-    return LABEL_APART || vector >= row.vectors || max(first, first + 3u) >= common_classes();
+    return LABEL_APART || LISTED || vector >= row.vectors || max(first, first + 3u) >= common_classes();
 }
 
 // Adds those of the vectors start, start + LANES, ... that exist in the row's segment. At least the last of them exists.
@@ -206,7 +211,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     var y_$i = load_soft_label(row.soft_label, first_$i);
 #end
     let end = (row.start + start + (VECTORS_PER_LANE - 1u) * LANES) * 4u - row.misalignment;
-    let edge = start >= row.vectors || first_0 >= common_classes() || end + 3u >= common_classes() || has_label(row, start);
+    let edge = LISTED || start >= row.vectors || first_0 >= common_classes() || end + 3u >= common_classes() || has_label(row, start);
     if (edge) {
         let outside = vec4<f32>(padding());
 #unroll
@@ -216,7 +221,9 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #if teacher_row
             t_$i = select(outside, t_$i, exists & is_summed(row, first_$i, params.teacher_classes));
 #end
+#if soft_labels
             y_$i = select(vec4<f32>(), y_$i, exists & is_summed(row, first_$i, params.classes));
+#end
         }
 #end
     }
@@ -227,7 +234,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
 #if teacher_row
     bits = max(bits, max(magnitudes(s_$i), magnitudes(t_$i)));
 #end
-#if sampled
+#if student_alone
     bits = max(bits, magnitudes(s_$i));
 #end
     student_max = max(student_max, largest(s_$i));
@@ -287,7 +294,7 @@ fn observe_tile(sums: ptr<function, Sums>, row: Row, start: u32) {
     kept_soft_label_$i = y_$i;
 #end
     var tile = sums_from(*sums);
-    tile.flags = STUDENT_LIVE | TEACHER_LIVE;
+    tile.flags = STUDENT_LIVE | select(TEACHER_LIVE, 0u, LISTED);
 #unroll
     add_vector(
         &tile,

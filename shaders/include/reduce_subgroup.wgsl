@@ -61,14 +61,14 @@ fn lanes_or(x: u32) -> u32 {
 
 // The merged sums of a subgroup: first the maxima, then one rescaling per lane, then plain sums.
 fn lanes_merge(x: Sums) -> Sums {
-#if teacher_row
+#if teacher_known
     var y = rescale_sums(x, lanes_max(x.student_max), lanes_max(x.teacher_max));
 #end
 #if sampled
     var y = rescale_sums(x, lanes_max(x.student_max), x.teacher_max);
 #end
     y.student_sum = lanes_add(y.student_sum);
-#if teacher_row
+#if teacher_known
     y.teacher_sum = lanes_add(y.teacher_sum);
     y.masked_mass = lanes_add(y.masked_mass);
 #end
@@ -97,14 +97,14 @@ fn merge_subgroups() -> Sums {
     var teacher_max = part.teacher_max;
     for (var mask = 1u; mask < MOST_SUBGROUPS; mask *= 2u) {
         student_max = max(student_max, subgroupShuffleXor(student_max, mask));
-#if teacher_row
+#if teacher_known
         teacher_max = max(teacher_max, subgroupShuffleXor(teacher_max, mask));
 #end
     }
     var y = rescale_sums(part, student_max, teacher_max);
     for (var mask = 1u; mask < MOST_SUBGROUPS; mask *= 2u) {
         y.student_sum += subgroupShuffleXor(y.student_sum, mask);
-#if teacher_row
+#if teacher_known
         y.teacher_sum += subgroupShuffleXor(y.teacher_sum, mask);
         y.masked_mass += subgroupShuffleXor(y.masked_mass, mask);
 #end

@@ -3,6 +3,7 @@
 struct Row {
     student: u32,       // first element of the row in each matrix
     teacher: u32,
+    ids: u32,           // first entry of the teacher's list
     grad: u32,
     soft_label: u32,
     misalignment: u32,  // columns before the row that its first vector also covers
@@ -26,6 +27,7 @@ fn segment_at(row: u32, segment: u32, wanted: bool) -> Row {
     return Row(
         params.student_offset + row * params.student_stride,
         params.teacher_offset + row * params.teacher_stride,
+        params.id_offset + row * params.teacher_classes,
         grad,
         params.soft_label_offset + row * params.soft_label_stride,
         misalignment,

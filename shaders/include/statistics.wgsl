@@ -3,7 +3,7 @@
 #import types
 #import sums
 #import label_apart
-#if teacher_row
+#if teacher_known
 #import similarity
 #end
 #import complete
@@ -11,6 +11,9 @@
 #import observe
 #import sweep
 #import sweep_kept
+#if listed
+#import list
+#end
 #if standardized
 #import deviation
 #end
@@ -40,6 +43,9 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }
     }
+#if listed
+    let list_is_valid = read_list(row, invocation, !ignored);
+#end
 #if sampled
     // The only number of the teacher. It may be `-inf`.
     if (!ignored) {
@@ -54,7 +60,14 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     let spreads = spreads_of(row, invocation);
     set_deviations(spreads.student.deviation, spreads.teacher.deviation);
 #end
-#if label_whole
+#if listed
+    let rest = reduce_sums(observe_row(row, invocation), invocation);
+    set_tail(row, invocation, !ignored);
+    var entries = observe_list(row, invocation, !ignored);
+    entries.flags |= select(NON_FINITE, 0u, list_is_valid);
+    var sums = in_nats(combine_sums(reduce_sums(entries, invocation), tail_sums(rest)));
+#end
+#if row_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
 #end
 #if label_apart
@@ -83,7 +96,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     }
     var sweep_sums = vec3<f32>();
     if (SECOND_SWEEP && params.segments == 1u) {
-#if label_whole
+#if listed
+        sweep_sums = reduce_sweep_sums(sweep_list(row, invocation, sums, !ignored), invocation);
+#end
+#if row_whole
         sweep_sums = reduce_sweep_sums(second_sweep(row, invocation, sums), invocation);
 #end
 #if label_apart

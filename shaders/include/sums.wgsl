@@ -45,7 +45,7 @@ fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     // moment needs the exact distance.
     let ds = max((x.student_max - student_max) * student_log2(), -1e37);
     let fs = exp2(ds);
-#if teacher_row
+#if teacher_known
     let dt = max((x.teacher_max - teacher_max) * teacher_log2(), LOWEST_DT);
     let ft = exp2(dt);
 #end
@@ -53,7 +53,7 @@ fn rescale_sums(x: Sums, student_max: f32, teacher_max: f32) -> Sums {
     y.student_max = student_max;
     y.teacher_max = teacher_max;
     y.student_sum = x.student_sum * fs;
-#if teacher_row
+#if teacher_known
     y.teacher_sum = x.teacher_sum * ft;
     y.masked_mass = x.masked_mass * ft;
 #end

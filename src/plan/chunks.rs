@@ -130,6 +130,9 @@ fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<
         within("the size of one row of logits in bytes", row, room)?;
         most = most.min(1 + (room - row) / (row_stride as u64 * bytes));
     }
+    if problem.teacher_list {
+        most = most.min(room / (4 * problem.teacher_classes.max(1) as u64));
+    }
     if problem.class_weights {
         let bytes = 4 * problem.classes as u64;
         within("the size of the class weights in bytes", bytes, room)?;

@@ -44,6 +44,7 @@ impl Plan {
         let p = &self.problem;
         let fits = p.row_weights == lists.row_weights.is_some()
             && p.class_weights == lists.class_weights.is_some()
+            && p.teacher_list == lists.teacher_ids.is_some()
             && p.metrics == lists.row_metrics.is_some();
         if !self.has_choices_of(config) || !fits {
             return Err(Error::PlanMismatch);

@@ -7,7 +7,8 @@ use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SW
 use super::tiling::{Tiling, check_workgroup};
 use crate::rule::ClassWeights;
 use crate::shader::{Access, BindingKind, Kernel, LossVariant, Variant};
-use crate::{Config, Error, GradWrite, Reduction, Result, Scope, validate};
+use crate::validate::listed::Beside;
+use crate::{Config, Error, GradWrite, Reduction, Result, Scope, TeacherTail, validate};
 
 /// The distribution of observe, decide and apply over workgroups and dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +61,7 @@ fn is_one_tile(problem: &Problem, variant: &Variant) -> bool {
 struct Choices {
     loss: LossVariant,
     class_weights: ClassWeights,
+    teacher_tail: TeacherTail,
     accumulate: bool,
     two_phase: bool,
     counts_rows: bool,
@@ -70,6 +72,7 @@ impl Choices {
         Self {
             loss: LossVariant::of(config),
             class_weights: ClassWeights::of(config),
+            teacher_tail: config.teacher_tail,
             accumulate: config.grad_write == GradWrite::Accumulate,
             two_phase: config.scope == Scope::Batch,
             counts_rows: config.reduction == Reduction::Mean,
@@ -81,6 +84,9 @@ impl Choices {
         let mut loss = self.loss;
         if problem.class_weights {
             loss = loss.with_class_weights(self.class_weights);
+        }
+        if problem.teacher_list {
+            loss = loss.with_list(self.teacher_tail);
         }
         if problem.soft_labels.is_some() {
             loss = loss.with_soft_labels();
@@ -117,19 +123,29 @@ fn row_workgroup_size(limits: &Limits) -> u32 {
     size.min(1 << limits.workgroup_invocations.ilog2())
 }
 
+/// Slots of the table of a row's list: about four for each entry, so that most vectors of a row find an empty slot at once.
+fn list_slots(entries: usize) -> u32 {
+    let entries = entries.clamp(1, validate::listed::MOST_ENTRIES) as u32;
+    (4 * entries).next_power_of_two().clamp(16, 2048)
+}
+
 /// The variant of the kernels in which several lanes may own a row, before the plan's kind is known.
 fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
     Variant {
         student: problem.student.storage,
         teacher: problem.teacher.storage,
         gradient: problem.gradient.map(|g| g.storage),
-        access: problem.access(!choices.loss.sampled),
+        access: problem.access(!choices.loss.sampled && !problem.teacher_list),
         loss: choices.loss_of(problem),
         accumulate: choices.accumulate && problem.gradient.is_some(),
         shared_buffers: problem.shared_buffers,
         in_place: problem.in_place && problem.gradient.is_some(),
         soft_labels: problem.soft_labels.map(|y| y.storage),
         row_weights: problem.row_weights,
+        list_slots: match problem.teacher_list {
+            true => list_slots(problem.teacher_classes),
+            false => 0,
+        },
         workgroup_size: tiling.workgroup_size,
         lanes: tiling.lanes,
         vectors_per_lane: tiling.vectors_per_lane,
@@ -166,7 +182,7 @@ impl Plan {
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
-        if LossVariant::of(config).standardized {
+        if LossVariant::of(config).standardized || problem.teacher_list {
             tiling.segments = 1;
         }
         let bytes = |tiling: &Tiling| {
@@ -189,7 +205,17 @@ impl Plan {
     ) -> Result<Self> {
         check_limits(limits)?;
         validate::mean(config, problem.rows)?;
-        validate::sampled::teacher(config, problem.teacher_classes)?;
+        if problem.teacher_list {
+            validate::listed::sizes(problem.classes, problem.teacher_classes)?;
+            let beside = Beside {
+                class_weights: problem.class_weights,
+                soft_labels: problem.soft_labels.is_some(),
+                metrics: problem.metrics,
+            };
+            validate::listed::choices(config, beside)?;
+        } else {
+            validate::sampled::teacher(config, problem.teacher_classes)?;
+        }
         if problem.class_weights {
             validate::class_weighting(config)?;
         }
@@ -212,6 +238,12 @@ impl Plan {
             return Err(Error::Unsupported {
                 what: "`Standardization::ZScore` with rows in segments".to_owned(),
                 why: "each segment would need the standard deviation of the row; use one segment",
+            });
+        }
+        if tiling.segments > 1 && problem.teacher_list {
+            return Err(Error::Unsupported {
+                what: "`teacher_ids` with rows in segments".to_owned(),
+                why: "each segment would need the classes of the whole list; use one segment",
             });
         }
         let mut variant = variant_of(choices, problem, tiling);

@@ -91,6 +91,7 @@ impl Kernel {
                     false => none.similarity,
                 },
                 shape: none.shape,
+                teacher_list: none.teacher_list,
                 moments: none.moments,
                 sweep: none.sweep,
                 teacher_label: none.teacher_label,
@@ -125,6 +126,10 @@ impl Kernel {
             loss: self.loss_choices(variant.loss),
             one_tile: variant.one_tile && self == Self::Distill,
             one_group: variant.one_group && self == Self::Distill,
+            list_slots: match self {
+                Self::Distill => variant.list_slots,
+                _ => 0,
+            },
             ..*variant
         };
         let plain = Variant {

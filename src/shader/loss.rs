@@ -2,7 +2,7 @@
 
 use crate::moments::Moments;
 use crate::rule::{self, ClassWeights, Shape, SweepSum};
-use crate::{Config, Divergence, Similarity, Standardization, TssrGradient};
+use crate::{Config, Divergence, Similarity, Standardization, TeacherTail, TssrGradient};
 
 /// The choices of a kernel that follow from the loss. The numbers of divergence, selection and temperatures are parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ pub struct LossVariant {
     pub label_apart: bool,
     /// True if the teacher is one log-probability a row, that of the label. No row of teacher logits is read, and there is no KDR.
     pub sampled: bool,
+    /// The tail of a teacher that is a list of classes; `None` without a list.
+    pub teacher_list: Option<TeacherTail>,
     /// True if the hard part has a temperature of its own.
     pub hard_own: bool,
     /// True if the gradient also passes through KDR.
@@ -56,6 +58,7 @@ impl LossVariant {
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
             label_apart: rule.label_apart,
             sampled: rule.sampled,
+            teacher_list: None,
             hard_own: config.has_own_hard_temperature(),
             tssr_attached: config.tssr_gradient == TssrGradient::Attached,
             smoothing: config.label_smoothing > 0.0,
@@ -86,6 +89,19 @@ impl LossVariant {
         }
     }
 
+    /// The same choices with a teacher that is a list of classes.
+    pub fn with_list(self, tail: TeacherTail) -> Self {
+        Self {
+            teacher_list: Some(tail),
+            ..self
+        }
+    }
+
+    /// Returns true if the teacher has a logit for each class of a row.
+    pub(super) fn has_teacher_row(&self) -> bool {
+        !self.sampled && self.teacher_list.is_none()
+    }
+
     /// The same choices with the moments of soft labels.
     pub fn with_soft_labels(self) -> Self {
         Self {
@@ -104,6 +120,7 @@ impl LossVariant {
             sweep: [None; 2],
             label_apart: false,
             sampled: false,
+            teacher_list: None,
             hard_own: false,
             tssr_attached: false,
             smoothing: false,
@@ -117,17 +134,18 @@ impl LossVariant {
 
     /// Returns true if the gradient has terms of p, q and the label only.
     pub(super) fn is_plain(&self) -> bool {
-        self.shape == Shape::Plain && !self.hard_own && !self.sampled
+        self.shape == Shape::Plain && !self.hard_own && self.has_teacher_row()
     }
 
     /// Returns true if the gradient has further terms than those of p, q and the label.
     pub(super) fn is_shaped(&self) -> bool {
-        !self.is_plain() && !self.sampled
+        !self.is_plain() && self.has_teacher_row()
     }
 
     /// Returns true if the last tile's logits stay in registers instead of its exponentials.
     pub(super) fn keeps_logits(&self) -> bool {
-        self.shape.needs_logits() || self.hard_own
+        // Classes off a list have the terms of the plain shape.
+        (self.shape.needs_logits() && self.teacher_list.is_none()) || self.hard_own
     }
 
     /// Returns true if the second sweep is slow with tiles of 16 vectors, as measured: it takes logarithms of the student's terms.

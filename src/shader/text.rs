@@ -9,7 +9,8 @@
 //!   memory, but single variables stay in registers. `#unroll condition` drops them in variants without that condition.
 //! - The lines from `#moments` to `#end` are repeated for each moment of the variant: `moments.rs` has the keys. `#moments with a factor`
 //!   leaves out those without a linear factor, `#moments of the rest` those that are not kept of the classes beside the label,
-//!   `#moments of logits` those with weights of classes, `#moments with class weights` those without.
+//!   `#moments with class weights` those without weights of classes, `#moments of a row` those with them. Beside a list, `of a row` and
+//!   `of the checked path` keep only the moments of the hard part, as `#moments of the hard part` does.
 //!
 //! `#if` may stand within the other blocks. They do not nest otherwise.
 
@@ -20,7 +21,7 @@ use super::variant::{Access, Variant};
 use crate::config::divergences;
 use crate::moments::{Factor, Moment};
 use crate::rule::{ClassWeights, SweepSum};
-use crate::{Selection, Similarity, Standardization, Storage};
+use crate::{Selection, Similarity, Standardization, Storage, TeacherTail};
 
 /// The compiler that the text is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,6 +58,7 @@ includes!(
     "f16",
     "invocation",
     "label_apart",
+    "list",
     "log_sum",
     "main",
     "merge",
@@ -165,11 +167,11 @@ impl Variant {
         half && self.access == Access::Element
     }
 
-    /// The width of loads of the teacher's logits. Sampled tokens have one number a row, which starts anywhere.
+    /// The width of loads of the teacher's logits. Sampled tokens and lists have a few numbers a row, which start anywhere.
     fn teacher_access(&self) -> Access {
-        match self.loss.sampled {
-            true => Access::Element,
-            false => self.access,
+        match self.loss.has_teacher_row() {
+            true => self.access,
+            false => Access::Element,
         }
     }
 
@@ -241,6 +243,14 @@ impl Variant {
             "const TEACHER_LABEL: bool = {};",
             self.loss.teacher_label
         ));
+        let listed = self.loss.teacher_list.is_some();
+        line(format!("const LISTED: bool = {listed};"));
+        if listed {
+            let (slots, rows) = (self.list_slots, self.workgroup_size / self.lanes);
+            line(format!("const LIST_SLOTS: u32 = {slots}u;"));
+            line(format!("const LIST_SHIFT: u32 = {}u;", 32 - slots.ilog2()));
+            line(format!("const LIST_TABLE: u32 = {}u;", slots * rows));
+        }
         let soft_labels = self.soft_labels.is_some();
         line(format!("const SOFT_LABELS: bool = {soft_labels};"));
         line(format!("const HARD_OWN: bool = {};", self.loss.hard_own));
@@ -323,7 +333,12 @@ impl Variant {
             "plain" => self.loss.is_plain(),
             "shaped" => self.loss.is_shaped(),
             "sampled" => self.loss.sampled,
-            "teacher_row" => !self.loss.sampled,
+            "listed" => self.loss.teacher_list.is_some(),
+            "not_listed" => self.loss.teacher_list.is_none(),
+            "ghost_tail" => self.loss.teacher_list == Some(TeacherTail::Ghost),
+            "teacher_known" => !self.loss.sampled,
+            "teacher_row" => self.loss.has_teacher_row(),
+            "student_alone" => !self.loss.has_teacher_row(),
             "cosine" => self.loss.similarity == Similarity::Cosine,
             "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,
@@ -332,6 +347,7 @@ impl Variant {
             "metrics" => self.loss.metrics,
             "results_alone" => !self.loss.metrics,
             "label_whole" => !self.loss.label_apart,
+            "row_whole" => !self.loss.label_apart && self.loss.teacher_list.is_none(),
             "one_tile" => self.one_tile,
             "many_tiles" => !self.one_tile,
             "one_group" => self.one_group,
@@ -406,11 +422,14 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
             }
         } else if let Some(filter) = line.strip_prefix("#moments") {
             let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "#end").collect();
+            let whole = variant.loss.teacher_list.is_none();
             let wanted = |m: &Moment| match filter.trim_start() {
                 "" => true,
                 "with a factor" => m.factor() != Factor::One,
                 "of the rest" => m.is_of_rest(),
-                "of logits" => !m.has_class_weights(),
+                "of the hard part" => m.is_of_hard_part(),
+                "of the checked path" => whole || m.is_of_hard_part(),
+                "of a row" => !m.has_class_weights() && (whole || m.is_of_hard_part()),
                 "with class weights" => m.has_class_weights(),
                 other => panic!("no moments `{other}`"),
             };

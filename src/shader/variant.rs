@@ -36,6 +36,8 @@ pub struct Variant {
     pub soft_labels: Option<Storage>,
     /// True if each row has a weight.
     pub row_weights: bool,
+    /// Slots of the table of a row's list, a power of two; 0 without a list.
+    pub list_slots: u32,
     /// Invocations of a workgroup, a power of two.
     pub workgroup_size: u32,
     /// Invocations that own a row, a power of two up to `workgroup_size`.
@@ -68,6 +70,7 @@ impl Variant {
         let reduced = reduced.saturating_mul(sums + 4);
         reduced
             .saturating_add(rows.saturating_mul(partial))
+            .saturating_add(rows.saturating_mul(4 * self.list_slots))
             .saturating_add(16)
     }
 }

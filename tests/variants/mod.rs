@@ -7,7 +7,7 @@ use wgpu_distill::shader::{
 };
 use wgpu_distill::{
     Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Standardization,
-    Storage, TssrGradient,
+    Storage, TeacherTail, TssrGradient,
 };
 
 /// A variant of the default loss.
@@ -23,6 +23,7 @@ pub fn base() -> Variant {
         in_place: false,
         soft_labels: None,
         row_weights: false,
+        list_slots: 0,
         workgroup_size: 64,
         lanes: 64,
         vectors_per_lane: 2,
@@ -82,6 +83,48 @@ fn losses() -> Vec<LossVariant> {
             smoothed_classes: SmoothedClasses::Unmasked,
             ..Config::default()
         }));
+    }
+    list
+}
+
+/// Teachers that are lists of classes.
+fn lists() -> Vec<Variant> {
+    let base = base();
+    let mut list = Vec::new();
+    for tail in [TeacherTail::Ghost, TeacherTail::Renormalized] {
+        for loss in losses() {
+            if loss.sampled || loss.label_apart || loss.standardized || loss.teacher_label {
+                continue;
+            }
+            for subgroup_min in [None, Some(4)] {
+                list.push(Variant {
+                    loss: loss.with_list(tail),
+                    list_slots: 256,
+                    subgroup_min,
+                    one_tile: loss.smoothing,
+                    one_group: subgroup_min.is_some(),
+                    ..base
+                });
+            }
+        }
+        for access in [Access::Vec4, Access::Element] {
+            for storage in Storage::ALL {
+                for in_place in [false, true] {
+                    list.push(Variant {
+                        access,
+                        student: storage,
+                        teacher: storage,
+                        gradient: Some(storage),
+                        accumulate: !in_place,
+                        in_place,
+                        loss: base.loss.with_list(tail),
+                        list_slots: 16,
+                        lanes: 16,
+                        ..base
+                    });
+                }
+            }
+        }
     }
     list
 }
@@ -248,6 +291,7 @@ fn variants() -> Vec<Variant> {
             });
         }
     }
+    list.extend(lists());
     for loss in losses() {
         for subgroup_min in [None, Some(4)] {
             for one_tile in [false, true] {
