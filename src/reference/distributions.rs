@@ -1,5 +1,6 @@
 //! Rows of logits and their distributions in f64.
 
+use super::list::List;
 use crate::{Batch, Config, Logits, Standardization};
 
 /// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
@@ -185,9 +186,12 @@ pub(super) fn through_deviation(x: &[f64], terms: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// `ln p` and `ln q` of a row at its temperatures. Of sampled tokens, `ln q` is known for the label alone: NaN stands
+/// `ln p` and `ln q` of a row at its temperatures. Beside a list of classes, those of its classes and of the tail. Of sampled tokens, `ln q` is known for the label alone: NaN stands
 /// for the others.
 pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
+    if let Some(list) = List::of(config, batch, row) {
+        return [list.log_p, list.log_q];
+    }
     let [student, teacher] = logits_of(batch, row);
     let log_p = log_softmax_row(
         &student,

@@ -4,6 +4,7 @@ use super::distributions::{
     Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, row_temperature,
     softmax_row, through_deviation, weighted,
 };
+use super::list::List;
 use super::{divergences, similarity};
 use crate::{
     Batch, ClassWeighting, Config, Divergence, HardTemperature, Selection, SmoothedClasses,
@@ -74,6 +75,8 @@ pub(super) struct Row {
     log_h: Vec<f64>,
     /// The log-sum-exp at the temperature of the hard part.
     lse: f64,
+    /// The list that `log_p` and `log_q` belong to, if the teacher is one.
+    list: Option<List>,
     /// EK, each class times its weight
     truth: Vec<f64>,
     /// EK is the distribution of one label
@@ -138,6 +141,7 @@ impl Row {
             sums_to_one: hard_weights.is_none() && batch.soft_labels.is_none(),
             log_p,
             log_q,
+            list: List::of(config, batch, row),
             log_h: log_softmax_row(&student, label_temperature),
             lse: lse(&student, label_temperature),
             truth: (0..classes).map(truth).collect(),
@@ -192,7 +196,11 @@ impl Row {
     pub(super) fn gradient(&self, config: &Config, tssr: f64, slope: f64) -> Option<Vec<f64>> {
         let [hard_weight, soft_weight] = weights(config);
         let student_temperature = self.temperature;
-        let mut gradient = vec![0.0; self.log_p.len()];
+        let mut gradient = vec![0.0; self.log_h.len()];
+        let of_classes = |terms: Vec<f64>| match &self.list {
+            Some(list) => list.spread(&terms),
+            None => terms,
+        };
         let add = |gradient: &mut Vec<f64>, factor: f64, terms: Vec<f64>| {
             let each = gradient.iter_mut().zip(terms);
             each.for_each(|(sum, term)| *sum += factor * term);
@@ -214,7 +222,7 @@ impl Row {
             add(
                 &mut gradient,
                 share * self.soft_factor / student_temperature,
-                soft,
+                of_classes(soft),
             );
         }
 
@@ -248,7 +256,11 @@ impl Row {
             let finite = |part: f64| if part.is_finite() { part } else { 0.0 };
             let apart = hard_weight * finite(self.hard()) - soft_weight * finite(self.soft(config));
             let kdr = similarity::gradient(config.similarity, self.pair());
-            add(&mut gradient, slope * apart / student_temperature, kdr);
+            add(
+                &mut gradient,
+                slope * apart / student_temperature,
+                of_classes(kdr),
+            );
         }
         Some(gradient)
     }

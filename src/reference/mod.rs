@@ -5,6 +5,7 @@
 
 mod distributions;
 mod divergences;
+mod list;
 mod metrics;
 mod mix;
 mod rows;
@@ -18,6 +19,7 @@ use distributions::{
     Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
     x_ln_ratio,
 };
+use list::List;
 use mix::Row;
 
 pub use metrics::{RowMetrics, mean_metrics};
@@ -98,9 +100,12 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     let student_temperature = temperature(config.student_temperature, &student);
     let teacher_temperature = temperature(config.teacher_temperature, &teacher);
     stats.student_lse = lse(&student, student_temperature);
+    let list = List::of(config, batch, row);
     let sampled = config.divergence.is_sampled();
     let (teacher_lse, no_teacher) = match sampled {
         true => (f64::NAN, teacher[0].is_nan() || teacher[0] == f64::INFINITY),
+        // The list is normalised.
+        false if list.is_some() => (0.0, list.is_some_and(|list| !list.is_finite())),
         false => {
             let lse = lse(&teacher, teacher_temperature);
             (lse, lse.is_nan())
