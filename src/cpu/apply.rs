@@ -5,6 +5,7 @@
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
+use super::list::{self, Listed};
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
@@ -33,6 +34,9 @@ pub(super) fn apply<V: Vector>(
     if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
         return fill(gradient, f32::NAN);
     }
+    if row.ids.is_some() {
+        return list::apply::<V>(row, decision, gradient, kept, scratch);
+    }
     let standardized = row.setup.config.standardization != Standardization::None;
     let own = standardized.then(|| {
         let (student, teacher) = (decision.student_deviation, decision.teacher_deviation);
@@ -49,24 +53,29 @@ pub(super) fn apply<V: Vector>(
         && decision.owns_label == 0
         && setup.summed_weights().is_none();
     match (accumulate, plain) {
-        (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, scratch),
-        (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, scratch),
-        (true, false) => write_tiles::<V, true, false>(row, decision, gradient, kept, scratch),
-        (false, false) => write_tiles::<V, false, false>(row, decision, gradient, kept, scratch),
+        (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, &[], scratch),
+        (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, &[], scratch),
+        (true, false) => write_tiles::<V, true, false>(row, decision, gradient, kept, &[], scratch),
+        (false, false) => {
+            write_tiles::<V, false, false>(row, decision, gradient, kept, &[], scratch)
+        }
     }
 }
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
-/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes.
+/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes. `listed` has the gradient of classes of a list.
 #[inline(always)]
-fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
+pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     row: &Row<'_>,
     decision: &Decision,
     mut gradient: ValuesMut<'_>,
     kept: bool,
+    listed: &Listed,
     scratch: &mut Scratch,
 ) {
     let (setup, classes) = (row.setup, row.student.len());
+    let student_alone = setup.rule.sampled || row.ids.is_some();
+    let mut listed = listed;
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
     let weights = if PLAIN { None } else { setup.summed_weights() };
     let whole = decision;
@@ -87,11 +96,11 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             )
         };
         match kept {
-            Some((es, _, (student_max, _))) if !PLAIN && setup.rule.sampled => {
+            Some((es, _, (student_max, _))) if !PLAIN && student_alone => {
                 let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
                 shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
             }
-            None if !PLAIN && setup.rule.sampled => {
+            None if !PLAIN && student_alone => {
                 let s = &tile(row.student, start, n, &mut scratch.student)[..n];
                 shapes::student::<V>(s, decision, setup, out);
             }
@@ -117,7 +126,7 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 }
             }
         }
-        if !PLAIN && setup.own_hard {
+        if !PLAIN && setup.own_hard && decision.hard_scale != 0.0 {
             let s = &tile(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
         }
@@ -141,6 +150,13 @@ fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             } else {
                 out[label] -= decision.label_share;
             }
+        }
+        if !PLAIN && !listed.is_empty() {
+            let here = listed.partition_point(|(class, _)| (*class as usize) < start + n);
+            let (here, later) = listed.split_at(here);
+            here.iter()
+                .for_each(|(class, value)| out[*class as usize - start] = *value);
+            listed = later;
         }
         let values = &mut scratch.first[..n];
         match (gradient.part(start..start + n), ACCUMULATE) {

@@ -9,6 +9,7 @@ mod deviation;
 mod divergences;
 mod isa;
 mod lanes;
+mod list;
 mod metrics;
 mod mixture;
 mod observe;
@@ -130,6 +131,7 @@ impl Cpu {
                 let r = Row {
                     student: values,
                     teacher: values,
+                    ids: None,
                     label: 0,
                     soft_label: None,
                     weight: 1.0,

@@ -4,6 +4,7 @@
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use super::deviation::Spreads;
+use super::list;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
@@ -14,7 +15,7 @@ use crate::moments::Moment;
 use crate::{RowStats, Standardization, flags};
 
 /// Flags of the values of a tile, without its padding, on the checked path.
-fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
+pub(super) fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     values.iter().fold(0, |found, x| {
         found
             | match x.to_bits() {
@@ -39,6 +40,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if row.label == row.setup.config.ignore_index {
         stats.flags = flags::IGNORED;
         return stats;
+    }
+    if let Some(ids) = row.ids {
+        return list::observe::<V>(row, ids, keep, stats, scratch);
     }
     let standardized = row.setup.config.standardization != Standardization::None;
     let spreads = standardized.then(|| Spreads::of(row, scratch));
@@ -150,24 +154,36 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if row.soft_label.is_some() {
         stats.flags |= flags::SOFT_LABEL;
     }
+    finish::<V>(row, label.is_some(), &mut stats, scratch);
+    stats
+}
+
+/// Completes the statistics of a row that has its sums: flags, the second sweep, KDR.
+#[inline(always)]
+pub(super) fn finish<V: Vector>(
+    row: &Row<'_>,
+    has_label: bool,
+    stats: &mut RowStats,
+    scratch: &mut Scratch,
+) {
+    let setup = row.setup;
     let live = flags::STUDENT_LIVE | flags::TEACHER_LIVE;
     if stats.flags & live != live {
         stats.flags |= flags::NON_FINITE;
     }
-    if label.is_none() {
+    if !has_label {
         stats.flags |= flags::INVALID_LABEL;
     }
     if stats.flags & flags::NON_FINITE != 0 {
         stats.kdr = f32::NAN;
-        return stats;
+        return;
     }
     if setup.second_sweep {
-        second_sweep::<V>(row, &mut stats, scratch);
+        second_sweep::<V>(row, stats, scratch);
     }
-    if !sampled {
-        stats.kdr = similarity::kdr(&stats, setup.config.similarity);
+    if !setup.rule.sampled {
+        stats.kdr = similarity::kdr(stats, setup.config.similarity);
     }
-    stats
 }
 
 #[cfg(test)]
@@ -290,6 +306,7 @@ mod tests {
             let row = Row {
                 student: (&s[..]).into(),
                 teacher: (&t[..]).into(),
+                ids: None,
                 label: 0,
                 soft_label: Some((&y[..]).into()),
                 weight: 1.0,

@@ -9,6 +9,8 @@ pub(super) struct Row<'a> {
     pub student: Values<'a>,
     /// May have fewer classes than the student.
     pub teacher: Values<'a>,
+    /// The classes of the teacher's list, whose log-probabilities `teacher` has.
+    pub ids: Option<&'a [i32]>,
     pub label: i32,
     /// All of the student's classes.
     pub soft_label: Option<Values<'a>>,
@@ -22,6 +24,7 @@ impl<'a> Row<'a> {
         Self {
             student: values(&batch.student_logits, row, classes),
             teacher: values(&batch.teacher_logits, row, classes),
+            ids: batch.ids(row),
             label: batch.labels[row],
             soft_label: batch.soft_label(row),
             weight: batch.row_weight(row),

@@ -15,7 +15,7 @@ pub(super) struct Sums {
     pub zt: f64,
     pub masked_mass: f64,
     /// By [`Moment`].
-    moments: [f64; Moment::ALL.len()],
+    pub(super) moments: [f64; Moment::ALL.len()],
     pub flags: u32,
 }
 
@@ -168,19 +168,23 @@ impl Sums {
                 | Weight::MaskedClassTeacher => 0.0,
             };
         }
-        let maxima = (
-            student_max.max(sums.student_max),
-            teacher_max.max(sums.teacher_max),
-        );
-        sums.rescale(maxima.0, maxima.1, setup);
-        class.rescale(maxima.0, maxima.1, setup);
-        sums.zs += class.zs;
-        sums.zt += class.zt;
-        sums.masked_mass += class.masked_mass;
-        for (sum, one) in sums.moments.iter_mut().zip(class.moments) {
-            *sum += one;
+        sums.merged(class, setup)
+    }
+
+    /// The sums of both parts of a row.
+    pub fn merged(mut self, mut other: Self, setup: &Setup<'_>) -> Self {
+        let student_max = self.student_max.max(other.student_max);
+        let teacher_max = self.teacher_max.max(other.teacher_max);
+        self.rescale(student_max, teacher_max, setup);
+        other.rescale(student_max, teacher_max, setup);
+        self.zs += other.zs;
+        self.zt += other.zt;
+        self.masked_mass += other.masked_mass;
+        self.flags |= other.flags;
+        for (sum, more) in self.moments.iter_mut().zip(other.moments) {
+            *sum += more;
         }
-        sums
+        self
     }
 
     /// Writes the sums of the classes beside the label to the row's statistics.

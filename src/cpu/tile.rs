@@ -3,6 +3,7 @@
 use half::slice::HalfFloatSliceExt;
 
 use super::lanes::{LANES, Lanes};
+use super::list::List;
 use crate::Values;
 
 /// Elements handled at a time. Two tiles of f32 take 8 KiB.
@@ -17,6 +18,8 @@ pub(super) struct Scratch {
     pub second: Tile,
     pub third: Tile,
     pub kept: Kept,
+    pub list: List,
+    pub listed: Vec<(u32, f32)>,
 }
 
 /// The exponentials of the last observed row, for `apply`. Those of a tile are relative to the row's maxima up to that tile.
@@ -72,6 +75,8 @@ impl Scratch {
             second: [0.0; TILE],
             third: [0.0; TILE],
             kept: Kept::default(),
+            list: List::default(),
+            listed: Vec::new(),
         }
     }
 }
@@ -150,6 +155,22 @@ pub(super) fn measured<'a>(
         _ => magnitude = u32::MAX,
     }
     (&scratch[..padded], max, magnitude)
+}
+
+/// A tile in whole lanes, with its largest value without some columns and the magnitude of all. Those columns become masked classes.
+#[inline(always)]
+pub(super) fn measured_without<'a>(
+    values: Values<'a>,
+    start: usize,
+    n: usize,
+    left_out: impl Iterator<Item = usize>,
+    scratch: &'a mut Tile,
+) -> (&'a [f32], f32, u32) {
+    copied(values, start, n, scratch);
+    let (_, magnitude) = extremes(&scratch[..n]);
+    left_out.for_each(|column| scratch[column] = f32::NEG_INFINITY);
+    let (max, _) = extremes(&scratch[..n]);
+    (&scratch[..n.next_multiple_of(LANES)], max, magnitude)
 }
 
 /// A finite padding value for the fast path. Its exponential is 0, and its distance to any value of the fast path, over the
