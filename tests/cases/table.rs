@@ -29,6 +29,7 @@ pub fn all() -> Vec<Case> {
     hard_shared_memory(&mut list);
     options(&mut list);
     losses::divergences(&mut list);
+    losses::far_labels(&mut list);
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
