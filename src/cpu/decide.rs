@@ -86,7 +86,6 @@ impl Rule {
         let (hard_loss, hard) = config.hard_factors();
         let soft_weight = f64::from(config.soft_weight);
         let grad_loss = f64::from(config.grad_loss);
-        let z = 2.0 * f64::from(config.z_loss) * grad_loss / config.label_temperature();
         Self {
             config: *config,
             tstr,
@@ -96,7 +95,7 @@ impl Rule {
             soft_loss: soft_weight * config.temperature_factor(),
             hard: hard / denominator,
             soft: soft_weight * config.gradient_factor() / denominator,
-            z: z / denominator,
+            z: config.z_gradient_factor() / denominator,
             unit: grad_loss / f64::from(config.student_temperature) / denominator,
             weights: ClassWeights::default(),
         }
