@@ -206,7 +206,6 @@ pub(super) fn far_labels(list: &mut Vec<Case>) {
             let mut case = Case::new(name, why, 12, classes);
             case.kind = Kind::Huge;
             case.storage = [0, 1, 0].map(|side| storages[(n + d + side) % 2]);
-            case.in_place = n == 0;
             case.gaps = [[1, 3, 1], [0; 3], [3, 1, 3]][n];
             case.config = Config {
                 divergence,
