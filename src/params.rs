@@ -107,7 +107,6 @@ impl Params {
         let teacher = f64::from(config.teacher_temperature);
         let hard = config.label_temperature();
         let (hard_loss_factor, hard_grad_factor) = config.hard_factors();
-        let z_loss = f64::from(config.z_loss);
         let [rule_first, rule_second] = config.divergence.numbers();
         let (_, [shape_first, shape_second]) = rule::shape(config);
         Self {
@@ -127,7 +126,7 @@ impl Params {
             hard_inverse: (1.0 / hard) as f32,
             hard_ratio: (student / hard) as f32,
             z_loss: config.z_loss,
-            z_grad_factor: (2.0 * z_loss * f64::from(config.grad_loss) / hard) as f32,
+            z_grad_factor: config.z_gradient_factor() as f32,
             rule_first,
             rule_second,
             shape_first,

@@ -298,9 +298,9 @@ pub struct Decision {
     pub first_scale: f32,
     /// The factor of `f2`.
     pub second_scale: f32,
-    /// `1 / sum e^(s - ms)`
+    /// `1 / sum e^(s - ms)`; for `Taid` over the root of its mixture's mass `Xn`.
     pub student_inverse: f32,
-    /// `1 / sum e^(t - mt)`
+    /// `1 / sum e^(t - mt)`; for `Taid` as `student_inverse`.
     pub teacher_inverse: f32,
     /// The gradient at the label, if `owns_label` is 1.
     pub label_gradient: f32,

@@ -1,29 +1,26 @@
 //! Checks of arguments, before anything runs. Every engine uses them.
 
 mod class_weights;
+mod factors;
 pub(crate) mod listed;
 pub(crate) mod sampled;
 pub(crate) mod soft_labels;
 mod standardized;
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use crate::config::require;
 use crate::rule::Shape;
 use crate::{
     Batch, Config, Error, GradWrite, HardTemperature, Logits, OutputsMut, Progress, Reduction,
-    Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TemperatureScaling,
-    TssrGradient, batch,
+    Result, RowStats, Scope, Selection, Similarity, TeacherClasses, TssrGradient, batch,
 };
 
 pub(crate) use class_weights::{class_weighting, no_class_weights};
+pub(crate) use factors::mean;
 
 /// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
 const MAX_DIVISOR: f32 = 8.507_059e37;
-
-/// Magnitudes of factors and of their quotients by the denominator, 2^-100 to 2^100. A loss of 1e8 nats times the largest fits f32;
-/// the smallest divided by the sum of a row of 2^26 classes is a normal f32, which no device flushes to 0.
-const FACTORS: RangeInclusive<f64> = 7.888_609_052_210_118e-31..=1.267_650_600_228_229_4e30;
 
 /// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
 pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
@@ -100,7 +97,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     sampled::choices(config)?;
     attached(config)?;
     standardized::check(config)?;
-    factors(config)
+    factors::check(config)
 }
 
 /// Refuses an attached TSSR where its gradient does not fit into the sweeps of the kernels.
@@ -147,68 +144,6 @@ fn attached(config: &Config) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn in_range(names: [&'static str; 2], values: [f64; 2]) -> Result<()> {
-    for (field, value) in names.into_iter().zip(values) {
-        if value != 0.0 && !FACTORS.contains(&value.abs()) {
-            return Err(Error::InvalidConfig {
-                field,
-                value: format!("{value:e}"),
-                expected: "0 or a magnitude between 1e-30 and 1e30",
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Names of the factors of loss and gradient in errors: alone, over a given denominator, over the rows of a mean.
-fn factor_names(config: &Config) -> [[&'static str; 2]; 3] {
-    match config.temperature_scaling {
-        TemperatureScaling::None => [
-            ["1", "grad_loss / student_temperature"],
-            [
-                "1 / denominator",
-                "grad_loss / student_temperature / denominator",
-            ],
-            ["1 / rows", "grad_loss / student_temperature / rows"],
-        ],
-        TemperatureScaling::Squared => [
-            [
-                "student_temperature * teacher_temperature",
-                "grad_loss * teacher_temperature",
-            ],
-            [
-                "student_temperature * teacher_temperature / denominator",
-                "grad_loss * teacher_temperature / denominator",
-            ],
-            [
-                "student_temperature * teacher_temperature / rows",
-                "grad_loss * teacher_temperature / rows",
-            ],
-        ],
-    }
-}
-
-/// Checks the factors of loss and gradient, and their quotients by a given denominator.
-fn factors(config: &Config) -> Result<()> {
-    let values = [config.temperature_factor(), config.gradient_factor()];
-    let [names, quotients, _] = factor_names(config);
-    in_range(names, values)?;
-    match config.reduction {
-        Reduction::SumOver(d) if d != 0.0 => in_range(quotients, values.map(|v| v / f64::from(d))),
-        _ => Ok(()),
-    }
-}
-
-/// Checks the factors divided by the number of rows, the largest denominator of a mean.
-pub(crate) fn mean(config: &Config, rows: usize) -> Result<()> {
-    if config.reduction != Reduction::Mean {
-        return Ok(());
-    }
-    let values = [config.temperature_factor(), config.gradient_factor()];
-    let [.., names] = factor_names(config);
-    in_range(names, values.map(|v| v / rows.max(1) as f64))
 }
 
 pub(crate) fn progress(selection: Selection, progress: Progress) -> Result<()> {
@@ -472,31 +407,5 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
             Err(Error::ZeroDenominator { row, label })
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mean_over_many_rows_keeps_its_factors_normal() {
-        let with = |grad_loss, reduction| Config {
-            grad_loss,
-            reduction,
-            ..Config::default()
-        };
-        let most = i32::MAX as usize;
-        // 2.1e9 rows divide 1e-20 to 4.7e-30, and 1e-21 to 4.7e-31.
-        assert_eq!(mean(&with(1e-20, Reduction::Mean), most), Ok(()));
-        assert_eq!(mean(&with(0.0, Reduction::Mean), most), Ok(()));
-        assert_eq!(mean(&with(1e-21, Reduction::Sum), most), Ok(()));
-        assert_eq!(mean(&with(1e-21, Reduction::Mean), 1000), Ok(()));
-        let refused = mean(&with(1e-21, Reduction::Mean), most);
-        let field = "grad_loss / student_temperature / rows";
-        assert!(
-            matches!(&refused, Err(Error::InvalidConfig { field: f, .. }) if *f == field),
-            "{refused:?}"
-        );
     }
 }

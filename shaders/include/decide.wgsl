@@ -16,10 +16,11 @@ struct SoftPart {
     second: f32,
     label: f32,        // with LABEL_APART, the gradient at the label; `student` and `teacher` are then those of the other classes
     hard: f32,         // multiplies the hard part
+    inverse: f32,      // multiplies the inverses of the normalisers, for the shape
 }
 
 fn soft_part(value: f32, infinite: bool, undefined: bool, student: f32, teacher: f32, first: f32, second: f32) -> SoftPart {
-    return SoftPart(value, infinite, undefined, student, teacher, first, second, 0.0, 1.0);
+    return SoftPart(value, infinite, undefined, student, teacher, first, second, 0.0, 1.0, 1.0);
 }
 
 // A value with a gradient of p and q alone.
@@ -336,9 +337,11 @@ fn decide(stats: RowStats, tssr_kdr: f32, denominator: f32) -> Decision {
     decision.result.loss = weighted_loss(loss, infinite, stats.weight);
     decision.student_inverse = 1.0 / stats.student_sum;
     decision.student_scale = student * decision.student_inverse;
+    decision.student_inverse *= soft.inverse;
 #if teacher_known
     decision.teacher_inverse = 1.0 / stats.teacher_sum;
     decision.teacher_scale = teacher * decision.teacher_inverse;
+    decision.teacher_inverse *= soft.inverse;
 #end
     if (HARD_OWN) {
         decision.hard_scale = hard_student / hard.normaliser;

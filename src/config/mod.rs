@@ -246,8 +246,10 @@ pub enum GradWrite {
 /// Later versions may add fields: write `Config { .., ..Config::default() }`.
 ///
 /// The kernels multiply the loss by [`temperature_factor`](Self::temperature_factor) and the gradient by
-/// [`gradient_factor`](Self::gradient_factor). Each, and its quotient by the denominator of the reduction (for a mean the number of
-/// rows), must be 0 or have a magnitude between 1e-30 and 1e30. Other values are refused with the name of the product.
+/// [`gradient_factor`](Self::gradient_factor), each times the weight of the part; those of a hard part with a temperature of its own and
+/// of the z-loss are 1 and `grad_loss` over that part's temperature. Each of these numbers, with and without the weight, and its quotient
+/// by the denominator of the reduction (for a mean the number of rows), must be 0 or have a magnitude between 1e-30 and 1e30. Other
+/// values are refused with the name of the product.
 ///
 /// With the feature `serde` a configuration is saved and loaded. A field that a file lacks gets its default. A field that this version
 /// does not know is an error, since a loss without it would be another loss.
@@ -389,6 +391,11 @@ impl Config {
                 (weight, weight * grad_loss / f64::from(temperature))
             }
         }
+    }
+
+    /// The factor of `lse h` in the gradient before reduction.
+    pub(crate) fn z_gradient_factor(&self) -> f64 {
+        2.0 * f64::from(self.z_loss) * f64::from(self.grad_loss) / self.label_temperature()
     }
 
     /// The factor of `p - y` in the gradient before reduction: `temperature_factor * grad_loss / student_temperature`.

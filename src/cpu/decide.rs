@@ -40,6 +40,8 @@ struct Terms {
     second: f64,
     label: f64,
     uniform: f64,
+    /// Multiplies the inverses of the normalisers, for the shape.
+    inverse: f64,
     /// With the label left out: the gradient at it, and `student`, `teacher`, `hard` are those of the other classes' distributions.
     at_label: Option<f64>,
 }
@@ -54,6 +56,7 @@ impl Terms {
         second: f64::NAN,
         label: f64::NAN,
         uniform: f64::NAN,
+        inverse: 1.0,
         at_label: None,
     };
 
@@ -68,6 +71,7 @@ impl Terms {
             second: share(weight, self.second),
             label: share(weight, self.label),
             uniform: share(weight, self.uniform),
+            inverse: self.inverse,
             at_label: self.at_label.map(|label| share(weight, label)),
         }
     }
@@ -86,7 +90,6 @@ impl Rule {
         let (hard_loss, hard) = config.hard_factors();
         let soft_weight = f64::from(config.soft_weight);
         let grad_loss = f64::from(config.grad_loss);
-        let z = 2.0 * f64::from(config.z_loss) * grad_loss / config.label_temperature();
         Self {
             config: *config,
             tstr,
@@ -96,7 +99,7 @@ impl Rule {
             soft_loss: soft_weight * config.temperature_factor(),
             hard: hard / denominator,
             soft: soft_weight * config.gradient_factor() / denominator,
-            z: z / denominator,
+            z: config.z_gradient_factor() / denominator,
             unit: grad_loss / f64::from(config.student_temperature) / denominator,
             weights: ClassWeights::default(),
         }
@@ -177,8 +180,8 @@ impl Rule {
         decision.uniform_share = terms.uniform as f32;
         decision.first_scale = terms.first as f32;
         decision.second_scale = terms.second as f32;
-        decision.student_inverse = over(1.0, zs);
-        decision.teacher_inverse = over(1.0, zt);
+        decision.student_inverse = over(terms.inverse, zs);
+        decision.teacher_inverse = over(terms.inverse, zt);
         decision.result = result;
         decision
     }
@@ -262,6 +265,7 @@ impl Rule {
             second: weight * part.second,
             label: hard_scale * label_weight * tssr * (1.0 - e),
             uniform: hard_scale * tssr * e / self.smoothed_classes(stats),
+            inverse: part.inverse,
             at_label: None,
         };
         if self.config.divergence.is_sampled() {

@@ -17,6 +17,8 @@ pub(super) struct Part {
     pub label: f64,
     /// Multiplies the hard part.
     pub hard: f64,
+    /// Multiplies the inverses of the normalisers, for the shape.
+    pub inverse: f64,
 }
 
 impl Default for Part {
@@ -29,6 +31,7 @@ impl Default for Part {
             second: 0.0,
             label: 0.0,
             hard: 1.0,
+            inverse: 1.0,
         }
     }
 }
@@ -147,6 +150,7 @@ impl Part {
         second: f64::NAN,
         label: f64::NAN,
         hard: 1.0,
+        inverse: 1.0,
     };
 }
 

@@ -357,7 +357,7 @@ impl Plan {
 
     /// Returns true if similarity or divergence need a second sweep over the segments of rows.
     pub(super) fn sweeps_segments(&self) -> bool {
-        self.kind == PlanKind::Split && self.variant.loss.needs_second_sweep()
+        self.kind == PlanKind::Split && self.variant.loss.second_sweep
     }
 
     /// Vectors of four classes in a segment of a row.

@@ -1,7 +1,7 @@
 //! Rows of logits and their distributions in f64.
 
 use super::list::List;
-use crate::{Batch, Config, Logits, Standardization};
+use crate::{Batch, Config, Divergence, Logits, Standardization};
 
 /// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
 pub(super) fn log_softmax_row(x: &[f64], temperature: f64) -> Vec<f64> {
@@ -74,6 +74,8 @@ pub(super) struct Pair<'a> {
     pub log_q: &'a [f64],
     /// The row's label, for divergences that treat it apart.
     pub label: usize,
+    /// The logarithms of the distributions of the classes beside the label; empty for other divergences.
+    pub beside: [&'a [f64]; 2],
 }
 
 /// The logarithm of the probability of all classes but one.
@@ -88,17 +90,58 @@ pub(super) fn log_rest(log: &[f64], label: usize) -> f64 {
     max + others.map(|(_, x)| (x - max).exp()).sum::<f64>().ln()
 }
 
-/// The logarithms of the distribution of all classes but one; `-inf` everywhere if they have no probability.
-pub(super) fn others(log: &[f64], label: usize) -> Vec<f64> {
-    let rest = log_rest(log, label);
-    let other = |(i, x): (usize, &f64)| match i == label || rest == f64::NEG_INFINITY {
-        true => f64::NEG_INFINITY,
-        false => x - rest,
-    };
-    log.iter().enumerate().map(other).collect()
+/// The logarithms of the distributions of student and teacher of all classes but the label, for divergences that treat it apart; `-inf`
+/// everywhere if those classes have no probability. They come from the logits: where the label's is 1e30 larger, the logarithms of the
+/// probabilities have no digits of the others.
+pub(super) fn beside(
+    divergence: Divergence,
+    logits: [&[f64]; 2],
+    temperatures: [f64; 2],
+    label: usize,
+) -> [Vec<f64>; 2] {
+    if !divergence.rule().label_apart {
+        return Default::default();
+    }
+    [0, 1].map(|side| {
+        let mut others = logits[side].to_vec();
+        others[label] = f64::NEG_INFINITY;
+        match others.iter().all(|x| *x == f64::NEG_INFINITY) {
+            true => others,
+            false => log_softmax_row(&others, temperatures[side]),
+        }
+    })
 }
 
-impl Pair<'_> {
+impl<'a> Pair<'a> {
+    pub(super) fn of(log_p: &'a [f64], log_q: &'a [f64], label: usize) -> Self {
+        Self {
+            log_p,
+            log_q,
+            label,
+            beside: [&[]; 2],
+        }
+    }
+
+    /// The same pair with the distributions that [`beside`] returned.
+    pub(super) fn with(self, [p, q]: &'a [Vec<f64>; 2]) -> Self {
+        Self {
+            beside: [p, q],
+            ..self
+        }
+    }
+
+    /// The pair of the distributions of the classes beside the label.
+    pub(super) fn beside(self) -> Self {
+        let [p, q] = self.beside;
+        Self::of(p, q, self.label)
+    }
+
+    /// Returns true if both have a class.
+    pub(super) fn both_live(self) -> bool {
+        let live = |log: &[f64]| log.iter().any(|x| *x > f64::NEG_INFINITY);
+        live(self.log_p) && live(self.log_q)
+    }
+
     /// `f(ln p, ln q)` of every class.
     pub(super) fn map(self, f: impl Fn(f64, f64) -> f64) -> Vec<f64> {
         let pairs = self.log_p.iter().zip(self.log_q);

@@ -1,7 +1,7 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
 use super::distributions::{
-    Pair, log_probabilities, log_rest, log_softmax_row, logits_of, lse, row_temperature,
+    Pair, beside, log_probabilities, log_rest, log_softmax_row, logits_of, lse, row_temperature,
     softmax_row, through_deviation, weighted,
 };
 use super::list::List;
@@ -71,6 +71,7 @@ pub(super) struct Row {
     label_temperature: f64,
     log_p: Vec<f64>,
     log_q: Vec<f64>,
+    beside: [Vec<f64>; 2],
     /// `ln h`, the student's distribution at the temperature of the hard part.
     log_h: Vec<f64>,
     /// The log-sum-exp at the temperature of the hard part.
@@ -121,6 +122,13 @@ impl Row {
             HardTemperature::Student => temperature,
             HardTemperature::Own(own) => f64::from(own),
         };
+        let teacher_temperature = row_temperature(config, config.teacher_temperature, &teacher);
+        let beside = beside(
+            config.divergence,
+            [&student, &teacher],
+            [temperature, teacher_temperature],
+            label,
+        );
         let (mut hard_factor, mut soft_factor) = (1.0, 1.0);
         match config.divergence {
             Divergence::Nkd { .. } => {
@@ -142,6 +150,7 @@ impl Row {
             log_p,
             log_q,
             list: List::of(config, batch, row),
+            beside,
             log_h: log_softmax_row(&student, label_temperature),
             lse: lse(&student, label_temperature),
             truth: (0..classes).map(truth).collect(),
@@ -157,11 +166,7 @@ impl Row {
     }
 
     fn pair(&self) -> Pair<'_> {
-        Pair {
-            log_p: &self.log_p,
-            log_q: &self.log_q,
-            label: self.label,
-        }
+        Pair::of(&self.log_p, &self.log_q, self.label).with(&self.beside)
     }
 
     /// `- sum EK ln h`. An `EK` of 0 contributes 0 even if `h` is 0.

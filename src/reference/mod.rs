@@ -16,8 +16,8 @@ use crate::{
     Result, Scope, Selection, batch, flags, validate,
 };
 use distributions::{
-    Pair, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row, weighted,
-    x_ln_ratio,
+    Pair, beside, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row,
+    weighted, x_ln_ratio,
 };
 use list::List;
 use mix::Row;
@@ -39,14 +39,9 @@ pub fn softmax(logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec
 
 /// The divergence of the student's probabilities `p` from the teacher's `q`, given by the logarithms of both.
 pub fn divergence(divergence: Divergence, log_p: &[f64], log_q: &[f64], label: usize) -> f64 {
-    divergences::value(
-        divergence,
-        Pair {
-            log_p,
-            log_q,
-            label,
-        },
-    )
+    let beside = beside(divergence, [log_p, log_q], [1.0; 2], label);
+    let pair = Pair::of(log_p, log_q, label).with(&beside);
+    divergences::value(divergence, pair)
 }
 
 /// The derivative of the divergence with respect to the student's logits over their temperature; NaN where there is none.
@@ -56,14 +51,9 @@ pub fn divergence_gradient(
     log_q: &[f64],
     label: usize,
 ) -> Vec<f64> {
-    divergences::gradient(
-        divergence,
-        Pair {
-            log_p,
-            log_q,
-            label,
-        },
-    )
+    let beside = beside(divergence, [log_p, log_q], [1.0; 2], label);
+    let pair = Pair::of(log_p, log_q, label).with(&beside);
+    divergences::gradient(divergence, pair)
 }
 
 /// Twin of the kernel `observe` (METHOD, section 3): the metrics of every row. It flags labels out of range and does not refuse them.

@@ -6,11 +6,7 @@ use crate::Similarity;
 /// Twin of the kernel `second_sweep` and of the one-sweep similarities of `observe` (METHOD, section 4): the similarity of two
 /// distributions, given by the logarithms of their probabilities.
 pub fn second_sweep(similarity: Similarity, log_p: &[f64], log_q: &[f64]) -> f64 {
-    let pair = Pair {
-        log_p,
-        log_q,
-        label: 0,
-    };
+    let pair = Pair::of(log_p, log_q, 0);
     match similarity {
         Similarity::Cosine => {
             let [pq, pp, qq] = products(pair);

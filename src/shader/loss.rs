@@ -18,6 +18,8 @@ pub struct LossVariant {
     pub moments: Moments,
     /// The divergence's sums of the second sweep.
     pub sweep: [Option<SweepSum>; 2],
+    /// True if KDR or the divergence needs a second sweep.
+    pub second_sweep: bool,
     /// True if the label's class is left out of the sums.
     pub label_apart: bool,
     /// True if the teacher is one log-probability a row, that of the label. No row of teacher logits is read, and there is no KDR.
@@ -56,6 +58,7 @@ impl LossVariant {
             shape: rule::shape(config).0,
             moments: rule::moments(config),
             sweep: std::array::from_fn(|i| sums.get(i).copied()),
+            second_sweep: rule::needs_second_sweep(config),
             label_apart: rule.label_apart,
             sampled: rule.sampled,
             teacher_list: None,
@@ -118,6 +121,7 @@ impl LossVariant {
             shape: Shape::Plain,
             moments: Moments::NONE,
             sweep: [None; 2],
+            second_sweep: false,
             label_apart: false,
             sampled: false,
             teacher_list: None,
@@ -152,10 +156,5 @@ impl LossVariant {
     pub(crate) fn has_heavy_sweep(&self) -> bool {
         self.similarity == Similarity::JensenShannon
             || self.sweep.contains(&Some(SweepSum::MixtureStudent))
-    }
-
-    /// Returns true if KDR or the divergence needs a second sweep.
-    pub(crate) fn needs_second_sweep(&self) -> bool {
-        self.similarity.needs_second_sweep() || self.sweep[0].is_some()
     }
 }

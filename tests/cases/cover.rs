@@ -12,7 +12,7 @@ use wgpu_distill::{GradWrite, Scope, Selection};
 /// Upper bounds of the ranges of row lengths: one class, one vector, one subgroup and so on. Lengths within a range count as equal.
 const ROW_LENGTHS: [usize; 7] = [1, 4, 32, 64, 256, 1024, 4096];
 /// Upper bounds of the ranges of row counts.
-const ROW_COUNTS: [usize; 3] = [1, 16, 1024];
+const ROW_COUNTS: [usize; 3] = [1, 16, 4096];
 
 fn class_of(value: usize, bounds: &[usize]) -> String {
     match bounds.iter().find(|bound| value <= **bound) {

@@ -74,6 +74,12 @@ fn with_numbers(divergence: Divergence) -> Vec<Divergence> {
     [vec![divergence], more].concat()
 }
 
+/// Returns true if the label has a gradient of its own.
+fn is_apart(divergence: &Divergence) -> bool {
+    use Divergence as D;
+    matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
+}
+
 /// The value of a list at a multiple of two numbers.
 fn at<T: Copy>(list: &[T], case: usize, divergence: usize, primes: [usize; 2], count: usize) -> T {
     list[(primes[0] * case + primes[1] * divergence) % count % list.len()]
@@ -188,6 +194,31 @@ pub(super) fn divergences(list: &mut Vec<Case>) {
     }
 }
 
+/// Labels whose logits are up to 2e30 from those of the other classes, which have a distribution of their own.
+pub(super) fn far_labels(list: &mut Vec<Case>) {
+    let apart = Divergence::ALL.into_iter().filter(is_apart);
+    for (d, divergence) in apart.enumerate() {
+        // In each of them some row has its label at both maxima. The lowest logit is then that of another class.
+        for (n, classes) in [17, 5, 35].into_iter().enumerate() {
+            let storages = [Storage::F32, Storage::Bf16];
+            let name = format!("{}/far label {n}", divergence.name());
+            let why = "the label's logit is 1e30 from those of the others";
+            let mut case = Case::new(name, why, 12, classes);
+            case.kind = Kind::Huge;
+            case.storage = [0, 1, 0].map(|side| storages[(n + d + side) % 2]);
+            case.gaps = [[1, 3, 1], [0; 3], [3, 1, 3]][n];
+            case.config = Config {
+                divergence,
+                teacher_temperature: 0.5,
+                hard_temperature: [HardTemperature::Student, HardTemperature::Own(1.5)][n % 2],
+                selection: Selection::Fixed(0.25),
+                ..Config::default()
+            };
+            list.push(case);
+        }
+    }
+}
+
 /// Rows that are split into segments, whose statistics are merged before the second sweep.
 pub(super) fn segments(list: &mut Vec<Case>) {
     for divergence in Divergence::ALL {
@@ -255,11 +286,7 @@ pub(super) fn attached(list: &mut Vec<Case>) {
         }
     }
     // Divergences with a gradient of their own at the label are refused, and those without KDR.
-    let apart = |d: &Divergence| {
-        use Divergence as D;
-        matches!(d, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
-    };
-    let attaches = |d: &Divergence| !apart(d) && !d.is_sampled();
+    let attaches = |d: &Divergence| !is_apart(d) && !d.is_sampled();
     for divergence in Divergence::ALL.into_iter().filter(attaches) {
         add(divergence, Similarity::ExpNegKl);
     }

@@ -29,6 +29,7 @@ pub fn all() -> Vec<Case> {
     hard_shared_memory(&mut list);
     options(&mut list);
     losses::divergences(&mut list);
+    losses::far_labels(&mut list);
     losses::segments(&mut list);
     losses::attached(&mut list);
     losses::parts(&mut list);
@@ -119,7 +120,7 @@ fn shapes(list: &mut Vec<Case>) {
         (1, 10, "one row"),
         (77, 10, "no multiple of the rows of a workgroup"),
         (289, 10, "the same, more workgroups"),
-        (1025, 10, "one more than a workgroup counts by itself"),
+        (4097, 2, "one more than a workgroup counts by itself"),
         (65_537, 2, "more rows than workgroups in a dimension"),
         (200_003, 3, "many short rows"),
     ] {

@@ -6,6 +6,7 @@ mod masked;
 mod sampled;
 mod shared;
 mod standardized;
+mod taid;
 
 use crate::buffers::{self, Bench};
 use crate::cases::compare::{self, Outcome};

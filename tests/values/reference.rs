@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
-    Batch, ClassWeighting, Config, Distillation, Engine, Gradient, HardTemperature, Logits,
-    Outputs, Progress, Reduction, Result, RowResult, Scope, Selection, SmoothedClasses,
+    Batch, ClassWeighting, Config, Distillation, Divergence, Engine, Gradient, HardTemperature,
+    Logits, Outputs, Progress, Reduction, Result, RowResult, Scope, Selection, SmoothedClasses,
     Standardization, TeacherClasses, TemperatureScaling, TssrGradient, reference,
 };
 
@@ -410,4 +410,36 @@ fn gpu_without_subgroups_equals_autograd() {
         return;
     };
     engine_equals_autograd(&Engine::Gpu(gpu), whole);
+}
+
+/// The other classes have a distribution of their own, which the label's logit does not change.
+#[test]
+fn a_far_label_leaves_the_other_classes_their_distribution() {
+    let parts = [
+        Divergence::Dkd {
+            alpha: 0.0,
+            beta: 1.0,
+        },
+        Divergence::Nkd { gamma: 1.0 },
+    ];
+    for divergence in parts {
+        let config = Config {
+            divergence,
+            selection: Selection::Fixed(0.0),
+            ..Config::default()
+        };
+        let with = |label: f32| {
+            let (student, teacher) = ([1.5, label, -2.0, 0.25], [-1.0, label, 3.0, 0.5]);
+            let batch = Batch::new(&student, &teacher, &[1], 4);
+            reference::distill(&config, Progress::NONE, &batch).expect("valid")
+        };
+        let [near, far] = [0.5, 1e30].map(with);
+        assert!(near.summary.loss > 1.0, "{divergence}");
+        let all = |of: &reference::Distillation| {
+            [&[of.summary.loss][..], &of.grad_student_logits].concat()
+        };
+        for (far, near) in all(&far).into_iter().zip(all(&near)) {
+            assert_close(&divergence.to_string(), far, near, 1e-12);
+        }
+    }
 }
