@@ -10,42 +10,46 @@ use crate::batch::DistillationBatch;
 use crate::composed::Choices;
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
+use crate::kernel_inputs::Arguments;
 use crate::loss_call::LossCall;
 use crate::matrix::{problem, storage};
 use crate::{shared_device, source_kernels};
 
-/// Tensors of one device whose shapes and types fit together.
-pub(crate) struct Arguments {
-    /// `[rows, classes]`, with the caller's autodiff.
-    pub student: Tensor<2>,
-    /// `[rows, classes of the teacher]`
-    pub teacher: Tensor<2>,
-    /// `i32 [rows]`
-    pub labels: Tensor<1, Int>,
-    /// `f32 [rows]`
-    pub row_weights: Option<Tensor<1>>,
+/// Optional tensors of a call that a configuration may not allow.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside {
+    pub soft_labels: bool,
+    pub class_weights: bool,
 }
 
-/// Runs the core's checks of configuration, progress and classes. They apply to every batch, including one without rows.
+/// Runs the core's checks of configuration, progress, classes and optional tensors. They apply to every batch, including one without rows.
 pub(crate) fn check_configuration(
     config: &Config,
     progress: Progress,
     [classes, teacher_classes]: [usize; 2],
+    beside: Beside,
 ) -> Result<()> {
     let no_rows = |classes| Logits {
         values: Values::F32(&[]),
         classes,
         row_stride: classes,
     };
-    let batch = Batch {
+    let batch = |[classes, teacher_classes]: [usize; 2], class_weights| Batch {
         student_logits: no_rows(classes),
         teacher_logits: no_rows(teacher_classes),
         labels: &[],
-        soft_labels: None,
+        soft_labels: beside.soft_labels.then(|| no_rows(classes)),
         row_weights: None,
-        class_weights: None,
+        class_weights,
     };
-    Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
+    let cpu = Cpu::new();
+    let plain = batch([classes, teacher_classes], None);
+    cpu.run(config, progress, &plain, Outputs::SUMMARY)?;
+    if beside.class_weights {
+        // The checks of the choices do not depend on the number of weights.
+        let one_class = batch([1, 1], Some(&[1.0]));
+        cpu.run(config, progress, &one_class, Outputs::SUMMARY)?;
+    }
     Ok(())
 }
 
@@ -56,7 +60,11 @@ pub(crate) fn check<const D: usize, const L: usize>(
 ) -> Result<Arguments> {
     let config = &call.config;
     let [rows, classes, teacher_classes] = check_shapes(&batch)?;
-    check_configuration(config, call.progress, [classes, teacher_classes])?;
+    let beside = Beside {
+        soft_labels: batch.soft_labels.is_some(),
+        class_weights: batch.class_weights.is_some(),
+    };
+    check_configuration(config, call.progress, [classes, teacher_classes], beside)?;
     let device = batch.student_logits.device().inner();
     check_types_and_devices(&device, &batch)?;
     check_backend(&device, call.path, batch.student_logits.is_tracked())?;
@@ -71,7 +79,9 @@ pub(crate) fn check<const D: usize, const L: usize>(
         student: batch.student_logits.reshape([rows, classes]),
         teacher: batch.teacher_logits.reshape([rows, teacher_classes]),
         labels: to_i32(batch.labels.reshape([rows]), config.ignore_index),
+        soft_labels: batch.soft_labels.map(|y| y.reshape([rows, classes])),
         row_weights: batch.row_weights.map(|w| to_f32(w.reshape([rows]))),
+        class_weights: batch.class_weights.map(to_f32),
     };
     check_limits(call, &arguments, &device)?;
     Ok(arguments)
@@ -109,6 +119,21 @@ fn check_shapes<const D: usize, const L: usize>(
             student,
         });
     }
+    let soft_labels = batch.soft_labels.as_ref().map(|y| y.dims().to_vec());
+    if let Some(soft_labels) = soft_labels.filter(|dims| *dims != student) {
+        return Err(Error::SoftLabels {
+            soft_labels,
+            student,
+        });
+    }
+    let class_weights = batch.class_weights.as_ref().map(|w| w.dims().to_vec());
+    if let Some(class_weights) = class_weights.filter(|weights| *weights != [classes]) {
+        return Err(Error::ClassWeights {
+            class_weights,
+            expected: vec![classes],
+            student,
+        });
+    }
     Ok([row_dims.iter().product(), classes, teacher[D - 1]])
 }
 
@@ -116,20 +141,25 @@ fn check_types_and_devices<const D: usize, const L: usize>(
     device: &Device,
     batch: &DistillationBatch<D, L>,
 ) -> Result<()> {
-    let (student, teacher) = (&batch.student_logits, &batch.teacher_logits);
-    let row_weights = batch.row_weights.as_ref();
-    let tensors = [
-        Some(("student_logits", student.dtype(), student.device())),
-        Some(("teacher_logits", teacher.dtype(), teacher.device())),
-        Some(("labels", batch.labels.dtype(), batch.labels.device())),
-        row_weights.map(|weights| ("row_weights", weights.dtype(), weights.device())),
+    let matrices = [
+        Some(("student_logits", &batch.student_logits)),
+        Some(("teacher_logits", &batch.teacher_logits)),
+        batch.soft_labels.as_ref().map(|y| ("soft_labels", y)),
     ];
-    let tensors = || tensors.iter().flatten();
-    for &(name, dtype, _) in tensors().take(2) {
+    let matrices = matrices.map(|m| m.map(|(name, m)| (name, m.dtype(), m.device())));
+    for &(name, dtype, _) in matrices.iter().flatten() {
         if storage(dtype).is_none() {
             return Err(Error::LogitsType { name, dtype });
         }
     }
+    let (labels, row_weights) = (&batch.labels, batch.row_weights.as_ref());
+    let class_weights = batch.class_weights.as_ref();
+    let lists = [
+        Some(("labels", labels.dtype(), labels.device())),
+        row_weights.map(|w| ("row_weights", w.dtype(), w.device())),
+        class_weights.map(|w| ("class_weights", w.dtype(), w.device())),
+    ];
+    let tensors = || matrices.iter().chain(&lists).flatten();
     for &(name, _, ref other) in tensors() {
         let other = other.clone().inner();
         if other != *device {
@@ -239,7 +269,9 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
         student.is_tracked().then(|| matrix(student)),
     );
     let problem = Problem {
+        soft_labels: arguments.soft_labels.as_ref().map(matrix),
         row_weights: arguments.row_weights.is_some(),
+        class_weights: arguments.class_weights.is_some(),
         metrics: call.row_metrics,
         ..problem
     };

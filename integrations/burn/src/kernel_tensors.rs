@@ -10,6 +10,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::kernel_inputs::KernelInputs;
 use crate::kernel_outputs::{KernelOutputs, SUMMARY_WORDS, row_words};
 use crate::matrix;
 
@@ -25,8 +26,12 @@ pub(crate) struct KernelTensors {
     pub teacher: CubeTensor,
     /// `i32 [rows]`
     pub labels: CubeTensor,
+    /// `[rows, classes]`
+    pub soft_labels: Option<CubeTensor>,
     /// `f32 [rows]`
     pub row_weights: Option<CubeTensor>,
+    /// `f32 [classes]`
+    pub class_weights: Option<CubeTensor>,
     /// `f32 [rows, row_words(..)]`
     pub rows: Room,
     /// True if the rows have metrics.
@@ -61,21 +66,20 @@ impl Room {
 }
 
 impl KernelTensors {
-    pub fn new(
-        [student, teacher, labels]: [CubeTensor; 3],
-        row_weights: Option<CubeTensor>,
-        row_metrics: bool,
-        want_gradient: bool,
-    ) -> Self {
-        let student = in_rows(student);
-        let teacher = in_rows(teacher);
-        let labels = into_contiguous(labels);
-        let row_weights = row_weights.map(into_contiguous);
+    pub fn new(inputs: KernelInputs<CubeBackend>, row_metrics: bool, want_gradient: bool) -> Self {
+        let student = in_rows(inputs.student);
+        let teacher = in_rows(inputs.teacher);
+        let labels = into_contiguous(inputs.labels);
+        let soft_labels = inputs.soft_labels.tensor().map(in_rows);
+        let row_weights = inputs.row_weights.tensor().map(into_contiguous);
+        let class_weights = inputs.class_weights.tensor().map(into_contiguous);
         #[cfg(test)]
         record_views(
             [&student, &teacher, &labels]
                 .into_iter()
-                .chain(&row_weights),
+                .chain(&soft_labels)
+                .chain(&row_weights)
+                .chain(&class_weights),
         );
         let empty = |shape: Shape, dtype| {
             let (client, device) = (student.client.clone(), student.device.clone());
@@ -99,7 +103,9 @@ impl KernelTensors {
             student,
             teacher,
             labels,
+            soft_labels,
             row_weights,
+            class_weights,
             row_metrics,
         }
     }

@@ -59,7 +59,9 @@ pub(crate) fn distill(
         tensors.gradient.as_ref().map(matrix),
     );
     let problem = Problem {
+        soft_labels: tensors.soft_labels.as_ref().map(matrix),
         row_weights: tensors.row_weights.is_some(),
+        class_weights: tensors.class_weights.is_some(),
         metrics: tensors.row_metrics,
         ..problem
     };
@@ -69,10 +71,10 @@ pub(crate) fn distill(
     let lists = Lists {
         labels: list(&tensors.labels),
         row_weights: tensors.row_weights.as_ref().map(list),
+        class_weights: tensors.class_weights.as_ref().map(list),
         row_results: (!tensors.row_metrics).then_some(rows),
         row_metrics: tensors.row_metrics.then_some(rows),
         summary: Some(list(&tensors.summary.tensor)),
-        class_weights: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);
@@ -173,7 +175,9 @@ fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Wind
         Operand::StudentLogits => Some(&tensors.student),
         Operand::TeacherLogits => Some(&tensors.teacher),
         Operand::Labels => Some(&tensors.labels),
+        Operand::SoftLabels => tensors.soft_labels.as_ref(),
         Operand::RowWeights => tensors.row_weights.as_ref(),
+        Operand::ClassWeights => tensors.class_weights.as_ref(),
         Operand::Gradient => tensors.gradient.as_ref(),
         Operand::RowResults | Operand::RowMetrics => Some(&tensors.rows.tensor),
         Operand::Summary => Some(&tensors.summary.tensor),
@@ -208,7 +212,9 @@ fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Di
                 Operand::StudentLogits
                 | Operand::TeacherLogits
                 | Operand::Labels
-                | Operand::RowWeights,
+                | Operand::SoftLabels
+                | Operand::RowWeights
+                | Operand::ClassWeights,
             ) => BufferIOAttr::ReadOnly,
             _ => BufferIOAttr::ReadWrite,
         };
