@@ -244,14 +244,6 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
         return Ok(());
     };
-    let limits = match call.path {
-        ExecutionPath::SharedDevice => shared_device::find(cube).map(|shared| shared.gpu.limits()),
-        ExecutionPath::SourceKernels => Some(source_kernels::limits(cube)),
-        ExecutionPath::Host | ExecutionPath::Composed => None,
-    };
-    let Some(limits) = limits else {
-        return Ok(());
-    };
     // The addresses of queued tensors are not known yet.
     let matrix = |tensor: &Tensor<2>| Matrix {
         storage: storage(tensor.dtype()).unwrap_or_default(),
@@ -275,6 +267,16 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
         metrics: call.row_metrics,
         ..problem
     };
-    Plan::new(&call.config, &problem, &limits)?;
+    match call.path {
+        ExecutionPath::SharedDevice => {
+            if let Some(shared) = shared_device::find(cube) {
+                Plan::new(&call.config, &problem, &shared.gpu.limits())?;
+            }
+        }
+        ExecutionPath::SourceKernels => {
+            source_kernels::plan(&call.config, &problem, &source_kernels::limits(cube))?;
+        }
+        ExecutionPath::Host | ExecutionPath::Composed => {}
+    }
     Ok(())
 }

@@ -10,11 +10,11 @@ use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use wgpu_distill::Storage;
 use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
+use wgpu_distill::{Config, Storage};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel_outputs::KernelOutputs;
 use crate::kernel_tensors::{KernelTensors, row_stride};
 use crate::loss_call::LossCall;
@@ -46,6 +46,23 @@ pub(crate) fn limits(device: &CubeDevice) -> Limits {
     }
 }
 
+/// The plan for a device with these limits, or an error if a kernel has more tensors than it can bind.
+pub(crate) fn plan(config: &Config, problem: &Problem, limits: &Limits) -> Result<Plan> {
+    let plan = Plan::new(config, problem, limits)?;
+    // The parameters are a storage buffer here.
+    let bindings = |kernel: Kernel| kernel.bindings(&plan.variant_of(kernel)).len() as u64;
+    let needed = plan.kernels().into_iter().map(bindings).max().unwrap_or(0);
+    let limit = u64::from(limits.storage_buffers);
+    if limit < needed {
+        return Err(Error::Distill(wgpu_distill::Error::DeviceLimit {
+            what: "storage buffers per kernel",
+            needed,
+            limit,
+        }));
+    }
+    Ok(plan)
+}
+
 pub(crate) fn distill(
     tensors: KernelTensors,
     call: &LossCall,
@@ -65,7 +82,7 @@ pub(crate) fn distill(
         metrics: tensors.row_metrics,
         ..problem
     };
-    let plan = Plan::new(&call.config, &problem, &limits(&tensors.student.device))?;
+    let plan = plan(&call.config, &problem, &limits(&tensors.student.device))?;
     let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
     let rows = list(&tensors.rows.tensor);
     let lists = Lists {
