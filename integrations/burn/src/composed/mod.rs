@@ -20,7 +20,7 @@ use row_metrics::Side;
 use soft_part::weighted_cross_entropy;
 use softmax::{Softmax, common_prefix};
 use sums::over_rows;
-use truth::{ClassWeights, SoftLabels, Truth};
+use truth::{ClassWeights, Truth, wrong_soft_labels};
 
 use crate::error::Result;
 use crate::kernel_inputs::Arguments;
@@ -78,11 +78,11 @@ pub(crate) fn distill(
     let mut bad = p.bad.clone().bool_or(q.bad.clone());
     let row_weights = row_weights.map(|weights| weights.reshape([rows, 1]));
     let class_weights = class_weights.map(|w| ClassWeights::of(w, &labels, config, &choices));
-    let soft_labels = soft_labels.map(SoftLabels::of);
+    let soft_labels = soft_labels.map(|labels| labels.cast(FloatDType::F32));
     let not_finite = row_weights.clone().map(|w| w.is_finite().bool_not());
     let out_of_range = [
         class_weights.as_ref().map(|weights| weights.wrong.clone()),
-        soft_labels.as_ref().map(|labels| labels.wrong.clone()),
+        soft_labels.as_ref().map(wrong_soft_labels),
     ];
     for wrong in out_of_range.into_iter().chain([not_finite]).flatten() {
         bad = bad.bool_or(wrong.bool_and(ignored.clone().bool_not()));

@@ -1,6 +1,6 @@
 //! EK, the distribution of each row's label, by Burn's operations: of one class or a soft label, smoothed, with the weights of the classes.
 
-use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor};
 use wgpu_distill::Config;
 
 use super::choices::Choices;
@@ -54,22 +54,9 @@ impl ClassWeights {
     }
 }
 
-/// Soft labels, `[rows, classes]`. A number out of range is 0.
-pub(super) struct SoftLabels {
-    numbers: Tensor<2>,
-    /// Rows with a number out of range, `[rows, 1]`.
-    pub wrong: Tensor<2, Bool>,
-}
-
-impl SoftLabels {
-    pub fn of(soft_labels: Tensor<2>) -> Self {
-        let soft_labels = soft_labels.cast(FloatDType::F32);
-        let out_of_range = is_out_of_range(&soft_labels);
-        Self {
-            numbers: soft_labels.mask_fill(out_of_range.clone(), 0.0),
-            wrong: out_of_range.any_dim(1),
-        }
-    }
+/// Rows of soft labels with a number out of range, `[rows, 1]`.
+pub(super) fn wrong_soft_labels(soft_labels: &Tensor<2>) -> Tensor<2, Bool> {
+    is_out_of_range(soft_labels).any_dim(1)
 }
 
 /// The terms of EK.
@@ -81,18 +68,15 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// The soft label of each row, or else its label, smoothed. `labels` are `[rows, 1]`.
+    /// The soft label of each row, `f32 [rows, classes]`, or else its label, `[rows, 1]`, smoothed.
     pub fn of(
         labels: &Tensor<2, Int>,
         classes: usize,
-        soft_labels: Option<SoftLabels>,
+        soft_labels: Option<Tensor<2>>,
         smoothing: f32,
     ) -> Self {
         let sums_to_one = soft_labels.is_none();
-        let given = match soft_labels {
-            Some(soft_labels) => soft_labels.numbers,
-            None => one_hot(labels, classes),
-        };
+        let given = soft_labels.unwrap_or_else(|| one_hot(labels, classes));
         Self {
             terms: given * (1.0 - smoothing) + smoothing / classes as f32,
             sums_to_one,

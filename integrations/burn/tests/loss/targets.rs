@@ -427,6 +427,27 @@ fn numbers_out_of_range() {
     }
 }
 
+/// A label out of range uses the weight of no class.
+#[test]
+fn weights_out_of_range_beside_labels_out_of_range() {
+    for on in devices::all() {
+        if on.path == ExecutionPath::Host {
+            continue;
+        }
+        let mut numbers = weights();
+        numbers[0] = f32::NAN;
+        let mut batch = batch(&on.device);
+        batch.class_weights = Some(tensor(numbers, [CLASSES], &on.device));
+        // No other row has the label 0.
+        let first = Tensor::<1, Int>::full([1], -1, (&on.device, DType::I32));
+        batch.labels = Tensor::cat(vec![first, batch.labels.slice(1..ROWS)], 0);
+        let out = on.loss(hard().init()).forward_batch(batch, progress());
+        assert_eq!(out.invalid_labels.into_scalar::<i64>(), 1, "{}", on.name);
+        assert_eq!(out.non_finite_rows.into_scalar::<i64>(), 0, "{}", on.name);
+        assert!(floats(out.row_kdr)[0] > 0.0, "{}", on.name);
+    }
+}
+
 /// A masked class contributes 0 where the target gives it 0.
 #[test]
 fn a_target_of_0_removes_an_infinite_term() {
