@@ -10,43 +10,48 @@ use crate::batch::DistillationBatch;
 use crate::composed::Choices;
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
+use crate::kernel_inputs::Arguments;
 use crate::loss_call::LossCall;
 use crate::matrix::{problem, storage};
 use crate::{shared_device, source_kernels};
 
-/// Tensors of one device whose shapes and types fit together.
-pub(crate) struct Arguments {
-    /// `[rows, classes]`, with the caller's autodiff.
-    pub student: Tensor<2>,
-    /// `[rows, classes of the teacher]`
-    pub teacher: Tensor<2>,
-    /// `i32 [rows]`
-    pub labels: Tensor<1, Int>,
-    /// `f32 [rows]`
-    pub row_weights: Option<Tensor<1>>,
+/// Optional tensors of a call that a configuration may not allow.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside {
+    pub teacher_ids: bool,
+    pub soft_labels: bool,
+    pub class_weights: bool,
 }
 
-/// Runs the core's checks of configuration, progress and classes. They apply to every batch, including one without rows.
+/// Runs the core's checks of configuration, progress, classes and optional tensors. They apply to every batch, including one without rows.
 pub(crate) fn check_configuration(
     config: &Config,
     progress: Progress,
     [classes, teacher_classes]: [usize; 2],
+    beside: Beside,
 ) -> Result<()> {
     let no_rows = |classes| Logits {
         values: Values::F32(&[]),
         classes,
         row_stride: classes,
     };
-    let batch = Batch {
+    let batch = |[classes, teacher_classes]: [usize; 2], class_weights| Batch {
         student_logits: no_rows(classes),
         teacher_logits: no_rows(teacher_classes),
         labels: &[],
-        soft_labels: None,
+        soft_labels: beside.soft_labels.then(|| no_rows(classes)),
         row_weights: None,
-        class_weights: None,
-        teacher_ids: None,
+        class_weights,
+        teacher_ids: beside.teacher_ids.then_some(&[]),
     };
-    Cpu::new().run(config, progress, &batch, Outputs::SUMMARY)?;
+    let cpu = Cpu::new();
+    let plain = batch([classes, teacher_classes], None);
+    cpu.run(config, progress, &plain, Outputs::SUMMARY)?;
+    if beside.class_weights {
+        // The checks of the choices do not depend on the number of weights.
+        let one_class = batch([1, 1], Some(&[1.0]));
+        cpu.run(config, progress, &one_class, Outputs::SUMMARY)?;
+    }
     Ok(())
 }
 
@@ -57,12 +62,23 @@ pub(crate) fn check<const D: usize, const L: usize>(
 ) -> Result<Arguments> {
     let config = &call.config;
     let [rows, classes, teacher_classes] = check_shapes(&batch)?;
-    check_configuration(config, call.progress, [classes, teacher_classes])?;
+    let beside = Beside {
+        teacher_ids: batch.teacher_ids.is_some(),
+        soft_labels: batch.soft_labels.is_some(),
+        class_weights: batch.class_weights.is_some(),
+    };
+    check_configuration(config, call.progress, [classes, teacher_classes], beside)?;
     let device = batch.student_logits.device().inner();
     check_types_and_devices(&device, &batch)?;
     check_backend(&device, call.path, batch.student_logits.is_tracked())?;
     if call.path == ExecutionPath::Composed {
         Choices::of(config)?;
+        if batch.teacher_ids.is_some() {
+            return Err(Error::NotComposed {
+                field: "teacher_ids".to_owned(),
+                value: "a list of classes".to_owned(),
+            });
+        }
     }
     let to_f32 = |weights: Tensor<1>| match weights.dtype() {
         DType::F32 => weights,
@@ -71,8 +87,13 @@ pub(crate) fn check<const D: usize, const L: usize>(
     let arguments = Arguments {
         student: batch.student_logits.reshape([rows, classes]),
         teacher: batch.teacher_logits.reshape([rows, teacher_classes]),
+        teacher_ids: batch
+            .teacher_ids
+            .map(|ids| to_i32(ids.reshape([rows * teacher_classes]), EMPTY_PLACE)),
         labels: to_i32(batch.labels.reshape([rows]), config.ignore_index),
+        soft_labels: batch.soft_labels.map(|y| y.reshape([rows, classes])),
         row_weights: batch.row_weights.map(|w| to_f32(w.reshape([rows]))),
+        class_weights: batch.class_weights.map(to_f32),
     };
     check_limits(call, &arguments, &device)?;
     Ok(arguments)
@@ -102,11 +123,33 @@ fn check_shapes<const D: usize, const L: usize>(
             student,
         });
     }
+    let teacher_ids = batch.teacher_ids.as_ref().map(|ids| ids.dims().to_vec());
+    if let Some(teacher_ids) = teacher_ids.filter(|dims| *dims != teacher) {
+        return Err(Error::TeacherIds {
+            teacher_ids,
+            teacher,
+        });
+    }
     let row_weights = batch.row_weights.as_ref().map(|w| w.dims().to_vec());
     if let Some(row_weights) = row_weights.filter(|weights| *row_dims != weights[..]) {
         return Err(Error::RowWeights {
             row_weights,
             expected: row_dims.to_vec(),
+            student,
+        });
+    }
+    let soft_labels = batch.soft_labels.as_ref().map(|y| y.dims().to_vec());
+    if let Some(soft_labels) = soft_labels.filter(|dims| *dims != student) {
+        return Err(Error::SoftLabels {
+            soft_labels,
+            student,
+        });
+    }
+    let class_weights = batch.class_weights.as_ref().map(|w| w.dims().to_vec());
+    if let Some(class_weights) = class_weights.filter(|weights| *weights != [classes]) {
+        return Err(Error::ClassWeights {
+            class_weights,
+            expected: vec![classes],
             student,
         });
     }
@@ -117,20 +160,27 @@ fn check_types_and_devices<const D: usize, const L: usize>(
     device: &Device,
     batch: &DistillationBatch<D, L>,
 ) -> Result<()> {
-    let (student, teacher) = (&batch.student_logits, &batch.teacher_logits);
-    let row_weights = batch.row_weights.as_ref();
-    let tensors = [
-        Some(("student_logits", student.dtype(), student.device())),
-        Some(("teacher_logits", teacher.dtype(), teacher.device())),
-        Some(("labels", batch.labels.dtype(), batch.labels.device())),
-        row_weights.map(|weights| ("row_weights", weights.dtype(), weights.device())),
+    let matrices = [
+        Some(("student_logits", &batch.student_logits)),
+        Some(("teacher_logits", &batch.teacher_logits)),
+        batch.soft_labels.as_ref().map(|y| ("soft_labels", y)),
     ];
-    let tensors = || tensors.iter().flatten();
-    for &(name, dtype, _) in tensors().take(2) {
+    let matrices = matrices.map(|m| m.map(|(name, m)| (name, m.dtype(), m.device())));
+    for &(name, dtype, _) in matrices.iter().flatten() {
         if storage(dtype).is_none() {
             return Err(Error::LogitsType { name, dtype });
         }
     }
+    let (labels, row_weights) = (&batch.labels, batch.row_weights.as_ref());
+    let class_weights = batch.class_weights.as_ref();
+    let ids = batch.teacher_ids.as_ref();
+    let lists = [
+        ids.map(|ids| ("teacher_ids", ids.dtype(), ids.device())),
+        Some(("labels", labels.dtype(), labels.device())),
+        row_weights.map(|w| ("row_weights", w.dtype(), w.device())),
+        class_weights.map(|w| ("class_weights", w.dtype(), w.device())),
+    ];
+    let tensors = || matrices.iter().chain(&lists).flatten();
     for &(name, _, ref other) in tensors() {
         let other = other.clone().inner();
         if other != *device {
@@ -176,7 +226,10 @@ fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<
     }
 }
 
-/// Labels as i32. A label beyond i32 becomes an i32 label that is out of range.
+/// An empty place in the teacher's list.
+const EMPTY_PLACE: i32 = -1;
+
+/// Labels or classes as i32. One beyond i32 becomes one that is out of range and not `ignore_index`.
 fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
     let labels = match labels.dtype() {
         DType::I32 => return labels,
@@ -215,14 +268,6 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
         return Ok(());
     };
-    let limits = match call.path {
-        ExecutionPath::SharedDevice => shared_device::find(cube).map(|shared| shared.gpu.limits()),
-        ExecutionPath::SourceKernels => Some(source_kernels::limits(cube)),
-        ExecutionPath::Host | ExecutionPath::Composed => None,
-    };
-    let Some(limits) = limits else {
-        return Ok(());
-    };
     // The addresses of queued tensors are not known yet.
     let matrix = |tensor: &Tensor<2>| Matrix {
         storage: storage(tensor.dtype()).unwrap_or_default(),
@@ -240,10 +285,23 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
         student.is_tracked().then(|| matrix(student)),
     );
     let problem = Problem {
+        teacher_list: arguments.teacher_ids.is_some(),
+        soft_labels: arguments.soft_labels.as_ref().map(matrix),
         row_weights: arguments.row_weights.is_some(),
+        class_weights: arguments.class_weights.is_some(),
         metrics: call.row_metrics,
         ..problem
     };
-    Plan::new(&call.config, &problem, &limits)?;
+    match call.path {
+        ExecutionPath::SharedDevice => {
+            if let Some(shared) = shared_device::find(cube) {
+                Plan::new(&call.config, &problem, &shared.gpu.limits())?;
+            }
+        }
+        ExecutionPath::SourceKernels => {
+            source_kernels::plan(&call.config, &problem, &source_kernels::limits(cube))?;
+        }
+        ExecutionPath::Host | ExecutionPath::Composed => {}
+    }
     Ok(())
 }

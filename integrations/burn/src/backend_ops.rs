@@ -7,39 +7,33 @@ use burn::backend::{Backend, Flex, backend_extension};
 #[cfg(feature = "fusion")]
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::tensor::CubeTensor;
 
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
+use crate::kernel_inputs::KernelInputs;
+#[cfg(feature = "fusion")]
+use crate::kernel_inputs::KernelInputsMetadata;
 use crate::kernel_outputs::KernelOutputs;
 #[cfg(feature = "fusion")]
 use crate::kernel_outputs::{SUMMARY_WORDS, row_words};
 use crate::kernel_tensors::KernelTensors;
-#[cfg(feature = "fusion")]
-use crate::loss_call::RowWeightsMetadata;
-use crate::loss_call::{LossCall, RowWeights};
+use crate::loss_call::LossCall;
 use crate::{buffer_kernels, host_kernels, source_kernels};
 
-/// The kernels: student and teacher `[rows, classes]`, labels `i32 [rows]`. Not differentiable.
+/// The kernels. Not differentiable.
 #[backend_extension(Cube, Flex, Fusion: cfg(feature = "fusion"))]
 pub trait LossOps: Backend {
     /// Rows `f32 [rows, row_words(..)]`, summary `f32 [SUMMARY_WORDS]`, and its words as `i32`, for its counts.
     #[fusion(meta = loss_specs)]
     fn distill_loss(
-        student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        #[extension_type] row_weights: RowWeights<Self>,
+        #[extension_type] inputs: KernelInputs<Self>,
         call: LossCall,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
     /// The results of `distill_loss`, and the gradient `[rows, classes]` in the student's type.
     #[fusion(meta = loss_and_gradient_specs)]
     fn distill_loss_and_gradient(
-        student: FloatTensor<Self>,
-        teacher: FloatTensor<Self>,
-        labels: IntTensor<Self>,
-        #[extension_type] row_weights: RowWeights<Self>,
+        #[extension_type] inputs: KernelInputs<Self>,
         call: LossCall,
     ) -> (
         FloatTensor<Self>,
@@ -51,13 +45,10 @@ pub trait LossOps: Backend {
 
 #[cfg(feature = "fusion")]
 fn loss_specs(
-    student: &TensorSpec,
-    _teacher: &TensorSpec,
-    _labels: &TensorSpec,
-    _row_weights: &RowWeightsMetadata,
+    inputs: &KernelInputsMetadata,
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
-    let rows = Shape::from([student.shape[0], row_words(call.row_metrics)]);
+    let rows = Shape::from([inputs.student.shape[0], row_words(call.row_metrics)]);
     (
         TensorSpec::new(rows, DType::F32),
         TensorSpec::new([SUMMARY_WORDS].into(), DType::F32),
@@ -67,14 +58,11 @@ fn loss_specs(
 
 #[cfg(feature = "fusion")]
 fn loss_and_gradient_specs(
-    student: &TensorSpec,
-    teacher: &TensorSpec,
-    labels: &TensorSpec,
-    row_weights: &RowWeightsMetadata,
+    inputs: &KernelInputsMetadata,
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
-    let (rows, summary, counts) = loss_specs(student, teacher, labels, row_weights, call);
-    (rows, summary, counts, student.clone())
+    let (rows, summary, counts) = loss_specs(inputs, call);
+    (rows, summary, counts, inputs.student.clone())
 }
 
 impl<B: Backend> KernelOutputs<B> {
@@ -94,22 +82,16 @@ macro_rules! loss_ops {
     ($backend:ty, $run:path, $fail:path) => {
         impl LossOps for $backend {
             fn distill_loss(
-                student: FloatTensor<Self>,
-                teacher: FloatTensor<Self>,
-                labels: IntTensor<Self>,
-                row_weights: RowWeights<Self>,
+                inputs: KernelInputs<Self>,
                 call: LossCall,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>) {
-                $run(student, teacher, labels, row_weights, &call, false)
+                $run(inputs, &call, false)
                     .unwrap_or_else(|error| $fail(error))
                     .without_gradient()
             }
 
             fn distill_loss_and_gradient(
-                student: FloatTensor<Self>,
-                teacher: FloatTensor<Self>,
-                labels: IntTensor<Self>,
-                row_weights: RowWeights<Self>,
+                inputs: KernelInputs<Self>,
                 call: LossCall,
             ) -> (
                 FloatTensor<Self>,
@@ -117,7 +99,7 @@ macro_rules! loss_ops {
                 IntTensor<Self>,
                 FloatTensor<Self>,
             ) {
-                $run(student, teacher, labels, row_weights, &call, true)
+                $run(inputs, &call, true)
                     .unwrap_or_else(|error| $fail(error))
                     .with_gradient()
             }
@@ -129,24 +111,15 @@ loss_ops!(CubeBackend, distill_on_cubecl, raise_in_queue);
 loss_ops!(Flex, host_kernels::distill, raise);
 
 fn distill_on_cubecl(
-    student: CubeTensor,
-    teacher: CubeTensor,
-    labels: CubeTensor,
-    row_weights: RowWeights<CubeBackend>,
+    inputs: KernelInputs<CubeBackend>,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<KernelOutputs<CubeBackend>> {
     // With fusion this runs later than the check of the arguments: a capture may have begun since.
-    if student.client.is_capturing() {
+    if inputs.student.client.is_capturing() {
         return Err(Error::Capturing);
     }
-    let inputs = [student, teacher, labels];
-    let tensors = KernelTensors::new(
-        inputs,
-        row_weights.tensor(),
-        call.row_metrics,
-        want_gradient,
-    );
+    let tensors = KernelTensors::new(inputs, call.row_metrics, want_gradient);
     match call.path {
         ExecutionPath::SharedDevice => buffer_kernels::distill(tensors, call),
         ExecutionPath::SourceKernels => source_kernels::distill(tensors, call),

@@ -70,6 +70,13 @@ impl TensorBuffer {
     }
 }
 
+fn matrix<'a>(
+    buffer: &'a Option<TensorBuffer>,
+    tensor: &Option<CubeTensor>,
+) -> Option<GpuLogits<'a>> {
+    Some(buffer.as_ref()?.logits(tensor.as_ref()?))
+}
+
 pub(crate) fn distill(
     tensors: KernelTensors,
     call: &LossCall,
@@ -81,16 +88,17 @@ pub(crate) fn distill(
     let student = TensorBuffer::of("student_logits", &tensors.student)?;
     let teacher = TensorBuffer::of("teacher_logits", &tensors.teacher)?;
     let labels = TensorBuffer::of("labels", &tensors.labels)?;
-    let row_weights = match &tensors.row_weights {
-        Some(tensor) => Some(TensorBuffer::of("row_weights", tensor)?),
-        None => None,
+    let optional = |name, tensor: &Option<CubeTensor>| {
+        let buffer = tensor.as_ref().map(|tensor| TensorBuffer::of(name, tensor));
+        buffer.transpose()
     };
+    let teacher_ids = optional("teacher_ids", &tensors.teacher_ids)?;
+    let soft_labels = optional("soft_labels", &tensors.soft_labels)?;
+    let row_weights = optional("row_weights", &tensors.row_weights)?;
+    let class_weights = optional("class_weights", &tensors.class_weights)?;
     let rows = TensorBuffer::of("row results", &tensors.rows.tensor)?;
     let summary = TensorBuffer::of("summary", &tensors.summary.tensor)?;
-    let gradient = match &tensors.gradient {
-        Some(tensor) => Some((TensorBuffer::of("gradient", tensor)?, tensor)),
-        None => None,
-    };
+    let gradient = optional("gradient", &tensors.gradient)?;
     let (row_list, rows_offset) = rows.aligned(&tensors.rows);
     let (summary_slice, summary_offset) = summary.aligned(&tensors.summary);
     let batch = GpuBatch {
@@ -98,16 +106,16 @@ pub(crate) fn distill(
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
         labels: labels.slice(),
-        soft_labels: None,
+        soft_labels: matrix(&soft_labels, &tensors.soft_labels),
         row_weights: row_weights.as_ref().map(TensorBuffer::slice),
-        class_weights: None,
-        teacher_ids: None,
+        class_weights: class_weights.as_ref().map(TensorBuffer::slice),
+        teacher_ids: teacher_ids.as_ref().map(TensorBuffer::slice),
     };
     let outputs = GpuOutputs {
         summary: Some(summary_slice),
         row_results: (!tensors.row_metrics).then_some(row_list),
         row_metrics: tensors.row_metrics.then_some(row_list),
-        gradient: gradient.as_ref().map(|(buffer, t)| buffer.logits(t)),
+        gradient: matrix(&gradient, &tensors.gradient),
     };
     let gpu = &shared.gpu;
     let plan = gpu.plan(&call.config, &batch, &outputs)?;
@@ -130,8 +138,11 @@ pub(crate) fn distill(
     drop((
         student,
         teacher,
+        teacher_ids,
         labels,
+        soft_labels,
         row_weights,
+        class_weights,
         rows,
         summary,
         gradient,

@@ -5,8 +5,9 @@ use std::fmt;
 use burn::config::{Config, config_to_json};
 use burn::serde::{Deserialize, Serialize};
 use wgpu_distill::{
-    Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
-    SmoothedClasses, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
+    ClassWeighting, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
+    Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
+    TssrGradient,
 };
 
 use crate::error::{Error, Result};
@@ -98,6 +99,10 @@ setters! {
     with_similarity(similarity: Similarity);
     /// Selects the share of the true label (TSSR) from progress (TSTR) and KDR. Default: the smaller of the two.
     with_selection(selection: Selection);
+    /// The parts of the loss that class weights multiply. Default: the hard part.
+    with_class_weighting(class_weighting: ClassWeighting);
+    /// The teacher's probability off the list of [`DistillationBatch::top_k`](crate::DistillationBatch::top_k). Default: one more class.
+    with_teacher_tail(teacher_tail: TeacherTail);
     /// The rows whose KDR selects a row's TSSR. Default: the row itself.
     with_scope(scope: Scope);
     /// Reduces the losses of the rows. Default: the mean over the rows whose label is a class. `None` gives one loss per row.
@@ -177,7 +182,7 @@ mod tests {
         let without: Vec<_> = saved
             .filter(|field| !WITH_SETTER.contains(&field.as_str()))
             .collect();
-        // Burn has no weights of classes, and allocates each gradient.
-        assert_eq!(without, ["class_weighting", "grad_write"]);
+        // Burn allocates each gradient.
+        assert_eq!(without, ["grad_write"]);
     }
 }

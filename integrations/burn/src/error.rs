@@ -42,7 +42,17 @@ pub enum Error {
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
-    /// The shape of the weights differs from the rows of the logits.
+    /// The shape of the teacher's list differs from that of its log-probabilities.
+    #[error(
+        "teacher_ids has shape {teacher_ids:?}, expected that of the log-probabilities in teacher_logits, {teacher:?}: a class for each of them"
+    )]
+    TeacherIds {
+        /// The shape of the list.
+        teacher_ids: Vec<usize>,
+        /// The shape of the log-probabilities.
+        teacher: Vec<usize>,
+    },
+    /// The shape of the row weights differs from the rows of the logits.
     #[error(
         "row_weights has shape {row_weights:?}, expected one weight per row, {expected:?}, for student_logits of shape {student:?}"
     )]
@@ -54,12 +64,34 @@ pub enum Error {
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
-    /// Logits of an element type other than f32, f16 and bf16.
+    /// The shape of the soft labels differs from that of the student's logits.
+    #[error(
+        "soft_labels has shape {soft_labels:?}, expected that of student_logits, {student:?}: a number for each class of each row"
+    )]
+    SoftLabels {
+        /// The shape of the soft labels.
+        soft_labels: Vec<usize>,
+        /// The shape of the student's logits.
+        student: Vec<usize>,
+    },
+    /// The number of class weights differs from the classes of the student.
+    #[error(
+        "class_weights has shape {class_weights:?}, expected one weight per class, {expected:?}, for student_logits of shape {student:?}"
+    )]
+    ClassWeights {
+        /// The shape of the weights.
+        class_weights: Vec<usize>,
+        /// The shape expected.
+        expected: Vec<usize>,
+        /// The shape of the student's logits.
+        student: Vec<usize>,
+    },
+    /// Logits or soft labels of an element type other than f32, f16 and bf16.
     #[error(
         "`{name}` is {dtype:?}, expected F32, F16 or BF16; cast it first: `{name}.cast(FloatDType::F32)`"
     )]
     LogitsType {
-        /// `student_logits` or `teacher_logits`.
+        /// `student_logits`, `teacher_logits` or `soft_labels`.
         name: &'static str,
         /// Their element type.
         dtype: DType,
@@ -70,7 +102,7 @@ pub enum Error {
         if dtype.is_float() { "F32" } else { "I32" }
     )]
     TypeOnDevice {
-        /// `student_logits`, `teacher_logits`, `labels` or `row_weights`.
+        /// The field of [`DistillationBatch`](crate::DistillationBatch).
         name: &'static str,
         /// Its element type.
         dtype: DType,

@@ -7,34 +7,37 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{Batch, Gradient, Logits, Outputs, Values};
 
 use crate::error::Result;
+use crate::kernel_inputs::{KernelInputs, Optional};
 use crate::kernel_outputs::{KernelOutputs, METRIC_WORDS, RESULT_WORDS, SUMMARY_WORDS, row_words};
-use crate::loss_call::{LossCall, RowWeights};
+use crate::loss_call::LossCall;
 use crate::matrix::{self, storage};
 
 /// The inputs have at least one row.
 pub(crate) fn distill(
-    student: FlexTensor,
-    teacher: FlexTensor,
-    labels: FlexTensor,
-    row_weights: RowWeights<Flex>,
+    inputs: KernelInputs<Flex>,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<KernelOutputs<Flex>> {
-    let (student, teacher) = (in_rows(student), in_rows(teacher));
-    let labels = labels.to_contiguous();
-    let row_weights = row_weights.tensor().map(|weights| weights.to_contiguous());
+    let (student, teacher) = (in_rows(inputs.student), in_rows(inputs.teacher));
+    let teacher_ids = inputs.teacher_ids.tensor().map(|ids| ids.to_contiguous());
+    let labels = inputs.labels.to_contiguous();
+    let soft_labels = inputs.soft_labels.tensor().map(in_rows);
+    let contiguous = |weights: Optional<Flex>| weights.tensor().map(|w| w.to_contiguous());
+    let row_weights = contiguous(inputs.row_weights);
+    let class_weights = contiguous(inputs.class_weights);
     let rows = student.shape()[0];
     let classes = student.shape()[1];
+    let k = teacher.shape()[1];
     let batch = Batch {
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
         labels: &labels.as_slice::<i32>().unwrap_or_default()[..rows],
-        soft_labels: None,
-        row_weights: row_weights
+        soft_labels: soft_labels.as_ref().map(logits),
+        row_weights: row_weights.as_ref().map(|w| floats(w, rows)),
+        class_weights: class_weights.as_ref().map(|w| floats(w, classes)),
+        teacher_ids: teacher_ids
             .as_ref()
-            .map(|weights| &weights.as_slice::<f32>().unwrap_or_default()[..rows]),
-        class_weights: None,
-        teacher_ids: None,
+            .map(|ids| &ids.as_slice::<i32>().unwrap_or_default()[..rows * k]),
     };
     let outputs = Outputs {
         rows: true,
@@ -80,6 +83,10 @@ fn in_rows(tensor: FlexTensor) -> FlexTensor {
         Some(_) => tensor,
         None => tensor.to_contiguous(),
     }
+}
+
+fn floats(tensor: &FlexTensor, count: usize) -> &[f32] {
+    &tensor.as_slice::<f32>().unwrap_or_default()[..count]
 }
 
 fn logits(tensor: &FlexTensor) -> Logits<'_> {

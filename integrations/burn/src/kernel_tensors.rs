@@ -10,6 +10,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::kernel_inputs::KernelInputs;
 use crate::kernel_outputs::{KernelOutputs, SUMMARY_WORDS, row_words};
 use crate::matrix;
 
@@ -23,10 +24,16 @@ pub(crate) static INPUT_VIEWS: Mutex<Vec<(usize, u64)>> = Mutex::new(Vec::new())
 pub(crate) struct KernelTensors {
     pub student: CubeTensor,
     pub teacher: CubeTensor,
+    /// `i32 [rows * classes of the teacher]`
+    pub teacher_ids: Option<CubeTensor>,
     /// `i32 [rows]`
     pub labels: CubeTensor,
+    /// `[rows, classes]`
+    pub soft_labels: Option<CubeTensor>,
     /// `f32 [rows]`
     pub row_weights: Option<CubeTensor>,
+    /// `f32 [classes]`
+    pub class_weights: Option<CubeTensor>,
     /// `f32 [rows, row_words(..)]`
     pub rows: Room,
     /// True if the rows have metrics.
@@ -61,21 +68,22 @@ impl Room {
 }
 
 impl KernelTensors {
-    pub fn new(
-        [student, teacher, labels]: [CubeTensor; 3],
-        row_weights: Option<CubeTensor>,
-        row_metrics: bool,
-        want_gradient: bool,
-    ) -> Self {
-        let student = in_rows(student);
-        let teacher = in_rows(teacher);
-        let labels = into_contiguous(labels);
-        let row_weights = row_weights.map(into_contiguous);
+    pub fn new(inputs: KernelInputs<CubeBackend>, row_metrics: bool, want_gradient: bool) -> Self {
+        let student = in_rows(inputs.student);
+        let teacher = in_rows(inputs.teacher);
+        let teacher_ids = inputs.teacher_ids.tensor().map(into_contiguous);
+        let labels = into_contiguous(inputs.labels);
+        let soft_labels = inputs.soft_labels.tensor().map(in_rows);
+        let row_weights = inputs.row_weights.tensor().map(into_contiguous);
+        let class_weights = inputs.class_weights.tensor().map(into_contiguous);
         #[cfg(test)]
         record_views(
             [&student, &teacher, &labels]
                 .into_iter()
-                .chain(&row_weights),
+                .chain(&teacher_ids)
+                .chain(&soft_labels)
+                .chain(&row_weights)
+                .chain(&class_weights),
         );
         let empty = |shape: Shape, dtype| {
             let (client, device) = (student.client.clone(), student.device.clone());
@@ -98,8 +106,11 @@ impl KernelTensors {
             gradient: want_gradient.then(|| empty(shape.clone(), student.dtype)),
             student,
             teacher,
+            teacher_ids,
             labels,
+            soft_labels,
             row_weights,
+            class_weights,
             row_metrics,
         }
     }

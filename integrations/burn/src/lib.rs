@@ -11,6 +11,7 @@ extern crate self as burn_distill;
 
 // Each module uses only modules above it.
 mod error;
+mod kernel_inputs;
 mod kernel_outputs;
 mod matrix;
 mod shared_device;
@@ -51,7 +52,7 @@ pub use shared_device::{adopt, init_async, share};
 pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
-    Config as CoreConfig, Divergence, Error as CoreError, HardTemperature, NonFinite, Progress,
-    Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses,
-    TemperatureScaling, TssrGradient, presets, schedule,
+    ClassWeighting, Config as CoreConfig, Divergence, Error as CoreError, HardTemperature,
+    NonFinite, Progress, Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization,
+    TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets, schedule,
 };

@@ -5,15 +5,16 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Progress, Reduction};
 
-use crate::arguments::{self, Arguments};
+use crate::arguments::{self, Beside};
 use crate::autodiff::GradientOps;
 use crate::backend_ops::{LossOps, catch_error};
 use crate::batch::DistillationBatch;
 use crate::composed;
 use crate::error::Result;
 use crate::execution_path::ExecutionPath;
+use crate::kernel_inputs::Arguments;
 use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, row_word, row_words, summary_word};
-use crate::loss_call::{LossCall, RowWeights};
+use crate::loss_call::LossCall;
 use crate::row_metrics::{RowMetrics, column};
 
 /// The distillation loss of student logits, teacher logits and labels.
@@ -77,7 +78,7 @@ impl DistillationOutput {
 
 impl DistillationLoss {
     pub(crate) fn new(config: Config) -> Result<Self> {
-        arguments::check_configuration(&config, Progress::new(0, 1), [1, 1])?;
+        arguments::check_configuration(&config, Progress::new(0, 1), [1, 1], Beside::default())?;
         Ok(Self {
             config,
             composed: false,
@@ -199,8 +200,9 @@ impl DistillationLoss {
     /// The loss of a batch with its metrics, or an error.
     ///
     /// # Errors
-    /// As [`try_forward`](Self::try_forward). A weight of a row that is not finite is an error on [`ExecutionPath::Host`]. On the other paths
-    /// its row counts as a row with NaN among its logits.
+    /// As [`try_forward`](Self::try_forward), and for soft labels or class weights beside a choice that has no terms of them. A weight of a
+    /// row that is not finite, and a number of a soft label or a weight of a class that is out of range, is an error on
+    /// [`ExecutionPath::Host`]. On the other paths the rows that use it count as rows with NaN among their logits.
     pub fn try_forward_batch<const D: usize, const L: usize>(
         &self,
         batch: DistillationBatch<D, L>,
@@ -279,32 +281,22 @@ impl DistillationLoss {
 
 /// Runs the kernels on tensors without autodiff. Computes the gradient only if the student is tracked.
 fn compute(arguments: Arguments, call: LossCall) -> Result<LossTensors> {
-    let Arguments {
-        student,
-        teacher,
-        labels,
-        row_weights,
-    } = arguments;
-    let tracked = student.is_tracked();
-    let (student, teacher) = (student.inner(), teacher.inner());
-    let labels = labels.inner();
-    let row_weights = row_weights.map(Tensor::inner);
+    let tracked = arguments.student.is_tracked();
+    let arguments = arguments.inner();
+    let student = &arguments.student;
     if student.dims()[0] == 0 {
-        return Ok(no_rows(&student, tracked, call.row_metrics));
+        return Ok(no_rows(student, tracked, call.row_metrics));
     }
     if call.path == ExecutionPath::Composed {
-        return composed::distill(student, teacher, labels, row_weights, &call, tracked);
+        return composed::distill(arguments, &call, tracked);
     }
-    let (student, teacher) = (student.into_dispatch(), teacher.into_dispatch());
-    let labels = labels.into_dispatch();
-    let weights = RowWeights::of(row_weights.map(Tensor::into_dispatch));
+    let inputs = arguments.into_kernel_inputs();
     let (rows, summary, counts, gradient) = catch_error(|| {
         if tracked {
-            let (r, s, c, g) =
-                Dispatch::distill_loss_and_gradient(student, teacher, labels, weights, call);
+            let (r, s, c, g) = Dispatch::distill_loss_and_gradient(inputs, call);
             (r, s, c, Some(g))
         } else {
-            let (r, s, c) = Dispatch::distill_loss(student, teacher, labels, weights, call);
+            let (r, s, c) = Dispatch::distill_loss(inputs, call);
             (r, s, c, None)
         }
     })?;

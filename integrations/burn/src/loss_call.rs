@@ -1,7 +1,5 @@
-//! The arguments of a call besides logits and labels.
+//! The arguments of a call besides its tensors.
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, ExtensionType};
 use wgpu_distill::{Config, Progress};
 
 use crate::execution_path::ExecutionPath;
@@ -14,27 +12,4 @@ pub struct LossCall {
     pub(crate) path: ExecutionPath,
     /// Rows have metrics.
     pub(crate) row_metrics: bool,
-}
-
-/// The weights of the rows. An enum, since Burn's fusion carries no `Option` of a tensor.
-#[derive(ExtensionType)]
-#[extension_type(fusion: cfg(feature = "fusion"))]
-pub enum RowWeights<B: Backend> {
-    /// Each row counts as it is.
-    None,
-    /// `f32 [rows]`
-    Each(FloatTensor<B>),
-}
-
-impl<B: Backend> RowWeights<B> {
-    pub(crate) fn of(weights: Option<FloatTensor<B>>) -> Self {
-        weights.map_or(Self::None, Self::Each)
-    }
-
-    pub(crate) fn tensor(self) -> Option<FloatTensor<B>> {
-        match self {
-            Self::None => None,
-            Self::Each(weights) => Some(weights),
-        }
-    }
 }

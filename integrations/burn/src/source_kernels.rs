@@ -10,11 +10,11 @@ use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use wgpu_distill::Storage;
 use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
+use wgpu_distill::{Config, Storage};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel_outputs::KernelOutputs;
 use crate::kernel_tensors::{KernelTensors, row_stride};
 use crate::loss_call::LossCall;
@@ -46,6 +46,23 @@ pub(crate) fn limits(device: &CubeDevice) -> Limits {
     }
 }
 
+/// The plan for a device with these limits, or an error if a kernel has more tensors than it can bind.
+pub(crate) fn plan(config: &Config, problem: &Problem, limits: &Limits) -> Result<Plan> {
+    let plan = Plan::new(config, problem, limits)?;
+    // The parameters are a storage buffer here.
+    let bindings = |kernel: Kernel| kernel.bindings(&plan.variant_of(kernel)).len() as u64;
+    let needed = plan.kernels().into_iter().map(bindings).max().unwrap_or(0);
+    let limit = u64::from(limits.storage_buffers);
+    if limit < needed {
+        return Err(Error::Distill(wgpu_distill::Error::DeviceLimit {
+            what: "storage buffers per kernel",
+            needed,
+            limit,
+        }));
+    }
+    Ok(plan)
+}
+
 pub(crate) fn distill(
     tensors: KernelTensors,
     call: &LossCall,
@@ -59,21 +76,24 @@ pub(crate) fn distill(
         tensors.gradient.as_ref().map(matrix),
     );
     let problem = Problem {
+        teacher_list: tensors.teacher_ids.is_some(),
+        soft_labels: tensors.soft_labels.as_ref().map(matrix),
         row_weights: tensors.row_weights.is_some(),
+        class_weights: tensors.class_weights.is_some(),
         metrics: tensors.row_metrics,
         ..problem
     };
-    let plan = Plan::new(&call.config, &problem, &limits(&tensors.student.device))?;
+    let plan = plan(&call.config, &problem, &limits(&tensors.student.device))?;
     let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
     let rows = list(&tensors.rows.tensor);
     let lists = Lists {
         labels: list(&tensors.labels),
         row_weights: tensors.row_weights.as_ref().map(list),
+        class_weights: tensors.class_weights.as_ref().map(list),
+        teacher_ids: tensors.teacher_ids.as_ref().map(list),
         row_results: (!tensors.row_metrics).then_some(rows),
         row_metrics: tensors.row_metrics.then_some(rows),
         summary: Some(list(&tensors.summary.tensor)),
-        class_weights: None,
-        teacher_ids: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);
@@ -173,8 +193,11 @@ fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Wind
     let tensor = match window.operand {
         Operand::StudentLogits => Some(&tensors.student),
         Operand::TeacherLogits => Some(&tensors.teacher),
+        Operand::TeacherIds => tensors.teacher_ids.as_ref(),
         Operand::Labels => Some(&tensors.labels),
+        Operand::SoftLabels => tensors.soft_labels.as_ref(),
         Operand::RowWeights => tensors.row_weights.as_ref(),
+        Operand::ClassWeights => tensors.class_weights.as_ref(),
         Operand::Gradient => tensors.gradient.as_ref(),
         Operand::RowResults | Operand::RowMetrics => Some(&tensors.rows.tensor),
         Operand::Summary => Some(&tensors.summary.tensor),
@@ -208,8 +231,11 @@ fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Di
                 _,
                 Operand::StudentLogits
                 | Operand::TeacherLogits
+                | Operand::TeacherIds
                 | Operand::Labels
-                | Operand::RowWeights,
+                | Operand::SoftLabels
+                | Operand::RowWeights
+                | Operand::ClassWeights,
             ) => BufferIOAttr::ReadOnly,
             _ => BufferIOAttr::ReadWrite,
         };

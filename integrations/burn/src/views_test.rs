@@ -10,7 +10,7 @@ mod devices;
 #[path = "../tests/inputs/mod.rs"]
 mod inputs;
 
-/// Row stride and offset of student, teacher, labels and weights as the kernels read them.
+/// Row stride and offset of student, teacher, labels, soft labels and weights as the kernels read them.
 fn views(
     device: &Device,
     slice: impl Fn(Tensor<2>) -> Tensor<2>,
@@ -24,7 +24,10 @@ fn views(
     let labels = inputs::labels(64 + rows, classes, device).slice(64..64 + rows);
     let loss = DistillationLossConfig::new().init();
     let weights = Tensor::ones([64 + rows], device).slice(64..64 + rows);
-    let batch = DistillationBatch::new(student, teacher, labels).with_row_weights(weights);
+    let soft_labels = slice(inputs::logits(3, ROWS, columns, device).abs());
+    let batch = DistillationBatch::new(student, teacher, labels)
+        .with_row_weights(weights)
+        .with_soft_labels(soft_labels);
     let out = loss.forward_batch(batch, Progress::new(1, 2));
     assert!(inputs::floats(out.loss)[0].is_finite());
     INPUT_VIEWS.lock().expect("no test panicked").clone()
@@ -37,7 +40,7 @@ fn slices_reach_the_kernels_without_a_copy() {
         .flatten()
     {
         let path = ExecutionPath::of(&device);
-        let read = |matrix| [matrix, matrix, (0, 256), (0, 256)];
+        let read = |matrix| [matrix, matrix, (0, 256), matrix, (0, 256)];
         // 128 classes of 256, without the first and the last row.
         let middle = views(&device, |t| t.slice([1..5, 64..192]), 256);
         assert_eq!(middle, read((256, 1280)), "{path}");

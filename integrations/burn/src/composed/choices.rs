@@ -4,7 +4,9 @@ use std::f32::consts::LN_2;
 use std::fmt::Display;
 
 use burn::tensor::Tensor;
-use wgpu_distill::{Config, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity};
+use wgpu_distill::{
+    ClassWeighting, Config, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
+};
 
 use super::soft_part::{self, SoftRule};
 use super::softmax::{Softmax, mixture, weighted};
@@ -24,6 +26,7 @@ pub(crate) struct Choices {
     /// The soft part from the softmax of student and teacher.
     pub(super) soft: SoftRule,
     pub(super) hard: Hard,
+    pub(super) weighted: WeightedParts,
     /// Rows without a finite result are left out.
     pub(super) skips: bool,
     /// The divisor of the sum of the losses from the number of valid rows, both `[1]`.
@@ -37,6 +40,12 @@ pub(super) struct Hard {
     pub gradient_factor: f64,
 }
 
+/// The parts of the loss that the weights of classes multiply.
+pub(super) struct WeightedParts {
+    pub hard: bool,
+    pub soft: bool,
+}
+
 impl Choices {
     /// The functions, or an error that names the first choice without one.
     pub fn of(config: &Config) -> Result<Self> {
@@ -48,6 +57,21 @@ impl Choices {
             soft: soft_part::rule(config.divergence)
                 .ok_or_else(|| refusal("divergence", config.divergence))?,
             hard: hard(config)?,
+            weighted: match config.class_weighting {
+                ClassWeighting::Hard => WeightedParts {
+                    hard: true,
+                    soft: false,
+                },
+                ClassWeighting::Soft => WeightedParts {
+                    hard: false,
+                    soft: true,
+                },
+                ClassWeighting::Both => WeightedParts {
+                    hard: true,
+                    soft: true,
+                },
+                other => return Err(refusal("class_weighting", format!("{other:?}"))),
+            },
             skips: match config.non_finite {
                 NonFinite::Propagate => false,
                 NonFinite::Skip => true,
@@ -79,6 +103,7 @@ fn check_fields(config: &Config) -> Result<()> {
         z_loss: default.z_loss,
         similarity: default.similarity,
         selection: default.selection,
+        class_weighting: default.class_weighting,
         scope: default.scope,
         reduction: default.reduction,
         label_smoothing: default.label_smoothing,

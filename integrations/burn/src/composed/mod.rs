@@ -9,17 +9,21 @@ mod row_metrics;
 mod soft_part;
 mod softmax;
 mod sums;
+mod truth;
 
-use burn::tensor::{Bool, DType, FloatDType, IndexingUpdateOp, Int, IntDType, Tensor};
+use burn::tensor::{Bool, DType, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
 use part::{Part, times};
 use row_metrics::Side;
+use soft_part::weighted_cross_entropy;
 use softmax::{Softmax, common_prefix};
 use sums::over_rows;
+use truth::{ClassWeights, Truth, wrong_soft_labels};
 
 use crate::error::Result;
+use crate::kernel_inputs::Arguments;
 use crate::kernel_outputs::{
     LossTensors, METRIC_WORDS, RESULT_WORDS, SUMMARY_WORDS, row_word, summary_word,
 };
@@ -36,20 +40,25 @@ const _: () = {
     assert!(SUMMARY_WORDS == summary_word::METRICS + METRIC_WORDS);
 };
 
-/// `student` and `teacher` `[rows, classes]`, `labels` `[rows]`, `row_weights` `f32 [rows]`.
+/// The arguments are without autodiff.
 ///
 /// # Errors
 /// [`Error::NotComposed`](crate::Error::NotComposed), before any operation.
 pub(crate) fn distill(
-    student: Tensor<2>,
-    teacher: Tensor<2>,
-    labels: Tensor<1, Int>,
-    row_weights: Option<Tensor<1>>,
+    arguments: Arguments,
     call: &LossCall,
     want_gradient: bool,
 ) -> Result<LossTensors> {
     let config = &call.config;
     let choices = Choices::of(config)?;
+    let Arguments {
+        student,
+        teacher,
+        labels,
+        soft_labels,
+        row_weights,
+        class_weights,
+    } = arguments;
     let dtype = student.dtype();
     let [rows, classes] = student.dims();
     let device = student.device();
@@ -68,8 +77,14 @@ pub(crate) fn distill(
     let q = Softmax::of(teacher, config.teacher_temperature, &ignored);
     let mut bad = p.bad.clone().bool_or(q.bad.clone());
     let row_weights = row_weights.map(|weights| weights.reshape([rows, 1]));
-    if let Some(weights) = &row_weights {
-        let wrong = weights.clone().is_finite().bool_not();
+    let class_weights = class_weights.map(|w| ClassWeights::of(w, &labels, config, &choices));
+    let soft_labels = soft_labels.map(|labels| labels.cast(FloatDType::F32));
+    let not_finite = row_weights.clone().map(|w| w.is_finite().bool_not());
+    let out_of_range = [
+        class_weights.as_ref().map(|weights| weights.wrong.clone()),
+        soft_labels.as_ref().map(wrong_soft_labels),
+    ];
+    for wrong in out_of_range.into_iter().chain([not_finite]).flatten() {
         bad = bad.bool_or(wrong.bool_and(ignored.clone().bool_not()));
     }
     // Neither ignored, nor bad, nor with a label out of range.
@@ -89,9 +104,14 @@ pub(crate) fn distill(
         .temperature
         .map(|own| Softmax::of(student, own, &ignored));
     let h = hard_softmax.as_ref().unwrap_or(&p);
-    let truth = truth(labels.clone(), classes, config.label_smoothing);
+    let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
+    let truth =
+        Truth::of(&labels, classes, soft_labels, config.label_smoothing).weighted(hard_weights);
     let hard = Part::hard(truth, h, &tssr, &choices.hard, want_gradient);
-    let divergence = (choices.soft)(&p, &q);
+    let divergence = match soft_weights {
+        Some(weights) => weighted_cross_entropy(&p, &q, weights),
+        None => (choices.soft)(&p, &q),
+    };
     let has_none = divergence.has_none();
     let soft = Part::soft(divergence, &p, &tssr, config, want_gradient);
     let z_loss = (config.z_loss != 0.0).then(|| Part::z_loss(h, config, want_gradient));
@@ -180,17 +200,6 @@ pub(crate) fn distill(
         counts,
         gradient,
     })
-}
-
-/// EK, `[rows, classes]`: the label's distribution, smoothed. `labels` are `[rows, 1]`.
-fn truth(labels: Tensor<2, Int>, classes: usize, smoothing: f32) -> Tensor<2> {
-    let [rows, _] = labels.dims();
-    let device = labels.device();
-    let class = labels.clamp(0, classes as i64 - 1);
-    let one = Tensor::ones([rows, 1], (&device, DType::F32));
-    let one_hot = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
-    let one_hot = one_hot.scatter(1, class, one, IndexingUpdateOp::Add);
-    one_hot * (1.0 - smoothing) + smoothing / classes as f32
 }
 
 /// The mean of a column `[rows, 1]` over some rows, `[1, 1]`; 0 if there are none.

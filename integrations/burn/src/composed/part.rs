@@ -7,6 +7,7 @@ use super::choices::Hard;
 use super::soft_part::SoftPart;
 use super::softmax::{Softmax, minus_log};
 use super::sums::over_classes;
+use super::truth::Truth;
 
 /// One part of the loss: the hard part, the soft part or the z-loss.
 pub(super) struct Part {
@@ -29,17 +30,20 @@ pub(super) fn times(part: Tensor<2>, share: Tensor<2>) -> Tensor<2> {
 }
 
 impl Part {
-    /// The cross-entropy with the label: `truth` is EK, `h` the student at the temperature of the hard part.
+    /// The cross-entropy with the label: `h` is the student at the temperature of the hard part.
     pub fn hard(
-        truth: Tensor<2>,
+        truth: Truth,
         h: &Softmax,
         tssr: &Tensor<2>,
         factors: &Hard,
         want_gradient: bool,
     ) -> Self {
         Self {
-            value: over_classes(minus_log(&truth, &h.log)),
-            gradient: want_gradient.then(|| h.probabilities.clone() - truth),
+            value: over_classes(minus_log(&truth.terms, &h.log)),
+            gradient: want_gradient.then(|| match truth.sums_to_one {
+                true => h.probabilities.clone() - truth.terms,
+                false => h.probabilities.clone() * over_classes(truth.terms.clone()) - truth.terms,
+            }),
             share: tssr.clone(),
             loss_factor: factors.loss_factor,
             gradient_factor: factors.gradient_factor,

@@ -69,9 +69,18 @@ fn sum(x: SoftPart, a: f32, y: SoftPart, b: f32) -> SoftPart {
 
 /// `- sum q ln p`, `F' = - q / p`
 fn soft_cross_entropy(p: &Softmax, q: &Softmax) -> SoftPart {
+    cross_entropy(p, q.probabilities.clone())
+}
+
+/// The soft cross-entropy with the weights `v` of the classes, `[1, classes]`: `- sum v q ln p`, `F' = - v q / p`
+pub(super) fn weighted_cross_entropy(p: &Softmax, q: &Softmax, v: Tensor<2>) -> SoftPart {
+    cross_entropy(p, q.probabilities.clone() * v)
+}
+
+fn cross_entropy(p: &Softmax, target: Tensor<2>) -> SoftPart {
     SoftPart {
-        value: over_classes(minus_log(&q.probabilities, &p.log)),
-        slopes: q.probabilities.clone().neg(),
+        value: over_classes(minus_log(&target, &p.log)),
+        slopes: target.neg(),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use burn::backend::{Backend, Dispatch, DispatchDevice};
 use burn::tensor::{DType, Device, Int, Tensor};
-use burn_distill::{DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress};
+use burn_distill::{
+    DistillationBatch, DistillationLoss, DistillationLossConfig, Error, ExecutionPath, Progress,
+};
 use wgpu_distill::Error as CoreError;
 use wgpu_distill::wgpu::{Features, Limits, PollType};
 
@@ -141,6 +143,40 @@ fn sixteen_bit_types_without_support_on_the_device() {
             assert_eq!(error, want);
             assert!(error.to_string().contains("convert_dtype"), "{error}");
         }
+    }
+}
+
+/// WebGPU guarantees 8 storage buffers, and Burn's runtime binds the parameters as one more.
+#[test]
+fn more_tensors_than_the_device_can_bind() {
+    let least = |_: &mut _, l: &mut Limits| l.max_storage_buffers_per_shader_stage = 8;
+    let shared = devices::application_with(least)
+        .map(|setup| burn_distill::adopt(Device::wgpu_options(), setup));
+    let unshared =
+        devices::application_with(least).map(|setup| Device::wgpu_options().setup(setup).init());
+    for device in [shared, unshared].into_iter().flatten() {
+        let device = device.expect("a fresh setup");
+        let path = ExecutionPath::of(&device);
+        let student = Tensor::from_inner(logits(1, 4, 5, &device)).require_grad();
+        let few = DistillationBatch::new(student, logits(2, 4, 5, &device), labels(4, 5, &device))
+            .with_soft_labels(logits(3, 4, 5, &device).abs());
+        let many = few.clone().with_row_weights(Tensor::ones([4], &device));
+        let run = |batch| {
+            let done = loss().try_forward_batch(batch, Progress::new(0, 1));
+            done.map(|out| floats(out.loss)[0])
+        };
+        assert!(run(few).expect("7 tensors").is_finite(), "{path}");
+        let done = run(many);
+        if path == ExecutionPath::SharedDevice {
+            assert!(done.expect("8 tensors").is_finite());
+            continue;
+        }
+        let want = CoreError::DeviceLimit {
+            what: "storage buffers per kernel",
+            needed: 9,
+            limit: 8,
+        };
+        assert_eq!(done, Err(Error::Distill(want)));
     }
 }
 

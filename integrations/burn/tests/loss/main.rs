@@ -15,6 +15,7 @@ mod report;
 mod rows;
 mod saved_configuration;
 mod table;
+mod targets;
 #[cfg(feature = "train")]
 mod training;
 mod views;

@@ -1,7 +1,8 @@
 //! The order of work on the device, from one thread and from several, and the memory that Burn's allocator holds.
 
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use burn_distill::{DistillationLossConfig, ExecutionPath, Progress, Reduction};
+use burn_distill::{DistillationBatch, DistillationLossConfig, ExecutionPath, Progress, Reduction};
 
 use crate::devices;
 use crate::inputs::{Random, floats, labels, logits};
@@ -45,7 +46,16 @@ fn order_of_work_without_waits() {
                 let moved = leaf.clone() * 1.5 + nudge;
                 settle();
                 let shifted = teacher.clone() + scratch.clone().sum_dim(1) * 1e-2;
-                let out = loss.forward(moved, shifted, targets.clone(), Progress::new(step, 60));
+                // Optional tensors from the same queue.
+                let mut batch = DistillationBatch::new(moved, shifted, targets.clone());
+                match step % 3 {
+                    0 => batch.soft_labels = Some(softmax(teacher.clone() + scratch.sum_dim(1), 1)),
+                    1 => {
+                        batch.class_weights = Some(teacher.clone().abs().mean_dim(0).flatten(0, 1))
+                    }
+                    _ => batch.row_weights = Some(scratch.mean_dim(1).flatten(0, 1)),
+                }
+                let out = loss.forward_batch(batch, Progress::new(step, 60)).loss;
                 settle();
                 let grads = (out.clone() * out).sum().backward();
                 let grad = leaf.grad(&grads).expect("tracked");
@@ -121,32 +131,47 @@ fn memory_is_one_gradient_at_most() {
         let teacher = logits(2, ROWS, CLASSES, &device);
         let targets = labels(ROWS, CLASSES, &device);
         let loss = config().init();
-        let run = |student: &Tensor<2>| {
-            let (s, t, l) = (student.clone(), teacher.clone(), targets.clone());
-            loss.forward_with_metrics(s, t, l, progress())
+        let plain = |student: &Tensor<2>| {
+            DistillationBatch::new(student.clone(), teacher.clone(), targets.clone())
         };
+        let run = |batch| loss.forward_batch(batch, progress());
+        let soft_labels = softmax(teacher.clone(), 1);
+        let class_weights = Tensor::ones([CLASSES], &device);
         let gradients = |bytes: u64| bytes as f64 / (4 * ROWS * CLASSES) as f64;
         let held = || {
             device.sync().expect("the device works");
             let usage = device.memory_pool_usage().expect("wgpu reports its memory");
             (usage.bytes_in_use, usage.bytes_reserved)
         };
-        device.memory_cleanup();
+        let clean_up = || {
+            device.sync().expect("the device works");
+            device.memory_cleanup();
+        };
+        clean_up();
         let before = held();
-        let untracked = run(&student);
+        let untracked = run(plain(&student));
         let now = held();
         let (kept, most) = (gradients(now.0 - before.0), gradients(now.1 - before.1));
         assert!(kept < 0.1 && most < 0.1, "{path}: {kept}, {most} untracked");
         drop(untracked);
 
         let leaf = Tensor::from_inner(student).require_grad();
-        let _tracked = run(&leaf);
-        let now = held();
-        let (kept, most) = (gradients(now.0 - before.0), gradients(now.1 - before.1));
-        let one = 1.0..1.1;
-        assert!(
-            one.contains(&kept) && one.contains(&most),
-            "{path}: {kept}, {most} tracked"
-        );
+        for batch in [
+            plain(&leaf),
+            plain(&leaf).with_soft_labels(soft_labels.clone()),
+            plain(&leaf).with_class_weights(class_weights.clone()),
+        ] {
+            clean_up();
+            let tracked = run(batch);
+            let now = held();
+            let (kept, most) = (gradients(now.0 - before.0), gradients(now.1 - before.1));
+            let one = 1.0..1.1;
+            assert!(
+                one.contains(&kept) && one.contains(&most),
+                "{path}: {kept}, {most} tracked"
+            );
+            // Backward frees the graph.
+            drop(tracked.loss.backward());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The table of cases of wgpu-distill on each execution path, against the f64 reference. Gradients go through autodiff.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_distill::{DistillationBatch, DistillationLossConfig, ExecutionPath, RowMetrics};
 use wgpu_distill::{
     Config, Divergence, GradWrite, Reduction, RowResult, Selection, SmoothedClasses,
@@ -9,7 +9,7 @@ use wgpu_distill::{
 
 use crate::cases::compare::{self, Outcome};
 use crate::cases::inputs::{self, Stored};
-use crate::cases::{self, Case, SoftLabels, Weights};
+use crate::cases::{self, Case, SoftLabels, TeacherList, Weights};
 use crate::devices::{self, TestDevice};
 
 fn dtype(storage: Storage) -> DType {
@@ -20,32 +20,33 @@ fn dtype(storage: Storage) -> DType {
     }
 }
 
-/// Logits `[rows, classes]` as a slice of `[rows, classes + gap]`.
+/// A matrix `[rows, classes]` as a slice of `[rows, classes + gap]`.
 ///
 /// It is a view on flex, and on wgpu if the gap is a multiple of the device's alignment.
-fn logits(values: &[f32], case: &Case, i: usize, on: &TestDevice) -> Tensor<2> {
-    let classes = [case.classes, case.teacher_classes][i];
-    let stride = classes + case.gaps[i];
+fn matrix(
+    values: &[f32],
+    [rows, classes]: [usize; 2],
+    gap: usize,
+    storage: Storage,
+    device: &Device,
+) -> Tensor<2> {
+    let stride = classes + gap;
     let spread = inputs::spread(values, classes, stride, 0);
-    let stored = Stored::round(&spread, case.storage[i]);
+    let stored = Stored::round(&spread, storage);
     let mut bytes = stored.values().as_bytes().to_vec();
     // `spread` leaves out the gap after the last row.
-    let size = case.storage[i].bytes();
-    bytes.resize(case.rows * stride * size, 0);
-    let dtype = dtype(case.storage[i]);
-    let data = TensorData::from_bytes_vec(bytes, [case.rows, stride], dtype);
-    Tensor::<2>::from_data(data, (&on.device, dtype)).slice([0..case.rows, 0..classes])
+    bytes.resize(rows * stride * storage.bytes(), 0);
+    let dtype = dtype(storage);
+    let data = TensorData::from_bytes_vec(bytes, [rows, stride], dtype);
+    Tensor::<2>::from_data(data, (device, dtype)).slice([0..rows, 0..classes])
 }
 
 fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// The case as Burn can run it: Burn allocates each gradient, in the student's type, and has neither weights of classes nor soft labels.
+/// The case as Burn can run it: Burn allocates each gradient, in the student's type.
 fn in_burn(mut case: Case) -> Case {
-    case.class_weights = Weights::None;
-    case.soft_labels = SoftLabels::None;
-    case.config.class_weighting = Config::default().class_weighting;
     case.in_place = false;
     case.config.grad_write = GradWrite::Overwrite;
     case.storage[2] = case.storage[0];
@@ -57,8 +58,11 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     if case.bad_labels && on.path == ExecutionPath::Host {
         return Some("labels out of range are errors on the host");
     }
-    if case.weights == Weights::Broken && on.path == ExecutionPath::Host {
-        return Some("weights that are not finite are errors on the host");
+    let broken = [case.weights, case.class_weights].contains(&Weights::Broken)
+        || matches!(case.soft_labels, SoftLabels::Broken(_))
+        || case.teacher_list == TeacherList::Broken;
+    if broken && on.path == ExecutionPath::Host {
+        return Some("weights, soft labels and lists out of range are errors on the host");
     }
     use Divergence as D;
     let config = &case.config;
@@ -68,12 +72,18 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
         || config.standardization == Standardization::ZScore
         || matches!(config.selection, Selection::Margin(_))
         || matches!(config.divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld)
-        || config.divergence.is_sampled();
+        || config.divergence.is_sampled()
+        || case.teacher_list != TeacherList::None;
     if of_kernels && on.path == ExecutionPath::Composed {
         return Some("refused: see refusals.rs");
     }
     let unknown = |s: &Storage| !on.device.supports_dtype(dtype(*s));
-    if case.storage.iter().any(unknown) {
+    if case
+        .storage
+        .iter()
+        .chain(&case.soft_labels.storage())
+        .any(unknown)
+    {
         return Some("Burn does not support the type on this device");
     }
     None
@@ -82,9 +92,13 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
 fn run(case: &Case, on: &TestDevice) -> Outcome {
     let [student, teacher] = case.logits();
     let device = on.device.clone().autodiff();
-    let student = logits(&student, case, 0, on);
+    let matrix = |values: &[f32], classes, gap, storage| {
+        matrix(values, [case.rows, classes], gap, storage, &on.device)
+    };
+    let (gaps, storage) = (case.gaps, case.storage);
+    let student = matrix(&student, case.classes, gaps[0], storage[0]);
     let student = Tensor::from_inner(student).require_grad();
-    let teacher = logits(&teacher, case, 1, on);
+    let teacher = matrix(&teacher, case.teacher_classes, gaps[1], storage[1]);
     let labels = TensorData::new(case.labels(), [case.rows]);
     let labels = Tensor::<1, Int>::from_data(labels, (&on.device, DType::I32));
     let c = &case.config;
@@ -100,10 +114,19 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
         false => loss,
     };
     let mut batch = DistillationBatch::new(student.clone(), teacher, labels);
-    batch.row_weights = case.row_weights().map(|weights| {
-        let weights = TensorData::new(weights, [case.rows]);
-        Tensor::from_data(weights, (&on.device, DType::F32))
+    let list = |numbers: Vec<f32>| {
+        let shape = [numbers.len()];
+        Tensor::from_data(TensorData::new(numbers, shape), (&on.device, DType::F32))
+    };
+    batch.row_weights = case.row_weights().map(list);
+    batch.teacher_ids = case.teacher_ids().map(|ids| {
+        let shape = [case.rows, case.teacher_classes];
+        Tensor::from_data(TensorData::new(ids, shape), (&on.device, DType::I32))
     });
+    batch.class_weights = case.class_weights().map(list);
+    let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
+    batch.soft_labels =
+        soft_labels.map(|(numbers, storage)| matrix(&numbers, case.classes, gaps[1], storage));
     let out = loss.forward_batch(batch, case.progress);
     let root = match c.reduction {
         Reduction::None => out.loss.clone().sum(),
