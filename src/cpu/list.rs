@@ -73,8 +73,18 @@ impl List {
         if tail != TeacherTail::Ghost || self.entries.len() == classes {
             return 0.0;
         }
-        let of = |entry: &Entry| f64::from(entry.teacher).exp();
-        (1.0 - self.entries.iter().map(of).sum::<f64>()).max(0.0)
+        let largest = |(i, entry): (usize, &Entry)| (entry.teacher, i);
+        let all = self.entries.iter().enumerate();
+        let largest = all.clone().map(largest).max_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((log_q, at)) = largest else {
+            return 1.0;
+        };
+        let others = all.filter(|(i, _)| *i != at);
+        let others: f64 = others
+            .map(|(_, entry)| f64::from(entry.teacher).exp())
+            .sum();
+        // Of the largest, 1 - q comes without a difference.
+        (-f64::from(log_q).exp_m1() - others).max(0.0)
     }
 }
 

@@ -90,12 +90,19 @@ impl List {
     }
 }
 
-/// `ln(1 - sum e^x)`; `-inf` if the sum is 1 or more.
+/// `ln(1 - sum e^x)`; `-inf` if the sum is 1 or more. Of the largest `x`, `1 - e^x` comes without a difference.
 fn log_of_rest(logs: &[f64]) -> f64 {
-    let log_sum = logs.iter().copied().fold(f64::NEG_INFINITY, add_logs);
-    match log_sum < 0.0 {
-        true => (-log_sum.exp_m1()).ln(),
-        false => f64::NEG_INFINITY,
+    let mut sorted = logs.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(largest) = sorted.pop() else {
+        return 0.0;
+    };
+    let others: f64 = sorted.into_iter().map(f64::exp).sum();
+    let rest = -largest.exp_m1() - others;
+    if rest > 0.0 {
+        rest.ln()
+    } else {
+        f64::NEG_INFINITY
     }
 }
 

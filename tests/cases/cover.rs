@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::case::{Case, Weights};
+use super::case::{Case, TeacherList, Weights};
 use super::inputs::Kind;
 use super::table::all;
 use wgpu_distill::{GradWrite, Scope, Selection};
@@ -67,6 +67,10 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         1.0 => "1",
         _ => "other",
     });
+    let teacher_list = match case.teacher_list {
+        TeacherList::None => "none".to_owned(),
+        of => format!("{of:?} {:?}", config.teacher_tail),
+    };
     let class_weights = match case.class_weights {
         Weights::None => "none".to_owned(),
         of => format!("{of:?} {:?}", config.class_weighting),
@@ -99,6 +103,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("labels out of range", case.bad_labels.to_string()),
         ("metrics", case.metrics.to_string()),
         ("soft labels", variant(case.soft_labels)),
+        ("teacher's list", teacher_list),
         ("row weights", variant(case.weights)),
         ("class weights", class_weights),
         ("rows that are not finite", variant(config.non_finite)),

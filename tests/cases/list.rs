@@ -15,13 +15,28 @@ pub fn top_k(logits: &[f32], k: usize, row: usize) -> (Vec<i32>, Vec<f32>) {
         2 => likeliest.sort_unstable(),
         _ => likeliest.rotate_left(k / 2),
     }
+    let log_probability = |class: usize| wide[class] - max - sum.ln();
+    // The probability off the list. f32 has no digits of it where several likely classes leave nearly nothing: those rows get a larger rest.
+    let mut logs: Vec<f64> = likeliest
+        .iter()
+        .map(|class| log_probability(*class))
+        .collect();
+    logs.sort_by(f64::total_cmp);
+    let largest = logs.pop().unwrap_or(f64::NEG_INFINITY);
+    let others: f64 = logs.into_iter().map(f64::exp).sum();
+    let rest = -largest.exp_m1() - others;
+    let shift = if rest < 0.01 && others > rest {
+        0.02
+    } else {
+        0.0
+    };
     let empties = match row % 7 {
         4 => k / 2,
         6 => k,
         _ => 0,
     };
     let entry = |(place, class): (usize, usize)| {
-        let log_probability = (wide[class] - max - sum.ln()) as f32;
+        let log_probability = (log_probability(class) - shift) as f32;
         match place < empties {
             false => (class as i32, log_probability),
             // Either makes an empty place.

@@ -13,13 +13,14 @@ mod cover;
 mod depth;
 pub mod inputs;
 mod list;
+mod lists;
 mod losses;
 mod rows;
 mod soft_labels;
 mod table;
 pub mod tolerance;
 
-pub use case::{Case, Host, Ignores, SoftLabels, Weights};
+pub use case::{Case, Host, Ignores, SoftLabels, TeacherList, Weights};
 pub use cover::{Pair, choices, cover, cover_of, pairs};
 pub use depth::{Depth, depth, is_full, is_long};
 pub use table::{all, of_rows};

@@ -3,7 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
-use super::{rows, soft_labels};
+use super::{lists, rows, soft_labels};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -44,6 +44,7 @@ pub fn of_rows() -> Vec<Case> {
     rows::non_finite(&mut list);
     rows::weighted(&mut list);
     soft_labels::add(&mut list);
+    lists::add(&mut list);
     rows::margins(&mut list);
     rows::clamped(&mut list);
     rows::smoothed(&mut list);

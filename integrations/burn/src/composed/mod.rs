@@ -54,6 +54,8 @@ pub(crate) fn distill(
     let Arguments {
         student,
         teacher,
+        // Refused before.
+        teacher_ids: _,
         labels,
         soft_labels,
         row_weights,
