@@ -38,6 +38,7 @@ pub struct Problem {
     labels: Vec<i32>,
     soft_labels: Option<Side>,
     class_weights: Option<Vec<f32>>,
+    teacher_ids: Option<Vec<i32>>,
 }
 
 /// A row that gives several classes a share, sometimes with any numbers.
@@ -197,6 +198,9 @@ impl Problem {
         let class_weights = from
             .rarely(8)
             .then(|| (0..count).map(|_| weight(from)).collect());
+        let id = |from: &mut Bytes<'_>| (from.byte() as usize % (classes + 3)) as i32 - 2;
+        let ids = rows * teacher_classes;
+        let teacher_ids = from.rarely(6).then(|| (0..ids).map(|_| id(from)).collect());
         Self {
             config,
             progress,
@@ -207,6 +211,7 @@ impl Problem {
             labels,
             soft_labels,
             class_weights,
+            teacher_ids,
         }
     }
 
@@ -222,7 +227,9 @@ impl Problem {
                 (c.smoothed_classes, c.loss_clamp),
             )
         };
-        let labels_alone = self.soft_labels.is_none() && self.class_weights.is_none();
+        let labels_alone = self.soft_labels.is_none()
+            && self.class_weights.is_none()
+            && self.teacher_ids.is_none();
         loss(&self.config) == loss(&method) && labels_alone
     }
 
@@ -234,7 +241,7 @@ impl Problem {
             soft_labels: self.soft_labels.as_ref().map(Side::logits),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
-            teacher_ids: None,
+            teacher_ids: self.teacher_ids.as_deref(),
         }
     }
 }

@@ -44,6 +44,8 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
                     Error::LabelOutOfRange { .. }
                     | Error::SoftLabel { .. }
                     | Error::ClassWeight { .. }
+                    | Error::TeacherIdOutOfRange { .. }
+                    | Error::TeacherIdTwice { .. }
                     | Error::Unsupported { .. }
                     | Error::ZeroDenominator { .. },
                 ),
@@ -53,7 +55,8 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
             (Ok(got), Ok(want)) => {
                 outcome(&problem, got, want).map_err(about)?;
                 into_memory(&cpu, &problem, got).map_err(about)?;
-                let in_steps = problem.batch().class_weights.is_none();
+                let batch = problem.batch();
+                let in_steps = batch.class_weights.is_none() && batch.teacher_ids.is_none();
                 if in_steps && bytes.first().is_some_and(|b| b % 4 == 0) {
                     steps(&cpu, &problem, got, want).map_err(about)?;
                     softmax(&cpu, &problem).map_err(about)?;

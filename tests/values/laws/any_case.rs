@@ -2,13 +2,16 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use wgpu_distill::{Config, GradWrite, Progress, Storage, reference, wgpu};
+use wgpu_distill::{
+    Config, Divergence, GradWrite, Progress, Scope, Selection, Standardization, Storage,
+    TeacherTail, reference, wgpu,
+};
 
 use super::drawn::{Kernels, compiled, for_all, made, of_gpu, some_of};
 use crate::adapter;
 use crate::buffers::Bench;
 use crate::cases::inputs::Kind;
-use crate::cases::{Case, Ignores};
+use crate::cases::{Case, Ignores, TeacherList};
 use crate::cases::{compare, is_long};
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +71,11 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
         Kernels::Any => laid_out().boxed(),
         Kernels::Few => some_of(&laid_out()).boxed(),
     };
+    // Lists have kernels of their own.
+    let entries = match kernels {
+        Kernels::Any => vec![None, None, Some(1), Some(6), Some(64)],
+        Kernels::Few => vec![None],
+    };
     let ignores = select(vec![Ignores::None, Ignores::EveryThird, Ignores::All]);
     (
         laid_out,
@@ -75,31 +83,36 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
         ignores,
         any::<bool>(),
         super::drawn::config(),
-        0u64..9,
+        (0u64..9, select(entries), any::<bool>()),
     )
-        .prop_map(|(case, kind, ignores, bad_labels, config, step)| Case {
-            // These values exceed the range of 16-bit types.
-            kind: match kind {
-                Kind::Huge | Kind::Offset(_) if case.storage.contains(&Storage::F16) => {
-                    Kind::Normal
-                }
-                kind => kind,
+        .prop_map(
+            |(case, kind, ignores, bad_labels, config, (step, entries, ghost))| {
+                let case = Case {
+                    // These values exceed the range of 16-bit types.
+                    kind: match kind {
+                        Kind::Huge | Kind::Offset(_) if case.storage.contains(&Storage::F16) => {
+                            Kind::Normal
+                        }
+                        kind => kind,
+                    },
+                    ignores,
+                    bad_labels,
+                    progress: Progress::new(step, 8),
+                    config: compiled(
+                        &case.config,
+                        Config {
+                            grad_write: case.config.grad_write,
+                            // At lower temperatures the logits of these kinds leave a cosine with few significant digits.
+                            student_temperature: config.student_temperature.max(0.5),
+                            teacher_temperature: config.teacher_temperature.max(0.5),
+                            ..config
+                        },
+                    ),
+                    ..case
+                };
+                with_list(case, entries, ghost)
             },
-            ignores,
-            bad_labels,
-            progress: Progress::new(step, 8),
-            config: compiled(
-                &case.config,
-                Config {
-                    grad_write: case.config.grad_write,
-                    // At lower temperatures the logits of these kinds leave a cosine with few significant digits.
-                    student_temperature: config.student_temperature.max(0.5),
-                    teacher_temperature: config.teacher_temperature.max(0.5),
-                    ..config
-                },
-            ),
-            ..case
-        })
+        )
         .prop_map(|mut case| {
             if case.kind == Kind::Huge {
                 // The square of the log-sum-exp exceeds f32.
@@ -107,6 +120,32 @@ fn any_case(kernels: Kernels) -> impl Strategy<Value = Case> {
             }
             case
         })
+}
+
+/// The case with a list of at most so many entries as the teacher, if its choices allow one.
+fn with_list(mut case: Case, entries: Option<usize>, ghost: bool) -> Case {
+    let config = &mut case.config;
+    let allowed = !config.divergence.is_sampled()
+        && !matches!(
+            config.divergence,
+            Divergence::Dkd { .. } | Divergence::Nkd { .. } | Divergence::Wsld
+        )
+        && !matches!(config.selection, Selection::Margin(_))
+        && config.standardization == Standardization::None
+        && config.scope != Scope::Batch;
+    let Some(k) = entries.filter(|_| allowed) else {
+        return case;
+    };
+    config.teacher_tail = match ghost {
+        true => TeacherTail::Ghost,
+        false => TeacherTail::Renormalized,
+    };
+    if ghost {
+        config.teacher_temperature = 1.0;
+    }
+    case.teacher_list = TeacherList::Finite;
+    case.teacher_classes = k.min(case.classes);
+    case
 }
 
 fn holds_on(bench: &Bench) {
