@@ -11,6 +11,7 @@ mod arguments;
 mod buffers;
 mod devices;
 mod extremes;
+mod lists;
 mod losses;
 mod soft_labels;
 
