@@ -5,7 +5,7 @@
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-use super::list::{self, Listed};
+use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
@@ -19,24 +19,14 @@ use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
 pub(super) fn apply<V: Vector>(
     row: &Row<'_>,
     decision: &Decision,
-    gradient: ValuesMut<'_>,
+    mut gradient: ValuesMut<'_>,
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
-    let result = decision.result.flags;
-    if result & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0 {
-        if !accumulate {
-            fill(gradient, 0.0);
-        }
+    if is_filled(row, decision, &mut gradient) {
         return;
     }
-    if result & (flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT) != 0 {
-        return fill(gradient, f32::NAN);
-    }
-    if row.ids.is_some() {
-        return list::apply::<V>(row, decision, gradient, kept, scratch);
-    }
+    let accumulate = row.setup.config.grad_write == GradWrite::Accumulate;
     let standardized = row.setup.config.standardization != Standardization::None;
     let own = standardized.then(|| {
         let (student, teacher) = (decision.student_deviation, decision.teacher_deviation);
@@ -60,6 +50,24 @@ pub(super) fn apply<V: Vector>(
             write_tiles::<V, false, false>(row, decision, gradient, kept, &[], scratch)
         }
     }
+}
+
+/// Fills the gradient of a row that has one number for all classes: 0 if it is ignored, left out or clamped, NaN without a finite result.
+/// Returns false for other rows.
+pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut ValuesMut<'_>) -> bool {
+    let result = decision.result.flags;
+    if result & (flags::IGNORED | flags::SKIPPED | flags::CLAMPED) != 0 {
+        if row.setup.config.grad_write != GradWrite::Accumulate {
+            fill(gradient, 0.0);
+        }
+        return true;
+    }
+    let broken = flags::NON_FINITE | flags::INVALID_LABEL | flags::NO_GRADIENT;
+    if result & broken != 0 {
+        fill(gradient, f32::NAN);
+        return true;
+    }
+    false
 }
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
@@ -191,7 +199,7 @@ fn round_to_bf16(bits: u32) -> u16 {
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
-fn fill(gradient: ValuesMut<'_>, value: f32) {
+fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
     match gradient {
         ValuesMut::F32(g) => g.fill(value),
         ValuesMut::F16(g) => g.fill(half::f16::from_f32(value)),

@@ -1,8 +1,7 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::apply::apply;
-use super::observe::observe;
 use super::row::Row;
+use super::rows::{apply_row, observe_row};
 use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
@@ -55,7 +54,7 @@ impl Isa {
 
     pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => observe::<Portable>(row, keep, scratch),
+            Self::Baseline => observe_row::<Portable>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
@@ -75,7 +74,7 @@ impl Isa {
     ) {
         match self {
             Self::Baseline => {
-                apply::<Portable>(row, decision, gradient, kept, scratch);
+                apply_row::<Portable>(row, decision, gradient, kept, scratch);
             }
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
@@ -90,13 +89,13 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    observe::<Avx2>(row, keep, scratch)
+    observe_row::<Avx2>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    observe::<Avx512>(row, keep, scratch)
+    observe_row::<Avx512>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -108,7 +107,7 @@ fn apply_avx2(
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    apply::<Avx2>(row, decision, gradient, kept, scratch);
+    apply_row::<Avx2>(row, decision, gradient, kept, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -120,5 +119,5 @@ fn apply_avx512(
     kept: bool,
     scratch: &mut Scratch,
 ) {
-    apply::<Avx512>(row, decision, gradient, kept, scratch);
+    apply_row::<Avx512>(row, decision, gradient, kept, scratch);
 }

@@ -1,44 +1,27 @@
-//! A teacher that is a list of classes with their log-probabilities. A row of its loss has the classes of the list, and the tail, which stands
-//! for all others.
-//!
-//! Observe sums the student's classes off the list; the list and the tail are then a short row of their own. Apply finds the gradient of that
-//! short row, and gives the tail's to the classes off the list, each its share.
-//! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
+//! The teacher's list of a row.
 
-use super::apply::write_tiles;
-use super::lanes::LANES;
-use super::observe::{finish, inspect};
-use super::row::Row;
-use super::setup::Setup;
-use super::sums::Sums;
-use super::tile::{Scratch, TILE, measured, measured_without};
-use super::vector::Vector;
-use crate::moments::{Factor, Weight};
-use crate::validate::listed::{EMPTY, MOST_ENTRIES};
-use crate::{Decision, GradWrite, RowStats, TeacherTail, Values, ValuesMut, flags};
-
-// The list is one tile.
-const _: () = assert!(MOST_ENTRIES <= TILE);
+use crate::validate::listed::EMPTY;
+use crate::{TeacherTail, Values};
 
 /// The list of the last observed row.
 #[derive(Default)]
 pub(super) struct List {
     /// Places and classes, by class.
-    entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// The logits of the list's classes and of the tail, relative to the row's maxima.
-    student: Vec<f32>,
-    teacher: Vec<f32>,
+    pub student: Vec<f32>,
+    pub teacher: Vec<f32>,
     /// The student's sum off the list, relative to its maximum there.
-    rest_max: f32,
-    rest_sum: f64,
+    pub rest_max: f32,
+    pub rest_sum: f64,
     /// The gradient of the list's classes and of the tail.
-    gradient: Vec<f32>,
+    pub gradient: Vec<f32>,
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
-    class: u32,
-    teacher: f32,
+pub(super) struct Entry {
+    pub class: u32,
+    pub teacher: f32,
 }
 
 /// Classes of the student with their gradient, by class.
@@ -46,7 +29,7 @@ pub(super) type Listed = [(u32, f32)];
 
 impl List {
     /// Reads the list of a row. Calls on slices have valid entries, each class once.
-    fn read(&mut self, ids: &[i32], teacher: Values<'_>) {
+    pub fn read(&mut self, ids: &[i32], teacher: Values<'_>) {
         self.entries.clear();
         for (place, &id) in ids.iter().enumerate() {
             let teacher = teacher.get(place);
@@ -60,7 +43,7 @@ impl List {
 
     /// The entries of classes from `start` to `end`.
     #[inline(always)]
-    fn within(&self, start: usize, end: usize) -> &[Entry] {
+    pub fn within(&self, start: usize, end: usize) -> &[Entry] {
         let before = |class: usize| {
             let less = |entry: &Entry| (entry.class as usize) < class;
             self.entries.partition_point(less)
@@ -69,7 +52,7 @@ impl List {
     }
 
     /// The teacher's probability off the list; 0 if there is no class off the list, whatever the rounding of the sum.
-    fn tail(&self, tail: TeacherTail, classes: usize) -> f64 {
+    pub fn tail(&self, tail: TeacherTail, classes: usize) -> f64 {
         if tail != TeacherTail::Ghost || self.entries.len() == classes {
             return 0.0;
         }
@@ -88,180 +71,10 @@ impl List {
     }
 }
 
-/// Observe: the statistics of a row whose teacher is a list. `stats` has label and weight.
-#[inline(always)]
-pub(super) fn observe<V: Vector>(
-    row: &Row<'_>,
-    ids: &[i32],
-    keep: bool,
-    stats: RowStats,
-    scratch: &mut Scratch,
-) -> RowStats {
-    let mut list = std::mem::take(&mut scratch.list);
-    list.read(ids, row.teacher);
-    let rest = off_list::<V>(row, &list, keep, scratch);
-    (list.rest_max, list.rest_sum) = (rest.student_max, rest.zs);
-    let classes = row.student.len();
-    let tail = list.tail(row.setup.config.teacher_tail, classes);
-    let listed = on_list::<V>(row, &mut list, scratch);
-    let sums = listed.merged(Sums::of_tail(&rest, tail, row.setup), row.setup);
-    list.make_relative(&sums, tail, row.setup);
-    let mut stats = stats;
-    let label = usize::try_from(row.label).ok();
-    let label = label.filter(|label| *label < classes);
-    if let Some(label) = label {
-        stats.label_logit = row.student.get(label);
-    }
-    sums.write(&mut stats);
-    // The second sweep reads logits relative to the maxima.
-    let maxima = (stats.student_max, stats.teacher_max);
-    (stats.student_max, stats.teacher_max) = (0.0, 0.0);
-    let short = list.as_row(row);
-    finish::<V>(&short, label.is_some(), &mut stats, scratch);
-    (stats.student_max, stats.teacher_max) = maxima;
-    scratch.list = list;
-    stats
-}
-
-/// The student's sums over the classes off the list.
-#[inline(always)]
-fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scratch) -> Sums {
-    let (setup, classes) = (row.setup, row.student.len());
-    let mut sums = Sums::EMPTY;
-    for start in (0..classes).step_by(TILE) {
-        let n = TILE.min(classes - start);
-        let here = list.within(start, start + n);
-        let columns = here.iter().map(|entry| entry.class as usize - start);
-        let checked_from = setup.checked_from;
-        let tile = &mut scratch.student;
-        let (s, max, magnitude) = match here.is_empty() {
-            true => measured(
-                row.student,
-                start,
-                n,
-                None,
-                checked_from,
-                setup.padding[0],
-                tile,
-            ),
-            false => measured_without(row.student, start, n, columns.clone(), tile),
-        };
-        let max = sums.student_max.max(max);
-        sums.rescale(max, f32::MIN, setup);
-        if magnitude >= checked_from || max >= f32::from_bits(checked_from) {
-            let mut from = 0;
-            for column in columns.chain([n]) {
-                let live = flags::STUDENT_LIVE;
-                sums.flags |= inspect(&s[from..column.max(from)], live, flags::STUDENT_MASKED);
-                from = column + 1;
-            }
-        } else if here.len() < n {
-            sums.flags |= flags::STUDENT_LIVE;
-        }
-        let es = match keep {
-            true => scratch.kept.next((sums.student_max, f32::MIN)).0,
-            false => &mut scratch.first,
-        };
-        sums.add_student::<V>(s, n, setup, es);
-    }
-    sums
-}
-
-/// The sums over the classes of the list.
-#[inline(always)]
-fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> Sums {
-    let setup = row.setup;
-    let n = list.entries.len();
-    let padded = n.next_multiple_of(LANES);
-    let (s, t) = (
-        &mut scratch.student[..padded],
-        &mut scratch.teacher[..padded],
-    );
-    s.fill(f32::NEG_INFINITY);
-    t.fill(f32::NEG_INFINITY);
-    list.student.clear();
-    list.teacher.clear();
-    let mut sums = Sums::EMPTY;
-    for (i, entry) in list.entries.iter().enumerate() {
-        let student = row.student.get(entry.class as usize);
-        list.student.push(student);
-        list.teacher.push(entry.teacher);
-        (s[i], t[i]) = (student, entry.teacher);
-        sums.student_max = sums.student_max.max(student);
-        sums.teacher_max = sums.teacher_max.max(entry.teacher);
-    }
-    sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
-    sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
-    let exps = (&mut scratch.first, &mut scratch.second);
-    if n > 0 && sums.flags & flags::NON_FINITE == 0 {
-        sums.add_any::<V>((s, t), n, true, setup, exps, None);
-    }
-    sums
-}
-
-impl Sums {
-    /// The sums of the tail as one class, from those of the student off the list and the teacher's probability. The moments of the hard
-    /// part are those of its classes.
-    fn of_tail(rest: &Self, probability: f64, setup: &Setup<'_>) -> Self {
-        let (has_student, has_teacher) = (rest.zs > 0.0, probability > 0.0);
-        let teacher_max = match has_teacher {
-            true => probability.ln() as f32,
-            false => f32::MIN,
-        };
-        let es = rest.zs;
-        let et = match has_teacher {
-            true => probability / f64::from(teacher_max).exp(),
-            false => 0.0,
-        };
-        let mut sums = Self {
-            student_max: rest.student_max,
-            teacher_max,
-            zs: es,
-            zt: et,
-            masked_mass: if has_student { 0.0 } else { et },
-            flags: rest.flags | if has_teacher { flags::TEACHER_LIVE } else { 0 },
-            ..Self::EMPTY
-        };
-        let (ds, dt) = (es.ln(), et.ln());
-        let [u, v] = setup.rule.shape_numbers.map(f64::from);
-        let both = has_student && has_teacher;
-        let live = |there: bool, weight: f64| if there { weight } else { 0.0 };
-        for moment in setup.moments.iter() {
-            if moment.is_of_hard_part() {
-                sums.add_to(moment, rest.of(moment));
-                continue;
-            }
-            let factor = match moment.factor() {
-                Factor::One => 1.0,
-                Factor::Student => ds,
-                Factor::Teacher => dt,
-                Factor::TeacherMinusStudent => dt - ds,
-                Factor::StudentMinusTeacher => ds - dt,
-            };
-            let weight = match (moment.weight(), moment.factor()) {
-                (Weight::Student, Factor::StudentMinusTeacher) => live(both, es),
-                (Weight::Student, _) => live(has_student, es),
-                (Weight::Teacher, _) => live(both, et),
-                (Weight::Unseen, _) => live(has_student && !has_teacher, es),
-                (Weight::Both, _) => live(both, es * et),
-                (Weight::RootOfBoth, _) => live(both, (es * et).sqrt()),
-                (Weight::StudentSquare, _) => es * es,
-                (Weight::TeacherSquare, _) => et * et,
-                (Weight::Power, _) => live(both, (u * dt + v * ds).exp()),
-                (Weight::StudentPower, _) => live(has_student, ((u + v) * ds).exp()),
-                (Weight::TeacherPower, _) => live(has_teacher, ((u + v) * dt).exp()),
-                // `validate/listed.rs` refuses whatever needs the others.
-                _ => 0.0,
-            };
-            sums.add_to(moment, if weight == 0.0 { 0.0 } else { weight * factor });
-        }
-        sums
-    }
-}
-
 impl List {
     /// Makes the logits of the list relative to the row's maxima, and adds those of the tail.
-    fn make_relative(&mut self, sums: &Sums, tail: f64, setup: &Setup<'_>) {
+    pub fn make_relative(&mut self, maxima: (f32, f32), tail: f64, student_temperature: f64) {
+        let (student_max, teacher_max) = maxima;
         let relative = |logits: &mut [f32], max: f32| {
             for x in logits {
                 *x = if *x == f32::NEG_INFINITY {
@@ -271,99 +84,16 @@ impl List {
                 };
             }
         };
-        relative(&mut self.student, sums.student_max);
-        relative(&mut self.teacher, sums.teacher_max);
-        let distance = f64::from(self.rest_max) - f64::from(sums.student_max);
+        relative(&mut self.student, student_max);
+        relative(&mut self.teacher, teacher_max);
+        let distance = f64::from(self.rest_max) - f64::from(student_max);
         self.student.push(match self.rest_sum > 0.0 {
-            true => (distance + setup.student_temperature * self.rest_sum.ln()) as f32,
+            true => (distance + student_temperature * self.rest_sum.ln()) as f32,
             false => f32::NEG_INFINITY,
         });
         self.teacher.push(match tail > 0.0 {
-            true => (tail.ln() - f64::from(sums.teacher_max)) as f32,
+            true => (tail.ln() - f64::from(teacher_max)) as f32,
             false => f32::NEG_INFINITY,
         });
     }
-
-    /// The list and the tail as a row without a label.
-    fn as_row<'a>(&'a self, row: &Row<'a>) -> Row<'a> {
-        Row {
-            student: Values::F32(&self.student),
-            teacher: Values::F32(&self.teacher),
-            ids: None,
-            label: -1,
-            ..*row
-        }
-    }
-}
-
-/// Apply: the gradient of the row that was observed last, whose results are finite.
-#[inline(always)]
-pub(super) fn apply<V: Vector>(
-    row: &Row<'_>,
-    decision: &Decision,
-    gradient: ValuesMut<'_>,
-    kept: bool,
-    scratch: &mut Scratch,
-) {
-    let setup = row.setup;
-    let mut list = std::mem::take(&mut scratch.list);
-    let k = list.entries.len();
-    // The terms of the divergence and of the student's probability; the hard part's others follow.
-    let short = Decision {
-        student_max: 0.0,
-        teacher_max: 0.0,
-        hard_scale: 0.0,
-        uniform_share: 0.0,
-        label: -1,
-        ..*decision
-    };
-    let mut of_short = std::mem::take(&mut list.gradient);
-    of_short.resize(k + 1, 0.0);
-    let target = ValuesMut::F32(&mut of_short);
-    write_tiles::<V, false, false>(&list.as_row(row), &short, target, false, &[], scratch);
-
-    let hard = |relative: f32| {
-        let distance = f64::from(relative) / setup.config.label_temperature();
-        f64::from(decision.hard_scale) * distance.exp()
-    };
-    let mut listed = std::mem::take(&mut scratch.listed);
-    listed.clear();
-    for ((entry, relative), soft) in list.entries.iter().zip(&list.student).zip(&of_short) {
-        let mut value = *soft;
-        if setup.own_hard {
-            value += hard(*relative) as f32;
-        }
-        if !(setup.smooths_unmasked && *relative == f32::NEG_INFINITY) {
-            value -= decision.uniform_share;
-        }
-        if i64::from(entry.class) == i64::from(decision.label) {
-            value -= decision.label_share;
-        }
-        listed.push((entry.class, value));
-    }
-    let rest_relative = list.rest_max - decision.student_max;
-    let has_rest = list.rest_sum > 0.0;
-    let off_list = Decision {
-        student_max: list.rest_max,
-        student_scale: match has_rest {
-            true => (f64::from(of_short[k]) / list.rest_sum) as f32,
-            false => 0.0,
-        },
-        hard_scale: if has_rest {
-            hard(rest_relative) as f32
-        } else {
-            0.0
-        },
-        ..*decision
-    };
-    match setup.config.grad_write {
-        GradWrite::Accumulate => {
-            write_tiles::<V, true, false>(row, &off_list, gradient, kept, &listed, scratch);
-        }
-        GradWrite::Overwrite => {
-            write_tiles::<V, false, false>(row, &off_list, gradient, kept, &listed, scratch);
-        }
-    }
-    list.gradient = of_short;
-    (scratch.list, scratch.listed) = (list, listed);
 }

@@ -16,6 +16,7 @@ mod observe;
 mod part;
 mod pool;
 mod row;
+mod rows;
 mod scalar;
 mod second_sweep;
 mod selection;

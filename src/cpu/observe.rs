@@ -4,7 +4,6 @@
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use super::deviation::Spreads;
-use super::list;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
@@ -32,17 +31,9 @@ pub(super) fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
 pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
     let classes = row.student.len();
     let keep = keep && scratch.kept.begin(classes);
-    let mut stats = RowStats {
-        label: row.label,
-        weight: row.weight,
-        ..RowStats::default()
-    };
-    if row.label == row.setup.config.ignore_index {
-        stats.flags = flags::IGNORED;
+    let mut stats = started(row);
+    if stats.flags & flags::IGNORED != 0 {
         return stats;
-    }
-    if let Some(ids) = row.ids {
-        return list::observe::<V>(row, ids, keep, stats, scratch);
     }
     let standardized = row.setup.config.standardization != Standardization::None;
     let spreads = standardized.then(|| Spreads::of(row, scratch));
@@ -156,6 +147,17 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     }
     finish::<V>(row, label.is_some(), &mut stats, scratch);
     stats
+}
+
+/// The statistics of a row before its logits are read. An ignored row has no others.
+pub(super) fn started(row: &Row<'_>) -> RowStats {
+    let ignored = row.label == row.setup.config.ignore_index;
+    RowStats {
+        label: row.label,
+        weight: row.weight,
+        flags: if ignored { flags::IGNORED } else { 0 },
+        ..RowStats::default()
+    }
 }
 
 /// Completes the statistics of a row that has its sums: flags, the second sweep, KDR.

@@ -1,6 +1,5 @@
 //! Rows of logits and their distributions in f64.
 
-use super::list::List;
 use crate::{Batch, Config, Divergence, Logits, Standardization};
 
 /// `ln softmax`; NaN for a row without a finite result. Subtracts the maximum first: a common offset of 1e30 would take all digits of f64.
@@ -227,29 +226,4 @@ pub(super) fn through_deviation(x: &[f64], terms: &[f64]) -> Vec<f64> {
     let each = x.iter().zip(terms);
     each.map(|(x, term)| term - sum / (deviation + 1e-7) * slope(*x))
         .collect()
-}
-
-/// `ln p` and `ln q` of a row at its temperatures. Beside a list of classes, those of its classes and of the tail. Of sampled tokens, `ln q` is known for the label alone: NaN stands
-/// for the others.
-pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
-    if let Some(list) = List::of(config, batch, row) {
-        return [list.log_p, list.log_q];
-    }
-    let [student, teacher] = logits_of(batch, row);
-    let log_p = log_softmax_row(
-        &student,
-        row_temperature(config, config.student_temperature, &student),
-    );
-    let log_q = match config.divergence.is_sampled() {
-        true => {
-            let given = |i| i as i64 == i64::from(batch.labels[row]);
-            let log_q = |i| if given(i) { teacher[0] } else { f64::NAN };
-            (0..student.len()).map(log_q).collect()
-        }
-        false => log_softmax_row(
-            &teacher,
-            row_temperature(config, config.teacher_temperature, &teacher),
-        ),
-    };
-    [log_p, log_q]
 }

@@ -1,10 +1,11 @@
 //! A row's loss, mixed from its parts, and its gradient (METHOD, sections 5 and 6).
 
 use super::distributions::{
-    Pair, beside, log_probabilities, log_rest, log_softmax_row, logits_of, lse, row_temperature,
-    softmax_row, through_deviation, weighted,
+    Pair, beside, log_rest, log_softmax_row, logits_of, lse, row_temperature, softmax_row,
+    through_deviation, weighted,
 };
 use super::list::List;
+use super::log_probabilities::log_probabilities;
 use super::{divergences, similarity};
 use crate::{
     Batch, ClassWeighting, Config, Divergence, HardTemperature, Selection, SmoothedClasses,

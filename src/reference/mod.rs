@@ -6,6 +6,7 @@
 mod distributions;
 mod divergences;
 mod list;
+mod log_probabilities;
 mod metrics;
 mod mix;
 mod rows;
@@ -16,10 +17,10 @@ use crate::{
     Result, Scope, Selection, batch, flags, validate,
 };
 use distributions::{
-    Pair, beside, log_probabilities, logits_of, lse, row_temperature, row_values, softmax_row,
-    weighted, x_ln_ratio,
+    Pair, beside, logits_of, lse, row_temperature, row_values, softmax_row, weighted, x_ln_ratio,
 };
 use list::List;
+use log_probabilities::log_probabilities;
 use mix::Row;
 
 pub use metrics::{RowMetrics, mean_metrics};
