@@ -257,6 +257,27 @@ fn cases() -> Vec<Case> {
             what: "`soft_labels` with `class_weights`".to_owned(),
             why: "",
         }),
+        ("a list behind the end", |r, w| w.batch.teacher_ids = Some(at(&r.results, 0)), too_small("teacher_ids", 128, 64)),
+        ("a list between words", |r, w| w.batch.teacher_ids = Some(at(&r.large, 2)), misaligned("teacher_ids", 2, 4)),
+        ("gradient on a list", |r, w| w.batch.teacher_ids = Some(at(&r.gradient, 0)), overlap(grad, "teacher_ids")),
+        ("a list of more than the classes", |r, w| {
+            w.batch.teacher_logits = GpuLogits::new(&r.large, Storage::F32, 9);
+            w.batch.teacher_ids = Some(at(&r.large, 0));
+        }, limit("the number of a row's entries in `teacher_ids`", 9, 8)),
+        ("a list and class weights", |r, w| {
+            w.batch.class_weights = Some(at(&r.large, 0));
+            w.batch.teacher_ids = Some(at(&r.large, 0));
+        }, Error::Unsupported {
+            what: "`teacher_ids` with `class_weights`".to_owned(),
+            why: "",
+        }),
+        ("a list and metrics", |r, w| {
+            (w.outputs.row_results, w.outputs.row_metrics) = (None, Some(at(&r.large, 0)));
+            w.batch.teacher_ids = Some(at(&r.student, 0));
+        }, Error::Unsupported {
+            what: "`teacher_ids` with metrics of rows".to_owned(),
+            why: "",
+        }),
         ("class weights behind the end", |r, w| w.batch.class_weights = Some(at(&r.labels, 16)), too_small("class_weights", 16 + 4 * CLASSES as u64, 16)),
         ("class weights between words", |r, w| w.batch.class_weights = Some(at(&r.large, 2)), misaligned("class_weights", 2, 4)),
         ("class weights on the results", |r, w| w.batch.class_weights = Some(at(&r.results, 0)), overlap(results, "class_weights")),
