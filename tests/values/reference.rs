@@ -13,13 +13,13 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, ClassWeighting, Config, Distillation, Divergence, Engine, Gradient, HardTemperature,
     Logits, Outputs, Progress, Reduction, Result, RowResult, Scope, Selection, SmoothedClasses,
-    Standardization, TeacherClasses, TemperatureScaling, TssrGradient, reference,
+    Standardization, TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, reference,
 };
 
 mod slopes;
 
 /// The number of cases in the file. Fewer cases mean that some were lost.
-const CASES: usize = 191;
+const CASES: usize = 206;
 
 #[derive(Deserialize)]
 struct Fixtures {
@@ -37,6 +37,7 @@ struct Case {
     student_logits: Vec<f32>, // [rows, classes]
     #[serde(deserialize_with = "f32s")]
     teacher_logits: Vec<f32>, // [rows, teacher_classes_count]
+    teacher_ids: Option<Vec<i32>>,   // [rows, teacher_classes_count]
     labels: Vec<i32>,                // [rows]
     soft_labels: Option<Vec<f32>>,   // [rows, classes]
     class_weights: Option<Vec<f32>>, // [classes]
@@ -156,12 +157,17 @@ fn config<'de, D: Deserializer<'de>>(from: D) -> Result<Config, D::Error> {
             "both" => ClassWeighting::Both,
             other => panic!("class_weighting `{other}`"),
         },
+        teacher_tail: match text("teacher_tail", "ghost").as_str() {
+            "ghost" => TeacherTail::Ghost,
+            "renormalized" => TeacherTail::Renormalized,
+            other => panic!("teacher_tail `{other}`"),
+        },
         ..Config::default()
     })
 }
 
 /// The fields of a configuration in the file. A field that is absent has its default.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "student_temperature",
     "teacher_temperature",
     "temperature_scaling",
@@ -183,6 +189,7 @@ const FIELDS: [&str; 21] = [
     "grad_loss",
     "teacher_classes",
     "class_weighting",
+    "teacher_tail",
 ];
 
 impl Case {
@@ -194,7 +201,7 @@ impl Case {
             soft_labels: (self.soft_labels.as_ref()).map(|y| Logits::new(y, self.classes)),
             row_weights: None,
             class_weights: self.class_weights.as_deref(),
-            teacher_ids: None,
+            teacher_ids: self.teacher_ids.as_deref(),
         }
     }
 
@@ -370,12 +377,9 @@ fn steps(engine: &Engine, case: &Case) -> Result<Distillation> {
 
 fn engine_equals_autograd(engine: &Engine, way: fn(&Engine, &Case) -> Result<Distillation>) {
     for case in fixtures() {
-        // The steps have no weights of classes.
-        let way = if case.class_weights.is_some() {
-            whole
-        } else {
-            way
-        };
+        // The steps have neither weights of classes nor lists of the teacher.
+        let has_steps = case.class_weights.is_none() && case.teacher_ids.is_none();
+        let way = if has_steps { way } else { whole };
         let about = format!("{}: {}", engine.describe(), case.name);
         let logits = case.batch().student_logits;
         let p = engine.softmax(&logits, case.rows, case.config.student_temperature);
