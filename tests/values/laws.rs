@@ -10,6 +10,7 @@ mod any_case;
 mod bounds;
 mod divergences;
 mod drawn;
+mod lists;
 mod losses;
 mod margins;
 mod prefix;
