@@ -1,4 +1,4 @@
-// A teacher that is a list of classes with their log-probabilities (docs/LOSSES.md, section 12). A row of its loss has k + 1 classes: those of
+// A teacher that is a list of classes with their log-probabilities (docs/LOSSES.md, section 11). A row of its loss has k + 1 classes: those of
 // the list, and the tail, which stands for all others. Observe sums the student's classes off the list, then adds the list and the tail.
 // Apply finds a class of the list in a table in workgroup memory; the gradient of the others follows from that of the tail.
 
