@@ -49,6 +49,7 @@ impl Sums {
         let [u, v] = setup.rule.shape_numbers;
         // The powers of the two normalisers' sums.
         let plain = u + v == 1.0;
+        let halves = halves(u, v).filter(|_| !has(Moment::PowerDifference));
         let (u, v, both) = (V::splat(u), V::splat(v), V::splat(u + v));
         let (ms, mt) = (V::splat(self.student_max), V::splat(self.teacher_max));
         let zero = V::splat(0.0);
@@ -147,7 +148,10 @@ impl Sums {
                 partial_th = partial_th.add(t.mul(kh).exp2());
             }
             if powers {
-                let x = dt.mul_add(u, ds.mul(v)).exp2();
+                let x = match halves {
+                    Some([u, v, _]) => half_power(q, u).mul(half_power(p, v)),
+                    None => dt.mul_add(u, ds.mul(v)).exp2(),
+                };
                 if has(Moment::PowerCross) {
                     partial_x = partial_x.add(x);
                 }
@@ -156,11 +160,19 @@ impl Sums {
                 }
             }
             if has(Moment::StudentPower) {
-                let x = if plain { p } else { ds.mul(both).exp2() };
+                let x = match halves {
+                    _ if plain => p,
+                    Some([.., both]) => half_power(p, both),
+                    None => ds.mul(both).exp2(),
+                };
                 partial_ps = partial_ps.add(x);
             }
             if has(Moment::TeacherPower) {
-                let x = if plain { q } else { dt.mul(both).exp2() };
+                let x = match halves {
+                    _ if plain => q,
+                    Some([.., both]) => half_power(q, both),
+                    None => dt.mul(both).exp2(),
+                };
                 partial_pt = partial_pt.add(x);
             }
         }
@@ -455,6 +467,28 @@ impl Sums {
         if let Some(weights) = weights {
             self.add_class_weights(&s[..n], &et[..n], weights, setup);
         }
+    }
+}
+
+/// The exponents `u`, `v` and `u + v` in halves, if each is a multiple of a half up to 2. Powers then come from square roots instead of an
+/// exponential each. Where `p` or `q` underflows, its power is at most e^-43 of the largest: too small for a sum, but not for the quotient of
+/// two sums that are both small.
+fn halves(u: f32, v: f32) -> Option<[u32; 3]> {
+    let halves = [u, v, u + v].map(|x| 2.0 * x);
+    let fits = halves
+        .iter()
+        .all(|x| x.fract() == 0.0 && (1.0..=4.0).contains(x));
+    fits.then(|| halves.map(|x| x as u32))
+}
+
+/// `x^(n / 2)`
+#[inline(always)]
+fn half_power<V: Vector>(x: V, n: u32) -> V {
+    match n {
+        1 => x.sqrt(),
+        2 => x,
+        3 => x.mul(x.sqrt()),
+        _ => x.mul(x),
     }
 }
 

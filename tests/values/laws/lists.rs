@@ -13,6 +13,12 @@ use crate::cases::inputs::{Random, log_probability};
 use crate::cases::is_full;
 use crate::cases::tolerance::{assert_close, gradient_weight, loss_factor};
 
+/// The CPU path; with every GPU at full depth, since lists have kernels of their own for each loss.
+fn engines_at_depth() -> Vec<Engine> {
+    let at_depth = |engine: &Engine| is_full() || !matches!(engine, Engine::Gpu(_));
+    engines().into_iter().filter(at_depth).collect()
+}
+
 const ROWS: usize = 6;
 const TAILS: [TeacherTail; 2] = [TeacherTail::Ghost, TeacherTail::Renormalized];
 
@@ -153,7 +159,7 @@ fn a_list_of_every_class_is_a_row_of_logits() {
     for (classes, seed) in [(37, 1), (260, 2)] {
         let rows = Rows::new(classes, seed);
         let list = rows.list(classes, seed);
-        for engine in engines() {
+        for engine in engines_at_depth() {
             for tail in TAILS {
                 for mut config in losses_of(&engine, tail) {
                     if tail == TeacherTail::Renormalized {
@@ -177,7 +183,7 @@ fn the_order_of_a_list_has_no_meaning() {
         let rows = Rows::new(classes, seed);
         let [list, other] = [seed, seed + 100].map(|order| rows.list(k, order));
         assert_ne!(list.0, other.0, "another order");
-        for engine in engines() {
+        for engine in engines_at_depth() {
             for tail in TAILS {
                 for config in losses_of(&engine, tail) {
                     if is_infinite(&config) {
