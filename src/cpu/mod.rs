@@ -15,6 +15,7 @@ mod mixture;
 mod observe;
 mod part;
 mod pool;
+mod powers;
 mod row;
 mod rows;
 mod scalar;

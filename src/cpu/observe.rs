@@ -50,6 +50,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     let label = label.filter(|label| *label < classes);
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
     let sampled = setup.rule.sampled;
+    let counted = setup.moments.has(Moment::StudentOffset);
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
@@ -60,7 +61,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             row.student,
             start,
             n,
-            left_out,
+            (left_out, counted),
             checked_from,
             s_padding,
             &mut scratch.student,
@@ -71,7 +72,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
                 row.teacher,
                 start,
                 n,
-                left_out,
+                (left_out, counted),
                 checked_from,
                 t_padding,
                 &mut scratch.teacher,

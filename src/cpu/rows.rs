@@ -99,7 +99,7 @@ fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scr
                 row.student,
                 start,
                 n,
-                None,
+                (None, false),
                 checked_from,
                 setup.padding[0],
                 tile,

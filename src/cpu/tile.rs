@@ -126,13 +126,14 @@ pub(super) fn tile<'a>(
     &scratch[..n.next_multiple_of(LANES)]
 }
 
-/// A tile in whole lanes with its largest value and magnitude, both without the padding. `left_out` becomes a masked class.
+/// A tile in whole lanes with its largest value and magnitude, both without the padding. `left_out` becomes padding, or a masked class
+/// if the classes are `counted`.
 #[inline(always)]
 pub(super) fn measured<'a>(
     values: Values<'a>,
     start: usize,
     n: usize,
-    left_out: Option<usize>,
+    (left_out, counted): (Option<usize>, bool),
     checked_from: u32,
     padding: Option<f32>,
     scratch: &'a mut Tile,
@@ -145,9 +146,22 @@ pub(super) fn measured<'a>(
         _ => copied(values, start, n, scratch),
     }
     if let Some(class) = left_out {
-        scratch[class] = f32::NEG_INFINITY;
+        // Another class stands for it in the extremes.
+        scratch[class] = match n {
+            1 => f32::NEG_INFINITY,
+            _ => scratch[(class + 1) % n],
+        };
     }
     let (max, mut magnitude) = extremes(&scratch[..n]);
+    if let Some(class) = left_out {
+        scratch[class] = match padding {
+            Some(padding) if magnitude < checked_from && !counted => padding,
+            _ => {
+                magnitude = u32::MAX;
+                f32::NEG_INFINITY
+            }
+        };
+    }
     let padded = n.next_multiple_of(LANES);
     match padding {
         Some(padding) if magnitude < checked_from => scratch[n..padded].fill(padding),
