@@ -147,14 +147,52 @@ fn places_from(row: Row, start: u32) -> Places {
     return y;
 }
 
+#if ghost_tail
+// Of a lane's entries: the sum of their probabilities, less 1 for each likely one, the number of likely ones, and of all.
+var<private> listed_probability: f32;
+var<private> likely_entries: f32;
+var<private> entries: f32;
+
+// e^x - 1 of -0.5 <= x <= 0.
+fn exp_minus_one(x: f32) -> f32 {
+    let tail = 0.041666668 + x * (0.008333334 + x * (0.0013888889 + x * (0.0001984127 + x * 0.0000248016)));
+    return x * (1.0 + x * (0.5 + x * (0.16666667 + x * tail)));
+}
+
+fn add_probabilities(places: Places) {
+    for (var j = 0u; j < 4u; j++) {
+        if (!places.count[j]) {
+            continue;
+        }
+        let log_q = places.teacher[j];
+        entries += 1.0;
+        // 1 - q of one likely class comes without a difference.
+        if (log_q > -0.5 && log_q <= 0.0) {
+            listed_probability += exp_minus_one(log_q);
+            likely_entries += 1.0;
+        } else {
+            listed_probability += exp(log_q);
+        }
+    }
+}
+#end
+
 // One lane's sums over the list.
 fn observe_list(row: Row, invocation: Invocation, wanted: bool) -> Sums {
     var sums = sums_identity();
+#if ghost_tail
+    listed_probability = 0.0;
+    likely_entries = 0.0;
+    entries = 0.0;
+#end
     if (!wanted) {
         return sums;
     }
     for (var i = invocation.lane; 4u * i < params.teacher_classes; i += LANES) {
         let places = places_from(row, 4u * i);
+#if ghost_tail
+        add_probabilities(places);
+#end
         let masked = bitcast<vec4<u32>>(places.student) == vec4<u32>(0xff800000u);
         let s_ok = places.count & is_finite(places.student);
         let t_ok = places.count & is_finite(places.teacher);
@@ -179,40 +217,12 @@ fn observe_list(row: Row, invocation: Invocation, wanted: bool) -> Sums {
     return sums;
 }
 
-// e^x - 1 of -0.5 <= x <= 0.
-fn exp_minus_one(x: f32) -> f32 {
-    let tail = 0.041666668 + x * (0.008333334 + x * (0.0013888889 + x * (0.0001984127 + x * 0.0000248016)));
-    return x * (1.0 + x * (0.5 + x * (0.16666667 + x * tail)));
-}
-
-// Sets the teacher's part of the tail. Must be called in uniform control flow.
-fn set_tail(row: Row, invocation: Invocation, wanted: bool) {
+// Sets the teacher's part of the tail, after `observe_list`. Must be called in uniform control flow.
+fn set_tail(invocation: Invocation) {
     tail_teacher = LOWEST;
     tail_has_teacher = false;
 #if ghost_tail
-    var listed = 0.0;
-    var likely = 0.0;
-    var entries = 0.0;
-    if (wanted) {
-        for (var i = invocation.lane; 4u * i < params.teacher_classes; i += LANES) {
-            let places = places_from(row, 4u * i);
-            for (var j = 0u; j < 4u; j++) {
-                let log_q = places.teacher[j];
-                if (!places.count[j]) {
-                    continue;
-                }
-                entries += 1.0;
-                // 1 - q of one likely class comes without a difference.
-                if (log_q > -0.5 && log_q <= 0.0) {
-                    listed += exp_minus_one(log_q);
-                    likely += 1.0;
-                } else {
-                    listed += exp(log_q);
-                }
-            }
-        }
-    }
-    let probability = (1.0 - reduce_add(likely, invocation)) - reduce_add(listed, invocation);
+    let probability = (1.0 - reduce_add(likely_entries, invocation)) - reduce_add(listed_probability, invocation);
     // Rounding does not make a tail without classes.
     let exists = u32(reduce_add(entries, invocation)) < params.classes;
     tail_has_teacher = exists && probability > 0.0;

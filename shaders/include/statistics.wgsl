@@ -62,10 +62,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
 #if listed
     let rest = reduce_sums(observe_row(row, invocation), invocation);
-    set_tail(row, invocation, !ignored);
-    var entries = observe_list(row, invocation, !ignored);
-    entries.flags |= select(NON_FINITE, 0u, list_is_valid);
-    var sums = in_nats(combine_sums(reduce_sums(entries, invocation), tail_sums(rest)));
+    var on_list = observe_list(row, invocation, !ignored);
+    set_tail(invocation);
+    on_list.flags |= select(NON_FINITE, 0u, list_is_valid);
+    var sums = in_nats(combine_sums(reduce_sums(on_list, invocation), tail_sums(rest)));
 #end
 #if row_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
