@@ -182,8 +182,8 @@ pub struct Batch<'a> {
     /// where the rest of the teacher's probability belongs.
     ///
     /// Each entry is a class of the student, in any order and at most once in a row, or -1 for an empty place. A log-probability of `-inf`
-    /// also is an empty place. `k` is at most 1,024 and at most `classes`. Of the teacher, 4 bytes and the log-probability are read per entry, instead of a
-    /// row of logits. docs/LOSSES.md, section 11, defines the loss and lists what is refused beside a list.
+    /// also is an empty place. `k` is at most 1,024 and at most `classes`. Of the teacher, 4 bytes and the log-probability are read per entry,
+    /// instead of a row of logits. docs/LOSSES.md, section 11, defines the loss and lists what is refused beside a list.
     ///
     /// ```
     /// use wgpu_distill::{Batch, Config, Engine, Outputs, Progress, Selection};

@@ -176,6 +176,18 @@ pub(crate) fn extent(rows: usize, classes: usize, row_stride: usize) -> Result<u
         })
 }
 
+/// Refuses a number above its limit.
+pub(crate) fn within(what: &'static str, needed: u64, limit: u64) -> Result<()> {
+    match needed <= limit {
+        true => Ok(()),
+        false => Err(Error::LimitExceeded {
+            what,
+            needed,
+            limit,
+        }),
+    }
+}
+
 /// Checks that classes, stride and rows fit the kernels' 32-bit indices. All engines have the same limits.
 pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usize) -> Result<()> {
     if classes == 0 {
@@ -188,20 +200,9 @@ pub(crate) fn shape(name: &'static str, rows: usize, classes: usize, stride: usi
             classes,
         });
     }
-    for (what, n, limit) in [
-        ("the number of rows", rows, i32::MAX as usize),
-        ("the number of classes", classes, 1 << 28),
-        ("the row stride, in elements,", stride, 1 << 28),
-    ] {
-        if n > limit {
-            return Err(Error::LimitExceeded {
-                what,
-                needed: n as u64,
-                limit: limit as u64,
-            });
-        }
-    }
-    Ok(())
+    within("the number of rows", rows as u64, i32::MAX as u64)?;
+    within("the number of classes", classes as u64, 1 << 28)?;
+    within("the row stride, in elements,", stride as u64, 1 << 28)
 }
 
 /// Checks the byte range `region` of a buffer that the kernels read or write.
@@ -318,7 +319,7 @@ pub(crate) fn logits(name: &'static str, logits: &Logits<'_>, rows: usize) -> Re
     length(name, rows, classes, row_stride, logits.values.len())
 }
 
-pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
+fn classes(config: &Config, student: usize, teacher: usize) -> Result<()> {
     if config.divergence.is_sampled() {
         return sampled::teacher(config, teacher);
     }
@@ -328,16 +329,33 @@ pub(crate) fn classes(config: &Config, student: usize, teacher: usize) -> Result
     Ok(())
 }
 
+/// Checks the numbers of classes of student and teacher, or the sizes of the teacher's list.
+pub(crate) fn teacher(
+    config: &Config,
+    student: usize,
+    teacher: usize,
+    is_list: bool,
+) -> Result<()> {
+    match is_list {
+        true => listed::sizes(student, teacher),
+        false => classes(config, student, teacher),
+    }
+}
+
 /// Checks a call on slices: configuration, shapes, strides and lengths.
 pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     self::config(config)?;
     let rows = batch.rows();
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
+    let is_list = batch.teacher_ids.is_some();
+    teacher(
+        config,
+        batch.classes(),
+        batch.teacher_logits.classes,
+        is_list,
+    )?;
     listed::of_batch(config, batch)?;
-    if batch.teacher_ids.is_none() {
-        classes(config, batch.classes(), batch.teacher_logits.classes)?;
-    }
     soft_labels::of_batch(config, batch)?;
     if let Some(weights) = batch.row_weights {
         row_count("row_weights", rows, weights.len())?;

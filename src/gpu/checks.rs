@@ -58,9 +58,8 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     let rows = batch.rows;
     validate::shape("student_logits", rows, student.classes, student.row_stride)?;
     validate::shape("teacher_logits", rows, teacher.classes, teacher.row_stride)?;
-    if batch.teacher_ids.is_none() {
-        validate::classes(config, student.classes, teacher.classes)?;
-    }
+    let is_list = batch.teacher_ids.is_some();
+    validate::teacher(config, student.classes, teacher.classes, is_list)?;
     let mut inputs = vec![
         Region::logits("student_logits", student, rows),
         Region::logits("teacher_logits", teacher, rows),
@@ -70,7 +69,6 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     inputs[1].check(teacher.storage.bytes() as u64)?;
     inputs[2].check(4)?;
     if let Some(ids) = &batch.teacher_ids {
-        validate::listed::sizes(student.classes, teacher.classes)?;
         let region = Region::slice("teacher_ids", ids, 4 * (rows * teacher.classes) as u64);
         region.check(4)?;
         inputs.push(region);
@@ -155,7 +153,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     Ok(Problem {
         shared_buffers,
         in_place,
-        teacher_list: batch.teacher_ids.is_some(),
+        teacher_list: is_list,
         soft_labels: batch.soft_labels.map(|y| y.matrix()),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),

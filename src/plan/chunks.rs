@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::limits::Limits;
 use super::problem::{Matrix, Problem, ROW_STATS_BYTES};
+use crate::Result;
 use crate::shader::Variant;
-use crate::{Error, Result};
+use crate::validate::within;
 
 /// A range of whole rows that one dispatch can bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,15 +146,4 @@ fn rows_per_chunk(problem: &Problem, limits: &Limits, row_bytes: u64) -> Result<
 pub(super) fn check_partials(bytes: u64, limits: &Limits) -> Result<()> {
     let what = "the size of the partial sums in bytes";
     within(what, bytes, limits.largest_binding())
-}
-
-pub(super) fn within(what: &'static str, needed: u64, limit: u64) -> Result<()> {
-    match needed <= limit {
-        true => Ok(()),
-        false => Err(Error::LimitExceeded {
-            what,
-            needed,
-            limit,
-        }),
-    }
 }

@@ -1,6 +1,6 @@
 //! Chooses kernels and their variants.
 
-use super::chunks::{Chunk, check_partials, chunks, row_workgroups, within, workgroups};
+use super::chunks::{Chunk, check_partials, chunks, row_workgroups, workgroups};
 use super::limits::{Limits, check_limits, check_storage_buffers};
 use super::operand::{Operand, Window};
 use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
@@ -293,7 +293,7 @@ impl Plan {
         }
         for (operand, bytes) in plan.workspace() {
             let what = "the size of a workspace buffer in bytes";
-            within(what, bytes, limits.buffer_bytes)?;
+            validate::within(what, bytes, limits.buffer_bytes)?;
             if operand == Operand::Partials {
                 check_partials(bytes, limits)?;
             }

@@ -6,7 +6,7 @@ use crate::{Batch, Config, Error, Result, Scope, Selection, Standardization, Tea
 pub(crate) const MOST_ENTRIES: usize = 1024;
 
 /// Most classes of a student beside a list. The kernels keep a class and its entry in one word.
-const MOST_CLASSES: usize = 1 << 20;
+const MOST_CLASSES: u64 = 1 << 20;
 
 /// Refuses whatever needs the teacher's whole row, or has no terms of a list.
 pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
@@ -67,27 +67,10 @@ pub(crate) struct Beside {
 
 /// Checks the sizes of a list: `k` entries a row.
 pub(crate) fn sizes(classes: usize, k: usize) -> Result<()> {
-    for (what, n, limit) in [
-        (
-            "the number of a row's entries in `teacher_ids`",
-            k,
-            MOST_ENTRIES.min(classes),
-        ),
-        (
-            "the number of classes beside `teacher_ids`",
-            classes,
-            MOST_CLASSES,
-        ),
-    ] {
-        if n > limit {
-            return Err(Error::LimitExceeded {
-                what,
-                needed: n as u64,
-                limit: limit as u64,
-            });
-        }
-    }
-    Ok(())
+    let what = "the number of a row's entries in `teacher_ids`";
+    super::within(what, k as u64, MOST_ENTRIES.min(classes) as u64)?;
+    let what = "the number of classes beside `teacher_ids`";
+    super::within(what, classes as u64, MOST_CLASSES)
 }
 
 /// Checks the shape of the list of a batch, and the choices beside it.
@@ -96,7 +79,6 @@ pub(super) fn of_batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
         return Ok(());
     };
     let k = batch.teacher_logits.classes;
-    sizes(batch.classes(), k)?;
     let expected = super::elements(batch.rows(), k)?;
     if ids.len() != expected {
         let got = ids.len();
