@@ -61,6 +61,19 @@ pub(crate) enum Factor {
     StudentMinusTeacher,
 }
 
+impl Factor {
+    /// Its value for `ds` and `dt`.
+    pub fn of(self, ds: f64, dt: f64) -> f64 {
+        match self {
+            Self::One => 1.0,
+            Self::Student => ds,
+            Self::Teacher => dt,
+            Self::TeacherMinusStudent => dt - ds,
+            Self::StudentMinusTeacher => ds - dt,
+        }
+    }
+}
+
 macro_rules! moments {
     ($( $(#[$doc:meta])* $moment:ident $field:ident $weight:ident $factor:ident; )*) => {
         /// A moment of a row.

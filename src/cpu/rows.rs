@@ -14,7 +14,6 @@ use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured, measured_without};
 use super::vector::Vector;
-use crate::moments::{Factor, Weight};
 use crate::validate::listed::MOST_ENTRIES;
 use crate::{Decision, GradWrite, RowStats, Values, ValuesMut, flags};
 
@@ -64,7 +63,7 @@ fn observe_list<V: Vector>(
     let classes = row.student.len();
     let tail = list.tail(row.setup.config.teacher_tail, classes);
     let listed = on_list::<V>(row, &mut list, scratch);
-    let sums = listed.merged(Sums::of_tail(&rest, tail, row.setup), row.setup);
+    let sums = listed.merged(tail_sums(&rest, tail, row.setup), row.setup);
     let maxima = (sums.student_max, sums.teacher_max);
     list.make_relative(maxima, tail, row.setup.student_temperature);
     let label = usize::try_from(row.label).ok();
@@ -159,64 +158,25 @@ fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> 
     sums
 }
 
-impl Sums {
-    /// The sums of the tail as one class, from those of the student off the list and the teacher's probability. The moments of the hard
-    /// part are those of its classes.
-    fn of_tail(rest: &Self, probability: f64, setup: &Setup<'_>) -> Self {
-        let (has_student, has_teacher) = (rest.zs > 0.0, probability > 0.0);
-        let teacher_max = match has_teacher {
-            true => probability.ln() as f32,
-            false => f32::MIN,
-        };
-        let es = rest.zs;
-        let et = match has_teacher {
-            true => probability / f64::from(teacher_max).exp(),
-            false => 0.0,
-        };
-        let mut sums = Self {
-            student_max: rest.student_max,
-            teacher_max,
-            zs: es,
-            zt: et,
-            masked_mass: if has_student { 0.0 } else { et },
-            flags: rest.flags | if has_teacher { flags::TEACHER_LIVE } else { 0 },
-            ..Self::EMPTY
-        };
-        let (ds, dt) = (es.ln(), et.ln());
-        let [u, v] = setup.rule.shape_numbers.map(f64::from);
-        let both = has_student && has_teacher;
-        let live = |there: bool, weight: f64| if there { weight } else { 0.0 };
-        for moment in setup.moments.iter() {
-            if moment.is_of_hard_part() {
-                sums.add_to(moment, rest.of(moment));
-                continue;
-            }
-            let factor = match moment.factor() {
-                Factor::One => 1.0,
-                Factor::Student => ds,
-                Factor::Teacher => dt,
-                Factor::TeacherMinusStudent => dt - ds,
-                Factor::StudentMinusTeacher => ds - dt,
-            };
-            let weight = match (moment.weight(), moment.factor()) {
-                (Weight::Student, Factor::StudentMinusTeacher) => live(both, es),
-                (Weight::Student, _) => live(has_student, es),
-                (Weight::Teacher, _) => live(both, et),
-                (Weight::Unseen, _) => live(has_student && !has_teacher, es),
-                (Weight::Both, _) => live(both, es * et),
-                (Weight::RootOfBoth, _) => live(both, (es * et).sqrt()),
-                (Weight::StudentSquare, _) => es * es,
-                (Weight::TeacherSquare, _) => et * et,
-                (Weight::Power, _) => live(both, (u * dt + v * ds).exp()),
-                (Weight::StudentPower, _) => live(has_student, ((u + v) * ds).exp()),
-                (Weight::TeacherPower, _) => live(has_teacher, ((u + v) * dt).exp()),
-                // `validate/listed.rs` refuses whatever needs the others.
-                _ => 0.0,
-            };
-            sums.add_to(moment, if weight == 0.0 { 0.0 } else { weight * factor });
+/// The sums of the tail as one class, from those of the student off the list and the teacher's probability. The moments of the hard part are
+/// those of its classes.
+fn tail_sums(rest: &Sums, probability: f64, setup: &Setup<'_>) -> Sums {
+    let teacher = match probability > 0.0 {
+        true => {
+            let max = probability.ln() as f32;
+            (max, probability / f64::from(max).exp())
         }
-        sums
+        false => (f32::MIN, 0.0),
+    };
+    let mut sums = Sums::of_class((rest.student_max, rest.zs), teacher, setup);
+    sums.flags = rest.flags;
+    if probability > 0.0 {
+        sums.flags |= flags::TEACHER_LIVE;
     }
+    for moment in setup.moments.iter().filter(|m| m.is_of_hard_part()) {
+        sums.set(moment, rest.of(moment));
+    }
+    sums
 }
 
 /// The list and the tail as a row without a label.

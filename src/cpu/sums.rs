@@ -15,7 +15,7 @@ pub(super) struct Sums {
     pub zt: f64,
     pub masked_mass: f64,
     /// By [`Moment`].
-    pub(super) moments: [f64; Moment::ALL.len()],
+    moments: [f64; Moment::ALL.len()],
     pub flags: u32,
 }
 
@@ -101,10 +101,7 @@ impl Sums {
             };
             let shift = match moment.factor() {
                 Factor::One => 0.0,
-                Factor::Student => ds,
-                Factor::Teacher => dt,
-                Factor::TeacherMinusStudent => dt - ds,
-                Factor::StudentMinusTeacher => ds - dt,
+                linear => linear.of(ds, dt),
             };
             self.moments[moment as usize] = if factor == 0.0 {
                 0.0
@@ -137,38 +134,71 @@ impl Sums {
             f32::NEG_INFINITY => (f32::MIN, 0.0),
             x => (x, 1.0),
         };
-        let ((student_max, s), (teacher_max, t)) = (of(student), of(teacher));
+        sums.merged(Self::of_class(of(student), of(teacher), setup), setup)
+    }
+
+    /// The sums of one class, given the maximum and `e^(s - max)` of student and teacher; 0 stands for a masked class.
+    pub fn of_class(
+        (student_max, es): (f32, f64),
+        (teacher_max, et): (f32, f64),
+        setup: &Setup<'_>,
+    ) -> Self {
+        let (has_student, has_teacher) = (es > 0.0, et > 0.0);
+        let both = has_student && has_teacher;
+        let live = |there: bool, weight: f64| if there { weight } else { 0.0 };
         let mut class = Self {
             student_max,
             teacher_max,
-            zs: s,
-            zt: t,
-            masked_mass: t * (1.0 - s),
+            zs: es,
+            zt: et,
+            masked_mass: live(!has_student, et),
             ..Self::EMPTY
         };
-        for moment in setup.moments.iter().filter(|m| m.factor() == Factor::One) {
-            class.moments[moment as usize] = match moment.weight() {
-                Weight::One
-                | Weight::Student
-                | Weight::StudentSquare
-                | Weight::StudentPower
-                | Weight::Hard => s,
-                Weight::Teacher
-                | Weight::TeacherSquare
-                | Weight::TeacherPower
-                | Weight::TeacherHard => t,
-                Weight::Unseen => s * (1.0 - t),
-                // Soft labels leave no class out.
-                Weight::SoftLabel => 0.0,
-                Weight::Both | Weight::RootOfBoth | Weight::Power | Weight::Peak => s * t,
-                // `validate.rs` refuses them beside a label that is left out.
-                Weight::Class
-                | Weight::MaskedClass
-                | Weight::ClassTeacher
-                | Weight::MaskedClassTeacher => 0.0,
+        let (ds, dt) = (es.ln(), et.ln());
+        let [u, v] = setup.rule.shape_numbers.map(f64::from);
+        let hard = setup.config.label_temperature();
+        for moment in setup.moments.iter() {
+            let weight = match (moment.weight(), moment.factor()) {
+                (Weight::One, _) => live(has_student, 1.0),
+                (Weight::Student, Factor::StudentMinusTeacher) => live(both, es),
+                (Weight::Student, _) => es,
+                (Weight::Teacher, Factor::One) => et,
+                // Of classes that the student does not mask.
+                (Weight::Teacher, _) => live(both, et),
+                (Weight::Unseen, _) => live(!has_teacher, es),
+                (Weight::Both, _) => es * et,
+                (Weight::RootOfBoth, _) => (es * et).sqrt(),
+                (Weight::StudentSquare, _) => es * es,
+                (Weight::TeacherSquare, _) => et * et,
+                (Weight::Power, _) => live(both, (u * dt + v * ds).exp()),
+                (Weight::StudentPower, _) => live(has_student, ((u + v) * ds).exp()),
+                (Weight::TeacherPower, _) => live(has_teacher, ((u + v) * dt).exp()),
+                (Weight::Hard, _) => {
+                    let own = setup.student_temperature / hard;
+                    live(has_student, (ds * own).exp())
+                }
+                (Weight::TeacherHard, _) => {
+                    let own = setup.teacher_temperature / hard;
+                    live(has_teacher, (dt * own).exp())
+                }
+                (Weight::Peak, _) => live(both, 1.0),
+                // `validate.rs` refuses them beside a label that is left out and beside a list. Soft labels leave no class out.
+                (
+                    Weight::SoftLabel
+                    | Weight::Class
+                    | Weight::MaskedClass
+                    | Weight::ClassTeacher
+                    | Weight::MaskedClassTeacher,
+                    _,
+                ) => 0.0,
+            };
+            // A masked class has an infinite factor.
+            class.moments[moment as usize] = match weight {
+                0.0 => 0.0,
+                weight => weight * moment.factor().of(ds, dt),
             };
         }
-        sums.merged(class, setup)
+        class
     }
 
     /// The sums of both parts of a row.
@@ -198,6 +228,11 @@ impl Sums {
         stats.rest_soft_moment = self.of(Moment::SoftMoment) as f32;
         stats.rest_hard_sum = self.of(Moment::HardSum) as f32;
         stats.rest_teacher_hard_sum = self.of(Moment::TeacherHardSum) as f32;
+    }
+
+    /// Replaces the sum of a moment.
+    pub fn set(&mut self, moment: Moment, value: f64) {
+        self.moments[moment as usize] = value;
     }
 
     #[inline(always)]
