@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::inputs::{self, Kind, Random, Stored};
-use super::list;
+use super::top_k;
 use wgpu_distill::{
     Batch, Config, GradWrite, Logits, Progress, Scope, Selection, Storage, reference,
 };
@@ -234,9 +234,9 @@ impl Case {
         let (_, teacher) = inputs::logits(self.kind, self.rows, classes, classes, 0xd15_7111);
         let (mut all_ids, mut all_values) = (Vec::new(), Vec::new());
         for (row, logits) in teacher.chunks(classes).enumerate() {
-            let (mut ids, values) = list::top_k(logits, k, row);
+            let (mut ids, values) = top_k::top_k(logits, k, row);
             if self.teacher_list == TeacherList::Broken {
-                list::break_row(&mut ids, classes, row);
+                top_k::break_row(&mut ids, classes, row);
             }
             all_ids.extend(ids);
             all_values.extend(values);

@@ -12,13 +12,13 @@ pub mod compare;
 mod cover;
 mod depth;
 pub mod inputs;
-mod list;
 mod lists;
 mod losses;
 mod rows;
 mod soft_labels;
 mod table;
 pub mod tolerance;
+mod top_k;
 
 pub use case::{Case, Host, Ignores, SoftLabels, TeacherList, Weights};
 pub use cover::{Pair, choices, cover, cover_of, pairs};
