@@ -123,7 +123,7 @@ fn gpu_on_slices() {
         return;
     };
     let engine = Engine::Gpu(gpu);
-    let table = cases::for_further_ways();
+    let table = cases::quarter(1);
     run_all("slices", &engine.describe(), table, |case| {
         on_slices(&engine, case)
     });
@@ -137,18 +137,26 @@ fn on_buffers(way: &str, bench: &Bench, table: Vec<cases::Case>) {
 #[test]
 fn gpu_on_buffers() {
     if let Some(gpu) = adapter::gpu() {
-        on_buffers("own plans", &Bench::new(gpu), cases::for_drivers());
+        on_buffers("own plans", &Bench::new(gpu), cases::quarter(0));
+    }
+}
+
+/// The rest of the cover. `./check` leaves it to the second driver.
+#[test]
+fn further_cases_on_buffers() {
+    if cases::is_full() {
+        return;
+    }
+    if let Some(gpu) = adapter::gpu() {
+        let table = [1, 2, 3].map(cases::quarter).concat();
+        on_buffers("own plans, further", &Bench::new(gpu), table);
     }
 }
 
 #[test]
 fn gpu_on_buffers_without_subgroups() {
     if let Some(gpu) = adapter::without_subgroups() {
-        on_buffers(
-            "without subgroups",
-            &Bench::new(gpu),
-            cases::for_further_ways(),
-        );
+        on_buffers("without subgroups", &Bench::new(gpu), cases::quarter(2));
     }
 }
 
@@ -179,6 +187,6 @@ fn gpu_with_default_limits_and_subgroups() {
     on_buffers(
         "default limits and subgroups",
         &Bench::with_hardware_plans(gpu),
-        cases::for_further_ways(),
+        cases::quarter(3),
     );
 }

@@ -21,63 +21,26 @@ fn parse(kernel: Kernel, variant: &Variant, text: &str) -> (naga::Module, Module
     (module, info)
 }
 
+/// One pass over the texts, since parsing them takes the most time.
 #[test]
-fn every_variant_validates_and_translates() {
+fn every_variant() {
     let texts = texts(Dialect::Naga);
+    let mut declared = BTreeSet::new();
+    let mut called = BTreeSet::new();
     for (kernel, variant, text) in &texts {
         let about = format!("{} {variant:?}", kernel.name());
-        let (module, info) = parse(*kernel, variant, text);
+        let (mut module, info) = parse(*kernel, variant, text);
+        translates(&about, variant, &module, &info);
+        bindings_are_what_the_kernel_declares(&about, (*kernel, variant), &module, &info);
+        workgroup_memory_stays_within_what_the_plan_counts(&about, variant, &module);
 
-        let spirv = back::spv::Options {
-            lang_version: (1, 3),
-            ..Default::default()
-        };
-        back::spv::write_vec(&module, &info, &spirv, None)
-            .unwrap_or_else(|e| panic!("SPIR-V of {about}: {e}"));
-
-        let msl = back::msl::Options {
-            lang_version: (2, 4),
-            fake_missing_bindings: true,
-            ..Default::default()
-        };
-        back::msl::write_string(&module, &info, &msl, &Default::default())
-            .unwrap_or_else(|e| panic!("MSL of {about}: {e}"));
-
-        let hlsl = back::hlsl::Options {
-            shader_model: back::hlsl::ShaderModel::V6_0,
-            fake_missing_bindings: true,
-            ..Default::default()
-        };
-        let mut out = String::new();
-        back::hlsl::Writer::new(&mut out, &hlsl, &Default::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|e| panic!("HLSL of {about}: {e}"));
-
-        // Desktop GLSL with subgroups needs extensions that naga emits. ES 3.1 has none.
-        let version = back::glsl::Version::Desktop(430);
-        let glsl = back::glsl::Options {
-            version,
-            ..Default::default()
-        };
-        let pipeline = back::glsl::PipelineOptions {
-            shader_stage: naga::ShaderStage::Compute,
-            entry_point: "main".to_owned(),
-            multiview: None,
-        };
-        if variant.subgroup_min.is_none() {
-            let mut out = String::new();
-            back::glsl::Writer::new(
-                &mut out,
-                &module,
-                &info,
-                &glsl,
-                &pipeline,
-                Default::default(),
-            )
-            .and_then(|mut writer| writer.write())
-            .unwrap_or_else(|e| panic!("GLSL of {about}: {e}"));
-        }
+        declared.extend(functions(&module));
+        compact(&mut module, KeepUnused::No);
+        called.extend(functions(&module));
     }
+    assert!(called.contains("kernel"));
+    let uncalled: Vec<_> = declared.difference(&called).collect();
+    assert!(uncalled.is_empty(), "no variant calls: {uncalled:?}");
     report::ran(&format!(
         "texts: {} distinct shader texts: SPIR-V, MSL, HLSL; GLSL without subgroups",
         texts.len()
@@ -89,56 +52,125 @@ fn every_variant_validates_and_translates() {
     );
 }
 
-#[test]
-fn bindings_are_what_the_kernels_declare() {
-    for (kernel, variant, text) in texts(Dialect::Naga) {
-        let (module, info) = parse(kernel, &variant, &text);
-        let used = info.get_entry_point(0);
-        let mut declared: Vec<(u32, String, BindingKind)> = Vec::new();
-        for (handle, global) in module.global_variables.iter() {
-            let Some(binding) = &global.binding else {
-                continue;
-            };
-            assert_eq!(binding.group, 0);
-            assert!(
-                !used[handle].is_empty(),
-                "{} {variant:?} declares {:?} and does not use it",
-                kernel.name(),
-                global.name
-            );
-            let kind = match global.space {
-                naga::AddressSpace::Uniform => BindingKind::Uniform,
-                naga::AddressSpace::Storage { access }
-                    if access.contains(naga::StorageAccess::STORE) =>
-                {
-                    BindingKind::ReadWrite
-                }
-                naga::AddressSpace::Storage { .. } => BindingKind::Read,
-                other => panic!("unexpected address space {other:?}"),
-            };
-            declared.push((
-                binding.binding,
-                global.name.clone().unwrap_or_default(),
-                kind,
-            ));
-        }
-        declared.sort_by_key(|d| d.0);
-        let stated: Vec<_> = kernel
-            .bindings(&variant)
-            .into_iter()
-            .map(|b| (b.index, b.name.to_owned(), b.kind))
-            .collect();
-        assert_eq!(declared, stated, "{} {variant:?}", kernel.name());
-        assert!(
-            stated
-                .iter()
-                .filter(|b| b.2 != BindingKind::Uniform)
-                .count()
-                <= 8,
-            "{}",
-            kernel.name()
-        );
+fn functions(module: &naga::Module) -> BTreeSet<String> {
+    let functions = module.functions.iter();
+    functions.filter_map(|(_, f)| f.name.clone()).collect()
+}
+
+fn translates(about: &str, variant: &Variant, module: &naga::Module, info: &ModuleInfo) {
+    let spirv = back::spv::Options {
+        lang_version: (1, 3),
+        ..Default::default()
+    };
+    back::spv::write_vec(module, info, &spirv, None)
+        .unwrap_or_else(|e| panic!("SPIR-V of {about}: {e}"));
+
+    let msl = back::msl::Options {
+        lang_version: (2, 4),
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    back::msl::write_string(module, info, &msl, &Default::default())
+        .unwrap_or_else(|e| panic!("MSL of {about}: {e}"));
+
+    let hlsl = back::hlsl::Options {
+        shader_model: back::hlsl::ShaderModel::V6_0,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let mut out = String::new();
+    back::hlsl::Writer::new(&mut out, &hlsl, &Default::default())
+        .write(module, info, None)
+        .unwrap_or_else(|e| panic!("HLSL of {about}: {e}"));
+
+    // Desktop GLSL with subgroups needs extensions that naga emits. ES 3.1 has none.
+    let version = back::glsl::Version::Desktop(430);
+    let glsl = back::glsl::Options {
+        version,
+        ..Default::default()
+    };
+    let pipeline = back::glsl::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: "main".to_owned(),
+        multiview: None,
+    };
+    if variant.subgroup_min.is_none() {
+        let mut out = String::new();
+        back::glsl::Writer::new(&mut out, module, info, &glsl, &pipeline, Default::default())
+            .and_then(|mut writer| writer.write())
+            .unwrap_or_else(|e| panic!("GLSL of {about}: {e}"));
     }
+}
+
+fn bindings_are_what_the_kernel_declares(
+    about: &str,
+    (kernel, variant): (Kernel, &Variant),
+    module: &naga::Module,
+    info: &ModuleInfo,
+) {
+    let used = info.get_entry_point(0);
+    let mut declared: Vec<(u32, String, BindingKind)> = Vec::new();
+    for (handle, global) in module.global_variables.iter() {
+        let Some(binding) = &global.binding else {
+            continue;
+        };
+        assert_eq!(binding.group, 0);
+        assert!(
+            !used[handle].is_empty(),
+            "{about} declares {:?} and does not use it",
+            global.name
+        );
+        let kind = match global.space {
+            naga::AddressSpace::Uniform => BindingKind::Uniform,
+            naga::AddressSpace::Storage { access }
+                if access.contains(naga::StorageAccess::STORE) =>
+            {
+                BindingKind::ReadWrite
+            }
+            naga::AddressSpace::Storage { .. } => BindingKind::Read,
+            other => panic!("unexpected address space {other:?}"),
+        };
+        declared.push((
+            binding.binding,
+            global.name.clone().unwrap_or_default(),
+            kind,
+        ));
+    }
+    declared.sort_by_key(|d| d.0);
+    let stated: Vec<_> = kernel
+        .bindings(variant)
+        .into_iter()
+        .map(|b| (b.index, b.name.to_owned(), b.kind))
+        .collect();
+    assert_eq!(declared, stated, "{about}");
+    assert!(
+        stated
+            .iter()
+            .filter(|b| b.2 != BindingKind::Uniform)
+            .count()
+            <= 8,
+        "{about}"
+    );
+}
+
+/// The planner refuses variants by this bound, so it must hold.
+fn workgroup_memory_stays_within_what_the_plan_counts(
+    about: &str,
+    variant: &Variant,
+    module: &naga::Module,
+) {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter
+        .update(module.to_ctx())
+        .expect("types have layouts");
+    let declared: u32 = module
+        .global_variables
+        .iter()
+        .filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup)
+        .map(|(_, g)| layouter[g.ty].size)
+        .sum();
+    let counted = variant.workgroup_bytes();
+    assert!(declared <= counted, "{about}: {declared} > {counted}");
 }
 
 fn span_of(module: &naga::Module, name: &str) -> Option<u32> {
@@ -275,49 +307,5 @@ fn metrics_have_the_layout_of_their_twins() {
         ("PartialSummary", 96),
     ] {
         assert_eq!(span_of(&module, name), Some(size), "{name}");
-    }
-}
-
-/// Every function of the shaders is called by a kernel in some variant.
-#[test]
-fn every_function_is_called() {
-    let names = |module: &naga::Module| -> BTreeSet<String> {
-        let functions = module.functions.iter();
-        functions.filter_map(|(_, f)| f.name.clone()).collect()
-    };
-    let mut declared = BTreeSet::new();
-    let mut called = BTreeSet::new();
-    for (kernel, variant, text) in texts(Dialect::Naga) {
-        let (mut module, _) = parse(kernel, &variant, &text);
-        declared.extend(names(&module));
-        compact(&mut module, KeepUnused::No);
-        called.extend(names(&module));
-    }
-    assert!(called.contains("kernel"));
-    let uncalled: Vec<_> = declared.difference(&called).collect();
-    assert!(uncalled.is_empty(), "never called: {uncalled:?}");
-}
-
-/// The planner refuses variants by this bound, so it must hold.
-#[test]
-fn workgroup_memory_stays_within_what_the_plan_counts() {
-    for (kernel, variant, text) in texts(Dialect::Naga) {
-        let (module, _) = parse(kernel, &variant, &text);
-        let mut layouter = naga::proc::Layouter::default();
-        layouter
-            .update(module.to_ctx())
-            .expect("types have layouts");
-        let declared: u32 = module
-            .global_variables
-            .iter()
-            .filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup)
-            .map(|(_, g)| layouter[g.ty].size)
-            .sum();
-        let counted = variant.workgroup_bytes();
-        assert!(
-            declared <= counted,
-            "{} {variant:?}: {declared} > {counted}",
-            kernel.name()
-        );
     }
 }

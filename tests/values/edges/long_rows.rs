@@ -5,13 +5,13 @@ use wgpu_distill::{
 };
 
 use crate::adapter;
-use crate::cases::Tolerance;
 use crate::cases::inputs::{self, Kind, Stored};
+use crate::cases::{self, Tolerance};
 
 const PROMISE: f64 = Tolerance::F32.unit;
 
-/// Rows and classes. A lane of a software adapter adds thousands of vectors.
-const SHAPES: [(usize, usize); 3] = [(5, 32_000), (2, 128_256), (1, 262_144)];
+/// Rows and classes. A lane of a software adapter adds thousands of vectors. A quick run has the first two.
+const SHAPES: [(usize, usize); 3] = [(5, 32_000), (1, 262_144), (2, 128_256)];
 
 /// Student and teacher temperatures. With (7.3, 1) the distributions differ class by class. With (0.7, 50) the teacher is nearly flat.
 const TEMPERATURES: [(f32, f32); 3] = [(7.3, 1.0), (7.3, 7.3), (0.7, 50.0)];
@@ -30,9 +30,10 @@ fn inputs() -> Vec<(Kind, Storage)> {
 
 /// The largest error of KDR. Panics if it exceeds the bound.
 fn largest_error(similarity: Similarity, engines: &[Engine]) -> f64 {
+    let shapes = if cases::is_full() { 3 } else { 2 };
     let mut worst = 0.0f64;
     for (kind, storage) in inputs() {
-        for (rows, classes) in SHAPES {
+        for (rows, classes) in SHAPES.into_iter().take(shapes) {
             let (student, teacher) = inputs::logits(kind, rows, classes, classes, 9);
             let student = Stored::round(&student, storage);
             let teacher = Stored::round(&teacher, storage);

@@ -141,8 +141,8 @@ fn parts_on_buffers() {
     // A driver's compiler may contract expressions differently if an output is not stored. Software drivers do not.
     let exact = gpu.limits().software;
     let bench = Bench::new(gpu);
-    // Kernels without outputs are compiled anew, so that a quick run takes every eighth case.
-    let step = if cases::is_full() { 1 } else { 8 };
+    // Kernels without outputs are compiled anew, so that a quick run takes every twelfth case.
+    let step = if cases::is_full() { 1 } else { 12 };
     let table = cases::for_drivers().into_iter().step_by(step).collect();
     check(&bench.describe(), table, |case, wanted| {
         let (got, plan) = bench.run_for(case, wanted)?;

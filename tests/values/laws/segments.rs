@@ -336,7 +336,7 @@ fn rows_in_segments(gpu: &Gpu) {
     // A kernel depends on workgroup size, tile, similarity, smoothing and storage type, but not on shape and segments.
     for_all(
         &name,
-        [40, 1500],
+        [16, 1500],
         &strategy,
         |(
             (rows, classes, segments),
