@@ -177,8 +177,8 @@ impl Sums {
                 partial_pt = partial_pt.add(x);
             }
         }
-        self.zs += total(zs) + total(partial_s);
-        self.zt += total(zt) + total(partial_t);
+        self.zs += zs.add(partial_s).sum();
+        self.zt += zt.add(partial_t).sum();
         for (moment, lanes) in [
             (Moment::Difference, difference),
             (Moment::SoftMoment, soft_moment),
@@ -197,7 +197,7 @@ impl Sums {
             (Moment::TeacherPower, pt.add(partial_pt)),
         ] {
             if has(moment) {
-                self.gather(moment, total(lanes));
+                self.gather(moment, lanes.sum());
             }
         }
     }
@@ -481,11 +481,3 @@ const COSINE: u32 = method(Similarity::Cosine);
 const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
 const EXP_NEG_KL: u32 = method(Similarity::ExpNegKl);
 const OTHER: u32 = method(Similarity::Overlap);
-
-/// The sum of all lanes.
-#[inline(always)]
-fn total<V: Vector>(x: V) -> f64 {
-    let mut lanes = [0.0; LANES];
-    x.store(&mut lanes);
-    sum(lanes)
-}

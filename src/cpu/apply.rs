@@ -3,13 +3,12 @@
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use half::bf16;
-use half::slice::HalfFloatSliceExt;
 
 use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
-use super::tile::{Scratch, TILE, tile};
+use super::tile::{Scratch, TILE, narrow, tile, widen};
 use super::vector::Vector;
 use crate::rule::Shape;
 use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
@@ -109,7 +108,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
             }
             None if !PLAIN && student_alone => {
-                let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+                let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 shapes::student::<V>(s, decision, setup, out);
             }
             Some((es, et, maxima)) if PLAIN => {
@@ -120,8 +119,8 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 shapes::of_probabilities::<V>(&es[..n], &et[..n], scales, decision, setup, out);
             }
             _ => {
-                let s = &tile(row.student, start, n, &mut scratch.student)[..n];
-                let t = &tile(row.teacher, start, n, &mut scratch.teacher)[..n];
+                let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
+                let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
                 if PLAIN {
                     shapes::plain::<V>(s, t, decision, setup, out);
                 } else if from_probabilities {
@@ -135,20 +134,20 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             }
         }
         if !PLAIN && setup.own_hard && decision.hard_scale != 0.0 {
-            let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+            let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
         }
         if setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0 {
-            let s = &tile(row.student, start, n, &mut scratch.student)[..n];
+            let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
             shapes::return_uniform(s, decision, out);
         }
         if let Some(weights) = weights {
-            let t = &tile(row.teacher, start, n, &mut scratch.teacher)[..n];
+            let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
             shapes::subtract_weighted::<V>(t, &weights[start..start + n], whole, setup, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
         if let Some(soft_label) = row.soft_label {
-            let y = &tile(soft_label, start, n, &mut scratch.student)[..n];
+            let y = &tile::<V>(soft_label, start, n, &mut scratch.student)[..n];
             for (out, y) in out.iter_mut().zip(y) {
                 *out -= decision.label_share * y;
             }
@@ -172,11 +171,11 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
             (ValuesMut::F16(g), _) => {
                 if ACCUMULATE {
-                    g.convert_to_f32_slice(&mut scratch.second[..n]);
-                    let there = scratch.second.iter();
-                    values.iter_mut().zip(there).for_each(|(x, g)| *x += g);
+                    let there = &mut scratch.second;
+                    widen::<V, _>(g, there);
+                    values.iter_mut().zip(there).for_each(|(x, g)| *x += *g);
                 }
-                g.convert_from_f32_slice(values);
+                narrow::<V>(&scratch.first, g);
             }
             (ValuesMut::Bf16(g), false) => {
                 for (g, x) in g.iter_mut().zip(values) {

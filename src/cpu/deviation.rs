@@ -5,6 +5,7 @@
 use super::lanes::LANES;
 use super::row::Row;
 use super::tile::{Scratch, TILE, Tile, chunks, tile};
+use super::vector::Vector;
 use crate::{RowStats, Values};
 
 /// Distances from a logit of the row saturate, as in the kernels.
@@ -20,7 +21,7 @@ struct Spread {
 
 impl Spread {
     #[inline(always)]
-    fn of(logits: Values<'_>, scratch: &mut Tile) -> Self {
+    fn of<V: Vector>(logits: Values<'_>, scratch: &mut Tile) -> Self {
         let classes = logits.len();
         // Distances from a logit of the row, so that a common offset costs no digit.
         let values = (0..classes).map(|i| logits.get(i));
@@ -31,7 +32,7 @@ impl Spread {
         let [mut count, mut sum, mut squares] = [[0.0f64; LANES]; 3];
         for start in (0..classes).step_by(TILE) {
             let n = TILE.min(classes - start);
-            for x in chunks(tile(logits, start, n, scratch)) {
+            for x in chunks(tile::<V>(logits, start, n, scratch)) {
                 for i in 0..LANES {
                     // Padding is masked.
                     let live = x[i].is_finite();
@@ -62,10 +63,10 @@ pub(super) struct Spreads {
 
 impl Spreads {
     #[inline(always)]
-    pub fn of(row: &Row<'_>, scratch: &mut Scratch) -> Self {
+    pub fn of<V: Vector>(row: &Row<'_>, scratch: &mut Scratch) -> Self {
         Self {
-            student: Spread::of(row.student, &mut scratch.student),
-            teacher: Spread::of(row.teacher, &mut scratch.teacher),
+            student: Spread::of::<V>(row.student, &mut scratch.student),
+            teacher: Spread::of::<V>(row.teacher, &mut scratch.teacher),
         }
     }
 

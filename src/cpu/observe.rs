@@ -36,7 +36,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         return stats;
     }
     let standardized = row.setup.config.standardization != Standardization::None;
-    let spreads = standardized.then(|| Spreads::of(row, scratch));
+    let spreads = standardized.then(|| Spreads::of::<V>(row, scratch));
     let own = spreads.map(|spreads| {
         let [student, teacher] = spreads.deviations();
         row.setup.of_row(student, teacher)
@@ -57,7 +57,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         let left_out = label
             .filter(|label| setup.rule.label_apart && (start..start + n).contains(label))
             .map(|label| label - start);
-        let (s, s_max, s_magnitude) = measured(
+        let (s, s_max, s_magnitude) = measured::<V>(
             row.student,
             start,
             n,
@@ -68,7 +68,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         );
         let (t, t_max, t_magnitude) = match sampled {
             true => (&[][..], f32::MIN, 0),
-            false => measured(
+            false => measured::<V>(
                 row.teacher,
                 start,
                 n,
@@ -109,7 +109,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights),
         }
         if let Some(soft_label) = row.soft_label {
-            let y = &tile(soft_label, start, n, &mut scratch.third)[..n];
+            let y = &tile::<V>(soft_label, start, n, &mut scratch.third)[..n];
             sums.add_soft_label::<V>(s, y, setup);
         }
     }

@@ -94,7 +94,7 @@ fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scr
         let checked_from = setup.checked_from;
         let tile = &mut scratch.student;
         let (s, max, magnitude) = match here.is_empty() {
-            true => measured(
+            true => measured::<V>(
                 row.student,
                 start,
                 n,
@@ -103,7 +103,7 @@ fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scr
                 setup.padding[0],
                 tile,
             ),
-            false => measured_without(row.student, start, n, columns.clone(), tile),
+            false => measured_without::<V>(row.student, start, n, columns.clone(), tile),
         };
         let max = sums.student_max.max(max);
         sums.rescale(max, f32::MIN, setup);

@@ -39,8 +39,8 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
     let mut sums = [0.0; 2];
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
-        let s = tile(row.student, start, n, &mut scratch.student);
-        let t = tile(row.teacher, start, n, &mut scratch.teacher);
+        let s = tile::<V>(row.student, start, n, &mut scratch.student);
+        let t = tile::<V>(row.teacher, start, n, &mut scratch.teacher);
         let p = &mut scratch.first[..s.len()];
         let q = &mut scratch.second[..t.len()];
         probabilities::<V>(s, stats.student_max, setup.student_log2, inv_zs, p);

@@ -1,9 +1,10 @@
 //! Tiles of a row: widened to f32, padded to whole lanes, with their largest value and magnitude.
 
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use super::lanes::{LANES, Lanes};
 use super::list::List;
+use super::vector::Vector;
 use crate::Values;
 
 /// Elements handled at a time. Two tiles of f32 take 8 KiB.
@@ -90,30 +91,133 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
     }
 }
 
-/// Values `[start, start + n)` as f32, padded with `-inf` up to a multiple of `LANES` and for classes that the teacher lacks.
-#[inline(always)]
-fn copied(values: Values<'_>, start: usize, n: usize, scratch: &mut Tile) {
-    let have = n.min(values.len().saturating_sub(start));
-    scratch[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
-    if have == 0 {
-        return;
-    }
-    let out = &mut scratch[..have];
-    let range = start..start + have;
-    match values {
-        Values::F32(v) => out.copy_from_slice(&v[range]),
-        Values::F16(v) => v[range].convert_to_f32_slice(out),
-        Values::Bf16(v) => {
-            for (o, x) in out.iter_mut().zip(&v[range]) {
-                *o = f32::from_bits(u32::from(x.to_bits()) << 16);
-            }
+/// The largest value of some lanes and the largest magnitude.
+#[derive(Clone, Copy)]
+pub(super) struct Extremes<V> {
+    max: V,
+    magnitude: V,
+}
+
+impl<V: Vector> Extremes<V> {
+    #[inline(always)]
+    fn empty() -> Self {
+        Self {
+            max: V::splat(f32::MIN),
+            magnitude: V::splat(0.0),
         }
     }
+
+    #[inline(always)]
+    fn add(&mut self, x: V) {
+        // NaN is no maximum.
+        self.max = x.max(self.max);
+        self.magnitude = self.magnitude.max_magnitude(x);
+    }
+
+    /// The largest value, and the bits of the largest magnitude.
+    #[inline(always)]
+    fn finish(self) -> (f32, u32) {
+        (self.max.largest(), self.magnitude.largest_bits())
+    }
+
+    #[inline(always)]
+    fn of(tile: &[f32]) -> (f32, u32) {
+        let mut extremes = Self::empty();
+        for x in chunks(tile) {
+            extremes.add(V::load(x));
+        }
+        extremes.finish()
+    }
+}
+
+/// A storage type. Closures instead of this trait would be compiled without the instruction set of their caller.
+pub(super) trait Element: Copy {
+    fn load<V: Vector>(from: &[Self; LANES]) -> V;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn load<V: Vector>(from: &Lanes) -> V {
+        V::load(from)
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load<V: Vector>(from: &[Self; LANES]) -> V {
+        V::from_f16(from)
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn load<V: Vector>(from: &[Self; LANES]) -> V {
+        let mut lanes = [0.0; LANES];
+        for i in 0..LANES {
+            lanes[i] = f32::from_bits(u32::from(from[i].to_bits()) << 16);
+        }
+        V::load(&lanes)
+    }
+}
+
+/// Widens values to f32. The first one also fills the last lanes.
+#[inline(always)]
+pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extremes<V> {
+    let mut extremes = Extremes::empty();
+    let (whole, rest) = from.as_chunks::<LANES>();
+    let to = to.as_chunks_mut::<LANES>().0;
+    for (from, to) in whole.iter().zip(&mut *to) {
+        let x: V = T::load(from);
+        extremes.add(x);
+        x.store(to);
+    }
+    if let Some(first) = rest.first() {
+        let mut last = [*first; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        let x: V = T::load(&last);
+        extremes.add(x);
+        x.store(&mut to[whole.len()]);
+    }
+    extremes
+}
+
+/// Rounds the first values of a tile to f16.
+#[inline(always)]
+pub(super) fn narrow<V: Vector>(from: &Tile, to: &mut [f16]) {
+    let from = from.as_chunks::<LANES>().0;
+    let (whole, rest) = to.as_chunks_mut::<LANES>();
+    for (to, from) in whole.iter_mut().zip(from) {
+        V::load(from).store_f16(to);
+    }
+    if !rest.is_empty() {
+        let mut last = [f16::ZERO; LANES];
+        V::load(&from[whole.len()]).store_f16(&mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// Values `[start, start + n)` as f32 with their extremes, padded with `-inf` up to a multiple of `LANES` and for classes that the teacher
+/// lacks.
+#[inline(always)]
+fn copied<V: Vector>(values: Values<'_>, start: usize, n: usize, to: &mut Tile) -> Extremes<V> {
+    let have = n.min(values.len().saturating_sub(start));
+    let range = start..start + have;
+    let mut extremes = match values {
+        _ if have == 0 => Extremes::empty(),
+        Values::F32(v) => widen(&v[range], to),
+        Values::F16(v) => widen(&v[range], to),
+        Values::Bf16(v) => widen(&v[range], to),
+    };
+    to[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
+    if have < n {
+        extremes.add(V::splat(f32::NEG_INFINITY));
+    }
+    extremes
 }
 
 /// A tile in whole lanes, without a copy if possible.
 #[inline(always)]
-pub(super) fn tile<'a>(
+pub(super) fn tile<'a, V: Vector>(
     values: Values<'a>,
     start: usize,
     n: usize,
@@ -122,14 +226,14 @@ pub(super) fn tile<'a>(
     if let Some(values) = in_place(values, start, n) {
         return values;
     }
-    copied(values, start, n, scratch);
+    copied::<V>(values, start, n, scratch);
     &scratch[..n.next_multiple_of(LANES)]
 }
 
 /// A tile in whole lanes with its largest value and magnitude, both without the padding. `left_out` becomes padding, or a masked class
 /// if the classes are `counted`.
 #[inline(always)]
-pub(super) fn measured<'a>(
+pub(super) fn measured<'a, V: Vector>(
     values: Values<'a>,
     start: usize,
     n: usize,
@@ -138,21 +242,24 @@ pub(super) fn measured<'a>(
     padding: Option<f32>,
     scratch: &'a mut Tile,
 ) -> (&'a [f32], f32, u32) {
-    match (in_place(values, start, n), left_out) {
+    let (max, mut magnitude) = match (in_place(values, start, n), left_out) {
         (Some(values), None) => {
-            let (max, magnitude) = extremes(values);
+            let (max, magnitude) = Extremes::<V>::of(values);
             return (values, max, magnitude);
         }
-        _ => copied(values, start, n, scratch),
-    }
-    if let Some(class) = left_out {
-        // Another class stands for it in the extremes.
-        scratch[class] = match n {
-            1 => f32::NEG_INFINITY,
-            _ => scratch[(class + 1) % n],
-        };
-    }
-    let (max, mut magnitude) = extremes(&scratch[..n]);
+        (_, None) => copied::<V>(values, start, n, scratch).finish(),
+        (_, Some(class)) => {
+            copied::<V>(values, start, n, scratch);
+            // Another class stands for it in the extremes, and for the padding.
+            scratch[class] = match n {
+                1 => f32::NEG_INFINITY,
+                _ => scratch[(class + 1) % n],
+            };
+            let other = scratch[class];
+            scratch[n..n.next_multiple_of(LANES)].fill(other);
+            Extremes::<V>::of(&scratch[..n.next_multiple_of(LANES)])
+        }
+    };
     if let Some(class) = left_out {
         scratch[class] = match padding {
             Some(padding) if magnitude < checked_from && !counted => padding,
@@ -166,25 +273,28 @@ pub(super) fn measured<'a>(
     match padding {
         Some(padding) if magnitude < checked_from => scratch[n..padded].fill(padding),
         // The checked path handles padding of `-inf`.
-        _ => magnitude = u32::MAX,
+        _ => {
+            scratch[n..padded].fill(f32::NEG_INFINITY);
+            magnitude = u32::MAX;
+        }
     }
     (&scratch[..padded], max, magnitude)
 }
 
 /// A tile in whole lanes, with its largest value without some columns and the magnitude of all. Those columns become masked classes.
 #[inline(always)]
-pub(super) fn measured_without<'a>(
+pub(super) fn measured_without<'a, V: Vector>(
     values: Values<'a>,
     start: usize,
     n: usize,
     left_out: impl Iterator<Item = usize>,
     scratch: &'a mut Tile,
 ) -> (&'a [f32], f32, u32) {
-    copied(values, start, n, scratch);
-    let (_, magnitude) = extremes(&scratch[..n]);
+    let (_, magnitude) = copied::<V>(values, start, n, scratch).finish();
     left_out.for_each(|column| scratch[column] = f32::NEG_INFINITY);
-    let (max, _) = extremes(&scratch[..n]);
-    (&scratch[..n.next_multiple_of(LANES)], max, magnitude)
+    let padded = &scratch[..n.next_multiple_of(LANES)];
+    let (max, _) = Extremes::<V>::of(padded);
+    (padded, max, magnitude)
 }
 
 /// A finite padding value for the fast path. Its exponential is 0, and its distance to any value of the fast path, over the
@@ -198,29 +308,4 @@ pub(super) fn padding(checked_from: u32, k: f32) -> Option<f32> {
 #[inline(always)]
 pub(super) fn chunks(tile: &[f32]) -> std::slice::Iter<'_, Lanes> {
     tile.as_chunks().0.iter()
-}
-
-/// The largest value of a tile and the bits of its largest magnitude.
-#[inline(always)]
-fn extremes(tile: &[f32]) -> (f32, u32) {
-    let mut max = [f32::MIN; LANES];
-    let mut magnitude = [0u32; LANES];
-    for x in chunks(tile) {
-        for i in 0..LANES {
-            max[i] = if x[i] > max[i] { x[i] } else { max[i] };
-            let bits = x[i].to_bits() & 0x7fff_ffff;
-            magnitude[i] = if bits > magnitude[i] {
-                bits
-            } else {
-                magnitude[i]
-            };
-        }
-    }
-    let mut max = max.into_iter().fold(f32::MIN, f32::max);
-    let mut magnitude = magnitude.into_iter().fold(0, u32::max);
-    for x in tile.as_chunks::<LANES>().1 {
-        max = max.max(*x);
-        magnitude = magnitude.max(x.to_bits() & 0x7fff_ffff);
-    }
-    (max, magnitude)
 }

@@ -1,7 +1,10 @@
 //! Sixteen f32 as vector registers, by explicit instructions. From loops over arrays, compilers left some of the many sums of
 //! `observe` scalar.
 
-use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::lanes::{self, EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 
 /// Sixteen f32 of one instruction set.
 ///
@@ -20,6 +23,17 @@ pub(super) trait Vector: Copy {
     /// The larger, for numbers.
     fn max(self, b: Self) -> Self;
     fn sqrt(self) -> Self;
+    fn from_f16(from: &[f16; LANES]) -> Self;
+    /// Rounds to nearest, ties to even.
+    fn store_f16(self, to: &mut [f16; LANES]);
+    /// The larger of each lane's bits and those of the magnitude of `b`, as unsigned integers. NaN is above all numbers.
+    fn max_magnitude(self, b: Self) -> Self;
+    /// The largest lane, for numbers.
+    fn largest(self) -> f32;
+    /// The largest lane's bits as an unsigned integer.
+    fn largest_bits(self) -> u32;
+    /// The sum of all lanes, in f64 and in the order of `lanes::sum`.
+    fn sum(self) -> f64;
     /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
@@ -37,6 +51,9 @@ pub(super) trait Vector: Copy {
         p.mul(rounded.exponent(ROUND.to_bits().wrapping_sub(127)))
     }
 }
+
+/// The bits of an f32 without its sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// Arrays and loops, for every processor.
 #[derive(Clone, Copy)]
@@ -92,6 +109,35 @@ impl Vector for Portable {
         self.zip(self, |a, _| a.sqrt())
     }
     #[inline(always)]
+    fn from_f16(from: &[f16; LANES]) -> Self {
+        let mut lanes = [0.0; LANES];
+        from.convert_to_f32_slice(&mut lanes);
+        Self(lanes)
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16; LANES]) {
+        to.convert_from_f32_slice(&self.0);
+    }
+    #[inline(always)]
+    fn max_magnitude(self, b: Self) -> Self {
+        self.zip(b, |a, b| {
+            let (a, b) = (a.to_bits(), b.to_bits() & MAGNITUDE);
+            f32::from_bits(if b > a { b } else { a })
+        })
+    }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.0.into_iter().fold(f32::MIN, f32::max)
+    }
+    #[inline(always)]
+    fn largest_bits(self) -> u32 {
+        self.0.into_iter().map(f32::to_bits).fold(0, u32::max)
+    }
+    #[inline(always)]
+    fn sum(self) -> f64 {
+        lanes::sum(self.0)
+    }
+    #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
         self.zip(self, |a, _| {
             f32::from_bits(a.to_bits().wrapping_sub(bias) << 23)
@@ -119,7 +165,47 @@ pub(super) struct Avx2([std::arch::x86_64::__m256; 2]);
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Avx2, Avx512, Lanes, Vector};
+    use super::{Avx2, Avx512, LANES, Lanes, MAGNITUDE, Vector, f16};
+
+    /// The sum of eight f64: lanes 4, 2 and 1 apart are added.
+    #[inline(always)]
+    fn sum_of_halves(low: __m256d, high: __m256d) -> f64 {
+        unsafe {
+            let four = _mm256_add_pd(low, high);
+            let two = _mm_add_pd(
+                _mm256_castpd256_pd128(four),
+                _mm256_extractf128_pd::<1>(four),
+            );
+            _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+        }
+    }
+
+    /// The largest of eight unsigned integers.
+    #[inline(always)]
+    fn largest_u32(eight: __m256i) -> u32 {
+        unsafe {
+            let four = _mm_max_epu32(
+                _mm256_castsi256_si128(eight),
+                _mm256_extracti128_si256::<1>(eight),
+            );
+            let two = _mm_max_epu32(four, _mm_shuffle_epi32::<0b1110>(four));
+            let one = _mm_max_epu32(two, _mm_shuffle_epi32::<0b01>(two));
+            _mm_cvtsi128_si32(one) as u32
+        }
+    }
+
+    /// The largest of eight numbers.
+    #[inline(always)]
+    fn largest_f32(eight: __m256) -> f32 {
+        unsafe {
+            let four = _mm_max_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<0b01>(two, two)))
+        }
+    }
 
     impl Vector for Avx512 {
         const FMA: bool = true;
@@ -158,6 +244,56 @@ mod x86 {
         #[inline(always)]
         fn sqrt(self) -> Self {
             Self(unsafe { _mm512_sqrt_ps(self.0) })
+        }
+        #[inline(always)]
+        fn from_f16(from: &[f16; LANES]) -> Self {
+            Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) })
+        }
+        #[inline(always)]
+        fn store_f16(self, to: &mut [f16; LANES]) {
+            unsafe {
+                let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
+            }
+        }
+        #[inline(always)]
+        fn max_magnitude(self, b: Self) -> Self {
+            Self(unsafe {
+                let magnitude = _mm512_set1_epi32(MAGNITUDE as i32);
+                let b = _mm512_and_si512(_mm512_castps_si512(b.0), magnitude);
+                _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(self.0), b))
+            })
+        }
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            unsafe {
+                largest_f32(_mm256_max_ps(
+                    _mm512_castps512_ps256(self.0),
+                    _mm512_extractf32x8_ps::<1>(self.0),
+                ))
+            }
+        }
+        #[inline(always)]
+        fn largest_bits(self) -> u32 {
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                largest_u32(_mm256_max_epu32(
+                    _mm512_castsi512_si256(bits),
+                    _mm512_extracti32x8_epi32::<1>(bits),
+                ))
+            }
+        }
+        #[inline(always)]
+        fn sum(self) -> f64 {
+            unsafe {
+                let low = _mm512_cvtps_pd(_mm512_castps512_ps256(self.0));
+                let high = _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(self.0));
+                let eight = _mm512_add_pd(low, high);
+                sum_of_halves(
+                    _mm512_castpd512_pd256(eight),
+                    _mm512_extractf64x4_pd::<1>(eight),
+                )
+            }
         }
         #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
@@ -224,6 +360,52 @@ mod x86 {
         #[inline(always)]
         fn sqrt(self) -> Self {
             self.zip(self, |a, _| unsafe { _mm256_sqrt_ps(a) })
+        }
+        #[inline(always)]
+        fn from_f16(from: &[f16; LANES]) -> Self {
+            let eight = |i: usize| unsafe {
+                _mm256_cvtph_ps(_mm_loadu_si128(from[8 * i..8 * i + 8].as_ptr().cast()))
+            };
+            Self([eight(0), eight(1)])
+        }
+        #[inline(always)]
+        fn store_f16(self, to: &mut [f16; LANES]) {
+            for (eight, to) in self.0.into_iter().zip(to.as_chunks_mut::<8>().0) {
+                unsafe {
+                    let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(eight);
+                    _mm_storeu_si128(to.as_mut_ptr().cast(), half);
+                }
+            }
+        }
+        #[inline(always)]
+        fn max_magnitude(self, b: Self) -> Self {
+            self.zip(b, |a, b| unsafe {
+                let magnitude = _mm256_set1_epi32(MAGNITUDE as i32);
+                let b = _mm256_and_si256(_mm256_castps_si256(b), magnitude);
+                _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), b))
+            })
+        }
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            unsafe { largest_f32(_mm256_max_ps(self.0[0], self.0[1])) }
+        }
+        #[inline(always)]
+        fn largest_bits(self) -> u32 {
+            unsafe {
+                let [low, high] = self.0.map(|x| _mm256_castps_si256(x));
+                largest_u32(_mm256_max_epu32(low, high))
+            }
+        }
+        #[inline(always)]
+        fn sum(self) -> f64 {
+            let wide = |x: __m256| unsafe {
+                [
+                    _mm256_cvtps_pd(_mm256_castps256_ps128(x)),
+                    _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x)),
+                ]
+            };
+            let ([a, b], [c, d]) = (wide(self.0[0]), wide(self.0[1]));
+            unsafe { sum_of_halves(_mm256_add_pd(a, c), _mm256_add_pd(b, d)) }
         }
         #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
