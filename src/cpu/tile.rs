@@ -133,12 +133,25 @@ impl<V: Vector> Extremes<V> {
 /// A storage type. Closures instead of this trait would be compiled without the instruction set of their caller.
 pub(super) trait Element: Copy {
     fn load<V: Vector>(from: &[Self; LANES]) -> V;
+
+    /// Lanes from a slice of fewer. Its first value fills the others.
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        let mut lanes = [from[0]; LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        Self::load(&lanes)
+    }
 }
 
 impl Element for f32 {
     #[inline(always)]
     fn load<V: Vector>(from: &Lanes) -> V {
         V::load(from)
+    }
+
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        V::load_part(from, from[0])
     }
 }
 
@@ -171,10 +184,8 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extreme
         extremes.add(x);
         x.store(to);
     }
-    if let Some(first) = rest.first() {
-        let mut last = [*first; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        let x: V = T::load(&last);
+    if !rest.is_empty() {
+        let x: V = T::load_part(rest);
         extremes.add(x);
         x.store(&mut to[whole.len()]);
     }
@@ -208,11 +219,23 @@ fn copied<V: Vector>(values: Values<'_>, start: usize, n: usize, to: &mut Tile) 
         Values::F16(v) => widen(&v[range], to),
         Values::Bf16(v) => widen(&v[range], to),
     };
-    to[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
     if have < n {
+        to[have..n.next_multiple_of(LANES)].fill(f32::NEG_INFINITY);
         extremes.add(V::splat(f32::NEG_INFINITY));
+    } else {
+        pad::<V>(to, n, f32::NEG_INFINITY);
     }
     extremes
+}
+
+/// Fills the lanes behind the first `n` values. Whole vectors are stored, since a load of one waits for several smaller stores.
+#[inline(always)]
+fn pad<V: Vector>(tile: &mut Tile, n: usize, padding: f32) {
+    let rest = n % LANES;
+    if rest > 0 {
+        let last = &mut tile.as_chunks_mut::<LANES>().0[n / LANES];
+        V::load(last).filled_from(rest, padding).store(last);
+    }
 }
 
 /// A tile in whole lanes, without a copy if possible.
@@ -256,7 +279,7 @@ pub(super) fn measured<'a, V: Vector>(
                 _ => scratch[(class + 1) % n],
             };
             let other = scratch[class];
-            scratch[n..n.next_multiple_of(LANES)].fill(other);
+            pad::<V>(scratch, n, other);
             Extremes::<V>::of(&scratch[..n.next_multiple_of(LANES)])
         }
     };
@@ -271,10 +294,10 @@ pub(super) fn measured<'a, V: Vector>(
     }
     let padded = n.next_multiple_of(LANES);
     match padding {
-        Some(padding) if magnitude < checked_from => scratch[n..padded].fill(padding),
+        Some(padding) if magnitude < checked_from => pad::<V>(scratch, n, padding),
         // The checked path handles padding of `-inf`.
         _ => {
-            scratch[n..padded].fill(f32::NEG_INFINITY);
+            pad::<V>(scratch, n, f32::NEG_INFINITY);
             magnitude = u32::MAX;
         }
     }

@@ -14,6 +14,10 @@ pub(super) trait Vector: Copy {
     const FMA: bool;
     fn splat(x: f32) -> Self;
     fn load(from: &Lanes) -> Self;
+    /// The first lanes from a slice of fewer, the others with `fill`.
+    fn load_part(from: &[f32], fill: f32) -> Self;
+    /// The lanes from `first` on with `fill`.
+    fn filled_from(self, first: usize, fill: f32) -> Self;
     fn store(self, to: &mut Lanes);
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
@@ -75,6 +79,17 @@ impl Vector for Portable {
     #[inline(always)]
     fn load(from: &Lanes) -> Self {
         Self(*from)
+    }
+    #[inline(always)]
+    fn load_part(from: &[f32], fill: f32) -> Self {
+        let mut lanes = [fill; LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        Self(lanes)
+    }
+    #[inline(always)]
+    fn filled_from(mut self, first: usize, fill: f32) -> Self {
+        self.0[first..].fill(fill);
+        self
     }
     #[inline(always)]
     fn store(self, to: &mut Lanes) {
@@ -207,6 +222,13 @@ mod x86 {
         }
     }
 
+    /// The mask of the first lanes, fewer than all.
+    #[inline(always)]
+    fn first_lanes(count: usize) -> __mmask16 {
+        debug_assert!(count < LANES);
+        (1 << count) - 1
+    }
+
     impl Vector for Avx512 {
         const FMA: bool = true;
         #[inline(always)]
@@ -216,6 +238,16 @@ mod x86 {
         #[inline(always)]
         fn load(from: &Lanes) -> Self {
             Self(unsafe { _mm512_loadu_ps(from.as_ptr()) })
+        }
+        #[inline(always)]
+        fn load_part(from: &[f32], fill: f32) -> Self {
+            let lanes = first_lanes(from.len());
+            // A load with a mask reads the lanes of the mask alone.
+            Self(unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), lanes, from.as_ptr()) })
+        }
+        #[inline(always)]
+        fn filled_from(self, first: usize, fill: f32) -> Self {
+            Self(unsafe { _mm512_mask_mov_ps(_mm512_set1_ps(fill), first_lanes(first), self.0) })
         }
         #[inline(always)]
         fn store(self, to: &mut Lanes) {
@@ -306,6 +338,16 @@ mod x86 {
     }
 
     impl Avx2 {
+        /// The mask of the first lanes, fewer than all, from lane `from` on.
+        #[inline(always)]
+        fn first_lanes(count: usize, from: i32) -> __m256i {
+            debug_assert!(count < LANES);
+            unsafe {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32 - from), lane)
+            }
+        }
+
         #[inline(always)]
         fn zip(self, b: Self, f: impl Fn(__m256, __m256) -> __m256) -> Self {
             Self([f(self.0[0], b.0[0]), f(self.0[1], b.0[1])])
@@ -327,6 +369,33 @@ mod x86 {
                     _mm256_loadu_ps(high.as_ptr()),
                 ]
             })
+        }
+        #[inline(always)]
+        fn load_part(from: &[f32], fill: f32) -> Self {
+            let [low, high] = [
+                Self::first_lanes(from.len(), 0),
+                Self::first_lanes(from.len(), 8),
+            ];
+            // A load with a mask reads the lanes of the mask alone. Where the slice has no second half the pointer stays inside.
+            let second = from[from.len().min(8)..].as_ptr();
+            let loaded = unsafe {
+                [
+                    _mm256_maskload_ps(from.as_ptr(), low),
+                    _mm256_maskload_ps(second, high),
+                ]
+            };
+            Self(loaded).filled_from(from.len(), fill)
+        }
+        #[inline(always)]
+        fn filled_from(self, first: usize, fill: f32) -> Self {
+            let [low, high] = [Self::first_lanes(first, 0), Self::first_lanes(first, 8)];
+            unsafe {
+                let fill = _mm256_set1_ps(fill);
+                Self([
+                    _mm256_blendv_ps(fill, self.0[0], _mm256_castsi256_ps(low)),
+                    _mm256_blendv_ps(fill, self.0[1], _mm256_castsi256_ps(high)),
+                ])
+            }
         }
         #[inline(always)]
         fn store(self, to: &mut Lanes) {
