@@ -124,6 +124,7 @@ impl<V: Vector> Extremes<V> {
     fn of(tile: &[f32]) -> (f32, u32) {
         let mut extremes = Self::empty();
         for x in chunks(tile) {
+            V::prefetch(x.as_ptr().wrapping_add(tile.len()));
             extremes.add(V::load(x));
         }
         extremes.finish()
@@ -179,8 +180,9 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extreme
     let mut extremes = Extremes::empty();
     let (whole, rest) = from.as_chunks::<LANES>();
     let to = to.as_chunks_mut::<LANES>().0;
-    for (from, to) in whole.iter().zip(&mut *to) {
-        let x: V = T::load(from);
+    for (vector, to) in whole.iter().zip(&mut *to) {
+        V::prefetch(vector.as_ptr().wrapping_add(from.len()));
+        let x: V = T::load(vector);
         extremes.add(x);
         x.store(to);
     }

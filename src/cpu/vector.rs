@@ -38,6 +38,8 @@ pub(super) trait Vector: Copy {
     fn largest_bits(self) -> u32;
     /// The sum of all lanes, in f64 and in the order of `lanes::sum`.
     fn sum(self) -> f64;
+    /// Asks for the cache line at an address, which may lie outside of any allocation.
+    fn prefetch<T>(at: *const T);
     /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
@@ -152,6 +154,8 @@ impl Vector for Portable {
     fn sum(self) -> f64 {
         lanes::sum(self.0)
     }
+    #[inline(always)]
+    fn prefetch<T>(_: *const T) {}
     #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
         self.zip(self, |a, _| {
@@ -328,6 +332,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        fn prefetch<T>(at: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
             Self(unsafe {
                 let n =
@@ -475,6 +483,10 @@ mod x86 {
             };
             let ([a, b], [c, d]) = (wide(self.0[0]), wide(self.0[1]));
             unsafe { sum_of_halves(_mm256_add_pd(a, c), _mm256_add_pd(b, d)) }
+        }
+        #[inline(always)]
+        fn prefetch<T>(at: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
         #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
