@@ -90,6 +90,11 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     let decision = if weights.is_some() { &equal } else { whole };
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
+        match &gradient {
+            ValuesMut::F32(g) => prefetch_behind::<V, _>(&g[start..start + n]),
+            ValuesMut::F16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
+            ValuesMut::Bf16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
+        }
         let out = match &mut gradient {
             ValuesMut::F32(g) if !ACCUMULATE => &mut g[start..start + n],
             _ => &mut scratch.first[..n],
@@ -191,6 +196,17 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
         }
     }
 }
+
+/// Asks for the memory behind a tile of the gradient, which the next tile or row fills.
+#[inline(always)]
+fn prefetch_behind<V: Vector, T>(tile: &[T]) {
+    for line in tile.chunks(LINE / size_of::<T>()) {
+        V::prefetch_to_write(line.as_ptr().wrapping_add(tile.len()));
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// The upper half of a finite f32, rounded to nearest, ties to even.
 #[inline(always)]

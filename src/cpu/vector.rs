@@ -40,6 +40,8 @@ pub(super) trait Vector: Copy {
     fn sum(self) -> f64;
     /// Asks for the cache line at an address, which may lie outside of any allocation.
     fn prefetch<T>(at: *const T);
+    /// The same for a line that will be written.
+    fn prefetch_to_write<T>(at: *const T);
     /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
@@ -156,6 +158,8 @@ impl Vector for Portable {
     }
     #[inline(always)]
     fn prefetch<T>(_: *const T) {}
+    #[inline(always)]
+    fn prefetch_to_write<T>(_: *const T) {}
     #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
         self.zip(self, |a, _| {
@@ -336,6 +340,10 @@ mod x86 {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
         #[inline(always)]
+        fn prefetch_to_write<T>(at: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+        }
+        #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
             Self(unsafe {
                 let n =
@@ -487,6 +495,10 @@ mod x86 {
         #[inline(always)]
         fn prefetch<T>(at: *const T) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+        #[inline(always)]
+        fn prefetch_to_write<T>(at: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
         }
         #[inline(always)]
         fn exponent(self, bias: u32) -> Self {
