@@ -5,7 +5,7 @@ use super::rows::{apply_row, observe_row};
 use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Avx512};
+use super::x86::{Avx2, Avx512};
 use crate::{Decision, RowStats, ValuesMut};
 
 /// An instruction set that this processor has.

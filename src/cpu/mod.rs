@@ -30,6 +30,8 @@ mod sums;
 mod tasks;
 mod tile;
 mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 mod zeros;
 
 use crate::rule::statistics;
