@@ -6,7 +6,8 @@
 //!
 //! Every result is compared with the f64 reference first. GPU times are time stamps of the device.
 //!
-//! A table follows: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, and plan.
+//! A table follows: median, GB/s, share of a plain copy's bandwidth on the same device in the same run, floor, and plan. The floor is the
+//! larger of a copy of the same bytes and, on the CPU path, the exponentials alone: two a position, four if a row's are too many to keep.
 //! GB/s counts bytes by a model: both rows are read once and the gradient is written once. Sampled tokens have no row of the teacher.
 //!
 //! The last table has the time of every divergence relative to the method, at two shapes in f32. Losses take turns, and the
@@ -82,9 +83,9 @@ fn main() {
     }
     if !table.is_empty() {
         println!(
-            "\n| engine | loss | rows x classes | storage | median ms | clock ms | GB/s | of copy | plan |"
+            "\n| engine | loss | rows x classes | storage | median ms | clock ms | GB/s | of copy | floor ms | times floor | plan |"
         );
-        println!("|---|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|--:|--:|--:|--:|--:|--:|---|");
         table.iter().for_each(|line| println!("{line}"));
     }
     let mut table = Vec::new();
@@ -246,6 +247,9 @@ fn measure(
     };
     let (device, clock) = (median(times), median(walls));
     let rate = work.model_bytes() as f64 / device;
+    // The larger of a copy of the same bytes and the exponentials alone.
+    let exponentials = runner.exponentials(&work).unwrap_or_default();
+    let floor = (work.model_bytes() as f64 / copy).max(exponentials.as_secs_f64());
     let mut plan = runner.plan();
     if let Runner::Gpu(gpu) = &runner {
         let mut costs: Vec<Duration> = (0..50).map(|_| gpu.encoding()).collect();
@@ -253,11 +257,13 @@ fn measure(
         plan += &format!("; encoding {:.0} us", 1e6 * costs[25].as_secs_f64());
     }
     table.push(format!(
-        "| {name} | {loss} | {rows} x {classes} | {} | {:.3} | {:.3} | {:.1} | {:.0} % | {plan} |",
+        "| {name} | {loss} | {rows} x {classes} | {} | {:.3} | {:.3} | {:.1} | {:.0} % | {:.3} | {:.1} | {plan} |",
         storage.name(),
         1e3 * device,
         1e3 * clock,
         rate / 1e9,
-        100.0 * rate / copy
+        100.0 * rate / copy,
+        1e3 * floor,
+        device / floor
     ));
 }

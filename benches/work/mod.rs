@@ -303,6 +303,19 @@ impl Runner {
         }
     }
 
+    /// The time of the exponentials alone, in tiles that stay in the first-level cache; on the CPU path.
+    pub fn exponentials(&self, work: &Work) -> Option<Duration> {
+        let Self::Cpu { cpu, .. } = self else {
+            return None;
+        };
+        let once = |_| {
+            let start = Instant::now();
+            std::hint::black_box(cpu.exponentials(work.rows, work.classes));
+            start.elapsed()
+        };
+        (0..5).map(once).min()
+    }
+
     /// Bytes read and written per second by a plain copy on the same device.
     pub fn copy_bandwidth(&mut self) -> f64 {
         match self {

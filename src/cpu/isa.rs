@@ -2,6 +2,7 @@
 
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
+use super::scalar::exponentials;
 use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
@@ -64,6 +65,18 @@ impl Isa {
         }
     }
 
+    pub(super) fn exponentials(self, tiles: usize) -> f64 {
+        match self {
+            Self::Baseline => exponentials::<Portable>(tiles),
+            // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { exponentials_avx2(tiles) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { exponentials_avx512(tiles) },
+        }
+    }
+
     pub(super) fn apply(
         self,
         row: &Row<'_>,
@@ -120,4 +133,16 @@ fn apply_avx512(
     scratch: &mut Scratch,
 ) {
     apply_row::<Avx512>(row, decision, gradient, kept, scratch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn exponentials_avx2(tiles: usize) -> f64 {
+    exponentials::<Avx2>(tiles)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+fn exponentials_avx512(tiles: usize) -> f64 {
+    exponentials::<Avx512>(tiles)
 }

@@ -1,6 +1,7 @@
 //! Functions of one f32. The compiler turns loops over them into vector instructions. `V` states the instruction set.
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
+use super::tile::{TILE, Tile, chunks};
 use super::vector::Vector;
 
 /// `a * b + c`, fused if the instruction set has such an instruction (a call of the library's `fmaf` would be slow).
@@ -29,6 +30,22 @@ pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) 
     for (o, x) in out.iter_mut().zip(x) {
         *o = exp2::<V>((x - max) * k);
     }
+}
+
+/// Takes the exponentials of `tiles` tiles, which stay in the first-level cache. Returns a sum of some of them.
+#[inline(always)]
+pub(super) fn exponentials<V: Vector>(tiles: usize) -> f64 {
+    let x: Tile = std::array::from_fn(|i| i as f32 / -64.0);
+    let mut out: Tile = [0.0; TILE];
+    let mut total = 0.0;
+    for tile in 0..tiles {
+        let k = V::splat(1.0 / (tile + 1) as f32);
+        for (out, x) in out.as_chunks_mut().0.iter_mut().zip(chunks(&x)) {
+            V::load(x).mul(k).exp2().store(out);
+        }
+        total += f64::from(out[tile % TILE]);
+    }
+    total
 }
 
 #[cfg(test)]
