@@ -3,6 +3,8 @@
 use super::setup::Setup;
 use super::similarity;
 use super::sums::Sums;
+use super::zeros::zeros;
+use super::{pool, tasks};
 use crate::moments::Moments;
 use crate::rule::{SOFT_LABELS, statistics};
 use crate::{Config, Error, Result, RowStats, SweepSums, flags, validate};
@@ -34,6 +36,9 @@ impl<'a> Merger<'a> {
         &self.setup
     }
 }
+
+/// Statistics that a task merges: about 0.3 ms.
+const RECORDS_PER_TASK: usize = 2048;
 
 /// The shards of a row so far.
 #[derive(Clone, Copy)]
@@ -152,15 +157,22 @@ pub fn merge_shards(config: &Config, shards: &[&[RowStats]]) -> Result<Vec<RowSt
     for other in others {
         validate::row_count("shards", first.len(), other.len())?;
     }
-    let mut merger = Merger::new(config);
-    let merged = (0..first.len()).map(|row| {
-        let start = Part::of(&RowStats::identity());
-        let mut all = shards.iter().map(|shard| &shard[row]);
-        all.try_fold(start, |part, next| part.with(next, &mut merger))
-            .map(|part| part.rounded())
-            .map_err(|why| refused(row, why))
+    let mut merged: Vec<RowStats> = zeros(first.len())?;
+    let per_task = (RECORDS_PER_TASK / shards.len()).max(1);
+    let tasks: Vec<_> = merged.chunks_mut(per_task).enumerate().collect();
+    let done = tasks::run(pool::default_threads(), tasks, |(task, merged)| {
+        let mut merger = Merger::new(config);
+        for (i, merged) in merged.iter_mut().enumerate() {
+            let row = task * per_task + i;
+            let start = Part::of(&RowStats::identity());
+            let mut all = shards.iter().map(|shard| &shard[row]);
+            let part = all.try_fold(start, |part, next| part.with(next, &mut merger));
+            *merged = part.map_err(|why| refused(row, why))?.rounded();
+        }
+        Ok(())
     });
-    merged.collect()
+    done.into_iter().collect::<Result<()>>()?;
+    Ok(merged)
 }
 
 /// Completes the merged statistics of rows: flags, the label's class where a divergence leaves it out of the sums, the sums of the second

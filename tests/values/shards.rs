@@ -10,7 +10,7 @@ use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
     Batch, Config, Divergence, Engine, GradWrite, Logits, NonFinite, Result, RowResult, RowStats,
     Shard, Similarity, Standardization, Storage, Summary, SweepSums, TeacherClasses, Values,
-    bytemuck, finish_shards, flags, merge_shards, reference,
+    bytemuck, finish_shards, flags, merge_shards, reference, wgpu,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -405,4 +405,33 @@ fn statistics_are_a_monoid() {
             }
         }
     }
+}
+
+/// A vocabulary on 1,024 devices. The merge rounds once, so its error does not grow with their number.
+#[test]
+fn a_thousand_shards_equal_the_whole() {
+    let mut case = Case::of_shape(3, 151_936, Kind::Normal, [Storage::F32; 3]);
+    case.config = Config {
+        divergence: Divergence::Jsd { beta: 0.25 },
+        similarity: Similarity::Overlap,
+        label_smoothing: 0.125,
+        student_temperature: 2.0,
+        ..case.config
+    };
+    let at = |device: usize| device * case.classes / 1024;
+    let cuts: Vec<_> = (0..1024).map(|d| at(d)..at(d + 1)).collect();
+    check(&[Engine::cpu()], &case, &cuts);
+}
+
+/// Records of more rows than one binding holds.
+#[test]
+fn many_rows_are_observed_and_swept_in_parts() {
+    let Some(gpu) = adapter::with_default_limits(wgpu::Features::empty()) else {
+        return;
+    };
+    let mut case = Case::of_shape(160_000, 5, Kind::Normal, [Storage::F32; 3]);
+    case.config.divergence = Divergence::TotalVariation;
+    let bound = gpu.limits().binding_bytes / 2;
+    assert!(2 * size_of::<RowStats>() as u64 * case.rows as u64 > bound);
+    check(&[Engine::Gpu(gpu)], &case, &[0..2, 2..5]);
 }
