@@ -44,13 +44,15 @@ const IGNORED: i32 = -1;
 /// ];
 /// let (cpu, config, progress) = (Cpu::new(), Config::default(), Progress::new(1, 4));
 ///
-/// let observe = |(shard, batch)| cpu.observe_shard(&config, batch, shard);
-/// let first = observe((devices[0].0, &devices[0].1))?;
-/// let second = observe((devices[1].0, &devices[1].1))?;
-/// let merged = merge_shards(&config, &[&first, &second])?;
+/// let observe = |(shard, batch): &(Shard, Batch<'_>)| cpu.observe_shard(&config, batch, *shard);
+/// let gathered = [observe(&devices[0])?, observe(&devices[1])?];
+/// let merged = merge_shards(&config, &[&gathered[0], &gathered[1]])?;
 /// let row_stats = finish_shards(&config, &merged, &[])?;
 /// let decisions = cpu.decide(&config, progress, &row_stats, 5)?;
-/// let gradient = cpu.apply_shard(&config, &devices[1].1, devices[1].0, &decisions)?;
+///
+/// // The gradient of the second device, two rows of two classes.
+/// let (shard, batch) = &devices[1];
+/// let gradient = cpu.apply_shard(&config, batch, *shard, &decisions)?;
 /// # let student = [2.0, 0.5, 1.0, 3.0, 0.0, 0.0, 1.0, 0.5, -1.0, 2.0];
 /// # let teacher = [1.0, 0.0, 1.5, 2.0, 1.0, 0.5, 0.0, 2.0, -2.0, 1.0];
 /// # let whole = Batch::new(&student, &teacher, &labels, 5);

@@ -72,8 +72,8 @@ impl Part {
             let (a, b) = (own.all_classes, next.all_classes);
             return Err(format!("one is of {a} classes in all, the next of {b}"));
         }
-        let end = own.first_class + own.shard_classes;
-        if end != next.first_class {
+        let end = u64::from(own.first_class) + u64::from(own.shard_classes);
+        if end != u64::from(next.first_class) {
             let got = next.first_class;
             return Err(format!(
                 "class {end} follows, but the next shard starts at class {got}; give them in the order of their classes"
@@ -88,7 +88,7 @@ impl Part {
             return Err("the row is ignored in one of them alone".to_owned());
         }
         let mut stats = *own;
-        stats.shard_classes += next.shard_classes;
+        stats.shard_classes = own.shard_classes.saturating_add(next.shard_classes);
         if ignored[0] != 0 {
             return Ok(Self { stats, ..self });
         }
@@ -145,6 +145,7 @@ impl RowStats {
 /// entry for each row, as `observe_shard` of [`Cpu`](crate::cpu::Cpu) and `Gpu` give them.
 ///
 /// The sums are added from the first shard to the last, in f64, and rounded once. The same lists in the same order give the same bits.
+/// Merged lists merge again, so that devices may also merge in a tree.
 ///
 /// # Errors
 /// [`Error::Shards`] if a row's shards leave a gap, overlap, or are not of one row; [`Error::RowCount`] for lists of other lengths than the
@@ -209,7 +210,7 @@ fn whole(stats: &RowStats, merger: &mut Merger<'_>) -> Result<RowStats, String> 
     }
     let (first, own, all) = (stats.first_class, stats.shard_classes, stats.all_classes);
     if first != 0 || own != all || all == 0 {
-        let end = first + own;
+        let end = u64::from(first) + u64::from(own);
         return Err(format!(
             "they cover the classes {first} to {end}, expected 0 to {all}"
         ));

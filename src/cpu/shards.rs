@@ -16,7 +16,7 @@ impl Cpu {
     /// `batch` has the slice's columns of both matrices and of soft labels, and every row's label as a number among all classes.
     ///
     /// # Errors
-    /// As for [`observe`](Self::observe), and [`Error::ShardRange`] for columns beyond all classes.
+    /// As for [`observe`](Self::observe), and [`Error::ShardRange`](crate::Error::ShardRange) for columns beyond all classes.
     pub fn observe_shard(
         &self,
         config: &Config,
@@ -42,7 +42,7 @@ impl Cpu {
     /// [`finish_shards`](crate::finish_shards), if [`Config::sweeps_twice`]; else all sums are 0.
     ///
     /// # Errors
-    /// As for [`observe_shard`](Self::observe_shard), and [`Error::Shards`] if `merged` does not cover all classes.
+    /// As for [`observe_shard`](Self::observe_shard), and [`Error::Shards`](crate::Error::Shards) if `merged` does not cover all classes.
     pub fn sweep_shard(
         &self,
         config: &Config,

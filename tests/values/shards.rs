@@ -381,12 +381,14 @@ fn statistics_are_a_monoid() {
         let lists: Vec<&[RowStats]> = shards.iter().map(Vec::as_slice).collect();
         let all = merge_shards(&config, &lists).expect("they meet");
         let halves = merge_shards(&config, &lists[1..]).expect("they meet");
+        let tree = merge_shards(&config, &[lists[0], &halves]).expect("they meet");
         for row in 0..case.rows {
             let [a, b, c] = [0, 1, 2].map(|shard| shards[shard][row]);
             let merge = |a: &RowStats, b: &RowStats| a.merge(b, &config).expect("they meet");
             assert_eq!(merge(&RowStats::identity(), &a), a);
             assert_eq!(merge(&a, &RowStats::identity()), a);
             assert_eq!(merge(&b, &c), halves[row]);
+            assert_eq!(merge(&a, &halves[row]), tree[row]);
             for grouped in [merge(&merge(&a, &b), &c), merge(&a, &merge(&b, &c))] {
                 let finish = |stats: RowStats| {
                     let own = Config {

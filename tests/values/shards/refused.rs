@@ -214,6 +214,12 @@ fn shards_that_do_not_add_up_are_refused() {
         "cover the classes",
     );
     assert_eq!(merge(&[]), Ok(vec![]));
+    // More rows than a task of the merge: the error names the first.
+    let many = |shard: &[RowStats]| shard.repeat(2_000);
+    let (a, mut b) = (many(&a), many(&b));
+    assert_eq!(merge(&[&a, &b]).expect("they meet"), many(&whole));
+    (b[3_777].first_class, b[7_000].first_class) = (7, 7);
+    refused(merge(&[&a, &b]), 3_777, "starts at class 7");
 }
 
 /// The second exchange is neither left out nor made for nothing.
