@@ -116,8 +116,8 @@ impl Shard {
     }
 
     /// Marks the statistics of a slice's rows, which have columns for labels, as those of a part of all classes.
-    pub(crate) fn mark(&self, config: &Config, batch: &Batch<'_>, stats: &mut [RowStats]) {
-        let (own, sampled) = (batch.classes(), config.divergence.is_sampled());
+    pub(crate) fn mark(&self, batch: &Batch<'_>, stats: &mut [RowStats]) {
+        let own = batch.classes();
         for (stats, &label) in stats.iter_mut().zip(batch.labels) {
             stats.label = label;
             stats.first_class = self.first_class as u32;
@@ -125,18 +125,8 @@ impl Shard {
             stats.all_classes = self.classes as u32;
             stats.flags &= !flags::INVALID_LABEL;
             stats.flags |= flags::SHARD;
-            if stats.flags & flags::IGNORED != 0 {
-                continue;
-            }
-            if self.column(label, own) == ELSEWHERE {
+            if stats.flags & flags::IGNORED == 0 && self.column(label, own) == ELSEWHERE {
                 stats.flags |= flags::LABEL_ELSEWHERE;
-            }
-            // The largest term of a sum is 1, so a sum of 0 has no class.
-            if stats.student_sum == 0.0 {
-                stats.flags &= !flags::STUDENT_LIVE;
-            }
-            if stats.teacher_sum == 0.0 && !sampled {
-                stats.flags &= !flags::TEACHER_LIVE;
             }
         }
     }

@@ -34,7 +34,7 @@ impl Cpu {
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         setup.is_part = true;
         let mut stats = self.observe_rows(&setup, &columns)?;
-        shard.mark(config, batch, &mut stats);
+        shard.mark(batch, &mut stats);
         Ok(stats)
     }
 

@@ -39,7 +39,7 @@ impl Gpu {
             })
             .await?;
         let mut stats = firsts(&segments);
-        shard.mark(config, batch, &mut stats);
+        shard.mark(batch, &mut stats);
         Ok(stats)
     }
 

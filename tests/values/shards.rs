@@ -339,6 +339,34 @@ fn shards_of_masked_classes_change_nothing() {
     }
 }
 
+/// A row of masked classes alone is NaN and counted, also if a shard has nothing but the label, which some divergences leave out.
+#[test]
+fn rows_without_a_class_are_non_finite() {
+    let mut engines = cpus();
+    engines.extend(adapter::gpu().map(Engine::Gpu));
+    for divergence in [
+        Divergence::ForwardKl,
+        Divergence::Dkd {
+            alpha: 1.0,
+            beta: 2.0,
+        },
+    ] {
+        let mut case = Case::of_shape(7, 24, Kind::Broken, [Storage::F32; 3]);
+        case.config.divergence = divergence;
+        let labels = case.labels();
+        // Row 3 has no class of the student, row 4 none of the teacher.
+        for row in [3, 4] {
+            let label = labels[row] as usize;
+            let cuts = [0..label, label..label + 1, label + 1..24];
+            let cuts: Vec<_> = cuts.into_iter().filter(|c| !c.is_empty()).collect();
+            assert!(cuts.len() > 1);
+            for engine in &engines {
+                check(std::slice::from_ref(engine), &case, &cuts);
+            }
+        }
+    }
+}
+
 /// The same shards in the same order give the same bits, however many threads a device has and whichever device merges.
 #[test]
 fn the_same_order_gives_the_same_bits() {
