@@ -261,6 +261,26 @@ pub enum Error {
         /// Its label.
         label: i32,
     },
+    /// A [`Shard`](crate::Shard) with columns beyond all classes.
+    #[error(
+        "the shard has {own} columns from class {first_class} on; all of its devices together have {classes} classes"
+    )]
+    ShardRange {
+        /// The shard's first class.
+        first_class: usize,
+        /// Columns of the matrices.
+        own: usize,
+        /// All classes.
+        classes: usize,
+    },
+    /// The statistics of a row's [`Shard`](crate::Shard)s do not add up to those of the row.
+    #[error("the shards of row {row} do not add up: {why}")]
+    Shards {
+        /// The first such row.
+        row: usize,
+        /// The reason.
+        why: String,
+    },
     /// A quantity beyond a limit of the device or of this crate's 32-bit indices.
     #[error("{what} is {needed}, the limit is {limit}")]
     LimitExceeded {

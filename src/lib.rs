@@ -24,6 +24,7 @@ mod results;
 mod rule;
 pub mod schedule;
 pub mod shader;
+mod shard;
 mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values};
@@ -32,6 +33,7 @@ pub use config::{
     Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,
     TemperatureScaling, TssrGradient,
 };
+pub use cpu::{finish_shards, merge_shards};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use metrics::RowMetrics;
@@ -40,6 +42,8 @@ pub use progress::Progress;
 pub use results::{
     Decision, Distillation, Gradient, RowReport, RowResult, RowStats, Summary, flags,
 };
+
+pub use shard::{KdrSum, Shard, SweepSums};
 
 pub use bytemuck;
 pub use half;

@@ -101,7 +101,6 @@ macro_rules! moments {
             }
 
             /// Its field of `stats`.
-            #[cfg(test)]
             pub fn of(self, stats: &crate::RowStats) -> f32 {
                 match self { $( Self::$moment => stats.$field ),* }
             }

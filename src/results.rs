@@ -30,6 +30,10 @@ pub mod flags {
     pub const SOFT_LABEL: u32 = 512;
     /// The student masks a class to which the row's soft label gives more than 0: the hard part is infinite.
     pub const SOFT_LABEL_MASKED: u32 = 1024;
+    /// The statistics are those of a [`Shard`](crate::Shard) or of several, which [`finish_shards`](crate::finish_shards) makes those of a row.
+    pub const SHARD: u32 = 2048;
+    /// Of a shard: the class of the row's label is not among its classes.
+    pub const LABEL_ELSEWHERE: u32 = 4096;
 }
 
 /// One row's outcome.
@@ -199,7 +203,12 @@ pub struct RowStats {
     pub soft_label_sum: f32,
     /// With soft labels: `sum y (s - ms)`. No meaning with [`flags::SOFT_LABEL_MASKED`]. Else 0.
     pub soft_label_moment: f32,
-    pub(crate) reserved: [u32; 3],
+    /// Of a [`Shard`](crate::Shard): its first class. Else 0.
+    pub first_class: u32,
+    /// Of a [`Shard`](crate::Shard): the number of its classes. Else 0.
+    pub shard_classes: u32,
+    /// Of a [`Shard`](crate::Shard): all classes, of all shards. Else 0.
+    pub all_classes: u32,
 }
 
 /// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].

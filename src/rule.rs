@@ -249,3 +249,11 @@ pub(crate) fn needs_second_sweep(config: &Config) -> bool {
     let rule = config.divergence.rule();
     !rule.sweep.is_empty() || (!rule.sampled && config.similarity.needs_second_sweep())
 }
+
+impl Config {
+    /// Returns true if KDR or the divergence needs a second sweep over the row, with its normalisers: a second message between
+    /// [`Shard`](crate::Shard)s.
+    pub fn sweeps_twice(&self) -> bool {
+        needs_second_sweep(self)
+    }
+}

@@ -4,6 +4,7 @@ mod class_weights;
 mod factors;
 pub(crate) mod listed;
 pub(crate) mod sampled;
+pub(crate) mod shards;
 pub(crate) mod soft_labels;
 mod standardized;
 
@@ -367,7 +368,11 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
 /// Checks a call on slices: [`shapes`], every label, the soft labels and weights of rows with a label, and the weights of classes.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
-    let classes = batch.classes();
+    rows(config, batch, batch.classes())
+}
+
+/// Checks labels, soft labels and weights of a batch whose labels are below `classes`.
+fn rows(config: &Config, batch: &Batch<'_>, classes: usize) -> Result<()> {
     class_weights::range(batch)?;
     let zero = config.reduction == Reduction::SumOver(0.0);
     for (row, &label) in batch.labels.iter().enumerate() {
@@ -419,6 +424,7 @@ pub(crate) fn row_stats(config: &Config, stats: &[RowStats], classes: usize) -> 
     shape("row_stats", stats.len(), classes, classes)?;
     mean(config, stats.len())?;
     soft_labels::of_stats(config, stats)?;
+    shards::are_whole(stats)?;
     match stats.iter().position(RowStats::counts) {
         Some(row) if config.reduction == Reduction::SumOver(0.0) => {
             let label = stats[row].label;

@@ -84,9 +84,9 @@ struct RowStats {
     teacher_deviation: f32,
     soft_label_sum: f32,
     soft_label_moment: f32,
-    reserved_0: u32,
-    reserved_1: u32,
-    reserved_2: u32,
+    first_class: u32,  // of a shard, as the two that follow; kernels write 0
+    shard_classes: u32,
+    all_classes: u32,
 }
 
 struct Decision {

@@ -23,7 +23,8 @@ pub enum Scope {
     #[default]
     Row,
     /// The mean KDR of the batch's valid and finite rows, for all rows. The rows are read twice. Nothing is read back.
-    /// A micro-batch has its own mean; see [`Reduction::SumOver`] for the mean of the whole batch.
+    /// A micro-batch has its own mean; see [`Reduction::SumOver`] for the mean of the whole batch, and [`KdrSum`](crate::KdrSum) for a batch
+    /// on several devices.
     Batch,
     /// A given KDR for all rows, in `[0, 1]`: for example the last step's, a moving average, or a mean over several machines.
     Given(f32),

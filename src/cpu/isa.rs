@@ -3,6 +3,7 @@
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
+use super::second_sweep::second_sweep;
 use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
@@ -77,6 +78,19 @@ impl Isa {
         }
     }
 
+    /// Fills in the sums of the second sweep over the columns of `row`, given the statistics of all classes.
+    pub(super) fn sweep(self, row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
+        match self {
+            Self::Baseline => second_sweep::<Portable>(row, stats, scratch),
+            // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { sweep_avx2(row, stats, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { sweep_avx512(row, stats, scratch) },
+        }
+    }
+
     pub(super) fn apply(
         self,
         row: &Row<'_>,
@@ -109,6 +123,18 @@ fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
     observe_row::<Avx512>(row, keep, scratch)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sweep_avx2(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
+    second_sweep::<Avx2>(row, stats, scratch);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+fn sweep_avx512(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
+    second_sweep::<Avx512>(row, stats, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -10,6 +10,7 @@ mod divergences;
 mod isa;
 mod lanes;
 mod list;
+mod merge;
 mod metrics;
 mod mixture;
 mod observe;
@@ -23,6 +24,7 @@ mod second_sweep;
 mod selection;
 mod setup;
 mod shapes;
+mod shards;
 mod similarity;
 mod soft_labels;
 mod summary;
@@ -41,6 +43,9 @@ use crate::{
 };
 use decide::Rule;
 use isa::Isa;
+#[cfg(feature = "gpu")]
+pub(crate) use merge::whole_rows;
+pub use merge::{finish_shards, merge_shards};
 use row::{Row, values};
 use setup::Setup;
 use summary::SummaryAccumulator;
@@ -261,8 +266,17 @@ impl Cpu {
         validate::no_class_weights(batch)?;
         validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
+        validate::row_count("decisions", batch.rows(), decisions.len())?;
+        self.apply_rows(config, batch, decisions)
+    }
+
+    fn apply_rows(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
         let (rows, classes) = (batch.rows(), batch.classes());
-        validate::row_count("decisions", rows, decisions.len())?;
         let setup = Setup::of(config, false);
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);

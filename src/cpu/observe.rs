@@ -123,7 +123,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             true => row.teacher.get(label),
             false => f32::NEG_INFINITY,
         };
-        if setup.rule.label_apart {
+        if setup.rule.label_apart && !setup.is_part {
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);
         }
@@ -146,7 +146,9 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
     if row.soft_label.is_some() {
         stats.flags |= flags::SOFT_LABEL;
     }
-    finish::<V>(row, label.is_some(), &mut stats, scratch);
+    if !setup.is_part {
+        finish::<V>(row, label.is_some(), &mut stats, scratch);
+    }
     stats
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Setup<'a> {
     pub class_weights: Option<&'a [f32]>,
     /// The parts that they multiply.
     pub weights: ClassWeights,
+    /// The rows are parts of rows: their statistics are merged before the label's class and KDR join them.
+    pub is_part: bool,
 }
 
 impl<'a> Setup<'a> {
@@ -72,6 +74,7 @@ impl<'a> Setup<'a> {
             padding: [None; 2],
             class_weights: None,
             weights: ClassWeights::default(),
+            is_part: false,
         };
         setup.at([
             f64::from(config.student_temperature),

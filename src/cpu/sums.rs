@@ -35,6 +35,19 @@ impl Sums {
         self.moments[moment as usize]
     }
 
+    /// The sums of statistics.
+    pub fn read(stats: &RowStats) -> Self {
+        Self {
+            student_max: stats.student_max,
+            teacher_max: stats.teacher_max,
+            zs: stats.student_sum.into(),
+            zt: stats.teacher_sum.into(),
+            masked_mass: stats.masked_mass.into(),
+            moments: Moment::ALL.map(|moment| moment.of(stats).into()),
+            flags: stats.flags,
+        }
+    }
+
     /// Writes the sums to the row's statistics.
     #[inline(always)]
     pub fn write(&self, stats: &mut RowStats) {

@@ -4,7 +4,7 @@ use super::adapters::{AdapterDescription, adapters};
 use super::device::Gpu;
 use crate::{
     Batch, Config, Decision, Distillation, Logits, Outputs, OutputsMut, Progress, Result, RowStats,
-    Summary,
+    Shard, Summary, SweepSums,
 };
 
 /// Every adapter that wgpu finds, including software adapters. The blocking form of [`adapters`](super::adapters()).
@@ -66,5 +66,39 @@ impl Gpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         pollster::block_on(self.blocking().apply_async(config, batch, decisions))
+    }
+    /// Observe a slice of the classes. See [`Cpu::observe_shard`](crate::cpu::Cpu::observe_shard).
+    pub fn observe_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+    ) -> Result<Vec<RowStats>> {
+        let gpu = self.blocking();
+        pollster::block_on(gpu.observe_shard_async(config, batch, shard))
+    }
+
+    /// The second sweep over a slice of the classes. See [`Cpu::sweep_shard`](crate::cpu::Cpu::sweep_shard).
+    pub fn sweep_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        merged: &[RowStats],
+    ) -> Result<Vec<SweepSums>> {
+        let gpu = self.blocking();
+        pollster::block_on(gpu.sweep_shard_async(config, batch, shard, merged))
+    }
+
+    /// Apply to a slice of the classes. See [`Cpu::apply_shard`](crate::cpu::Cpu::apply_shard).
+    pub fn apply_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        let gpu = self.blocking();
+        pollster::block_on(gpu.apply_shard_async(config, batch, shard, decisions))
     }
 }

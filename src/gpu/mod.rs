@@ -13,6 +13,7 @@ mod pipelines;
 mod readback;
 mod record;
 mod row_ranges;
+mod shards;
 mod slices;
 mod steps;
 mod summaries;

@@ -12,7 +12,8 @@ use super::row_ranges::{
 };
 use super::summaries::stats_summary;
 use crate::plan::{
-    DECISION_BYTES, DispatchBuilder, List, Lists, Operand, Plan, Problem, ROW_STATS_BYTES, Tiling,
+    DECISION_BYTES, DispatchBuilder, List, Lists, Operand, Plan, Problem, ROW_STATS_BYTES,
+    SWEEP_SUMS_BYTES, Tiling,
 };
 use crate::shader::Kernel;
 use crate::{
@@ -21,14 +22,16 @@ use crate::{
 };
 
 /// A kernel with its inputs and the operand that holds its results.
-struct Step<'a> {
-    kernel: Kernel,
-    config: Config,
-    progress: Progress,
-    rows: usize,
-    classes: usize,
-    inputs: &'a [(Operand, Input<'a>)],
-    result: Operand,
+pub(super) struct Step<'a> {
+    pub kernel: Kernel,
+    pub config: Config,
+    pub progress: Progress,
+    pub rows: usize,
+    pub classes: usize,
+    pub inputs: &'a [(Operand, Input<'a>)],
+    pub result: Operand,
+    /// 1, or 2 to keep statistics as those of a segment are, before the kernels complete those of a row. The second segment is then empty.
+    pub segments: u32,
 }
 
 /// One column stands for a matrix in a plan of `decide`, which reads none.
@@ -39,7 +42,7 @@ const NO_MATRIX: Logits<'static> = Logits {
 };
 
 /// Contents of an operand.
-enum Input<'a> {
+pub(super) enum Input<'a> {
     /// Logits `[rows, classes]`.
     Matrix(Logits<'a>),
     /// Items of the given number of bytes, one per row.
@@ -82,8 +85,11 @@ impl<'a> Step<'a> {
 
     /// Bytes of one row's results.
     fn result_bytes(&self) -> usize {
+        let segments = self.segments as usize;
         match self.result {
             Operand::RowStats => ROW_STATS_BYTES as usize,
+            Operand::SegmentStats => ROW_STATS_BYTES as usize * segments,
+            Operand::SweepSums => SWEEP_SUMS_BYTES as usize * segments,
             Operand::Decisions => DECISION_BYTES as usize,
             _ => 4 * self.classes,
         }
@@ -106,11 +112,31 @@ impl<'a> Step<'a> {
             ..self.config
         };
         let tiling = Tiling {
-            segments: 1,
+            segments: self.segments,
             ..Plan::tiling(&config, &problem, &gpu.limits)
         };
         Plan::with_tiling(&config, &problem, &one_buffer_each(&gpu.limits), &tiling)
     }
+}
+
+/// The inputs of `observe`.
+pub(super) fn observed<'a>(batch: &Batch<'a>) -> Vec<(Operand, Input<'a>)> {
+    let mut inputs = vec![
+        (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
+        (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
+        (
+            Operand::Labels,
+            Input::List(bytemuck::cast_slice(batch.labels), 4),
+        ),
+    ];
+    if let Some(soft_labels) = batch.soft_labels {
+        inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+    }
+    if let Some(weights) = batch.row_weights {
+        let list = Input::List(bytemuck::cast_slice(weights), 4);
+        inputs.push((Operand::RowWeights, list));
+    }
+    inputs
 }
 
 impl Gpu {
@@ -136,6 +162,7 @@ impl Gpu {
             classes: logits.classes,
             inputs: &[(Operand::StudentLogits, Input::Matrix(*logits))],
             result: Operand::Gradient,
+            segments: 1,
         })
         .await
     }
@@ -145,21 +172,7 @@ impl Gpu {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
         validate::listed::no_list(batch)?;
-        let mut inputs = vec![
-            (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
-            (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
-            (
-                Operand::Labels,
-                Input::List(bytemuck::cast_slice(batch.labels), 4),
-            ),
-        ];
-        if let Some(soft_labels) = batch.soft_labels {
-            inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
-        }
-        if let Some(weights) = batch.row_weights {
-            let list = Input::List(bytemuck::cast_slice(weights), 4);
-            inputs.push((Operand::RowWeights, list));
-        }
+        let inputs = observed(batch);
         self.run_step(&Step {
             kernel: Kernel::Observe,
             config: *config,
@@ -168,6 +181,7 @@ impl Gpu {
             classes: batch.classes(),
             inputs: &inputs,
             result: Operand::RowStats,
+            segments: 1,
         })
         .await
     }
@@ -204,6 +218,7 @@ impl Gpu {
             classes,
             inputs: &inputs,
             result: Operand::Decisions,
+            segments: 1,
         })
         .await
     }
@@ -220,6 +235,15 @@ impl Gpu {
         validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
+        self.apply_rows(config, batch, decisions).await
+    }
+
+    pub(super) async fn apply_rows(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
         let mut inputs = vec![
             (Operand::StudentLogits, Input::Matrix(batch.student_logits)),
             (Operand::TeacherLogits, Input::Matrix(teacher_of(batch))),
@@ -239,19 +263,20 @@ impl Gpu {
             classes: batch.classes(),
             inputs: &inputs,
             result: Operand::Gradient,
+            segments: 1,
         })
         .await
     }
 
     /// Runs a step, one row range after the other.
-    async fn run_step<T: Pod>(&self, step: &Step<'_>) -> Result<Vec<T>> {
+    pub(super) async fn run_step<T: Pod>(&self, step: &Step<'_>) -> Result<Vec<T>> {
         let mut results = Vec::new();
         let widest = step.inputs.iter().map(|(_, input)| input.row_bytes()).max();
         // The step's plan holds the statistics of a row range in one binding, whether the step has them or not.
         let widest = widest
             .unwrap_or(0)
             .max(step.result_bytes())
-            .max(ROW_STATS_BYTES as usize);
+            .max(ROW_STATS_BYTES as usize * step.segments as usize);
         let ranges = row_ranges(step.rows, widest, bound_bytes(&self.limits));
         if ranges.is_empty() {
             return Ok(results);
@@ -288,9 +313,11 @@ impl Gpu {
             row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);
-        let dispatch = builder
-            .with_classes(step.classes)
-            .one(step.kernel, chunk, 0);
+        let mut builder = builder.with_classes(step.classes);
+        if step.segments > 1 {
+            builder = builder.with_one_full_segment();
+        }
+        let dispatch = builder.one(step.kernel, chunk, 0);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut buffers = Vec::new();
         for (_, window) in &dispatch.windows {

@@ -136,6 +136,13 @@ impl<'a> DispatchBuilder<'a> {
         self
     }
 
+    /// Gives all vectors of a row to its first segment. The others are empty.
+    #[cfg(feature = "gpu")]
+    pub fn with_one_full_segment(mut self) -> Self {
+        self.params.segment_vectors = u32::MAX;
+        self
+    }
+
     /// Bytes of one workspace buffer.
     fn bytes_of(&self, operand: Operand) -> u64 {
         let found = self.workspace.iter().find(|(other, _)| *other == operand);

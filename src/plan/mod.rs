@@ -23,6 +23,7 @@ pub use planner::{Plan, PlanKind};
 #[cfg(feature = "gpu")]
 pub(crate) use problem::{
     DECISION_BYTES, ROW_REPORT_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES,
+    SWEEP_SUMS_BYTES,
 };
 pub use problem::{List, Lists, Matrix, Problem};
 pub use tiling::Tiling;

@@ -7,7 +7,7 @@ use crate::{Result, Storage, validate};
 pub(crate) const ROW_STATS_BYTES: u64 = 224;
 pub(crate) const DECISION_BYTES: u64 = 80;
 pub(crate) const ROW_RESULT_BYTES: u64 = 16;
-pub(super) const SWEEP_SUMS_BYTES: u64 = 16;
+pub(crate) const SWEEP_SUMS_BYTES: u64 = 16;
 pub(crate) const ROW_REPORT_BYTES: u64 = 64;
 pub(crate) const SUMMARY_BYTES: u64 = 80;
 

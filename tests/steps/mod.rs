@@ -3,7 +3,9 @@
 // Each test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
-use wgpu_distill::{Batch, Config, Decision, Engine, Logits, Progress, Result, RowStats};
+use wgpu_distill::{
+    Batch, Config, Decision, Engine, Logits, Progress, Result, RowStats, Shard, SweepSums,
+};
 
 pub trait Steps {
     fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>>;
@@ -20,6 +22,29 @@ pub trait Steps {
 
     fn apply(&self, config: &Config, batch: &Batch<'_>, decisions: &[Decision])
     -> Result<Vec<f32>>;
+
+    fn observe_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+    ) -> Result<Vec<RowStats>>;
+
+    fn sweep_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        merged: &[RowStats],
+    ) -> Result<Vec<SweepSums>>;
+
+    fn apply_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>>;
 }
 
 /// Calls a method of the engine's context.
@@ -59,5 +84,34 @@ impl Steps for Engine {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         either!(self, apply(config, batch, decisions))
+    }
+
+    fn observe_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+    ) -> Result<Vec<RowStats>> {
+        either!(self, observe_shard(config, batch, shard))
+    }
+
+    fn sweep_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        merged: &[RowStats],
+    ) -> Result<Vec<SweepSums>> {
+        either!(self, sweep_shard(config, batch, shard, merged))
+    }
+
+    fn apply_shard(
+        &self,
+        config: &Config,
+        batch: &Batch<'_>,
+        shard: Shard,
+        decisions: &[Decision],
+    ) -> Result<Vec<f32>> {
+        either!(self, apply_shard(config, batch, shard, decisions))
     }
 }

@@ -30,6 +30,7 @@ mod record;
 mod reference;
 mod refusals;
 mod shaders;
+mod shards;
 mod tilings;
 mod vectors;
 
