@@ -235,7 +235,9 @@ fn main() -> Result<(), Error> {
                 Ok(summary.loss)
             });
             losses[way] = loss?;
-            peaks[way] = if way == 1 { kept_bytes + peak } else { peak };
+            // Memory that is kept was new in the first run.
+            let peak = if way == 1 { kept_bytes + peak } else { peak };
+            peaks[way] = peak.max(peaks[way]);
             if run > 0 {
                 times[way].push(time);
             }

@@ -36,21 +36,30 @@
 mod batch;
 mod checks;
 mod chunks;
+mod memory;
 mod products;
 mod run;
 
 pub use batch::{Linear, LinearBatch, LinearOutputs, Teacher};
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::cpu::Cpu;
 use crate::{Config, Progress, Result, Summary};
 use chunks::Shape;
+use memory::Memory;
 use run::Call;
 
 /// The loss from hidden states, on the CPU path.
-#[derive(Clone, Debug)]
+///
+/// It keeps the memory of a chunk for the next call, since new memory costs time. Make one for a training run, and drop it to free the
+/// memory. Calls at the same time have memory of their own, and so has a clone.
+#[derive(Debug)]
 pub struct FusedLinear {
     cpu: Cpu,
     memory_budget: usize,
+    /// None while a call has it.
+    memory: Mutex<Option<Memory>>,
 }
 
 impl FusedLinear {
@@ -67,6 +76,7 @@ impl FusedLinear {
         Self {
             cpu,
             memory_budget: Self::MEMORY_BUDGET,
+            memory: Mutex::default(),
         }
     }
 
@@ -95,7 +105,7 @@ impl FusedLinear {
     pub fn with_memory_budget(self, bytes: usize) -> Self {
         Self {
             memory_budget: bytes,
-            ..self
+            ..Self::on(self.cpu)
         }
     }
 
@@ -114,8 +124,8 @@ impl FusedLinear {
     /// [`Scope::Batch`](crate::Scope::Batch) computes the logits of several chunks twice: once for the mean KDR.
     ///
     /// # Errors
-    /// Arguments are checked before anything runs. The error names the bad argument and its values, and the memory is unchanged.
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the host has no room for a chunk.
+    /// Arguments are checked before anything runs. The error names the bad argument and its values.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the host has no room for a chunk. The outputs are unchanged after either.
     pub fn run_into(
         &self,
         config: &Config,
@@ -125,7 +135,17 @@ impl FusedLinear {
     ) -> Result<Summary> {
         checks::run(config, progress, batch, &outputs)?;
         let call = Call::new(&self.cpu, config, progress, batch, self.memory_budget);
-        call.run(config, outputs)
+        let kept = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = kept().take().unwrap_or_default();
+        let done = call.run(config, &mut memory, outputs);
+        *kept() = done.is_ok().then_some(memory);
+        done
+    }
+}
+
+impl Clone for FusedLinear {
+    fn clone(&self) -> Self {
+        Self::on(self.cpu.clone()).with_memory_budget(self.memory_budget)
     }
 }
 

@@ -1,12 +1,13 @@
 //! The passes over the chunks of a batch.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::batch::{LinearBatch, LinearOutputs};
 use super::chunks::Shape;
+use super::memory::Memory;
 use super::products::{self, Segments};
-use crate::cpu::{Cpu, zeros};
+use crate::cpu::Cpu;
 use crate::parts::{Parts, SummaryAccumulator, part};
 use crate::{
     Config, GradWrite, GradientMut, Logits, OutputsMut, Progress, Result, RowMetrics, RowResult,
@@ -22,24 +23,6 @@ pub(super) struct Call<'a> {
     kept: Vec<u32>,
     shape: Shape,
     chunk_rows: usize,
-}
-
-/// Memory for one chunk.
-struct Memory {
-    /// `[chunk_rows, hidden]`
-    hidden_states: Vec<f32>,
-    /// `[chunk_rows, teacher_hidden]`
-    teacher_hidden_states: Vec<f32>,
-    /// `[chunk_rows, classes]`: the student's logits, then their gradient.
-    student: Vec<f32>,
-    /// `[chunk_rows, teacher_columns]`
-    teacher: Vec<f32>,
-    /// `[segments, chunk_rows, hidden]`
-    grad_hidden_states: Vec<f32>,
-    results: Vec<RowResult>,
-    metrics: Vec<RowMetrics>,
-    /// For each thread the logits of the rows that it takes at a time, while their gradient overwrites them.
-    spare: Mutex<Vec<Vec<f32>>>,
 }
 
 /// Neighbouring rows of the batch that are neighbours in a chunk, with their part of the chunk's memory.
@@ -92,12 +75,18 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub fn run(&self, config: &Config, mut outputs: LinearOutputs<'_>) -> Result<Summary> {
-        self.ignore_rows(config, &mut outputs);
+    pub fn run(
+        &self,
+        config: &Config,
+        memory: &mut Memory,
+        mut outputs: LinearOutputs<'_>,
+    ) -> Result<Summary> {
         if self.kept.is_empty() {
+            self.ignore_rows(config, &mut outputs);
             return Ok(self.summary(&SummaryAccumulator::default()));
         }
-        let mut memory = self.memory(&outputs)?;
+        memory.fit(self.chunk_rows, &self.shape, self.cpu.threads(), &outputs)?;
+        self.ignore_rows(config, &mut outputs);
         let parts = Parts::new(config, self.batch.labels, self.shape.classes);
         let mut config = parts.config;
         let one_chunk = self.kept.len() <= self.chunk_rows;
@@ -105,8 +94,8 @@ impl<'a> Call<'a> {
         if let Some(own) = parts.observing {
             let mut total = SummaryAccumulator::default();
             for rows in self.kept.chunks(self.chunk_rows) {
-                self.logits(rows, &mut memory);
-                self.losses(&own, rows, &mut memory, [false; 2], &mut total)?;
+                self.logits(rows, memory);
+                self.losses(&own, rows, memory, [false; 2], &mut total)?;
             }
             config = Parts::with_kdr(config, &total.summary());
         }
@@ -118,14 +107,14 @@ impl<'a> Call<'a> {
         let mut total = SummaryAccumulator::default();
         for (i, rows) in self.kept.chunks(self.chunk_rows).enumerate() {
             if !(observed && one_chunk) {
-                self.logits(rows, &mut memory);
+                self.logits(rows, memory);
             }
-            self.losses(&of_logits, rows, &mut memory, with, &mut total)?;
-            self.store(rows, &memory, &mut outputs);
+            self.losses(&of_logits, rows, memory, with, &mut total)?;
+            self.store(rows, memory, &mut outputs);
             let add = i > 0 || config.grad_write == GradWrite::Accumulate;
             self.gradients(
                 rows,
-                &mut memory,
+                memory,
                 &mut outputs,
                 [config.grad_write == GradWrite::Accumulate, add],
             );
@@ -139,26 +128,6 @@ impl<'a> Call<'a> {
             ignored_rows: (self.batch.rows() - self.kept.len()) as u32,
             ..total.summary()
         }
-    }
-
-    fn memory(&self, outputs: &LinearOutputs<'_>) -> Result<Memory> {
-        let (rows, shape) = (self.chunk_rows, self.shape);
-        let or_none = |wanted: bool, n: usize| if wanted { n } else { 0 };
-        let segments = Segments::of(shape.classes, shape.hidden).count;
-        let with_hidden = outputs.grad_hidden_states.is_some();
-        let spare = Cpu::rows_at_a_time(rows, shape.classes).min(rows) * shape.classes;
-        let spare = or_none(outputs.have_gradient(), spare);
-        let spare = (0..self.cpu.threads()).map(|_| zeros(spare));
-        Ok(Memory {
-            hidden_states: zeros(rows * shape.hidden)?,
-            teacher_hidden_states: zeros(rows * shape.teacher_hidden)?,
-            student: zeros(rows * shape.classes)?,
-            teacher: zeros(rows * shape.teacher_columns)?,
-            grad_hidden_states: zeros(or_none(with_hidden, segments * rows * shape.hidden))?,
-            results: zeros(rows)?,
-            metrics: zeros(or_none(outputs.metrics.is_some(), rows))?,
-            spare: Mutex::new(spare.collect::<Result<_>>()?),
-        })
     }
 
     /// Writes the outputs of rows that are in no chunk, and the head's gradient if there is no chunk.
@@ -325,8 +294,8 @@ impl<'a> Call<'a> {
         let grad_logits = &memory.student[..n * classes];
         let is_skipped = |i: usize| memory.results[i].is_skipped();
         if let Some(out) = &mut outputs.grad_hidden_states {
-            let parts = memory.grad_hidden_states.len() / self.chunk_rows * n;
-            let parts = &mut memory.grad_hidden_states[..parts];
+            let segments = Segments::of(classes, hidden).count;
+            let parts = &mut memory.grad_hidden_states[..segments * n * hidden];
             products::grad_hidden_states(self.cpu, &self.batch.student, grad_logits, parts);
             for (i, &row) in rows.iter().enumerate() {
                 let out = &mut out[row as usize * hidden..][..hidden];

@@ -138,3 +138,48 @@ fn micro_batches_accumulate_the_gradient_of_the_head() {
         assert!(off <= *bound, "{i}: {got:e}, {want:e}, allowed {bound:e}");
     }
 }
+
+/// A call that finds the memory of another one gives the bits of a call with new memory.
+#[test]
+fn the_memory_of_earlier_calls_has_no_effect() {
+    let long = Problem::new(30, [600, 17], [2600, 2600], Kind::Linear);
+    let short = Problem::new(53, [24, 40], [70, 70], Kind::Linear);
+    let listed = Problem::new(21, [24, 17], [90, 90], Kind::TopK(6));
+    let mut broken = Problem::new(40, [24, 17], [2000, 2000], Kind::Linear);
+    broken.student.hidden_states[3..].fill(f32::NAN);
+    broken.teacher.weights.fill(f32::NAN);
+    for budget in [100_000, FusedLinear::MEMORY_BUDGET] {
+        let new = || FusedLinear::new().with_memory_budget(budget);
+        let kept = new();
+        for problem in [&broken, &short, &long, &broken, &listed, &long, &short] {
+            let done = problem.run(&kept, &Config::default(), 0.0);
+            let want = problem.run(&new(), &Config::default(), 0.0);
+            assert!(done.bits() == want.bits(), "{budget}, {:?}", problem.kind);
+        }
+        let clone = kept.clone();
+        let done = short.run(&clone, &Config::default(), 0.0);
+        assert!(done.bits() == short.run(&kept, &Config::default(), 0.0).bits());
+    }
+}
+
+/// Calls on several threads at once share one `FusedLinear`.
+#[test]
+fn calls_at_once_do_not_meet() {
+    let loss = FusedLinear::new().with_memory_budget(100_000);
+    let problems = [19, 30, 41].map(|n| Problem::new(n, [24, 17], [700, 700], Kind::Linear));
+    let wants = problems.each_ref().map(|problem| {
+        let new = loss.clone();
+        problem.run(&new, &Config::default(), 0.0).bits()
+    });
+    std::thread::scope(|scope| {
+        for (problem, want) in problems.iter().zip(&wants) {
+            let loss = &loss;
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let done = problem.run(loss, &Config::default(), 0.0);
+                    assert!(done.bits() == *want);
+                }
+            });
+        }
+    });
+}

@@ -18,9 +18,7 @@ fn linked(package: &str, options: &[&str]) -> BTreeSet<Linked> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none"]);
     cargo.args(["--format", "{p}|{l}", "--package", package]);
-    let done = cargo
-        .args(options)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let done = cargo.args(options).current_dir(env!("CARGO_MANIFEST_DIR"));
     let done = done.output().expect("cargo can be run");
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{errors}");
