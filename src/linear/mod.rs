@@ -99,7 +99,7 @@ impl FusedLinear {
     /// A chunk has `most = budget / row_bytes` rows, at least 1 and at most all, less what makes the chunks even: their number stays the
     /// least, and the rows of each are `ceil(rows / chunks)` rounded up to a multiple of 16, at most `most`. Rows with `ignore_index` do
     /// not count. A call allocates no more than the chunk, for each thread 1.2 MiB and 4 bytes times the larger of `classes` and 32,768,
-    /// and less than 256 bytes a row.
+    /// and less than 512 bytes a row.
     ///
     /// The results for another budget differ by rounding. They do not depend on the number of threads.
     pub fn with_memory_budget(self, bytes: usize) -> Self {

@@ -104,6 +104,7 @@ impl<'a> Call<'a> {
             grad_write: GradWrite::Overwrite,
             ..config
         };
+        let accumulate = config.grad_write == GradWrite::Accumulate;
         let mut total = SummaryAccumulator::default();
         for (i, rows) in self.kept.chunks(self.chunk_rows).enumerate() {
             if !(observed && one_chunk) {
@@ -111,13 +112,8 @@ impl<'a> Call<'a> {
             }
             self.losses(&of_logits, rows, memory, with, &mut total)?;
             self.store(rows, memory, &mut outputs);
-            let add = i > 0 || config.grad_write == GradWrite::Accumulate;
-            self.gradients(
-                rows,
-                memory,
-                &mut outputs,
-                [config.grad_write == GradWrite::Accumulate, add],
-            );
+            let add = [accumulate, accumulate || i > 0];
+            self.gradients(rows, memory, &mut outputs, add);
         }
         Ok(self.summary(&total))
     }

@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 
 /// Bytes besides the chunk, as `FusedLinear::with_memory_budget` documents them.
 const BESIDE: usize =
-    THREADS * (MIB * 6 / 5 + 4 * if CLASSES > 32_768 { CLASSES } else { 32_768 }) + 256 * ROWS;
+    THREADS * (MIB * 6 / 5 + 4 * if CLASSES > 32_768 { CLASSES } else { 32_768 }) + 512 * ROWS;
 
 fn numbers(random: &mut Random, n: usize) -> Vec<f32> {
     (0..n).map(|_| random.normal() / 4.0).collect()
