@@ -102,6 +102,24 @@ pub enum Error {
         /// Elements given.
         got: usize,
     },
+    /// A matrix without gaps between its rows whose length is not that of its shape.
+    #[error("`{name}` has {got} elements, expected {rows} rows of {columns}")]
+    MatrixShape {
+        /// Name of the matrix.
+        name: &'static str,
+        /// Rows expected.
+        rows: usize,
+        /// Elements of a row expected.
+        columns: usize,
+        /// Elements given.
+        got: usize,
+    },
+    /// Hidden states without elements.
+    #[error("`{name}` has a hidden size of 0, expected at least 1")]
+    ZeroHiddenSize {
+        /// Name of the hidden states.
+        name: &'static str,
+    },
     /// A buffer shorter than the shape asks for.
     #[error("buffer `{name}` has {got} bytes, it needs {needed} (offset included)")]
     BufferTooSmall {

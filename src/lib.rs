@@ -12,10 +12,14 @@ mod engine;
 mod error;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg(feature = "linear")]
+pub mod linear;
 mod metrics;
 mod moments;
 mod outputs;
 mod params;
+#[cfg(any(feature = "gpu", feature = "linear"))]
+mod parts;
 pub mod plan;
 pub mod presets;
 mod progress;

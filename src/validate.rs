@@ -349,6 +349,12 @@ pub(crate) fn shapes(config: &Config, batch: &Batch<'_>) -> Result<()> {
     let rows = batch.rows();
     logits("student_logits", &batch.student_logits, rows)?;
     logits("teacher_logits", &batch.teacher_logits, rows)?;
+    beside_logits(config, batch)
+}
+
+/// Checks the shapes of a batch but for the elements of its logits.
+pub(crate) fn beside_logits(config: &Config, batch: &Batch<'_>) -> Result<()> {
+    let rows = batch.rows();
     let is_list = batch.teacher_ids.is_some();
     teacher(
         config,
@@ -371,8 +377,8 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     rows(config, batch, batch.classes())
 }
 
-/// Checks labels, soft labels and weights of a batch whose labels are below `classes`.
-fn rows(config: &Config, batch: &Batch<'_>, classes: usize) -> Result<()> {
+/// Checks labels, soft labels and weights of a batch whose labels are below `classes`. No logit is read.
+pub(crate) fn rows(config: &Config, batch: &Batch<'_>, classes: usize) -> Result<()> {
     class_weights::range(batch)?;
     let zero = config.reduction == Reduction::SumOver(0.0);
     for (row, &label) in batch.labels.iter().enumerate() {

@@ -392,6 +392,53 @@ impl Cpu {
     }
 }
 
+/// For losses whose logits come from products that run on the same threads.
+#[cfg(feature = "linear")]
+impl Cpu {
+    /// Rows that one thread takes at a time, so that their number does not depend on that of the threads.
+    pub(crate) fn rows_at_a_time(rows: usize, classes: usize) -> usize {
+        rows_per_task(rows, classes)
+    }
+
+    /// Threads of a call.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs `work` for each task on the threads of this engine. Returns the results in the order of the tasks.
+    pub(crate) fn share<T: Send, R: Send>(
+        &self,
+        tasks: Vec<T>,
+        work: impl Fn(T) -> R + Sync,
+    ) -> Vec<R> {
+        tasks::run(self.threads, tasks, work)
+    }
+
+    /// [`run_into`](Self::run_into) on the calling thread, for arguments that were checked before.
+    pub(crate) fn run_checked(
+        &self,
+        config: &Config,
+        progress: Progress,
+        batch: &Batch<'_>,
+        outputs: OutputsMut<'_>,
+    ) -> Result<Summary> {
+        let with_metrics = outputs.metrics.is_some();
+        let lists = (
+            outputs.rows.unwrap_or_default(),
+            outputs.metrics.unwrap_or_default(),
+        );
+        let one = self.clone().with_threads(1);
+        one.distill(
+            config,
+            progress,
+            batch,
+            outputs.gradient,
+            lists,
+            with_metrics,
+        )
+    }
+}
+
 impl Default for Cpu {
     fn default() -> Self {
         Self::new()

@@ -39,29 +39,6 @@ pub(super) fn teacher_of<'a>(batch: &Batch<'a>) -> Logits<'a> {
     }
 }
 
-/// Rows `range` of a batch.
-pub(super) fn part<'a>(batch: &Batch<'a>, range: &Range<usize>) -> Batch<'a> {
-    let cut = |logits: &Logits<'a>| {
-        let len = logits.values.len();
-        let start = (range.start * logits.row_stride).min(len);
-        Logits {
-            values: logits.values.part(start..len),
-            ..*logits
-        }
-    };
-    let k = batch.teacher_logits.classes;
-    let ids = |all: &'a [i32]| &all[range.start * k..range.end * k];
-    Batch {
-        student_logits: cut(&batch.student_logits),
-        teacher_logits: cut(&batch.teacher_logits),
-        teacher_ids: batch.teacher_ids.map(ids),
-        labels: &batch.labels[range.clone()],
-        soft_labels: batch.soft_labels.as_ref().map(cut),
-        row_weights: batch.row_weights.map(|all| &all[range.clone()]),
-        class_weights: batch.class_weights,
-    }
-}
-
 /// Splits off the outputs of the first `rows` rows.
 pub(super) fn split_outputs<'a>(
     outputs: OutputsMut<'a>,

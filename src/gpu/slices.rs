@@ -7,16 +7,17 @@ use super::device::Gpu;
 use super::memory::{Failures, PREPARING, output};
 use super::readback::Download;
 use super::row_ranges::{
-    RangePlans, one_buffer_each, part, problem, row_bytes, row_ranges, split_outputs, teacher_of,
+    RangePlans, one_buffer_each, problem, row_bytes, row_ranges, split_outputs, teacher_of,
     upload_bytes,
 };
-use super::summaries::{SummaryAccumulator, check_counts};
+use super::summaries::check_counts;
 use super::upload::{UploadedBatch, bytes_of, upload_gradient};
 use crate::cpu::{zero_gradient, zeros};
+use crate::parts::{Parts, SummaryAccumulator, part};
 use crate::plan::{DispatchBuilder, Plan, Problem};
 use crate::{
-    Batch, Config, Distillation, GradWrite, GradientMut, NonFinite, Outputs, OutputsMut, Progress,
-    Reduction, Result, RowReport, Scope, Storage, Summary, validate,
+    Batch, Config, Distillation, GradWrite, GradientMut, Outputs, OutputsMut, Progress, Result,
+    RowReport, Storage, Summary, validate,
 };
 
 impl Gpu {
@@ -79,7 +80,7 @@ impl Gpu {
         if let Some((config, plans)) = work.observing.take() {
             let summary = OutputsMut::default();
             let pass = self.pass(&work.ranges, &plans, &config, progress, batch, summary);
-            work.config.scope = Scope::Given(pass.await?.kdr.clamp(0.0, 1.0));
+            work.config = Parts::with_kdr(work.config, &pass.await?);
         }
         let (ranges, plans) = (&work.ranges, &work.plans);
         self.pass(ranges, plans, &work.config, progress, batch, outputs)
@@ -260,26 +261,16 @@ impl RowRanges {
                 Plan::new(config, &problem, &limits)
             })
         };
-        let mut config = *config;
-        let mut observing = None;
-        if ranges.len() > 1 {
-            if config.reduction == Reduction::Mean {
-                let (labels, ignored) = (batch.labels, config.ignore_index);
-                let valid = crate::batch::valid_rows(labels, batch.classes(), ignored);
-                config.reduction = Reduction::SumOver(valid.max(1) as f32);
-            }
-            if config.scope == Scope::Batch {
-                // The mean KDR includes rows whose gradient `decide` does not find.
-                let own = Config {
-                    scope: Scope::Row,
-                    non_finite: NonFinite::Propagate,
-                    ..config
-                };
-                observing = Some((own, plans(&own, None, false)?));
-                // The first pass replaces this KDR.
-                config.scope = Scope::Given(0.0);
-            }
-        }
+        let (labels, classes) = (batch.labels, batch.classes());
+        let Parts { config, observing } = match ranges.len() {
+            1 => Parts {
+                config: *config,
+                observing: None,
+            },
+            _ => Parts::new(config, labels, classes),
+        };
+        let observing = observing.map(|own| Ok((own, plans(&own, None, false)?)));
+        let observing = observing.transpose()?;
         let plans = plans(&config, gradient, metrics)?;
         Ok(Some(Self {
             config,

@@ -1,5 +1,8 @@
 //! Tests that measure or limit the memory of their process, start processes, or take long.
 
+#[cfg(feature = "linear")]
+#[path = "../allocator/mod.rs"]
+mod allocator;
 #[path = "../buffers/mod.rs"]
 mod buffers;
 #[path = "../cases/mod.rs"]
@@ -8,6 +11,8 @@ mod cases;
 mod steps;
 
 mod fuzz;
+#[cfg(feature = "linear")]
+mod linear;
 mod load;
 mod memory;
 mod out_of_memory;

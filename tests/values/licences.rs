@@ -14,13 +14,11 @@ const PAGE: &str = include_str!("../../docs/DEPENDENCIES.md");
 /// A linked crate: name, version, licence.
 type Linked = (String, String, String);
 
-fn linked(package: &str, platforms: &[&str]) -> BTreeSet<Linked> {
+fn linked(package: &str, options: &[&str]) -> BTreeSet<Linked> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--locked", "--edges", "normal", "--prefix", "none"]);
     cargo.args(["--format", "{p}|{l}", "--package", package]);
-    let done = cargo
-        .args(platforms)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let done = cargo.args(options).current_dir(env!("CARGO_MANIFEST_DIR"));
     let done = done.output().expect("cargo can be run");
     let errors = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{errors}");
@@ -89,8 +87,11 @@ fn every_linked_crate_has_a_licence_on_the_list() {
     let package = env!("CARGO_PKG_NAME");
     let is_core = package == "wgpu-distill";
     // All platforms of a framework would mean hundreds of crates to download.
-    let platforms: &[&str] = if is_core { &["--target", "all"] } else { &[] };
-    let all = linked(package, platforms);
+    let options: &[&str] = match is_core {
+        true => &["--target", "all", "--features", "linear"],
+        false => &[],
+    };
+    let all = linked(package, options);
     let (allowed, exceptions) = allowed();
     assert!(allowed.len() > 3, "{allowed:?}");
     let mut wrong = Vec::new();
