@@ -8,6 +8,7 @@ use candle_distill::{
 };
 
 use crate::inputs::{CPU, assert_close, gradient, labels, logits, numbers, values, var};
+use crate::report;
 
 const ROWS: usize = 12;
 const CLASSES: usize = 29;
@@ -100,6 +101,7 @@ fn every_pair_of_storage_types() -> Result<()> {
             assert_matches(&out, &student, &expected, &what)?;
         }
     }
+    report::ran("candle, storage types: 9 pairs");
     Ok(())
 }
 
