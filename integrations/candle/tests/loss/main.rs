@@ -4,8 +4,8 @@ mod backward;
 mod composed;
 mod inputs;
 mod refusals;
-#[allow(dead_code, reason = "nothing of candle is left out")]
 #[path = "../../../../tests/report/mod.rs"]
+#[allow(dead_code, reason = "nothing of candle is left out")]
 mod report;
 mod table;
 mod views;
