@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     pub labels: Vec<i32>,
     pub teacher_ids: Option<Vec<i32>>,
     pub row_weights: Option<Vec<f32>>,
+    /// `[rows, classes]` without gaps.
+    pub soft_labels: Option<Vec<f32>>,
+    pub class_weights: Option<Vec<f32>>,
 }
 
 impl Arguments {
@@ -34,16 +37,6 @@ impl Arguments {
                 );
             }
         }
-        let row_weights = match batch.row_weights {
-            Some(weights) if !weights.dtype().is_float() => {
-                bail!("`row_weights` is {:?}, expected floats", weights.dtype())
-            }
-            Some(weights) => {
-                let weights = weights.detach().to_dtype(DType::F32)?;
-                Some(weights.flatten_all()?.to_vec1()?)
-            }
-            None => None,
-        };
         let teacher_ids = match batch.teacher_ids {
             Some(ids) => Some(teacher_ids(ids, classes)?),
             None => None,
@@ -53,7 +46,9 @@ impl Arguments {
             teacher: in_rows(batch.teacher_logits)?,
             labels: labels(batch.labels, classes, config.ignore_index)?,
             teacher_ids,
-            row_weights,
+            row_weights: floats("row_weights", batch.row_weights)?,
+            soft_labels: floats("soft_labels", batch.soft_labels)?,
+            class_weights: floats("class_weights", batch.class_weights)?,
         })
     }
 }
@@ -65,6 +60,8 @@ fn check_devices(batch: &DistillationBatch<'_>) -> Result<()> {
         ("labels", Some(batch.labels)),
         ("teacher_ids", batch.teacher_ids),
         ("row_weights", batch.row_weights),
+        ("soft_labels", batch.soft_labels),
+        ("class_weights", batch.class_weights),
     ];
     for (name, tensor) in tensors {
         if let Some(tensor) = tensor {
@@ -100,17 +97,37 @@ fn check_shapes(batch: &DistillationBatch<'_>) -> Result<usize> {
             "student_logits has shape {student:?} and teacher_logits {teacher:?}; all dimensions but the last, the classes, must be equal"
         );
     }
-    let of_rows = [
-        ("labels", Some(batch.labels), "label"),
-        ("row_weights", batch.row_weights, "weight"),
+    let beside: [(_, _, &[usize], _); 4] = [
+        (
+            "labels",
+            Some(batch.labels),
+            leading,
+            "a label for each row",
+        ),
+        (
+            "row_weights",
+            batch.row_weights,
+            leading,
+            "a weight for each row",
+        ),
+        (
+            "soft_labels",
+            batch.soft_labels,
+            student,
+            "a number for each logit",
+        ),
+        (
+            "class_weights",
+            batch.class_weights,
+            &[classes],
+            "a weight for each class",
+        ),
     ];
-    for (name, tensor, what) in of_rows {
-        let Some(dims) = tensor.map(Tensor::dims) else {
-            continue;
-        };
-        if dims != leading {
+    for (name, tensor, expected, what) in beside {
+        let dims = tensor.map_or(expected, Tensor::dims);
+        if dims != expected {
             bail!(
-                "{name} has shape {dims:?}, expected one {what} per row, {leading:?}, for student_logits of shape {student:?}"
+                "{name} has shape {dims:?}, expected {expected:?}, {what}, for student_logits of shape {student:?}"
             );
         }
     }
@@ -122,6 +139,18 @@ fn check_shapes(batch: &DistillationBatch<'_>) -> Result<usize> {
         );
     }
     Ok(classes)
+}
+
+/// The numbers of a float tensor in f32, in the order of its rows.
+fn floats(name: &str, tensor: Option<&Tensor>) -> Result<Option<Vec<f32>>> {
+    let Some(tensor) = tensor else {
+        return Ok(None);
+    };
+    if !tensor.dtype().is_float() {
+        bail!("`{name}` is {:?}, expected floats", tensor.dtype());
+    }
+    let tensor = tensor.detach().to_dtype(DType::F32)?;
+    tensor.flatten_all()?.to_vec1().map(Some)
 }
 
 /// The numbers of an integer tensor in the order of its rows.

@@ -19,6 +19,12 @@ pub struct DistillationBatch<'a> {
     /// The shape of `labels`, a float type, finite: factors of loss and gradient of the rows. They change neither KDR nor TSSR nor the
     /// denominator of a reduction.
     pub row_weights: Option<&'a Tensor>,
+    /// The shape of `student_logits`, a float type, numbers from 0 to 1e6: a row of probabilities in place of the label in the hard part.
+    /// `labels` still says which rows count.
+    pub soft_labels: Option<&'a Tensor>,
+    /// `[classes]`, a float type, numbers from 0 to 1e6: the weights of the classes in the parts of the loss that
+    /// `Config::class_weighting` selects.
+    pub class_weights: Option<&'a Tensor>,
 }
 
 impl<'a> DistillationBatch<'a> {
@@ -30,6 +36,8 @@ impl<'a> DistillationBatch<'a> {
             labels,
             teacher_ids: None,
             row_weights: None,
+            soft_labels: None,
+            class_weights: None,
         }
     }
 
@@ -50,6 +58,22 @@ impl<'a> DistillationBatch<'a> {
     pub fn with_row_weights(self, row_weights: &'a Tensor) -> Self {
         Self {
             row_weights: Some(row_weights),
+            ..self
+        }
+    }
+
+    /// Sets [`soft_labels`](Self::soft_labels).
+    pub fn with_soft_labels(self, soft_labels: &'a Tensor) -> Self {
+        Self {
+            soft_labels: Some(soft_labels),
+            ..self
+        }
+    }
+
+    /// Sets [`class_weights`](Self::class_weights).
+    pub fn with_class_weights(self, class_weights: &'a Tensor) -> Self {
+        Self {
+            class_weights: Some(class_weights),
             ..self
         }
     }

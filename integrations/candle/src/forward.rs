@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor, bail};
 use wgpu_distill::cpu::Cpu;
-use wgpu_distill::{Batch, Config, Distillation, Outputs, Progress, Reduction};
+use wgpu_distill::{Batch, Config, Distillation, Logits, Outputs, Progress, Reduction};
 
 use crate::arguments::Arguments;
 use crate::views::logits;
@@ -55,14 +55,16 @@ impl CustomOp2 for Forward<'_> {
         teacher: &CpuStorage,
         teacher_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let student_logits = logits(student, student_layout)?;
+        let soft_labels = self.arguments.soft_labels.as_deref();
         let batch = Batch {
-            student_logits: logits(student, student_layout)?,
+            student_logits,
             teacher_logits: logits(teacher, teacher_layout)?,
             teacher_ids: self.arguments.teacher_ids.as_deref(),
             labels: &self.arguments.labels,
-            soft_labels: None,
+            soft_labels: soft_labels.map(|y| Logits::new(y, student_logits.classes)),
             row_weights: self.arguments.row_weights.as_deref(),
-            class_weights: None,
+            class_weights: self.arguments.class_weights.as_deref(),
         };
         let done = self
             .cpu

@@ -15,7 +15,7 @@ pub use batch::DistillationBatch;
 pub use loss::{DistillationLoss, DistillationOutput};
 pub use wgpu_distill;
 pub use wgpu_distill::{
-    Config, Divergence, HardTemperature, NonFinite, Progress, Reduction, RowMetrics, RowResult,
-    Scope, Selection, Similarity, Standardization, Summary, TeacherTail, TemperatureScaling,
-    TssrGradient, presets, schedule,
+    ClassWeighting, Config, Divergence, HardTemperature, NonFinite, Progress, Reduction,
+    RowMetrics, RowResult, Scope, Selection, Similarity, SmoothedClasses, Standardization, Summary,
+    TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets, schedule,
 };

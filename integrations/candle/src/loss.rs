@@ -98,7 +98,8 @@ impl DistillationLoss {
     ///
     /// # Errors
     /// Tensors on a CUDA or Metal device; shapes, types or numbers of classes that do not fit; a label or an entry of the teacher's list
-    /// that is out of range; a row weight that is not finite; progress out of range.
+    /// that is out of range; a row weight that is not finite; a number of a soft label or a weight of a class beyond its range; soft labels,
+    /// weights or a list beside choices that exclude them; progress out of range.
     pub fn forward_batch(
         &self,
         batch: &DistillationBatch<'_>,

@@ -58,6 +58,11 @@ fn shapes() -> Result<()> {
     };
     let weighted = refusal(&batch.with_row_weights(&weights));
     assert_says(&weighted, &["row_weights has shape [4]", "[2, 2]"]);
+    let per_class = Tensor::ones(5, DType::F32, CPU)?;
+    let soft = refusal(&batch.with_soft_labels(&per_class));
+    assert_says(&soft, &["soft_labels has shape [5]", "[2, 2, 5]"]);
+    let weighted = refusal(&batch.with_class_weights(&weights));
+    assert_says(&weighted, &["class_weights has shape [4]", "[5]"]);
     let ids = Tensor::zeros((2, 2, 3), DType::I64, CPU)?;
     let list = DistillationBatch::top_k(&s, &t, &ids, &labels);
     assert_says(
@@ -83,6 +88,9 @@ fn types() -> Result<()> {
     assert_says(&refusal(&weighted), &["`row_weights` is U32"]);
     let list = DistillationBatch::top_k(&s, &t, &t, &l);
     assert_says(&refusal(&list), &["`teacher_ids` is F32"]);
+    let ones = Tensor::ones((4, 5), DType::U8, CPU)?;
+    let soft = DistillationBatch::new(&s, &t, &l).with_soft_labels(&ones);
+    assert_says(&refusal(&soft), &["`soft_labels` is U8"]);
     Ok(())
 }
 
@@ -115,6 +123,14 @@ fn lists_and_weights_out_of_range() -> Result<()> {
     let weights = Tensor::new(&[1f32, 1.0, f32::INFINITY, 1.0], CPU)?;
     let weighted = DistillationBatch::new(&s, &s, &l).with_row_weights(&weights);
     assert_says(&refusal(&weighted), &["row 2", "inf"]);
+    let mut numbers = vec![0.5f32; 20];
+    numbers[7] = -1.0;
+    let soft_labels = Tensor::from_vec(numbers, (4, 5), CPU)?;
+    let soft = DistillationBatch::new(&s, &s, &l).with_soft_labels(&soft_labels);
+    assert_says(&refusal(&soft), &["row 1", "-1"]);
+    let weights = Tensor::new(&[1f32, 1.0, f32::NAN, 1.0, 1.0], CPU)?;
+    let weighted = DistillationBatch::new(&s, &s, &l).with_class_weights(&weights);
+    assert_says(&refusal(&weighted), &["NaN"]);
     Ok(())
 }
 
