@@ -15,7 +15,7 @@ use crate::cases;
 use crate::problems::problem;
 
 /// Folders and files with text, where they exist.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 15] = [
     "src",
     "shaders",
     "tests",
@@ -28,6 +28,9 @@ const PLACES: [&str; 12] = [
     "integrations/burn/src",
     "integrations/burn/tests",
     "integrations/burn/README.md",
+    "integrations/candle/src",
+    "integrations/candle/tests",
+    "integrations/candle/README.md",
 ];
 
 fn root() -> &'static Path {
