@@ -348,6 +348,9 @@ impl Problem {
     pub fn check(&self, about: &str, config: &Config, truth: &Truth, done: &Done, before: f64) {
         let tolerance = Tolerance::F32;
         let factor = loss_factor(config);
+        let close = |about: &str, what: &str, got: f32, want: f64, allowed: f64| {
+            assert_close(&format!("{about}, {what}"), got.into(), want, allowed);
+        };
         let mut magnitude = 0.0;
         for (row, (got, want)) in done.rows.iter().zip(&truth.done.rows).enumerate() {
             let about = format!("{about}, row {row}");
@@ -356,51 +359,21 @@ impl Problem {
                 .as_ref()
                 .map_or(1.0, |w| f64::from(w[row].abs()));
             let allowed = tolerance.loss(want.loss, factor * weight);
-            assert_close(
-                &format!("{about}, loss"),
-                got.loss.into(),
-                want.loss,
-                allowed,
-            );
+            close(&about, "loss", got.loss, want.loss, allowed);
             magnitude += want.loss.abs();
             if !config.divergence.is_sampled() {
-                assert_close(
-                    &format!("{about}, kdr"),
-                    got.kdr.into(),
-                    want.kdr,
-                    tolerance.unit,
-                );
+                close(&about, "kdr", got.kdr, want.kdr, tolerance.unit);
             }
-            assert_close(
-                &format!("{about}, tssr"),
-                got.tssr.into(),
-                want.tssr,
-                tolerance.unit,
-            );
+            close(&about, "tssr", got.tssr, want.tssr, tolerance.unit);
             assert_eq!(got.flags & FLAGS, want.flags & FLAGS, "{about}, flags");
         }
         let (got, want) = (&done.summary, &truth.done.summary);
         let valid = f64::from(want.valid_rows);
         let denominator = config.reduction.denominator(want.valid_rows);
         let allowed = tolerance.loss_of_sum(magnitude, factor, valid) / denominator;
-        assert_close(
-            &format!("{about}, loss"),
-            got.loss.into(),
-            want.loss,
-            allowed,
-        );
-        assert_close(
-            &format!("{about}, kdr"),
-            got.kdr.into(),
-            want.kdr,
-            tolerance.unit,
-        );
-        assert_close(
-            &format!("{about}, tssr"),
-            got.tssr.into(),
-            want.tssr,
-            tolerance.unit,
-        );
+        close(about, "loss", got.loss, want.loss, allowed);
+        close(about, "kdr", got.kdr, want.kdr, tolerance.unit);
+        close(about, "tssr", got.tssr, want.tssr, tolerance.unit);
         let counts = [got.valid_rows, got.ignored_rows, got.non_finite_rows];
         let wanted = [want.valid_rows, want.ignored_rows, want.non_finite_rows];
         assert_eq!(counts, wanted, "{about}: rows");
