@@ -218,6 +218,11 @@ impl RowStats {
         self.flags & (flags::IGNORED | flags::INVALID_LABEL) == 0
     }
 
+    /// Returns true if the row's sums have a meaning: it is neither ignored nor without finite results.
+    pub(crate) fn has_sums(&self) -> bool {
+        self.flags & (flags::IGNORED | flags::NON_FINITE) == 0
+    }
+
     /// Returns true if the row was observed with a soft label.
     pub(crate) fn has_soft_label(&self) -> bool {
         self.flags & flags::SOFT_LABEL != 0

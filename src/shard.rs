@@ -203,7 +203,7 @@ impl KdrSum {
     pub fn of_rows(row_stats: &[RowStats]) -> Self {
         let mut all = Self::default();
         for stats in row_stats {
-            if stats.counts() && stats.flags & flags::NON_FINITE == 0 {
+            if stats.counts() && stats.has_sums() {
                 all.sum += f64::from(stats.kdr);
                 all.rows += 1;
             }

@@ -269,7 +269,7 @@ fn finished<'s>(
             "the sums of the second sweep cover {covered} classes, expected {wanted}"
         ));
     }
-    if row.flags & (flags::IGNORED | flags::NON_FINITE) != 0 {
+    if !row.has_sums() {
         if row.flags & flags::IGNORED == 0 {
             row.kdr = f32::NAN;
         }

@@ -8,7 +8,7 @@ use super::tasks::{self, rows_per_task};
 use super::tile::Scratch;
 use super::zeros::zeros;
 use crate::rule::statistics;
-use crate::{Batch, Config, Decision, Result, RowStats, Shard, SweepSums, flags, validate};
+use crate::{Batch, Config, Decision, Result, RowStats, Shard, SweepSums, validate};
 
 impl Cpu {
     /// Observe: the statistics of each row over the classes of a slice, for [`merge_shards`](crate::merge_shards). KDR has no value yet.
@@ -63,8 +63,7 @@ impl Cpu {
                 let row = task * per_task + i;
                 let mut stats = rows[row];
                 sums.classes = batch.classes() as u32;
-                let without = flags::IGNORED | flags::NON_FINITE;
-                if setup.second_sweep && stats.flags & without == 0 {
+                if setup.second_sweep && stats.has_sums() {
                     let row = Row::of(&setup, batch, row);
                     self.isa.sweep(&row, &mut stats, &mut scratch);
                     sums.similarity = stats.similarity_sum;

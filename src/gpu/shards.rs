@@ -5,9 +5,7 @@ use super::row_ranges::teacher_of;
 use super::steps::{Input, Step, observed};
 use crate::plan::{Operand, ROW_STATS_BYTES};
 use crate::shader::Kernel;
-use crate::{
-    Batch, Config, Decision, Progress, Result, RowStats, Shard, SweepSums, cpu, flags, validate,
-};
+use crate::{Batch, Config, Decision, Progress, Result, RowStats, Shard, SweepSums, cpu, validate};
 
 /// Segments of a row: the slice, and one without classes.
 const SEGMENTS: u32 = 2;
@@ -87,11 +85,9 @@ impl Gpu {
             })
             .await?;
         let sums = rows.iter().zip(firsts(&segments));
-        let of = |(row, sums): (&RowStats, SweepSums)| match row.flags
-            & (flags::IGNORED | flags::NON_FINITE)
-        {
-            0 => SweepSums { classes, ..sums },
-            _ => none,
+        let of = |(row, sums): (&RowStats, SweepSums)| match row.has_sums() {
+            true => SweepSums { classes, ..sums },
+            false => none,
         };
         Ok(sums.map(of).collect())
     }
