@@ -211,7 +211,6 @@ pub struct RowStats {
     pub all_classes: u32,
 }
 
-/// Metrics of the row. They have no meaning for rows flagged [`flags::IGNORED`] or [`flags::NON_FINITE`].
 impl RowStats {
     /// Returns true if the row's label is a class. [`Reduction::Mean`](crate::Reduction::Mean) counts such rows.
     pub(crate) fn counts(&self) -> bool {
