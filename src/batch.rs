@@ -38,6 +38,20 @@ impl Storage {
     }
 }
 
+impl std::str::FromStr for Storage {
+    type Err = Error;
+
+    /// The storage type of this [`name`](Storage::name).
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|s| s.name() == text);
+        found.ok_or_else(|| Error::InvalidConfig {
+            field: "storage",
+            value: text.to_owned(),
+            expected: "f32, f16 or bf16",
+        })
+    }
+}
+
 /// Numbers in one of the storage types.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {

@@ -369,6 +369,52 @@ pub enum Error {
 }
 
 impl Error {
+    /// The name of the variant, for hosts in other languages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::InvalidConfig { .. } => "InvalidConfig",
+            Self::InvalidProgress { .. } => "InvalidProgress",
+            Self::ProgressNeeded { .. } => "ProgressNeeded",
+            Self::ZeroClasses { .. } => "ZeroClasses",
+            Self::ShapeMismatch { .. } => "ShapeMismatch",
+            Self::SampledTeacher { .. } => "SampledTeacher",
+            Self::RowCount { .. } => "RowCount",
+            Self::RowStrideTooSmall { .. } => "RowStrideTooSmall",
+            Self::SliceTooSmall { .. } => "SliceTooSmall",
+            Self::SliceTooLarge { .. } => "SliceTooLarge",
+            Self::MatrixShape { .. } => "MatrixShape",
+            Self::ZeroHiddenSize { .. } => "ZeroHiddenSize",
+            Self::BufferTooSmall { .. } => "BufferTooSmall",
+            Self::BufferMisaligned { .. } => "BufferMisaligned",
+            Self::BufferUsage { .. } => "BufferUsage",
+            Self::BufferOverlap { .. } => "BufferOverlap",
+            Self::GradientShape { .. } => "GradientShape",
+            Self::PlanMismatch => "PlanMismatch",
+            Self::WorkspaceTooSmall { .. } => "WorkspaceTooSmall",
+            Self::LabelOutOfRange { .. } => "LabelOutOfRange",
+            Self::SoftLabelShape { .. } => "SoftLabelShape",
+            Self::TeacherIds { .. } => "TeacherIds",
+            Self::TeacherIdOutOfRange { .. } => "TeacherIdOutOfRange",
+            Self::TeacherIdTwice { .. } => "TeacherIdTwice",
+            Self::SoftLabel { .. } => "SoftLabel",
+            Self::RowWeight { .. } => "RowWeight",
+            Self::ClassWeight { .. } => "ClassWeight",
+            Self::ClassWeightCount { .. } => "ClassWeightCount",
+            Self::ZeroDenominator { .. } => "ZeroDenominator",
+            Self::ShardRange { .. } => "ShardRange",
+            Self::Shards { .. } => "Shards",
+            Self::LimitExceeded { .. } => "LimitExceeded",
+            Self::DeviceLimit { .. } => "DeviceLimit",
+            Self::Unsupported { .. } => "Unsupported",
+            Self::NoHardwareGpu { .. } => "NoHardwareGpu",
+            Self::NoAdapter { .. } => "NoAdapter",
+            Self::NoDevice { .. } => "NoDevice",
+            Self::DeviceLost(..) => "DeviceLost",
+            Self::OutOfMemory(..) => "OutOfMemory",
+            Self::Gpu { .. } => "Gpu",
+        }
+    }
+
     /// The host has no memory for results of `bytes` bytes.
     pub(crate) fn no_room(bytes: usize) -> Self {
         Self::OutOfMemory(format!(

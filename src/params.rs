@@ -149,4 +149,36 @@ impl Params {
             ..Self::default()
         }
     }
+
+    /// The numbers of a configuration and progress, with the shape and the offsets of `self`.
+    pub(crate) fn with_numbers_of(&self, numbers: &Self) -> Self {
+        Self {
+            rows: self.rows,
+            classes: self.classes,
+            teacher_classes: self.teacher_classes,
+            workgroups: self.workgroups,
+            student_offset: self.student_offset,
+            student_stride: self.student_stride,
+            teacher_offset: self.teacher_offset,
+            teacher_stride: self.teacher_stride,
+            grad_offset: self.grad_offset,
+            grad_stride: self.grad_stride,
+            label_offset: self.label_offset,
+            result_offset: self.result_offset,
+            weight_offset: self.weight_offset,
+            decision_offset: self.decision_offset,
+            partial_offset: self.partial_offset,
+            partials: self.partials,
+            count_labels: self.count_labels,
+            write_results: self.write_results,
+            segments: self.segments,
+            segment_vectors: self.segment_vectors,
+            counts: self.counts,
+            class_weight_offset: self.class_weight_offset,
+            soft_label_offset: self.soft_label_offset,
+            soft_label_stride: self.soft_label_stride,
+            id_offset: self.id_offset,
+            ..*numbers
+        }
+    }
 }

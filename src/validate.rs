@@ -20,9 +20,6 @@ use crate::{
 pub(crate) use class_weights::{class_weighting, no_class_weights};
 pub(crate) use factors::mean;
 
-/// 2^126, the largest divisor for which WGSL bounds the error of a quotient.
-const MAX_DIVISOR: f32 = 8.507_059e37;
-
 /// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
 pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
     let ok = (1e-30..=1e30).contains(&value);
@@ -40,7 +37,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     config.selection.check()?;
     config.divergence.check()?;
     if let HardTemperature::Own(own) = config.hard_temperature {
-        temperature("hard_temperature: Own", own)?;
+        config.hard_temperature.check()?;
         for (field, other) in [
             (
                 "hard_temperature / student_temperature",
@@ -66,20 +63,8 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     let z = config.z_loss;
     let ok = z == 0.0 || (1e-9..=1e3).contains(&z);
     require(ok, "z_loss", z, "0, or a number between 1e-9 and 1e3")?;
-    if let Scope::Given(kdr) = config.scope {
-        let ok = (0.0..=1.0).contains(&kdr);
-        require(ok, "scope: Given", kdr, "a number in [0, 1]")?;
-    }
-    if let Reduction::SumOver(d) = config.reduction {
-        // GPUs may flush a smaller number to 0.
-        let ok = d == 0.0 || (f32::MIN_POSITIVE..=MAX_DIVISOR).contains(&d);
-        require(
-            ok,
-            "reduction: SumOver",
-            d,
-            "0, or a number between 1.2e-38 and 8.5e37",
-        )?;
-    }
+    config.scope.check()?;
+    config.reduction.check()?;
     let e = config.label_smoothing;
     let ok = (0.0..1.0).contains(&e);
     require(ok, "label_smoothing", e, "a number in [0, 1)")?;

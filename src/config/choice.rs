@@ -1,6 +1,6 @@
-//! The macro that defines an enum of choices: its variants, names, numbers, text form and parser.
+//! Macros for enums of choices: their variants, names, numbers, text form and parser.
 
-/// Defines an enum of choices.
+/// Defines an enum of choices whose numbers the kernels have.
 ///
 /// An entry is `Variant = "name"`, `Variant(number = default) = "name"` or `Variant { number = default, .. } = "name"`. The enum gets
 /// `ALL` (with the default numbers), `name`, `index`, `numbers` (those of the variant), `Display` and `FromStr`. The text form is the
@@ -30,24 +30,12 @@ macro_rules! choice {
             ),+
         }
 
+        $crate::config::choice::text_form! {
+            $type, $field;
+            $( $variant $( ( $tuple = $tuple_default ) )? $( { $( $number = $default ),+ } )? = $name ),+
+        }
+
         impl $type {
-            /// Every choice, in the order of the documentation. Numbers have an example value.
-            pub const ALL: [Self; [$($name),+].len()] = [
-                $( Self::$variant $( { 0: $tuple_default } )? $( { $($number: $default),+ } )? ),+
-            ];
-
-            /// The names with their numbers, for the texts of errors.
-            const EXPECTED: &str = concat!(
-                $( $name, $( ":", stringify!($tuple), )? $( $( ":", stringify!($number), )+ )? ", " ),+
-            );
-
-            /// The name on command lines and in reports, without numbers.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $( Self::$variant { .. } => $name ),+
-                }
-            }
-
             /// The position in `ALL`. The kernels have the same number.
             #[allow(dead_code, reason = "not every choice reaches the kernels by its number")]
             pub(crate) fn index(self) -> u32 {
@@ -65,6 +53,39 @@ macro_rules! choice {
                 std::array::from_fn(|i| list.get(i).copied().unwrap_or(0.0))
             }
         }
+    };
+}
+
+/// Gives an enum of choices its text form: `ALL` (with example numbers), `name`, `Display` and `FromStr`. Entries are those of `choice!`
+/// without their documentation. The type has a method `check`.
+macro_rules! text_form {
+    (
+        $type:ident, $field:literal;
+        $(
+            $variant:ident
+            $( ( $tuple:ident = $tuple_default:literal ) )?
+            $( { $( $number:ident = $default:literal ),+ $(,)? } )?
+            = $name:literal
+        ),+ $(,)?
+    ) => {
+        impl $type {
+            /// Every choice, in the order of the documentation. Numbers have an example value.
+            pub const ALL: [Self; [$($name),+].len()] = [
+                $( Self::$variant $( { 0: $tuple_default } )? $( { $($number: $default),+ } )? ),+
+            ];
+
+            /// The names with their numbers, for the texts of errors.
+            const EXPECTED: &str = concat!(
+                $( $name, $( ":", stringify!($tuple), )? $( $( ":", stringify!($number), )+ )? ", " ),+
+            );
+
+            /// The name on command lines and in reports, without numbers.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $( Self::$variant { .. } => $name ),+
+                }
+            }
+        }
 
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,9 +101,9 @@ macro_rules! choice {
         }
 
         impl std::str::FromStr for $type {
-            type Err = crate::Error;
+            type Err = $crate::Error;
 
-            fn from_str(text: &str) -> Result<Self, crate::Error> {
+            fn from_str(text: &str) -> Result<Self, $crate::Error> {
                 let mut parts = text.split(':');
                 let name = parts.next().unwrap_or_default();
                 let numbers: Option<Vec<f32>> = parts.map(|part| part.parse().ok()).collect();
@@ -91,14 +112,14 @@ macro_rules! choice {
                         Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?), )+
                     _ => None,
                 };
-                let found = found.ok_or_else(|| crate::Error::InvalidConfig {
+                let found = found.ok_or_else(|| $crate::Error::InvalidConfig {
                     field: $field,
                     value: text.to_owned(),
                     expected: Self::EXPECTED.trim_end_matches(", "),
                 })?;
                 match found.check() {
-                    Err(crate::Error::InvalidConfig { expected, .. }) => {
-                        Err(crate::Error::InvalidConfig {
+                    Err($crate::Error::InvalidConfig { expected, .. }) => {
+                        Err($crate::Error::InvalidConfig {
                             field: $field,
                             value: text.to_owned(),
                             expected,
@@ -111,4 +132,4 @@ macro_rules! choice {
     };
 }
 
-pub(crate) use choice;
+pub(crate) use {choice, text_form};

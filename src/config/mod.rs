@@ -6,6 +6,7 @@ mod range;
 mod rows;
 mod selection;
 mod similarity;
+mod text;
 
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;

@@ -1,8 +1,9 @@
 //! Checks of caller buffers.
 
 use super::buffers::{CallerBuffers, GpuLogits, GpuSlice};
-use crate::plan::{Dispatch, Operand, Problem, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
-use crate::shader::BindingKind;
+use crate::plan::{
+    Dispatch, Problem, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES, check_bindings,
+};
 use crate::{Config, Error, Result, validate};
 
 /// Bytes `[start, end)` of a buffer, with its name in errors.
@@ -45,10 +46,6 @@ impl<'a> Region<'a> {
         let end = self.end.checked_next_multiple_of(4).unwrap_or(u64::MAX);
         validate::region(self.name, self.start..end, alignment, self.buffer.size())
     }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.buffer == other.buffer && self.start < other.end && other.start < self.end
-    }
 }
 
 /// Checks the buffers and returns the problem that a plan is made for.
@@ -60,18 +57,11 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     validate::shape("teacher_logits", rows, teacher.classes, teacher.row_stride)?;
     let is_list = batch.teacher_ids.is_some();
     validate::teacher(config, student.classes, teacher.classes, is_list)?;
-    let mut inputs = vec![
-        Region::logits("student_logits", student, rows),
-        Region::logits("teacher_logits", teacher, rows),
-        Region::slice("labels", &batch.labels, 4 * rows as u64),
-    ];
-    inputs[0].check(student.storage.bytes() as u64)?;
-    inputs[1].check(teacher.storage.bytes() as u64)?;
-    inputs[2].check(4)?;
+    Region::logits("student_logits", student, rows).check(student.storage.bytes() as u64)?;
+    Region::logits("teacher_logits", teacher, rows).check(teacher.storage.bytes() as u64)?;
+    Region::slice("labels", &batch.labels, 4 * rows as u64).check(4)?;
     if let Some(ids) = &batch.teacher_ids {
-        let region = Region::slice("teacher_ids", ids, 4 * (rows * teacher.classes) as u64);
-        region.check(4)?;
-        inputs.push(region);
+        Region::slice("teacher_ids", ids, 4 * (rows * teacher.classes) as u64).check(4)?;
     }
     if let Some(soft_labels) = &batch.soft_labels {
         let GpuLogits {
@@ -83,23 +73,15 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         validate::shape("soft_labels", rows, classes, row_stride)?;
         validate::soft_labels::classes(student.classes, classes)?;
         validate::soft_labels::choices(config, batch.class_weights.is_some())?;
-        let region = Region::logits("soft_labels", soft_labels, rows);
-        region.check(storage.bytes() as u64)?;
-        inputs.push(region);
+        Region::logits("soft_labels", soft_labels, rows).check(storage.bytes() as u64)?;
     }
     if let Some(weights) = &batch.row_weights {
-        let region = Region::slice("row_weights", weights, 4 * rows as u64);
-        region.check(4)?;
-        inputs.push(region);
+        Region::slice("row_weights", weights, 4 * rows as u64).check(4)?;
     }
     if let Some(weights) = &batch.class_weights {
         validate::class_weighting(config)?;
-        let region = Region::slice("class_weights", weights, 4 * student.classes as u64);
-        region.check(4)?;
-        inputs.push(region);
+        Region::slice("class_weights", weights, 4 * student.classes as u64).check(4)?;
     }
-    let mut written = Vec::new();
-    let mut in_place = false;
     if let Some(gradient) = &outputs.gradient {
         validate::shape("gradient", rows, gradient.classes, gradient.row_stride)?;
         if gradient.classes != student.classes {
@@ -108,94 +90,40 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
                 got: gradient.classes,
             });
         }
-        let region = Region::logits("gradient", gradient, rows);
-        region.check(gradient.storage.bytes() as u64)?;
-        in_place = gradient.buffer == student.buffer && gradient.matrix() == student.matrix();
-        written.push(region);
+        Region::logits("gradient", gradient, rows).check(gradient.storage.bytes() as u64)?;
     }
     if let Some(results) = &outputs.row_results {
-        let region = Region::slice("row_results", results, ROW_RESULT_BYTES * rows as u64);
-        region.check(ROW_RESULT_BYTES)?;
-        written.push(region);
+        Region::slice("row_results", results, ROW_RESULT_BYTES * rows as u64)
+            .check(ROW_RESULT_BYTES)?;
     }
     if let Some(metrics) = &outputs.row_metrics {
-        let region = Region::slice("row_metrics", metrics, ROW_REPORT_BYTES * rows as u64);
-        region.check(ROW_REPORT_BYTES)?;
-        written.push(region);
+        Region::slice("row_metrics", metrics, ROW_REPORT_BYTES * rows as u64)
+            .check(ROW_REPORT_BYTES)?;
         if outputs.row_results.is_some() {
             return Err(validate::results_twice());
         }
     }
     if let Some(summary) = &outputs.summary {
-        let region = Region::slice("summary", summary, SUMMARY_BYTES);
-        region.check(256)?;
-        written.push(region);
-    }
-    let mut shared_buffers = false;
-    if in_place {
-        inputs.remove(0);
-    }
-    for (i, output) in written.iter().enumerate() {
-        let others = inputs.iter().chain(&written[i + 1..]);
-        for other in others {
-            if output.overlaps(other) {
-                return Err(Error::BufferOverlap {
-                    first: output.name,
-                    second: other.name,
-                    why: "only the gradient may overlap the student's logits, with the same offset, stride and storage",
-                });
-            }
-        }
-        shared_buffers |= inputs.iter().any(|input| input.buffer == output.buffer);
+        Region::slice("summary", summary, SUMMARY_BYTES).check(256)?;
     }
     let gradient = outputs.gradient.map(|g| g.matrix());
     let [student, teacher] = [student, teacher].map(|m| (m.matrix(), m.classes));
-    Ok(Problem {
-        shared_buffers,
-        in_place,
+    let problem = Problem {
         teacher_list: is_list,
         soft_labels: batch.soft_labels.map(|y| y.matrix()),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),
         ..Problem::new(rows, student, teacher, gradient)
-    })
+    };
+    problem.in_buffers(&buffers.lists(), |a, b| buffers.get(a) == buffers.get(b))
 }
 
 /// Refuses dispatches in which two bindings overlap and one of them is written, as browsers refuse them.
 pub(super) fn overlaps(dispatches: &[Dispatch], buffers: CallerBuffers<'_>) -> Result<()> {
-    match dispatches.iter().find_map(|d| overlap(d, buffers)) {
-        None => Ok(()),
-        Some((first, second)) => Err(Error::BufferOverlap {
-            first,
-            second,
-            why: "browsers refuse a second binding of bytes that a kernel writes, and bindings start at multiples of 256 bytes; use a buffer for each",
-        }),
-    }
-}
-
-/// The names of two bindings that overlap, one of them written.
-fn overlap(
-    dispatch: &Dispatch,
-    buffers: CallerBuffers<'_>,
-) -> Option<(&'static str, &'static str)> {
     // Each operand of the workspace has its own buffer.
-    let in_one_buffer = |a: Operand, b: Operand| {
+    check_bindings(dispatches, |a, b| {
         let [first, second] = [a, b].map(|operand| buffers.get(operand));
         first == second && (first.is_some() || a == b)
-    };
-    let windows = &dispatch.windows;
-    for (i, (binding, window)) in windows.iter().enumerate() {
-        for (other, earlier) in &windows[..i] {
-            let written = [binding.kind, other.kind].contains(&BindingKind::ReadWrite);
-            if written
-                && in_one_buffer(window.operand, earlier.operand)
-                && window.offset < earlier.offset + earlier.bytes
-                && earlier.offset < window.offset + window.bytes
-            {
-                return Some((earlier.operand.name(), window.operand.name()));
-            }
-        }
-    }
-    None
+    })
 }

@@ -53,6 +53,34 @@ impl Plan {
         Ok(DispatchBuilder::new(self, config, progress, lists).all())
     }
 
+    /// Sets the parameters of the plan's dispatches to those of another step: another progress, or other numbers of the configuration, such
+    /// as the upstream gradient. Nothing else of the list changes.
+    ///
+    /// # Errors
+    /// [`Error::PlanMismatch`] if the plan was made for other choices, [`Error::InvalidConfig`] and [`Error::InvalidProgress`]. The list is
+    /// then unchanged.
+    pub fn renumber(
+        &self,
+        dispatches: &mut [Dispatch],
+        config: &Config,
+        progress: Progress,
+    ) -> Result<()> {
+        validate::config(config)?;
+        validate::mean(config, self.problem.rows)?;
+        validate::progress(config.selection, progress)?;
+        if !self.has_choices_of(config) {
+            return Err(Error::PlanMismatch);
+        }
+        let numbers = Params {
+            label_classes: label_classes(config, self.problem.classes),
+            ..Params::of(config, progress)
+        };
+        for dispatch in dispatches {
+            dispatch.params = dispatch.params.with_numbers_of(&numbers);
+        }
+        Ok(())
+    }
+
     fn check_buffers(&self, lists: &Lists) -> Result<()> {
         let p = &self.problem;
         let matrix = |name, m: &Matrix, classes| {

@@ -43,7 +43,30 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// Its name in errors.
+    /// Every operand.
+    pub const ALL: [Self; 18] = [
+        Self::StudentLogits,
+        Self::TeacherLogits,
+        Self::TeacherIds,
+        Self::Labels,
+        Self::SoftLabels,
+        Self::RowWeights,
+        Self::ClassWeights,
+        Self::Gradient,
+        Self::RowResults,
+        Self::RowMetrics,
+        Self::Summary,
+        Self::RowStats,
+        Self::SegmentStats,
+        Self::SweepSums,
+        Self::Decisions,
+        Self::Partials,
+        Self::StatsSummary,
+        Self::Placeholder,
+    ];
+
+    /// Its name for hosts and in errors. A kernel may declare its binding by another name: `grad_student_logits` is the gradient, and
+    /// `row_stats` of `observe` may be those of segments.
     pub fn name(self) -> &'static str {
         match self {
             Self::StudentLogits => "student_logits",

@@ -24,6 +24,7 @@ mod imports;
 mod kernels;
 mod laws;
 mod licences;
+mod names;
 mod own_device;
 mod plan;
 mod record;
