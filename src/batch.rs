@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::{Error, Result};
+use crate::{Error, Result, validate};
 
 /// The storage type of numbers. Arithmetic is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -330,6 +330,17 @@ impl<'a> Batch<'a> {
         let all = self.soft_labels?;
         let start = row * all.row_stride;
         Some(all.values.part(start..start + all.classes))
+    }
+
+    /// Checks the configuration, the numbers of classes, and labels, soft labels, weights and lists, but neither the number of logits nor
+    /// a logit: for hosts whose logits are elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`](crate::Engine::run), but for logits, progress and outputs.
+    pub fn check_rows(&self, config: &crate::Config) -> Result<()> {
+        validate::config(config)?;
+        validate::beside_logits(config, self)?;
+        validate::rows(config, self, self.classes())
     }
 
     /// Rows of the batch.

@@ -34,7 +34,7 @@ const APART: Moments = Moments::of(&[
 
 impl Sums {
     /// Adds a tile of plain numbers.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     fn add<V: Vector>(
         &mut self,
         s: &[f32],
@@ -203,7 +203,7 @@ impl Sums {
     }
 
     /// Adds a tile with padding, infinities, NaN or huge values.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     fn add_checked<V: Vector>(
         &mut self,
         s: &[f32],
@@ -313,7 +313,7 @@ impl Sums {
     }
 
     /// Adds a tile's distances from the maximum and their number, for label smoothing. Masked classes are left out.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     fn add_offsets(&mut self, s: &[f32], n: usize, setup: &Setup<'_>) {
         let ms = self.student_max;
         let (whole, rest) = s[..n].as_chunks::<LANES>();
@@ -339,7 +339,7 @@ impl Sums {
     }
 
     /// Adds a tile of `n` values of the student and their padding, for sampled tokens.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     pub fn add_student<V: Vector>(
         &mut self,
         s: &[f32],
@@ -393,7 +393,7 @@ impl Sums {
     }
 
     /// Adds the moments with the weights of classes, given the teacher's exponentials.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     fn add_class_weights(&mut self, s: &[f32], et: &[f32], weights: &[f32], setup: &Setup<'_>) {
         const BLOCK: usize = VECTORS_PER_PARTIAL_SUM * LANES;
         let (ms, ks) = (self.student_max, setup.student_log2);
@@ -433,7 +433,7 @@ impl Sums {
     }
 
     /// Adds a tile of `n` values and their padding. `weights` are those of their classes, if sums need them.
-    #[inline(always)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
     pub fn add_any<V: Vector>(
         &mut self,
         (s, t): (&[f32], &[f32]),

@@ -71,7 +71,7 @@ pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut Value
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
 /// beyond those of the method: a branch per tile cost 5 % at 1,000 classes. `listed` has the gradient of classes of a list.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     row: &Row<'_>,
     decision: &Decision,

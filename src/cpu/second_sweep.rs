@@ -29,7 +29,7 @@ pub(super) fn below(p: f32, q: f32) -> f32 {
 }
 
 /// Fills in the sums of the second sweep that similarity and divergence need.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
     let classes = row.student.len();
     let setup = row.setup;

@@ -11,7 +11,7 @@ use crate::Decision;
 use crate::rule::{ClassWeights, Shape};
 
 /// The gradient of a tile with the shape `Plain`, from logits.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn plain<V: Vector>(
     s: &[f32],
     t: &[f32],
@@ -28,7 +28,7 @@ pub(super) fn plain<V: Vector>(
 }
 
 /// The gradient of a tile with the shape `Plain`, from exponentials that are `scales` times too small.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn plain_of_kept<V: Vector>(
     es: &[f32],
     et: &[f32],
@@ -43,7 +43,7 @@ pub(super) fn plain_of_kept<V: Vector>(
 }
 
 /// The gradient of a tile without terms of the teacher, from logits.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn student<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(s) {
         let es = exp2::<V>((s - d.student_max) * setup.student_log2);
@@ -52,7 +52,7 @@ pub(super) fn student<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out
 }
 
 /// The gradient of a tile without terms of the teacher, from exponentials that are `scale` times too small.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn student_of_kept<V: Vector>(es: &[f32], scale: f32, d: &Decision, out: &mut [f32]) {
     let scale = d.student_scale * scale;
     for (o, es) in out.iter_mut().zip(es) {
@@ -69,7 +69,7 @@ fn fill(x: &[f32], y: &[f32], out: &mut [f32], value: impl Fn(f32, f32) -> f32) 
 }
 
 /// The gradient of a tile from exponentials that are `scales` times too small, for the shapes that need only probabilities.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn of_probabilities<V: Vector>(
     es: &[f32],
     et: &[f32],
@@ -119,7 +119,7 @@ pub(super) fn of_logits<V: Vector>(
     }
 }
 
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn log_ratio<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
     let inverses = f64::from(d.student_inverse) / f64::from(d.teacher_inverse);
@@ -146,7 +146,7 @@ fn log_ratio<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, o
     }
 }
 
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn power<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
     let [u, v] = setup.shape_numbers;
@@ -177,7 +177,7 @@ fn power<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: 
     }
 }
 
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn linear<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
     // In binary logarithms.
@@ -194,7 +194,7 @@ fn linear<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out:
 }
 
 /// Adds the hard part at its own temperature.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn add_hard<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(s) {
         let e = exp2::<V>((s - d.student_max) * setup.hard_log2);
@@ -203,7 +203,7 @@ pub(super) fn add_hard<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, ou
 }
 
 /// Adds the uniform share again at the classes that the student masks.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn return_uniform(s: &[f32], d: &Decision, out: &mut [f32]) {
     for (o, s) in out.iter_mut().zip(s) {
         if *s == f32::NEG_INFINITY {
@@ -227,7 +227,7 @@ pub(super) fn without_weights(d: &Decision, weights: ClassWeights) -> Decision {
 }
 
 /// Subtracts the terms that weights of classes multiply.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn subtract_weighted<V: Vector>(
     t: &[f32],
     weights: &[f32],

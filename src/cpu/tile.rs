@@ -200,7 +200,7 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extreme
 }
 
 /// Rounds the first values of a tile to f16.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn narrow<V: Vector>(from: &Tile, to: &mut [f16]) {
     let from = from.as_chunks::<LANES>().0;
     let (whole, rest) = to.as_chunks_mut::<LANES>();
@@ -216,7 +216,7 @@ pub(super) fn narrow<V: Vector>(from: &Tile, to: &mut [f16]) {
 
 /// Values `[start, start + n)` as f32 with their extremes, padded with `-inf` up to a multiple of `LANES` and for classes that the teacher
 /// lacks.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn copied<V: Vector>(values: Values<'_>, start: usize, n: usize, to: &mut Tile) -> Extremes<V> {
     let have = n.min(values.len().saturating_sub(start));
     let range = start..start + have;
@@ -262,7 +262,7 @@ pub(super) fn tile<'a, V: Vector>(
 
 /// A tile in whole lanes with its largest value and magnitude, both without the padding. `left_out` becomes padding, or a masked class
 /// if the classes are `counted`.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn measured<'a, V: Vector>(
     values: Values<'a>,
     start: usize,
@@ -312,7 +312,7 @@ pub(super) fn measured<'a, V: Vector>(
 }
 
 /// A tile in whole lanes, with its largest value without some columns and the magnitude of all. Those columns become masked classes.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn measured_without<'a, V: Vector>(
     values: Values<'a>,
     start: usize,

@@ -138,3 +138,16 @@ pub unsafe extern "C" fn run(at: *const u8, bytes: usize) -> u32 {
         Ok((1, summary))
     })
 }
+
+/// Checks a batch whose logits are elsewhere: configuration, shape, labels, soft labels, weights and lists.
+///
+/// # Safety
+/// As for [`run`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn check(at: *const u8, bytes: usize) -> u32 {
+    respond(|_| {
+        // SAFETY: the caller's promises.
+        unsafe { run::check(text(at, bytes)?) }?;
+        Ok((1, Vec::new()))
+    })
+}

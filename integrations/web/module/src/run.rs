@@ -20,31 +20,16 @@ use crate::request::{Place, Refusal, Request};
 pub unsafe fn run(text: &str) -> Result<Vec<u8>, Refusal> {
     let request = Request::read(text, Config::default())?;
     let place = |operand| request.place(operand);
-    let needed = |operand: Operand| {
-        place(operand).ok_or_else(|| Refusal::request(&format!("no {}", operand.name())))
+    let logits = |operand: Operand, classes| match place(operand) {
+        // SAFETY: the caller's promise, here and below.
+        Some(p) => unsafe { logits(p, classes) },
+        None => Err(Refusal::request(&format!("no {}", operand.name()))),
     };
-    let matrix = |place: &Place, classes| {
-        // SAFETY: the caller's promise.
-        unsafe { logits(place, classes) }
-    };
-    // SAFETY: the caller's promise, here and below.
-    let labels = unsafe { slice::<i32>(needed(Operand::Labels)?) };
-    let student = matrix(needed(Operand::StudentLogits)?, request.classes)?;
-    let teacher = matrix(needed(Operand::TeacherLogits)?, request.teacher_classes)?;
-    let soft_labels = place(Operand::SoftLabels);
     let batch = Batch {
-        student_logits: student,
-        teacher_logits: teacher,
+        student_logits: logits(Operand::StudentLogits, request.classes)?,
+        teacher_logits: logits(Operand::TeacherLogits, request.teacher_classes)?,
         // SAFETY: as above.
-        teacher_ids: place(Operand::TeacherIds).map(|p| unsafe { slice(p) }),
-        soft_labels: soft_labels
-            .map(|p| matrix(p, request.classes))
-            .transpose()?,
-        // SAFETY: as above.
-        row_weights: place(Operand::RowWeights).map(|p| unsafe { slice(p) }),
-        // SAFETY: as above.
-        class_weights: place(Operand::ClassWeights).map(|p| unsafe { slice(p) }),
-        ..Batch::new(&[] as &[f32], &[] as &[f32], labels, request.classes)
+        ..unsafe { beside_logits(&request) }?
     };
     let gradient = match place(Operand::Gradient) {
         // SAFETY: as above.
@@ -60,6 +45,42 @@ pub unsafe fn run(text: &str) -> Result<Vec<u8>, Refusal> {
     };
     let summary = Cpu::new().run_into(&request.config, request.progress, &batch, outputs)?;
     Ok(bytemuck::bytes_of(&summary).to_vec())
+}
+
+/// Checks everything but logits.
+///
+/// # Safety
+/// As for [`run`].
+pub unsafe fn check(text: &str) -> Result<(), Refusal> {
+    let request = Request::read(text, Config::default())?;
+    // SAFETY: the caller's promise.
+    let batch = unsafe { beside_logits(&request) }?;
+    Ok(batch.check_rows(&request.config)?)
+}
+
+/// The batch of a request without logits.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn beside_logits<'a>(request: &Request) -> Result<Batch<'a>, Refusal> {
+    let place = |operand| request.place(operand);
+    let labels = place(Operand::Labels).ok_or_else(|| Refusal::request("no labels"))?;
+    let none = |classes| Logits::new(&[] as &[f32], classes);
+    // SAFETY: the caller's promise, here and below.
+    let soft_labels = place(Operand::SoftLabels).map(|p| unsafe { logits(p, request.classes) });
+    Ok(Batch {
+        student_logits: none(request.classes),
+        teacher_logits: none(request.teacher_classes),
+        // SAFETY: as above.
+        teacher_ids: place(Operand::TeacherIds).map(|p| unsafe { slice(p) }),
+        // SAFETY: as above.
+        labels: unsafe { slice(labels) },
+        soft_labels: soft_labels.transpose()?,
+        // SAFETY: as above.
+        row_weights: place(Operand::RowWeights).map(|p| unsafe { slice(p) }),
+        // SAFETY: as above.
+        class_weights: place(Operand::ClassWeights).map(|p| unsafe { slice(p) }),
+    })
 }
 
 /// # Safety
