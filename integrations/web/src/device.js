@@ -48,8 +48,8 @@ class Device {
         return isPower(least) && isPower(most) && least <= most ? [least, most] : null;
     }
 
-    /** The lines of the limits. `bindingBytes` lowers the bytes of a binding. */
-    limitLines({ subgroups = true, bindingBytes = Infinity } = {}) {
+    /** The lines of the limits. `bindingBytes` lowers the bytes of a binding; `software` overrides what the adapter says. */
+    limitLines({ subgroups = true, bindingBytes = Infinity, software = this.software } = {}) {
         const { limits, adapterInfo = {} } = this.device;
         const values = {
             binding_bytes: Math.min(limits.maxStorageBufferBindingSize, bindingBytes),
@@ -59,7 +59,7 @@ class Device {
             workgroup_invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
             workgroup_bytes: limits.maxComputeWorkgroupStorageSize,
             workgroups: limits.maxComputeWorkgroupsPerDimension,
-            software: Number(this.software),
+            software: Number(software),
             vendor: VENDORS[adapterInfo.vendor] ?? 0,
         };
         let lines = Object.entries(values).map(([name, value]) => `limit ${name} ${value}\n`).join("");

@@ -27,7 +27,9 @@ export async function distill(student, teacher, labels, shape, progress, setting
     );
     batch.check(module);
     if (device === undefined || device === null) return batch.onCpu(module, progress);
+    // A batch without rows has nothing to dispatch.
     if (!isDevice(device)) throw new DistillError("NoDevice", "`device` is no GPUDevice; leave it out to run on the CPU");
+    if (!batch.shape.rows) return batch.onCpu(module, progress);
     return batch.onDevice(module, device, progress, { signal, subgroups, pieceBytes });
 }
 
@@ -116,11 +118,15 @@ class Batch {
             for (const name of ["rowResults", "rowMetrics"]) if (places[name]) places[name].elements = rows;
             return this.#lines(places) + progressLine(progress);
         };
-        const summary = readSummary(module.run(request, arrays));
-        const done = { summary, ...this.#gradient() };
+        const done = { summary: this.#summary(readSummary(module.run(request, arrays))), ...this.#gradient() };
         if (results) done.rows = readRowResults(results, rows);
         if (metrics) done.rows = readRowMetrics(reports(arrays.rowResults.array, metrics, rows), rows);
         return done;
+    }
+
+    /** The summary, with means of metrics only if there are metrics. */
+    #summary({ metrics, ...summary }) {
+        return this.shape.lists.rowMetrics ? { ...summary, metrics } : summary;
     }
 
     #gradient() {
@@ -158,7 +164,7 @@ class Batch {
             if (starts.length > 1) options = await this.#independent(run);
             const parts = await run(options, true);
             const summary = parts.length == 1 ? parts[0].summary : joined(parts.map((part) => part.summary));
-            const done = { summary, ...this.#gradient() };
+            const done = { summary: this.#summary(summary), ...this.#gradient() };
             if (this.shape.lists.rowResults || this.shape.lists.rowMetrics) done.rows = parts.flatMap((part) => part.rows);
             return done;
         } finally {
