@@ -18,6 +18,7 @@ mod report;
 #[path = "../variants/mod.rs"]
 mod variants;
 
+mod buffers;
 mod run;
 mod visit;
 

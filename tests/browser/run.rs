@@ -1,30 +1,19 @@
 //! Cases of the table, computed in the browser. Each is a list of dispatches and the bytes of the buffers that they bind.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::plan::{Limits, List, Lists, Matrix, Operand, Plan, Problem};
+use wgpu_distill::plan::{Limits, Operand, Plan};
 use wgpu_distill::shader::{Dialect, assemble};
-use wgpu_distill::{RowResult, Storage, Summary, reference};
 
-use crate::cases::compare::{self, Outcome, before};
-use crate::cases::inputs::{Stored, spread};
+use crate::buffers::{CaseBuffers, READ, poison};
 use crate::cases::{self, Case};
 use crate::visit;
 
 /// The short run computes one of `SHARE` cases.
 const SHARE: usize = 23;
-
-/// Bytes that no kernel writes: a NaN with a payload, as f32 and as two 16-bit numbers.
-const POISON: [u8; 4] = [0xa5, 0x7f, 0xa5, 0x7f];
-
-fn poison(bytes: usize) -> Vec<u8> {
-    POISON.iter().copied().cycle().take(bytes).collect()
-}
 
 /// A buffer's initial contents, as whole 32-bit words.
 struct Buffer {
@@ -34,135 +23,34 @@ struct Buffer {
 
 /// A case in the form that the page runs.
 struct Job {
-    case: Case,
+    of_case: CaseBuffers,
     about: String,
-    gradient: Matrix,
     buffers: Vec<Buffer>,
     dispatches: Vec<Value>,
 }
 
-/// The offset of row results in their buffer.
-const ROWS_AT: usize = 32;
-const SUMMARY_AT: usize = 256;
-
-/// The buffers that are read back, in this order.
-const READ: [Operand; 3] = [Operand::Summary, Operand::RowResults, Operand::Gradient];
-
 impl Job {
     fn new(case: Case, limits: &Limits) -> Self {
-        let [student, teacher] = case.logits();
-        let strides = case.strides();
-        let stored = |values: &[f32], which: usize, classes: usize| {
-            let spread_out = spread(values, classes, strides[which], case.offsets[which]);
-            let stored = Stored::round(&spread_out, case.storage[which]);
-            words(stored.values().as_bytes().to_vec())
-        };
-        let student = stored(&student, 0, case.classes);
-        let teacher = stored(&teacher, 1, case.teacher_classes);
-        let values: Vec<f32> = (0..case.rows * case.classes).map(before).collect();
-        let gradient = match case.config.grad_write {
-            _ if case.in_place => student.clone(),
-            wgpu_distill::GradWrite::Accumulate => stored(&values, 2, case.classes),
-            _ => {
-                let bytes = stored(&values, 2, case.classes).len();
-                poison(bytes)
-            }
-        };
-        // Labels start at an offset that is not aligned for a binding.
-        let labels: Vec<i32> = [i32::MAX; 3].into_iter().chain(case.labels()).collect();
-        let labels = bytemuck::cast_slice(&labels).to_vec();
-        let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
-        let soft_labels = soft_labels.map(|(values, storage)| {
-            let (stride, offset) = (case.classes + case.gaps[1], case.offsets[1]);
-            let spread_out = spread(&values, case.classes, stride, offset);
-            let bytes = Stored::round(&spread_out, storage);
-            let bytes = words(bytes.values().as_bytes().to_vec());
-            let matrix = Matrix {
-                storage,
-                row_stride: stride,
-                offset: (offset * storage.bytes()) as u64,
-                buffer_bytes: bytes.len() as u64,
-            };
-            (matrix, bytes)
-        });
-        let weights = case.row_weights().map(|weights| {
-            let bytes = bytemuck::cast_slice(&weights);
-            [&POISON[..], bytes].concat()
-        });
-        let ids = case.teacher_ids().map(|ids| {
-            let bytes = bytemuck::cast_slice(&ids);
-            [&POISON[..], bytes].concat()
-        });
-        let class_weights = case.class_weights().map(|weights| {
-            let bytes = bytemuck::cast_slice(&weights);
-            [&POISON[..], bytes].concat()
-        });
-        let results = poison(ROWS_AT + 16 * case.rows + 64);
-        let summary = poison(SUMMARY_AT + 96);
-
-        let matrix = |bytes: &[u8], which: usize| Matrix {
-            storage: case.storage[which],
-            row_stride: strides[which],
-            offset: (case.offsets[which] * case.storage[which].bytes()) as u64,
-            buffer_bytes: bytes.len() as u64,
-        };
-        let problem = Problem {
-            rows: case.rows,
-            classes: case.classes,
-            teacher_classes: case.classes.min(case.teacher_classes),
-            student: matrix(&student, 0),
-            teacher: matrix(&teacher, 1),
-            gradient: Some(match case.in_place {
-                true => matrix(&student, 0),
-                false => matrix(&gradient, 2),
-            }),
-            shared_buffers: false,
-            in_place: case.in_place,
-            soft_labels: soft_labels.as_ref().map(|(matrix, _)| *matrix),
-            row_weights: weights.is_some(),
-            teacher_list: ids.is_some(),
-            class_weights: class_weights.is_some(),
-            metrics: false,
-        };
-        let list = |offset: usize, bytes: &[u8]| List {
-            offset: offset as u64,
-            buffer_bytes: bytes.len() as u64,
-        };
-        let lists = Lists {
-            labels: list(12, &labels),
-            row_results: Some(list(ROWS_AT, &results)),
-            summary: Some(list(SUMMARY_AT, &summary)),
-            row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
-            teacher_ids: ids.as_deref().map(|bytes| list(4, bytes)),
-            class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),
-            row_metrics: None,
-        };
-        let plan = Plan::new(&case.config, &problem, limits).expect("cases fit default limits");
-        let dispatches = plan.dispatches(&case.config, case.progress, &lists);
+        let of_case = CaseBuffers::new(case);
+        let CaseBuffers {
+            case,
+            problem,
+            lists,
+            buffers,
+        } = &of_case;
+        let plan = Plan::new(&case.config, problem, limits).expect("cases fit default limits");
+        let dispatches = plan.dispatches(&case.config, case.progress, lists);
         let dispatches = dispatches.expect("cases are valid");
 
-        let mut buffers: Vec<Buffer> = [
-            (Operand::StudentLogits, student),
-            (Operand::TeacherLogits, teacher),
-            (Operand::Labels, labels),
-            (Operand::Gradient, gradient),
-            (Operand::RowResults, results),
-            (Operand::Summary, summary),
-        ]
-        .into_iter()
-        .chain(soft_labels.map(|(_, bytes)| (Operand::SoftLabels, bytes)))
-        .chain(weights.map(|bytes| (Operand::RowWeights, bytes)))
-        .chain(ids.map(|bytes| (Operand::TeacherIds, bytes)))
-        .chain(class_weights.map(|bytes| (Operand::ClassWeights, bytes)))
-        .chain(
-            plan.workspace()
-                .map(|(operand, bytes)| (operand, poison(bytes as usize))),
-        )
-        .map(|(operand, bytes)| Buffer {
-            operand: Some(operand),
-            bytes,
-        })
-        .collect();
+        let workspace = plan.workspace().into_iter();
+        let workspace = workspace.map(|(operand, bytes)| (operand, poison(bytes as usize)));
+        let all = buffers.iter().cloned().chain(workspace);
+        let mut buffers: Vec<Buffer> = all
+            .map(|(operand, bytes)| Buffer {
+                operand: Some(operand),
+                bytes,
+            })
+            .collect();
         let dispatches = dispatches.iter().map(|dispatch| {
             let at = |operand| buffers.iter().position(|b| b.operand == Some(operand));
             let mut bindings: Vec<Value> = dispatch
@@ -192,8 +80,7 @@ impl Job {
         let dispatches = dispatches.collect();
         Self {
             about: format!("{}, {plan}", case.name),
-            gradient: problem.gradient.expect("asked for"),
-            case,
+            of_case,
             buffers,
             dispatches,
         }
@@ -214,87 +101,6 @@ impl Job {
     fn bytes(&self) -> Vec<u8> {
         let all = self.buffers.iter().map(|b| b.bytes.as_slice());
         all.collect::<Vec<_>>().concat()
-    }
-
-    /// Compares the results with the reference, and all bytes outside of the outputs with their initial values.
-    fn check(&self, mut read: &[u8]) -> Result<(), String> {
-        let case = &self.case;
-        let host = case.host();
-        let want = reference::distill(&case.config, case.progress, &host.batch());
-        let want = want.map_err(|e| e.to_string())?;
-        let mut parts = Vec::new();
-        for operand in READ {
-            let buffer = self.buffers.iter().find(|b| b.operand == Some(operand));
-            let before = &buffer.expect("every job has it").bytes;
-            let (part, rest) = read
-                .split_at_checked(before.len())
-                .ok_or("too few bytes came back")?;
-            read = rest;
-            let written = self.written(operand);
-            let mut next = 0;
-            for (start, end) in written.iter().map(|r| (r.start, r.end)) {
-                if part[next..start] != before[next..start] {
-                    return Err(format!("{}: bytes beside it were written", operand.name()));
-                }
-                next = end;
-            }
-            if part[next..] != before[next..] {
-                return Err(format!("{}: bytes behind it were written", operand.name()));
-            }
-            parts.push(written.into_iter().flat_map(|r| part[r].to_vec()).collect());
-        }
-        let [summary, rows, gradient]: [Vec<u8>; 3] = parts.try_into().expect("three were read");
-        let gradient = match case.storage[2] {
-            Storage::F32 => unpoisoned(&gradient, |x: f32| x)?,
-            Storage::F16 => unpoisoned(&gradient, |x: f16| x.to_f32())?,
-            Storage::Bf16 => unpoisoned(&gradient, |x: bf16| x.to_f32())?,
-        };
-        let outcome = Outcome {
-            summary: bytemuck::pod_read_unaligned::<Summary>(&summary),
-            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&rows),
-            gradient,
-            metrics: Vec::new(),
-        };
-        compare::check(case, &want, &outcome)
-    }
-
-    /// The bytes that must be written.
-    fn written(&self, operand: Operand) -> Vec<Range<usize>> {
-        let (case, m) = (&self.case, &self.gradient);
-        let size = m.storage.bytes();
-        // Offset of the first row in bytes, and the row stride.
-        let (rows, first, bytes, stride) = match operand {
-            Operand::Summary => (1, SUMMARY_AT, size_of::<Summary>(), 0),
-            Operand::RowResults => (case.rows, ROWS_AT, 16, 16),
-            _ => (
-                case.rows,
-                m.offset as usize,
-                case.classes * size,
-                m.row_stride * size,
-            ),
-        };
-        let start = |row| first + row * stride;
-        (0..rows)
-            .map(|row| start(row)..start(row) + bytes)
-            .collect()
-    }
-}
-
-/// Pads to whole 32-bit words and a few more, since kernels read vectors of four.
-fn words(mut bytes: Vec<u8>) -> Vec<u8> {
-    let size = (bytes.len() + 16).next_multiple_of(4);
-    let more = poison(size - bytes.len());
-    bytes.extend(more);
-    bytes
-}
-
-/// The numbers as f32. Fails if one is still poison.
-fn unpoisoned<T: bytemuck::Pod>(bytes: &[u8], wide: fn(T) -> f32) -> Result<Vec<f32>, String> {
-    let left = |x: &T| bytemuck::bytes_of(x) == &POISON[..size_of::<T>()];
-    let values = bytemuck::pod_collect_to_vec::<u8, T>(bytes);
-    match values.iter().position(left) {
-        Some(i) => Err(format!("element {i} of the gradient was not written")),
-        None => Ok(values.into_iter().map(wide).collect()),
     }
 }
 
@@ -342,7 +148,7 @@ impl Work {
             "bytes" => Some(self.job(n).bytes()),
             "outputs" => {
                 let job = self.job(n);
-                let failure = job.check(body).err();
+                let failure = job.of_case.check(body).err();
                 let failure = failure.map(|why| format!("{}: {why}", job.about));
                 self.failures.extend(failure);
                 self.done.insert(n);

@@ -69,6 +69,15 @@ fn start(address: &str) -> Browser {
     )
 }
 
+/// The type of a response. Browsers run modules only as JavaScript, and compile WebAssembly while it loads only by its own type.
+fn kind(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "js")) => "text/javascript",
+        Some((_, "wasm")) => "application/wasm",
+        _ => "application/octet-stream",
+    }
+}
+
 /// Handles one request: the page, the result, which is sent to the test, or a response of `answer`.
 fn serve(
     stream: TcpStream,
@@ -103,7 +112,7 @@ fn serve(
             ("200 OK", "text/plain", Vec::new())
         }
         _ => match answer(path, body) {
-            Some(bytes) => ("200 OK", "application/octet-stream", bytes),
+            Some(bytes) => ("200 OK", kind(path), bytes),
             None => ("404 Not Found", "text/plain", Vec::new()),
         },
     };
