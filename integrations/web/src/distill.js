@@ -4,7 +4,7 @@ import { isDevice, deviceOf } from "./device.js";
 import { DistillError, checkSignal } from "./errors.js";
 import { load } from "./module.js";
 import { joined, readRowMetrics, readRowResults, readSummary } from "./results.js";
-import { LISTS, MATRICES, bytesPerElement, completed, configLines, extent, progressLine, sizeLines } from "./shape.js";
+import { LISTS, MATRICES, bytesPerElement, checkShape, completed, configLines, extent, progressLine, sizeLines } from "./shape.js";
 import { makeStep } from "./step.js";
 
 const FLOAT16 = globalThis.Float16Array ?? class {};
@@ -35,6 +35,7 @@ export async function distill(student, teacher, labels, shape, progress, setting
 
 class Batch {
     constructor(arrays, shape, options) {
+        checkShape(shape);
         this.given = { ...shape, summary: true };
         for (const name of ["teacherIds", "rowWeights", "classWeights"]) this.given[name] = Boolean(arrays[name]);
         if (arrays.softLabels) this.given.softLabels ??= true;

@@ -44,9 +44,13 @@ function refuseUnknown(where, others) {
     if (unknown !== undefined) throw new DistillError("InvalidShape", `\`${where}\` has no field \`${unknown}\``);
 }
 
+export function checkShape(shape) {
+    if (typeof shape != "object" || shape === null) throw new DistillError("InvalidShape", `the shape is ${shape}, expected an object`);
+}
+
 /** The shape with every default filled in. `matrices` and `lists` have the operands that a call takes. */
 export function completed(shape) {
-    if (typeof shape != "object" || shape === null) throw new DistillError("InvalidShape", `the shape is ${shape}, expected an object`);
+    checkShape(shape);
     const {
         rows, classes, teacherClasses = classes, student, teacher, gradient = "f32", softLabels,
         teacherIds = false, rowWeights = false, classWeights = false, rowResults = false, rowMetrics = false, summary = true,

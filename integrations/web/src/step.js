@@ -44,8 +44,10 @@ export class Step {
      */
     async compile(buffers) {
         this.#check();
+        this.#owner.check();
         const planned = this.#planOf(buffers ? this.#placesOf(buffers) : this.#ownPlaces());
         await Promise.all(planned.kernels.map((kernel) => this.#owner.compile(kernel)));
+        this.#owner.check();
     }
 
     /** The plan in words, for buffers or for buffers of their own. */

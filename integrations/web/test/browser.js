@@ -42,14 +42,14 @@ export function serve() {
     return new Promise((done) => server.listen(0, "127.0.0.1", () => done(server)));
 }
 
-/** Opens a page of the package in Chromium. `arguments` are added to the browser's. */
-export async function open(path, { flags = ["--enable-unsafe-webgpu"] } = {}) {
+/** Opens a page of the package in Chromium. */
+export async function open(path) {
     const server = await serve();
     const profile = mkdtempSync(join(tmpdir(), "wgpu-distill-"));
     const context = await chromium.launchPersistentContext(profile, {
         executablePath: executable(),
         headless: true,
-        args: ["--no-sandbox", "--no-first-run", ...flags],
+        args: ["--no-sandbox", "--no-first-run", "--enable-unsafe-webgpu"],
     });
     const page = await context.newPage();
     const problems = [];
