@@ -1,5 +1,7 @@
 //! Macros for enums of choices: their variants, names, numbers, text form and parser.
 
+use crate::{Error, Result};
+
 /// Defines an enum of choices whose numbers the kernels have.
 ///
 /// An entry is `Variant = "name"`, `Variant(number = default) = "name"` or `Variant { number = default, .. } = "name"`. The enum gets
@@ -100,36 +102,66 @@ macro_rules! text_form {
             }
         }
 
+        impl $type {
+            /// The choice of this [`name`](Self::name), with its numbers.
+            ///
+            /// # Errors
+            /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) for a name that is no choice, another count of numbers, and a
+            /// number out of range.
+            pub fn from_name(name: &str, numbers: &[f32]) -> Result<Self, $crate::Error> {
+                let found = match (name, numbers) {
+                    $( ($name, &[$($tuple)? $( $($number),+ )?]) =>
+                        Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?), )+
+                    _ => None,
+                };
+                let expected = Self::EXPECTED.trim_end_matches(", ");
+                $crate::config::choice::checked($field, (name, numbers), expected, found, Self::check)
+            }
+        }
+
         impl std::str::FromStr for $type {
             type Err = $crate::Error;
 
             fn from_str(text: &str) -> Result<Self, $crate::Error> {
-                let mut parts = text.split(':');
-                let name = parts.next().unwrap_or_default();
-                let numbers: Option<Vec<f32>> = parts.map(|part| part.parse().ok()).collect();
-                let found = match (name, numbers.as_deref()) {
-                    $( ($name, Some(&[$($tuple)? $( $($number),+ )?])) =>
-                        Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?), )+
-                    _ => None,
-                };
-                let found = found.ok_or_else(|| $crate::Error::InvalidConfig {
-                    field: $field,
-                    value: text.to_owned(),
-                    expected: Self::EXPECTED.trim_end_matches(", "),
-                })?;
-                match found.check() {
-                    Err($crate::Error::InvalidConfig { expected, .. }) => {
-                        Err($crate::Error::InvalidConfig {
-                            field: $field,
-                            value: text.to_owned(),
-                            expected,
-                        })
-                    }
-                    other => other.map(|()| found),
-                }
+                let (name, numbers) = $crate::config::choice::name_and_numbers(text);
+                Self::from_name(name, &numbers)
             }
         }
     };
 }
 
 pub(crate) use {choice, text_form};
+
+/// The name of a text and its numbers. A part that is no number belongs to the name, which is then no choice.
+pub(crate) fn name_and_numbers(text: &str) -> (&str, Vec<f32>) {
+    let mut parts = text.split(':');
+    let name = parts.next().unwrap_or_default();
+    let numbers: Option<Vec<f32>> = parts.map(|part| part.parse().ok()).collect();
+    match numbers {
+        Some(numbers) => (name, numbers),
+        None => (text, Vec::new()),
+    }
+}
+
+/// A choice whose numbers are in range, or the refusal of its text.
+pub(crate) fn checked<T: Copy>(
+    field: &'static str,
+    (name, numbers): (&str, &[f32]),
+    expected: &'static str,
+    found: Option<T>,
+    check: impl Fn(T) -> Result<()>,
+) -> Result<T> {
+    let refused = |expected| {
+        let numbers = numbers.iter().map(|number| format!(":{number}"));
+        Error::InvalidConfig {
+            field,
+            value: numbers.fold(name.to_owned(), |text, number| text + &number),
+            expected,
+        }
+    };
+    let found = found.ok_or_else(|| refused(expected))?;
+    match check(found) {
+        Err(Error::InvalidConfig { expected, .. }) => Err(refused(expected)),
+        other => other.map(|()| found),
+    }
+}

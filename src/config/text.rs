@@ -78,15 +78,53 @@ without_numbers!(
     ClassWeighting
 );
 
-/// A field's type with a text form.
-trait Text: Sized {
+/// The values of a field: a name and numbers, of which a text has the form `name:number:number`. A field that is a number has no name.
+trait Named: Sized {
+    fn from_name(field: &'static str, name: &str, numbers: &[f64]) -> Result<Self>;
     fn parse(field: &'static str, text: &str) -> Result<Self>;
     fn print(&self) -> String;
 }
 
-impl Text for f32 {
+fn refused(field: &'static str, value: String, expected: &'static str) -> Error {
+    Error::InvalidConfig {
+        field,
+        value,
+        expected,
+    }
+}
+
+/// The text of a name that is no value.
+fn text_of(name: &str, numbers: &[f64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+    match name {
+        "" => numbers.join(":"),
+        _ => [name, &numbers.join(":")].join(if numbers.is_empty() { "" } else { ":" }),
+    }
+}
+
+const NUMBER: &str = "a number";
+const WHOLE: &str = "a whole number of 32 bits";
+const BOUNDS: &str = "`none`, or two numbers with `:` between them";
+
+fn number<T: std::str::FromStr>(
+    field: &'static str,
+    text: &str,
+    expected: &'static str,
+) -> Result<T> {
+    let parsed = text.parse();
+    parsed.map_err(|_| refused(field, text.to_owned(), expected))
+}
+
+impl Named for f32 {
+    fn from_name(field: &'static str, name: &str, numbers: &[f64]) -> Result<Self> {
+        match (name, numbers) {
+            ("", [x]) => Ok(*x as f32),
+            _ => Err(refused(field, text_of(name, numbers), NUMBER)),
+        }
+    }
+
     fn parse(field: &'static str, text: &str) -> Result<Self> {
-        number(field, text, "a number")
+        number(field, text, NUMBER)
     }
 
     fn print(&self) -> String {
@@ -94,9 +132,16 @@ impl Text for f32 {
     }
 }
 
-impl Text for i32 {
+impl Named for i32 {
+    fn from_name(field: &'static str, name: &str, numbers: &[f64]) -> Result<Self> {
+        match (name, numbers) {
+            ("", [x]) if f64::from(*x as i32) == *x => Ok(*x as i32),
+            _ => Err(refused(field, text_of(name, numbers), WHOLE)),
+        }
+    }
+
     fn parse(field: &'static str, text: &str) -> Result<Self> {
-        number(field, text, "a whole number of 32 bits")
+        number(field, text, WHOLE)
     }
 
     fn print(&self) -> String {
@@ -104,19 +149,23 @@ impl Text for i32 {
     }
 }
 
-/// `none`, or two numbers with `:` between them.
-impl Text for Option<[f32; 2]> {
+impl Named for Option<[f32; 2]> {
+    fn from_name(field: &'static str, name: &str, numbers: &[f64]) -> Result<Self> {
+        match (name, numbers) {
+            ("none", []) => Ok(None),
+            ("", [least, greatest]) => Ok(Some([*least as f32, *greatest as f32])),
+            _ => Err(refused(field, text_of(name, numbers), BOUNDS)),
+        }
+    }
+
     fn parse(field: &'static str, text: &str) -> Result<Self> {
         if text == "none" {
             return Ok(None);
         }
-        let expected = "`none`, or two numbers with `:` between them";
-        let (least, greatest) = text.split_once(':').ok_or_else(|| Error::InvalidConfig {
-            field,
-            value: text.to_owned(),
-            expected,
-        })?;
-        let [least, greatest] = [least, greatest].map(|part| number(field, part, expected));
+        let (least, greatest) = text
+            .split_once(':')
+            .ok_or_else(|| refused(field, text.to_owned(), BOUNDS))?;
+        let [least, greatest] = [least, greatest].map(|part| number(field, part, BOUNDS));
         Ok(Some([least?, greatest?]))
     }
 
@@ -128,21 +177,14 @@ impl Text for Option<[f32; 2]> {
     }
 }
 
-fn number<T: std::str::FromStr>(
-    field: &'static str,
-    text: &str,
-    expected: &'static str,
-) -> Result<T> {
-    text.parse().map_err(|_| Error::InvalidConfig {
-        field,
-        value: text.to_owned(),
-        expected,
-    })
-}
-
 macro_rules! choices {
     ($($type:ident),+) => {
-        $(impl Text for super::$type {
+        $(impl Named for super::$type {
+            fn from_name(_: &'static str, name: &str, numbers: &[f64]) -> Result<Self> {
+                let numbers: Vec<f32> = numbers.iter().map(|x| *x as f32).collect();
+                Self::from_name(name, &numbers)
+            }
+
             fn parse(_: &'static str, text: &str) -> Result<Self> {
                 text.parse()
             }
@@ -186,15 +228,22 @@ macro_rules! fields {
             /// number out of range. Calls check all other numbers, and how fields fit together.
             pub fn set(&mut self, field: &str, text: &str) -> Result<()> {
                 match field {
-                    $( stringify!($field) => self.$field = Text::parse(stringify!($field), text)?, )+
-                    _ => {
-                        return Err(Error::InvalidConfig {
-                            field: "config",
-                            value: field.to_owned(),
-                            expected: concat!("one of its fields: ", $( stringify!($field), " ", )+)
-                                .trim_ascii_end(),
-                        });
-                    }
+                    $( stringify!($field) => self.$field = Named::parse(stringify!($field), text)?, )+
+                    _ => return Err(no_such(field)),
+                }
+                Ok(())
+            }
+
+            /// [`set`](Self::set) from a name and its numbers, for hosts that have numbers and need not print them: `"fixed"` and `[0.5]`;
+            /// `""` and `[2.0]` for a field that is a number; `"none"`, or `""` and two numbers, for `loss_clamp`.
+            ///
+            /// # Errors
+            /// Those of `set`.
+            pub fn set_named(&mut self, field: &str, name: &str, numbers: &[f64]) -> Result<()> {
+                match field {
+                    $( stringify!($field) =>
+                        self.$field = Named::from_name(stringify!($field), name, numbers)?, )+
+                    _ => return Err(no_such(field)),
                 }
                 Ok(())
             }
@@ -228,6 +277,15 @@ macro_rules! fields {
             }
         }
     };
+}
+
+/// The refusal of a field that does not exist.
+fn no_such(field: &str) -> Error {
+    refused(
+        "config",
+        field.to_owned(),
+        "the name of a field of `Config`",
+    )
 }
 
 fields!(

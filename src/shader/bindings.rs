@@ -32,10 +32,13 @@ impl Kernel {
     /// They are the lines `@group(0) @binding(..) var<..> name: ..` of `shaders/<name>.wgsl`.
     pub fn bindings(self, variant: &Variant) -> Vec<Binding> {
         let variant = self.canonical(variant);
-        let mut list: Vec<Binding> = lines_of_variant(&variant, source(self))
-            .filter_map(|line| parse(&variant, line))
-            .collect();
-        list.sort_by_key(|binding| binding.index);
+        let mut list: Vec<Binding> = Vec::new();
+        for binding in
+            lines_of_variant(&variant, source(self)).filter_map(|line| parse(&variant, line))
+        {
+            let at = list.partition_point(|other| other.index < binding.index);
+            list.insert(at, binding);
+        }
         list
     }
 }

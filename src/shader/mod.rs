@@ -6,6 +6,7 @@ mod bindings;
 mod kernel;
 mod loss;
 mod moments;
+mod source;
 mod text;
 mod variant;
 

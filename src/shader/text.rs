@@ -14,9 +14,8 @@
 //!
 //! `#if` may stand within the other blocks. They do not nest otherwise.
 
-use std::collections::HashSet;
-
 use super::kernel::Kernel;
+use super::source::source_text;
 use super::variant::{Access, Variant};
 use crate::config::divergences;
 use crate::moments::{Factor, Moment};
@@ -37,7 +36,7 @@ macro_rules! includes {
     ($($name:literal),* $(,)?) => {
         /// The texts of `#import`.
         const INCLUDES: &[(&str, &str)] = &[
-            $(($name, include_str!(concat!("../../shaders/include/", $name, ".wgsl")))),*
+            $(($name, source_text!(concat!("../../shaders/include/", $name, ".wgsl")))),*
         ];
     };
 }
@@ -97,15 +96,15 @@ includes!(
 
 /// The texts of the shapes of the gradient.
 const SHAPES: &[(&str, &str)] = &[
-    ("plain", include_str!("../../shaders/shapes/plain.wgsl")),
+    ("plain", source_text!("../../shaders/shapes/plain.wgsl")),
     (
         "log_ratio",
-        include_str!("../../shaders/shapes/log_ratio.wgsl"),
+        source_text!("../../shaders/shapes/log_ratio.wgsl"),
     ),
-    ("mixture", include_str!("../../shaders/shapes/mixture.wgsl")),
-    ("below", include_str!("../../shaders/shapes/below.wgsl")),
-    ("power", include_str!("../../shaders/shapes/power.wgsl")),
-    ("linear", include_str!("../../shaders/shapes/linear.wgsl")),
+    ("mixture", source_text!("../../shaders/shapes/mixture.wgsl")),
+    ("below", source_text!("../../shaders/shapes/below.wgsl")),
+    ("power", source_text!("../../shaders/shapes/power.wgsl")),
+    ("linear", source_text!("../../shaders/shapes/linear.wgsl")),
 ];
 
 macro_rules! rule_texts {
@@ -116,7 +115,7 @@ macro_rules! rule_texts {
     )*) => {
         /// The texts of the divergences' rules.
         const RULES: &[(&str, &str)] = &[
-            $(($name, include_str!(concat!("../../shaders/divergences/", stringify!($stem), ".wgsl")))),*
+            $(($name, source_text!(concat!("../../shaders/divergences/", stringify!($stem), ".wgsl")))),*
         ];
     };
 }
@@ -126,15 +125,15 @@ divergences!(rule_texts);
 /// The file of a kernel.
 pub(super) fn source(kernel: Kernel) -> &'static str {
     match kernel {
-        Kernel::Softmax => include_str!("../../shaders/softmax.wgsl"),
-        Kernel::Observe => include_str!("../../shaders/observe.wgsl"),
-        Kernel::SecondSweep => include_str!("../../shaders/second_sweep.wgsl"),
-        Kernel::MergeRowStats => include_str!("../../shaders/merge_row_stats.wgsl"),
-        Kernel::Decide => include_str!("../../shaders/decide.wgsl"),
-        Kernel::Apply => include_str!("../../shaders/apply.wgsl"),
-        Kernel::Distill => include_str!("../../shaders/distill.wgsl"),
-        Kernel::ValidRows => include_str!("../../shaders/valid_rows.wgsl"),
-        Kernel::Summary => include_str!("../../shaders/summary.wgsl"),
+        Kernel::Softmax => source_text!("../../shaders/softmax.wgsl"),
+        Kernel::Observe => source_text!("../../shaders/observe.wgsl"),
+        Kernel::SecondSweep => source_text!("../../shaders/second_sweep.wgsl"),
+        Kernel::MergeRowStats => source_text!("../../shaders/merge_row_stats.wgsl"),
+        Kernel::Decide => source_text!("../../shaders/decide.wgsl"),
+        Kernel::Apply => source_text!("../../shaders/apply.wgsl"),
+        Kernel::Distill => source_text!("../../shaders/distill.wgsl"),
+        Kernel::ValidRows => source_text!("../../shaders/valid_rows.wgsl"),
+        Kernel::Summary => source_text!("../../shaders/summary.wgsl"),
     }
 }
 
@@ -204,7 +203,7 @@ impl Variant {
             self.loss.smoothing_unmasked
         ));
         line(format!("const IN_PLACE: bool = {};", self.in_place));
-        let upper = |name: &str| name.to_uppercase().replace('-', "_");
+        let upper = |name: &str| name.to_ascii_uppercase().replace('-', "_");
         for similarity in Similarity::ALL {
             let (name, index) = (upper(similarity.name()), similarity.index());
             line(format!("const {name}: u32 = {index}u;"));
@@ -407,7 +406,7 @@ pub(super) fn substitute(variant: &Variant, text: &str) -> String {
 }
 
 /// Appends a text and its imports. `done` has the imports that are already part of `out`.
-fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut String) {
+fn expand(variant: &Variant, text: &str, done: &mut Vec<String>, out: &mut String) {
     let mut lines = lines_of_variant(variant, text);
     while let Some(line) = lines.next() {
         if let Some(condition) = line.strip_prefix("#unroll") {
@@ -442,7 +441,8 @@ fn expand(variant: &Variant, text: &str, done: &mut HashSet<String>, out: &mut S
         } else if let Some(import) = line.strip_prefix("#import ") {
             let import = substitute(variant, import);
             // The same include with other keys gives another text.
-            if done.insert(import.clone()) {
+            if !done.contains(&import) {
+                done.push(import.clone());
                 expand(variant, &include(&import), done, out);
             }
         } else {
@@ -481,6 +481,6 @@ pub fn assemble(kernel: Kernel, variant: &Variant, dialect: Dialect) -> String {
     }
     out.push_str(&variant.prelude());
     out.push('\n');
-    expand(&variant, source(kernel), &mut HashSet::new(), &mut out);
+    expand(&variant, source(kernel), &mut Vec::new(), &mut out);
     out
 }

@@ -60,6 +60,19 @@ fn a_configuration_is_rebuilt_from_its_texts() {
             config.set(field, &text).expect(&text);
         }
         assert_eq!(config, case.config, "{}", case.name);
+        // The same from names and numbers.
+        let mut config = Config::default();
+        for field in Config::FIELDS {
+            let text = case.config.get(field).expect("a field");
+            let (names, numbers): (Vec<&str>, Vec<&str>) = text
+                .split(':')
+                .partition(|part| part.parse::<f64>().is_err());
+            let numbers: Vec<f64> = numbers.iter().flat_map(|n| n.parse()).collect();
+            config
+                .set_named(field, &names.concat(), &numbers)
+                .expect(&text);
+        }
+        assert_eq!(config, case.config, "{}", case.name);
     }
     let mut config = Config::default();
     for (field, text) in [
@@ -75,6 +88,23 @@ fn a_configuration_is_rebuilt_from_its_texts() {
         assert!(
             matches!(refused, Err(Error::InvalidConfig { .. })),
             "{field} {text}"
+        );
+    }
+    for (field, name, numbers) in [
+        ("temperature", "", &[2.0][..]),
+        ("grad_loss", "2", &[]),
+        ("grad_loss", "", &[1.0, 2.0]),
+        ("ignore_index", "", &[0.5]),
+        ("ignore_index", "", &[3e9]),
+        ("loss_clamp", "none", &[1.0]),
+        ("selection", "fixed", &[]),
+        ("selection", "fixed", &[1.5]),
+        ("scope", "row", &[1.0]),
+    ] {
+        let refused = config.set_named(field, name, numbers);
+        assert!(
+            matches!(refused, Err(Error::InvalidConfig { .. })),
+            "{field} {name} {numbers:?}"
         );
     }
     assert_eq!(config, Config::default());

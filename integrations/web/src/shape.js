@@ -86,17 +86,38 @@ export function sizeLines({ rows, classes, teacherClasses }) {
     return `size rows ${rows}\nsize classes ${classes}\nsize teacher_classes ${teacherClasses}\n`;
 }
 
+/** The bits of a double in hexadecimal digits. */
+function bits(value) {
+    const data = new DataView(new ArrayBuffer(8));
+    data.setFloat64(0, value);
+    return data.getBigUint64(0).toString(16);
+}
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/** The name of an option's value and its numbers: `fixed:0.5`, `2`, `[0, 10]`, `null`. */
+function nameAndNumbers(option, value) {
+    if (value === null) return ["none"];
+    if (typeof value == "number") return ["", value];
+    if (Array.isArray(value)) return ["", ...value.map(Number)];
+    const text = String(value);
+    const [name, ...numbers] = text.split(":");
+    if (NUMBER.test(name)) numbers.unshift(name);
+    if (/[\s,]/.test(text) || !numbers.every((number) => NUMBER.test(number))) {
+        throw new DistillError("InvalidConfig", `\`${option}\` is \`${text}\`, expected a name, with its numbers behind \`:\``);
+    }
+    return [NUMBER.test(name) ? "" : name, ...numbers.map(Number)];
+}
+
 /** The lines of `Config`, from options in camel case. */
 export function configLines(options = {}) {
     let lines = "";
-    for (const [name, value] of Object.entries(options)) {
+    for (const [option, value] of Object.entries(options ?? {})) {
         if (value === undefined) continue;
-        const field = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-        const text = value === null ? "none" : Array.isArray(value) ? value.join(":") : String(value);
-        if (/[^\w]/.test(name) || /\s/.test(text)) {
-            throw new DistillError("InvalidConfig", `the option \`${name}\` is \`${text}\`, expected a text without blanks`);
-        }
-        lines += `config ${field} ${text}\n`;
+        if (!/^\w+$/.test(option)) throw new DistillError("InvalidConfig", `there is no option \`${option}\``);
+        const field = option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+        const [name, ...numbers] = nameAndNumbers(option, value);
+        lines += `config ${field} ${[name, ...numbers.map(bits)].join()}\n`;
     }
     return lines;
 }

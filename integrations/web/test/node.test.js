@@ -112,7 +112,11 @@ test("refusals have names and say what is wrong", async () => {
     await refused("ProgressNeeded", /min/, { 4: null });
     await refused("InvalidConfig", /selection.*median/, { 5: { selection: "median" } });
     await refused("InvalidConfig", /temperature/, { 5: { temperature: 2 } });
-    await refused("InvalidConfig", /blanks/, { 5: { selection: "min\nsize rows 1" } });
+    await refused("InvalidConfig", /a name/, { 5: { selection: "min\nsize rows 1" } });
+    await refused("InvalidConfig", /selection.*fixed:2/, { 5: { selection: "fixed:2" } });
+    await refused("InvalidConfig", /selection.*fixed:x/, { 5: { selection: "fixed:x" } });
+    await refused("InvalidConfig", /ignore_index/, { 5: { ignoreIndex: 0.5 } });
+    await refused("InvalidConfig", /loss_clamp/, { 5: { lossClamp: [2, 1] } });
     await refused("InvalidConfig", /student_temperature/, { 5: { studentTemperature: 0 } });
     await refused("InvalidConfig", /label_smoothing/, { 5: { labelSmoothing: NaN } });
     await refused("RowWeight", /row 1/, { 5: { rowWeights: Float32Array.of(1, NaN) } });

@@ -1,7 +1,7 @@
 //! A request of the host: lines of words.
 //!
 //! ```text
-//! config FIELD TEXT                                   a field of `Config` by its name
+//! config FIELD NAME,BITS,..                           a field of `Config`, its choice by name, numbers by the bits of an f64
 //! progress STEP TOTAL                                 `none` without this line
 //! size rows|classes|teacher_classes NUMBER
 //! limit binding_bytes|..|software|vendor NUMBER       of the device, as the fields of `Limits`
@@ -88,16 +88,19 @@ impl Request {
     }
 
     fn line(&mut self, line: &str) -> Result<(), Refusal> {
-        if let Some(assignment) = line.strip_prefix("config ") {
-            // A choice's text with a blank is none of the choices.
-            let (field, text) = assignment.split_once(' ').unwrap_or((assignment, ""));
-            self.config.set(field, text)?;
-            return Ok(());
-        }
         let mut words = line.split(' ');
         let what = words.next().unwrap_or_default();
         let mut word = || words.next().ok_or_else(|| Refusal::request(line));
         match what {
+            "config" => {
+                let (field, value) = (word()?, word()?);
+                let mut parts = value.split(',');
+                let name = parts.next().unwrap_or_default();
+                let bits = parts.map(|part| u64::from_str_radix(part, 16).map(f64::from_bits));
+                let numbers: Result<Vec<f64>, _> = bits.collect();
+                let numbers = numbers.map_err(|_| Refusal::request(line))?;
+                self.config.set_named(field, name, &numbers)?;
+            }
             "progress" => self.progress = Progress::new(number(word()?)?, number(word()?)?),
             "size" => {
                 let size = match word()? {

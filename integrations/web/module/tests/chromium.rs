@@ -268,6 +268,8 @@ impl Work {
         let mut seen = HashSet::new();
         for (i, case) in cases::all().into_iter().enumerate() {
             let drawn = whole || i % SHARE == 0;
+            // A drawn case runs with subgroups or without.
+            let side = i / SHARE % 2;
             for (n, limits) in [own, plain, small(own), small(plain)]
                 .into_iter()
                 .enumerate()
@@ -278,7 +280,8 @@ impl Work {
                 };
                 let is_new = seen.insert((plan.kind(), plan.kernels(), plan.chunks().len() > 1, n));
                 // Small bindings matter where they make chunks.
-                if is_new || (drawn && (n < 2 || plan.chunks().len() > 1)) {
+                let matters = n < 2 || plan.chunks().len() > 1;
+                if is_new || (drawn && matters && (whole || n % 2 == side)) {
                     let way = Way::Encode { limits };
                     self.jobs.push(Job { of_case, way });
                 }
