@@ -332,13 +332,19 @@ impl<'a> Batch<'a> {
         Some(all.values.part(start..start + all.classes))
     }
 
-    /// Checks the configuration, the numbers of classes, and labels, soft labels, weights and lists, but neither the number of logits nor
-    /// a logit: for hosts whose logits are elsewhere.
+    /// Checks configuration, shape, labels, soft labels, weights and lists, but neither the number of logits nor a logit: for hosts whose
+    /// logits are elsewhere.
     ///
     /// # Errors
     /// Those of [`Engine::run`](crate::Engine::run), but for logits, progress and outputs.
     pub fn check_rows(&self, config: &crate::Config) -> Result<()> {
         validate::config(config)?;
+        for (name, logits) in [
+            ("student_logits", &self.student_logits),
+            ("teacher_logits", &self.teacher_logits),
+        ] {
+            validate::shape(name, self.rows(), logits.classes, logits.row_stride)?;
+        }
         validate::beside_logits(config, self)?;
         validate::rows(config, self, self.classes())
     }

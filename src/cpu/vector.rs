@@ -70,7 +70,11 @@ pub(super) struct Portable(Lanes);
 impl Portable {
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Self(std::array::from_fn(|i| f(self.0[i], b.0[i])))
+        let mut out = [0.0; LANES];
+        for i in 0..LANES {
+            out[i] = f(self.0[i], b.0[i]);
+        }
+        Self(out)
     }
 }
 
@@ -113,11 +117,14 @@ impl Vector for Portable {
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        let sum = |i: usize| match Self::FMA {
-            true => self.0[i].mul_add(b.0[i], c.0[i]),
-            false => self.0[i] * b.0[i] + c.0[i],
-        };
-        Self(std::array::from_fn(sum))
+        let mut out = [0.0; LANES];
+        for i in 0..LANES {
+            out[i] = match Self::FMA {
+                true => self.0[i].mul_add(b.0[i], c.0[i]),
+                false => self.0[i] * b.0[i] + c.0[i],
+            };
+        }
+        Self(out)
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {
