@@ -36,7 +36,11 @@ function matrix(name, given, width) {
     if (!Object.hasOwn(BYTES, storage)) {
         throw new DistillError("InvalidShape", `the storage of \`${name}\` is ${storage}, expected f32, f16 or bf16`);
     }
-    return { storage, rowStride: count(`${name}.rowStride`, rowStride), width };
+    count(`${name}.rowStride`, rowStride);
+    if (rowStride < width) {
+        throw new DistillError("RowStrideTooSmall", `\`${name}\` has a row stride of ${rowStride}, shorter than its ${width} classes`);
+    }
+    return { storage, rowStride, width };
 }
 
 function refuseUnknown(where, others) {
