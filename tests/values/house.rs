@@ -15,7 +15,7 @@ use crate::cases;
 use crate::problems::problem;
 
 /// Folders and files with text, where they exist.
-const PLACES: [&str; 15] = [
+const PLACES: [&str; 23] = [
     "src",
     "shaders",
     "tests",
@@ -31,6 +31,14 @@ const PLACES: [&str; 15] = [
     "integrations/candle/src",
     "integrations/candle/tests",
     "integrations/candle/README.md",
+    "integrations/web/module/src",
+    "integrations/web/module/tests",
+    "integrations/web/src",
+    "integrations/web/test",
+    "integrations/web/examples",
+    "integrations/web/bench",
+    "integrations/web/package-lock.json",
+    "integrations/web/README.md",
 ];
 
 fn root() -> &'static Path {
