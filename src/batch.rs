@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::{Error, Result, validate};
+use crate::{Error, Result};
 
 /// The storage type of numbers. Arithmetic is always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -330,23 +330,6 @@ impl<'a> Batch<'a> {
         let all = self.soft_labels?;
         let start = row * all.row_stride;
         Some(all.values.part(start..start + all.classes))
-    }
-
-    /// Checks configuration, shape, labels, soft labels, weights and lists, but neither the number of logits nor a logit: for hosts whose
-    /// logits are elsewhere.
-    ///
-    /// # Errors
-    /// Those of [`Engine::run`](crate::Engine::run), but for logits, progress and outputs.
-    pub fn check_rows(&self, config: &crate::Config) -> Result<()> {
-        validate::config(config)?;
-        for (name, logits) in [
-            ("student_logits", &self.student_logits),
-            ("teacher_logits", &self.teacher_logits),
-        ] {
-            validate::shape(name, self.rows(), logits.classes, logits.row_stride)?;
-        }
-        validate::beside_logits(config, self)?;
-        validate::rows(config, self, self.classes())
     }
 
     /// Rows of the batch.

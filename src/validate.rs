@@ -10,6 +10,8 @@ mod standardized;
 
 use std::ops::Range;
 
+pub(crate) use crate::config::temperature;
+
 use crate::config::require;
 use crate::rule::Shape;
 use crate::{
@@ -19,17 +21,6 @@ use crate::{
 
 pub(crate) use class_weights::{class_weighting, no_class_weights};
 pub(crate) use factors::mean;
-
-/// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
-pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
-    let ok = (1e-30..=1e30).contains(&value);
-    require(
-        ok,
-        field,
-        value,
-        "a finite number above 0, between 1e-30 and 1e30",
-    )
-}
 
 pub(crate) fn config(config: &Config) -> Result<()> {
     temperature("student_temperature", config.student_temperature)?;
@@ -360,6 +351,25 @@ pub(crate) fn beside_logits(config: &Config, batch: &Batch<'_>) -> Result<()> {
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>) -> Result<()> {
     shapes(config, batch)?;
     rows(config, batch, batch.classes())
+}
+
+impl Batch<'_> {
+    /// Checks configuration, shape, labels, soft labels, weights and lists, but neither the number of logits nor a logit: for hosts whose
+    /// logits are elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`](crate::Engine::run), but for logits, progress and outputs.
+    pub fn check_rows(&self, config: &Config) -> Result<()> {
+        self::config(config)?;
+        for (name, logits) in [
+            ("student_logits", &self.student_logits),
+            ("teacher_logits", &self.teacher_logits),
+        ] {
+            shape(name, self.rows(), logits.classes, logits.row_stride)?;
+        }
+        beside_logits(config, self)?;
+        rows(config, self, self.classes())
+    }
 }
 
 /// Checks labels, soft labels and weights of a batch whose labels are below `classes`. No logit is read.

@@ -10,7 +10,7 @@ mod text;
 
 pub use divergence::Divergence;
 pub(crate) use divergence::divergences;
-pub(crate) use range::require;
+pub(crate) use range::{require, temperature};
 pub use rows::{ClassWeighting, NonFinite};
 pub use selection::Selection;
 pub use similarity::Similarity;

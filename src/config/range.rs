@@ -18,3 +18,14 @@ pub(crate) fn require(
         expected,
     })
 }
+
+/// The temperature, its inverse and `log2(e) / temperature` must be normal f32.
+pub(crate) fn temperature(field: &'static str, value: f32) -> Result<()> {
+    let ok = (1e-30..=1e30).contains(&value);
+    require(
+        ok,
+        field,
+        value,
+        "a finite number above 0, between 1e-30 and 1e30",
+    )
+}

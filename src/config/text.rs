@@ -4,7 +4,7 @@ use super::choice::text_form;
 use super::{
     ClassWeighting, Config, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
     SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
-    TssrGradient, require,
+    TssrGradient, require, temperature,
 };
 use crate::{Error, Result};
 
@@ -50,7 +50,7 @@ impl HardTemperature {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Student => Ok(()),
-            Self::Own(own) => crate::validate::temperature("hard_temperature: Own", own),
+            Self::Own(own) => temperature("hard_temperature: Own", own),
         }
     }
 }

@@ -70,11 +70,11 @@ pub(super) struct Portable(Lanes);
 impl Portable {
     #[inline(always)]
     fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let mut out = [0.0; LANES];
-        for i in 0..LANES {
-            out[i] = f(self.0[i], b.0[i]);
+        let mut lanes = self.0;
+        for (a, b) in lanes.iter_mut().zip(b.0) {
+            *a = f(*a, b);
         }
-        Self(out)
+        Self(lanes)
     }
 }
 
@@ -117,14 +117,14 @@ impl Vector for Portable {
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        let mut out = [0.0; LANES];
-        for i in 0..LANES {
-            out[i] = match Self::FMA {
-                true => self.0[i].mul_add(b.0[i], c.0[i]),
-                false => self.0[i] * b.0[i] + c.0[i],
+        let mut lanes = self.0;
+        for ((a, b), c) in lanes.iter_mut().zip(b.0).zip(c.0) {
+            *a = match Self::FMA {
+                true => a.mul_add(b, c),
+                false => *a * b + c,
             };
         }
-        Self(out)
+        Self(lanes)
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {

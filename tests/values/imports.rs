@@ -5,14 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// Folders with a file `lib.rs`, `main.rs` or `mod.rs` that contains the other modules.
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 6] = [
     "src",
     "examples/mnist/src",
     "tests/cases",
     "integrations/burn/src",
     "integrations/burn/examples/mnist",
     "integrations/candle/src",
-    "integrations/web/module/src",
 ];
 
 /// A module by its path below the folder's root, as `["gpu", "record"]`; the root's path is empty.
