@@ -18,6 +18,7 @@ pub fn poison(bytes: usize) -> Vec<u8> {
 }
 
 /// The caller's buffers of a case.
+#[derive(Clone)]
 pub struct CaseBuffers {
     pub case: Case,
     pub problem: Problem,
