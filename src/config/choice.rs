@@ -124,7 +124,8 @@ macro_rules! text_form {
 
             fn from_str(text: &str) -> Result<Self, $crate::Error> {
                 let (name, numbers) = $crate::config::choice::name_and_numbers(text);
-                Self::from_name(name, &numbers)
+                let found = Self::from_name(name, &numbers);
+                found.map_err(|error| $crate::config::choice::of_text(error, text))
             }
         }
     };
@@ -141,6 +142,14 @@ pub(crate) fn name_and_numbers(text: &str) -> (&str, Vec<f32>) {
         Some(numbers) => (name, numbers),
         None => (text, Vec::new()),
     }
+}
+
+/// The refusal of a text as it was written.
+pub(crate) fn of_text(mut error: Error, text: &str) -> Error {
+    if let Error::InvalidConfig { value, .. } = &mut error {
+        text.clone_into(value);
+    }
+    error
 }
 
 /// A choice whose numbers are in range, or the refusal of its text.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::fs;
 use std::str::FromStr;
 
 use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, check_bindings};
