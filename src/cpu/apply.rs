@@ -170,28 +170,40 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 .for_each(|(class, value)| out[*class as usize - start] = *value);
             listed = later;
         }
-        let values = &mut scratch.first[..n];
-        match (gradient.part(start..start + n), ACCUMULATE) {
-            (ValuesMut::F32(_), false) => {}
-            (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
-            (ValuesMut::F16(g), _) => {
-                if ACCUMULATE {
-                    let there = &mut scratch.second;
-                    widen::<V, _>(g, there);
-                    values.iter_mut().zip(there).for_each(|(x, g)| *x += *g);
-                }
-                narrow::<V>(&scratch.first, g);
+        let part = gradient.part(start..start + n);
+        store_tile::<V>(part, ACCUMULATE, &mut scratch.first, &mut scratch.second);
+    }
+}
+
+/// Writes a tile of the gradient, or adds it to the memory. f32 that are not added are there already. `values` and `there` have whole
+/// vectors.
+#[inline(always)]
+pub(super) fn store_tile<V: Vector>(
+    gradient: ValuesMut<'_>,
+    accumulate: bool,
+    values: &mut [f32],
+    there: &mut [f32],
+) {
+    match (gradient, accumulate) {
+        (ValuesMut::F32(_), false) => {}
+        (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
+        (ValuesMut::F16(g), _) => {
+            if accumulate {
+                widen::<V, _>(g, there);
+                let sums = values[..g.len()].iter_mut().zip(there);
+                sums.for_each(|(x, g)| *x += *g);
             }
-            (ValuesMut::Bf16(g), false) => {
-                for (g, x) in g.iter_mut().zip(values) {
-                    *g = bf16::from_bits(round_to_bf16(x.to_bits()));
-                }
+            narrow::<V>(values, g);
+        }
+        (ValuesMut::Bf16(g), false) => {
+            for (g, x) in g.iter_mut().zip(values) {
+                *g = bf16::from_bits(round_to_bf16(x.to_bits()));
             }
-            // The sum may be NaN.
-            (ValuesMut::Bf16(g), true) => {
-                for (g, x) in g.iter_mut().zip(values) {
-                    *g = bf16::from_f32(g.to_f32() + *x);
-                }
+        }
+        // The sum may be NaN.
+        (ValuesMut::Bf16(g), true) => {
+            for (g, x) in g.iter_mut().zip(values) {
+                *g = bf16::from_f32(g.to_f32() + *x);
             }
         }
     }

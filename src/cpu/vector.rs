@@ -19,6 +19,8 @@ pub(super) trait Vector: Copy {
     /// The lanes from `first` on with `fill`.
     fn filled_from(self, first: usize, fill: f32) -> Self;
     fn store(self, to: &mut Lanes);
+    /// The first lanes to a slice of fewer.
+    fn store_part(self, to: &mut [f32]);
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -42,6 +44,12 @@ pub(super) trait Vector: Copy {
     fn prefetch<T>(at: *const T);
     /// The same for a line that will be written.
     fn prefetch_to_write<T>(at: *const T);
+    /// `[a0 b0 a1 b1]` and `[a2 b2 a3 b3]` of every four lanes of `self` and `b`.
+    fn interleave(self, b: Self) -> [Self; 2];
+    /// `[a0 a1 b0 b1]` and `[a2 a3 b2 b3]` of every four lanes of `self` and `b`.
+    fn interleave_pairs(self, b: Self) -> [Self; 2];
+    /// The even and the odd ones of the fours of lanes of `self`, then those of `b`.
+    fn split_fours(self, b: Self) -> [Self; 2];
     /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
     fn exponent(self, bias: u32) -> Self;
 
@@ -58,6 +66,58 @@ pub(super) trait Vector: Copy {
         }
         p.mul(rounded.exponent(ROUND.to_bits().wrapping_sub(127)))
     }
+}
+
+/// An operation whose result does not hang on the order of its operands, but for rounding.
+pub(super) trait Fold {
+    fn fold<V: Vector>(a: V, b: V) -> V;
+}
+
+pub(super) struct Sum;
+pub(super) struct Largest;
+pub(super) struct LargestMagnitude;
+
+impl Fold for Sum {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.add(b)
+    }
+}
+
+impl Fold for Largest {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.max(b)
+    }
+}
+
+impl Fold for LargestMagnitude {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.max_magnitude(b)
+    }
+}
+
+/// Folds the lanes of each row; lane `i` of the result has row `i`. Four steps fold and transpose at once.
+#[inline(always)]
+pub(super) fn fold_rows<V: Vector, F: Fold>(rows: &[Lanes; LANES]) -> V {
+    let row = |i: usize| V::load(&rows[i]);
+    let mut fours = [V::splat(0.0); 4];
+    for (i, four) in fours.iter_mut().enumerate() {
+        let mut pairs = [V::splat(0.0); 2];
+        for (j, pair) in pairs.iter_mut().enumerate() {
+            let [low, high] = row(4 * i + 2 * j).interleave(row(4 * i + 2 * j + 1));
+            *pair = F::fold(low, high);
+        }
+        let [low, high] = pairs[0].interleave_pairs(pairs[1]);
+        *four = F::fold(low, high);
+    }
+    let [even, odd] = fours[0].split_fours(fours[1]);
+    let low = F::fold(even, odd);
+    let [even, odd] = fours[2].split_fours(fours[3]);
+    let high = F::fold(even, odd);
+    let [even, odd] = low.split_fours(high);
+    F::fold(even, odd)
 }
 
 /// The bits of an f32 without its sign.
@@ -98,6 +158,10 @@ impl Vector for Portable {
     #[inline(always)]
     fn store(self, to: &mut Lanes) {
         *to = self.0;
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        to.copy_from_slice(&self.0[..to.len()]);
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -160,6 +224,33 @@ impl Vector for Portable {
     fn prefetch<T>(_: *const T) {}
     #[inline(always)]
     fn prefetch_to_write<T>(_: *const T) {}
+    #[inline(always)]
+    fn interleave(self, b: Self) -> [Self; 2] {
+        [0, 2].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 * 4 + from + i % 4 / 2;
+                if i % 2 == 0 { self.0[at] } else { b.0[at] }
+            }))
+        })
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        [0, 2].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 * 4 + from + i % 2;
+                if i % 4 < 2 { self.0[at] } else { b.0[at] }
+            }))
+        })
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        [0, 1].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 % 2 * 8 + from * 4 + i % 4;
+                if i < 8 { self.0[at] } else { b.0[at] }
+            }))
+        })
+    }
     #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
         self.zip(self, |a, _| {

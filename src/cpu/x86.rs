@@ -94,6 +94,11 @@ impl Vector for Avx512 {
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
     }
     #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        // A store with a mask writes the lanes of the mask alone.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(to.len()), self.0) }
+    }
+    #[inline(always)]
     fn add(self, b: Self) -> Self {
         Self(unsafe { _mm512_add_ps(self.0, b.0) })
     }
@@ -176,6 +181,34 @@ impl Vector for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
     #[inline(always)]
+    fn interleave(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self(_mm512_unpacklo_ps(self.0, b.0)),
+                Self(_mm512_unpackhi_ps(self.0, b.0)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        unsafe {
+            let (a, b) = (_mm512_castps_pd(self.0), _mm512_castps_pd(b.0));
+            [
+                Self(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b))),
+                Self(_mm512_castpd_ps(_mm512_unpackhi_pd(a, b))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self(_mm512_shuffle_f32x4::<0b10_00_10_00>(self.0, b.0)),
+                Self(_mm512_shuffle_f32x4::<0b11_01_11_01>(self.0, b.0)),
+            ]
+        }
+    }
+    #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
         Self(unsafe {
             let n = _mm512_sub_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32(bias as i32));
@@ -250,6 +283,19 @@ impl Vector for Avx2 {
         unsafe {
             _mm256_storeu_ps(low.as_mut_ptr(), self.0[0]);
             _mm256_storeu_ps(high.as_mut_ptr(), self.0[1]);
+        }
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        let [low, high] = [
+            Self::first_lanes(to.len(), 0),
+            Self::first_lanes(to.len(), 8),
+        ];
+        // A store with a mask writes the lanes of the mask alone. Where the slice has no second half the pointer stays inside.
+        let second = to.len().min(8);
+        unsafe {
+            _mm256_maskstore_ps(to.as_mut_ptr(), low, self.0[0]);
+            _mm256_maskstore_ps(to[second..].as_mut_ptr(), high, self.0[1]);
         }
     }
     #[inline(always)]
@@ -330,6 +376,40 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn prefetch_to_write<T>(at: *const T) {
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+    #[inline(always)]
+    fn interleave(self, b: Self) -> [Self; 2] {
+        [
+            self.zip(b, |a, b| unsafe { _mm256_unpacklo_ps(a, b) }),
+            self.zip(b, |a, b| unsafe { _mm256_unpackhi_ps(a, b) }),
+        ]
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        let pairs = |a: __m256, b: __m256| unsafe {
+            let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+            [
+                _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)),
+            ]
+        };
+        let [low, high] = [pairs(self.0[0], b.0[0]), pairs(self.0[1], b.0[1])];
+        [Self([low[0], high[0]]), Self([low[1], high[1]])]
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self([
+                    _mm256_permute2f128_ps::<0x20>(self.0[0], self.0[1]),
+                    _mm256_permute2f128_ps::<0x20>(b.0[0], b.0[1]),
+                ]),
+                Self([
+                    _mm256_permute2f128_ps::<0x31>(self.0[0], self.0[1]),
+                    _mm256_permute2f128_ps::<0x31>(b.0[0], b.0[1]),
+                ]),
+            ]
+        }
     }
     #[inline(always)]
     fn exponent(self, bias: u32) -> Self {
