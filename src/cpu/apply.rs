@@ -4,6 +4,7 @@
 
 use half::bf16;
 
+use super::lanes::{LANES, Lanes};
 use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
@@ -196,8 +197,14 @@ pub(super) fn store_tile<V: Vector>(
             narrow::<V>(values, g);
         }
         (ValuesMut::Bf16(g), false) => {
-            for (g, x) in g.iter_mut().zip(values) {
-                *g = bf16::from_bits(round_to_bf16(x.to_bits()));
+            let (whole, rest) = g.as_chunks_mut::<LANES>();
+            let values = values.as_chunks::<LANES>().0;
+            for (g, x) in whole.iter_mut().zip(values) {
+                *g = bytemuck::cast(rounded_to_bf16(x));
+            }
+            if !rest.is_empty() {
+                let last = rounded_to_bf16(&values[whole.len()]);
+                V::store_halves(&last, bytemuck::cast_slice_mut(rest));
             }
         }
         // The sum may be NaN.
@@ -220,10 +227,15 @@ fn prefetch_behind<V: Vector, T>(tile: &[T]) {
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// The upper half of a finite f32, rounded to nearest, ties to even.
+/// The upper halves of finite f32, rounded to nearest, ties to even.
 #[inline(always)]
-fn round_to_bf16(bits: u32) -> u16 {
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
+    let mut out = [0; LANES];
+    for i in 0..LANES {
+        let bits = values[i].to_bits();
+        out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    }
+    out
 }
 
 fn fill(gradient: &mut ValuesMut<'_>, value: f32) {

@@ -187,7 +187,7 @@ impl Rule {
     }
 
     /// The bound that replaces a loss out of range.
-    fn bound_of(&self, loss: f64) -> Option<f32> {
+    pub fn bound_of(&self, loss: f64) -> Option<f32> {
         let [least, greatest] = self.config.loss_clamp?;
         match loss {
             loss if loss < f64::from(least) => Some(least),

@@ -12,6 +12,7 @@ use super::lane_rule::{DecisionLanes, LaneRule, READ, RowLanes};
 use super::lane_sums::lane_sums;
 use super::lanes::{LANES, Lanes};
 use super::row::values;
+use super::scalar::{exp2, mul_add};
 use super::setup::Setup;
 use super::tile::{chunks, extremes, padded};
 use super::vector::{Fold, Largest, LargestMagnitude, Sum, Vector, fold_rows};
@@ -89,7 +90,7 @@ impl<'a> Groups<'a> {
     }
 
     /// Computes up to sixteen `rows`: their results, and their part of the gradient, whose first row is `first`. Returns the rows that it
-    /// leaves out, as bits: those without a class as label, and those with masked classes, NaN or huge logits.
+    /// leaves out, as bits: those without a class as label, with masked classes, NaN or huge logits, or with a loss beyond its bounds.
     #[inline(always)]
     pub fn distill<V: Vector>(
         &self,
@@ -110,9 +111,7 @@ impl<'a> Groups<'a> {
         for (i, magnitude) in magnitudes.iter().enumerate() {
             left_out |= u32::from(magnitude.to_bits() >= self.setup.checked_from) << i;
         }
-        let present = move |i: &usize| left_out >> i & 1 == 0;
-        let of_group = (0..rows.len()).filter(present);
-        for i in of_group.clone() {
+        for i in (0..rows.len()).filter(|i| left_out >> i & 1 == 0) {
             let maxima = (lanes.student_max[i], teacher_max[i]);
             self.add_row::<V>(rows.start + i, i, maxima, workspace);
             lanes.label_logit[i] = self.label_logit(rows.start + i);
@@ -126,7 +125,8 @@ impl<'a> Groups<'a> {
             }
         }
         let decision = self.rule.decide(&lanes);
-        for i in of_group {
+        left_out |= decision.clamped;
+        for i in (0..rows.len()).filter(|i| left_out >> i & 1 == 0) {
             results[i] = RowResult {
                 loss: decision.loss[i],
                 kdr: decision.kdr[i],
@@ -242,14 +242,14 @@ impl<'a> Groups<'a> {
             ValuesMut::F32(g) if !accumulate => &mut **g,
             _ => &mut workspace.gradient[..classes],
         };
+        let label = self.batch.labels[row] as usize;
         if self.setup.own_hard {
             let student = values(&self.batch.student_logits, row, classes);
             let s = padded::<V>(student, self.padding[0], &mut workspace.student);
-            coefficients.write::<V, true>(exps, s, self.setup.hard_log2, out);
+            coefficients.write::<V, true>(exps, s, self.setup.hard_log2, label, out);
         } else {
-            coefficients.write::<V, false>(exps, &[], 0.0, out);
+            coefficients.write::<V, false>(exps, &[], 0.0, label, out);
         }
-        out[self.batch.labels[row] as usize] -= coefficients.label;
         let values = &mut workspace.gradient;
         store_tile::<V>(target, accumulate, values, &mut workspace.teacher);
     }
@@ -283,13 +283,14 @@ impl DecisionLanes {
 }
 
 impl Coefficients {
-    /// Writes the gradient without its label from exponentials, with the hard part's own temperature from logits `s`.
+    /// Writes the gradient from exponentials, with the hard part's own temperature from logits `s`.
     #[inline(always)]
     fn write<V: Vector, const HARD: bool>(
         &self,
         (es, et): (&[f32], &[f32]),
         s: &[f32],
         hard_log2: f32,
+        label: usize,
         out: &mut [f32],
     ) {
         let (student, teacher) = (V::splat(self.student), V::splat(-self.teacher));
@@ -299,7 +300,7 @@ impl Coefficients {
             V::splat(self.hard),
         );
         let (whole, rest) = out.as_chunks_mut::<LANES>();
-        let mut s = chunks(s);
+        let mut s_lanes = chunks(s);
         let mut exps = chunks(es).zip(chunks(et));
         let mut next = || {
             let (es, et) = exps.next().expect("the exponentials have whole vectors");
@@ -308,8 +309,9 @@ impl Coefficients {
             if !HARD {
                 return value;
             }
-            let s = s.next().expect("the logits have whole vectors");
-            V::load(s).sub(max).mul(k).exp2().mul_add(hard, value)
+            let s = s_lanes.next().expect("the logits have whole vectors");
+            let eh = V::load(s).sub(max).mul(k).exp2();
+            eh.mul_add(hard, value)
         };
         for out in whole {
             next().store(out);
@@ -317,5 +319,12 @@ impl Coefficients {
         if !rest.is_empty() {
             next().store_part(rest);
         }
+        // The same operations. To read the vector that was just stored would take longer.
+        let mut value = mul_add::<V>(es[label], self.student, et[label] * -self.teacher);
+        if HARD {
+            let eh = exp2::<V>((s[label] - self.student_max) * hard_log2);
+            value = mul_add::<V>(eh, self.hard, value);
+        }
+        out[label] = value - self.label;
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct DecisionLanes {
     pub teacher_scale: Lanes,
     pub hard_scale: Lanes,
     pub label_share: Lanes,
+    /// Rows whose loss is beyond its bounds, as bits. Their other numbers are those without bounds.
+    pub clamped: u32,
 }
 
 /// The rule of a call whose rows are plain.
@@ -76,7 +78,6 @@ impl<'a> LaneRule<'a> {
             && setup.moments.without(Moments::of(&READ)).bits() == 0
             && config.label_smoothing == 0.0
             && config.z_loss == 0.0
-            && config.loss_clamp.is_none()
             && config.standardization == Standardization::None
             && config.tssr_gradient == TssrGradient::Detached
             && config.scope != Scope::Batch
@@ -114,6 +115,7 @@ impl<'a> LaneRule<'a> {
             true => kl(rows, &zt, &log_zs),
             false => cross_entropy(rows, &zt, &log_zs),
         };
+        let mut unweighted = [0.0; LANES];
         for i in 0..LANES {
             let (tssr, weight) = (f64::from(out.tssr[i]), f64::from(rows.weight[i]));
             let offset = f64::from(rows.label_logit[i]) - f64::from(rows.student_max[i]);
@@ -125,11 +127,17 @@ impl<'a> LaneRule<'a> {
             // If hard and soft part have the same weight, this is exactly that weight.
             let both = rule.hard + (1.0 - tssr) * (rule.soft - rule.hard);
             let student = if self.own_hard { soft } else { both };
+            unweighted[i] = loss;
             out.loss[i] = (weight * loss) as f32;
             out.student_scale[i] = (weight * student / zs[i]) as f32;
             out.teacher_scale[i] = (weight * soft / zt[i]) as f32;
             out.hard_scale[i] = (weight * label / zh[i]) as f32;
             out.label_share[i] = (weight * label) as f32;
+        }
+        if rule.config().loss_clamp.is_some() {
+            for (i, loss) in unweighted.into_iter().enumerate() {
+                out.clamped |= u32::from(rule.bound_of(loss).is_some()) << i;
+            }
         }
         out
     }

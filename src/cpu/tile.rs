@@ -141,12 +141,7 @@ pub(super) trait Element: Copy {
     fn load<V: Vector>(from: &[Self; LANES]) -> V;
 
     /// Lanes from a slice of fewer. Its first value fills the others.
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        let mut lanes = [from[0]; LANES];
-        lanes[..from.len()].copy_from_slice(from);
-        Self::load(&lanes)
-    }
+    fn load_part<V: Vector>(from: &[Self]) -> V;
 }
 
 impl Element for f32 {
@@ -166,6 +161,12 @@ impl Element for f16 {
     fn load<V: Vector>(from: &[Self; LANES]) -> V {
         V::from_f16(from)
     }
+
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        let halves = V::load_halves(bytemuck::cast_slice(from));
+        V::from_f16(&bytemuck::cast(halves))
+    }
 }
 
 impl Element for bf16 {
@@ -176,6 +177,12 @@ impl Element for bf16 {
             lanes[i] = f32::from_bits(u32::from(from[i].to_bits()) << 16);
         }
         V::load(&lanes)
+    }
+
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        let halves = V::load_halves(bytemuck::cast_slice(from));
+        Self::load(&bytemuck::cast(halves))
     }
 }
 
@@ -265,7 +272,7 @@ pub(super) fn narrow<V: Vector>(from: &[f32], to: &mut [f16]) {
     if !rest.is_empty() {
         let mut last = [f16::ZERO; LANES];
         V::load(&from[whole.len()]).store_f16(&mut last);
-        rest.copy_from_slice(&last[..rest.len()]);
+        V::store_halves(&bytemuck::cast(last), bytemuck::cast_slice_mut(rest));
     }
 }
 

@@ -32,6 +32,18 @@ pub(super) trait Vector: Copy {
     fn from_f16(from: &[f16; LANES]) -> Self;
     /// Rounds to nearest, ties to even.
     fn store_f16(self, to: &mut [f16; LANES]);
+    /// The first 16-bit numbers from a slice of fewer than `LANES`, the others with the first of them.
+    #[inline(always)]
+    fn load_halves(from: &[u16]) -> [u16; LANES] {
+        let mut lanes = [from[0]; LANES];
+        copy_few(from, &mut lanes);
+        lanes
+    }
+    /// The first 16-bit numbers to a slice of fewer than `LANES`.
+    #[inline(always)]
+    fn store_halves(from: &[u16; LANES], to: &mut [u16]) {
+        copy_few(&from[..to.len()], to);
+    }
     /// The larger of each lane's bits and those of the magnitude of `b`, as unsigned integers. NaN is above all numbers.
     fn max_magnitude(self, b: Self) -> Self;
     /// The largest lane, for numbers.
@@ -66,6 +78,23 @@ pub(super) trait Vector: Copy {
         }
         p.mul(rounded.exponent(ROUND.to_bits().wrapping_sub(127)))
     }
+}
+
+/// Copies fewer than `LANES` numbers to the start of `to`. The library's copy of a length that is not constant is a call.
+#[inline(always)]
+fn copy_few(from: &[u16], to: &mut [u16]) {
+    let n = from.len();
+    macro_rules! in_two {
+        ($($size:literal),*) => {
+            $( if let (Some(first), Some(last)) = (from.first_chunk::<$size>(), from.last_chunk()) {
+                let last: &[u16; $size] = last;
+                to[..$size].copy_from_slice(first);
+                to[n - $size..n].copy_from_slice(last);
+                return;
+            } )*
+        };
+    }
+    in_two!(8, 4, 2, 1);
 }
 
 /// An operation whose result does not hang on the order of its operands, but for rounding.

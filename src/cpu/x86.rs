@@ -134,6 +134,26 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
+    fn load_halves(from: &[u16]) -> [u16; LANES] {
+        let fill = i16::from_ne_bytes(from[0].to_ne_bytes());
+        let lanes = first_lanes(from.len());
+        // A load with a mask reads the lanes of the mask alone.
+        let loaded = unsafe {
+            _mm256_mask_loadu_epi16(_mm256_set1_epi16(fill), lanes, from.as_ptr().cast())
+        };
+        let mut out = [0; LANES];
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), loaded) }
+        out
+    }
+    #[inline(always)]
+    fn store_halves(from: &[u16; LANES], to: &mut [u16]) {
+        // A store with a mask writes the lanes of the mask alone.
+        unsafe {
+            let from = _mm256_loadu_si256(from.as_ptr().cast());
+            _mm256_mask_storeu_epi16(to.as_mut_ptr().cast(), first_lanes(to.len()), from);
+        }
+    }
+    #[inline(always)]
     fn max_magnitude(self, b: Self) -> Self {
         Self(unsafe {
             let magnitude = _mm512_set1_epi32(MAGNITUDE as i32);
