@@ -62,8 +62,8 @@ pub(super) trait Vector: Copy {
     fn interleave_pairs(self, b: Self) -> [Self; 2];
     /// The even and the odd ones of the fours of lanes of `self`, then those of `b`.
     fn split_fours(self, b: Self) -> [Self; 2];
-    /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
-    fn exponent(self, bias: u32) -> Self;
+    /// `2^n`, if the low nine bits of `self` are the integer `n + 127`: shifts it into the exponent.
+    fn exponent(self) -> Self;
 
     /// 2^x for x <= 0: `scalar::exp2` in all lanes.
     #[inline(always)]
@@ -76,7 +76,7 @@ pub(super) trait Vector: Copy {
         for c in EXP2_COEFFICIENTS {
             p = p.mul_add(f, Self::splat(c));
         }
-        p.mul(rounded.exponent(ROUND.to_bits().wrapping_sub(127)))
+        p.mul(rounded.exponent())
     }
 }
 
@@ -281,9 +281,7 @@ impl Vector for Portable {
         })
     }
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
-        self.zip(self, |a, _| {
-            f32::from_bits(a.to_bits().wrapping_sub(bias) << 23)
-        })
+    fn exponent(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
     }
 }

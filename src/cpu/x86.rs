@@ -229,11 +229,8 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
-        Self(unsafe {
-            let n = _mm512_sub_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32(bias as i32));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
-        })
+    fn exponent(self) -> Self {
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
     }
 }
 
@@ -432,10 +429,9 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
+    fn exponent(self) -> Self {
         self.zip(self, |a, _| unsafe {
-            let n = _mm256_sub_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(bias as i32));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a)))
         })
     }
 }
