@@ -238,7 +238,7 @@ fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
     out
 }
 
-fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
+pub(super) fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
     match gradient {
         ValuesMut::F32(g) => g.fill(value),
         ValuesMut::F16(g) => g.fill(half::f16::from_f32(value)),

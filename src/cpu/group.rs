@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::apply::store_tile;
+use super::apply::{fill, store_tile};
 use super::decide::Rule;
 use super::lane_rule::{DecisionLanes, LaneRule, READ, RowLanes};
 use super::lane_sums::lane_sums;
@@ -90,7 +90,7 @@ impl<'a> Groups<'a> {
     }
 
     /// Computes up to sixteen `rows`: their results, and their part of the gradient, whose first row is `first`. Returns the rows that it
-    /// leaves out, as bits: those without a class as label, with masked classes, NaN or huge logits, or with a loss beyond its bounds.
+    /// leaves out, as bits: those without a class as label, with masked classes, NaN or huge logits.
     #[inline(always)]
     pub fn distill<V: Vector>(
         &self,
@@ -125,7 +125,6 @@ impl<'a> Groups<'a> {
             }
         }
         let decision = self.rule.decide(&lanes);
-        left_out |= decision.clamped;
         for i in (0..rows.len()).filter(|i| left_out >> i & 1 == 0) {
             results[i] = RowResult {
                 loss: decision.loss[i],
@@ -133,10 +132,17 @@ impl<'a> Groups<'a> {
                 tssr: decision.tssr[i],
                 flags: flags::STUDENT_LIVE | flags::TEACHER_LIVE,
             };
-            if let Some(gradient) = gradient {
-                let target = gradient.row(first + i);
+            let clamped = decision.clamped >> i & 1 != 0;
+            if clamped {
+                results[i].flags |= flags::CLAMPED;
+            }
+            let Some(gradient) = gradient else { continue };
+            let mut target = gradient.row(first + i);
+            if !clamped {
                 let coefficients = decision.row(i, lanes.student_max[i]);
                 self.write_row::<V>(rows.start + i, i, &coefficients, target, workspace);
+            } else if self.setup.config.grad_write != GradWrite::Accumulate {
+                fill(&mut target, 0.0);
             }
         }
         left_out

@@ -46,7 +46,7 @@ pub(super) struct DecisionLanes {
     pub teacher_scale: Lanes,
     pub hard_scale: Lanes,
     pub label_share: Lanes,
-    /// Rows whose loss is beyond its bounds, as bits. Their other numbers are those without bounds.
+    /// Rows whose loss is a bound, as bits. They have no gradient, whatever their coefficients.
     pub clamped: u32,
 }
 
@@ -136,7 +136,10 @@ impl<'a> LaneRule<'a> {
         }
         if rule.config().loss_clamp.is_some() {
             for (i, loss) in unweighted.into_iter().enumerate() {
-                out.clamped |= u32::from(rule.bound_of(loss).is_some()) << i;
+                if let Some(bound) = rule.bound_of(loss) {
+                    out.clamped |= 1 << i;
+                    out.loss[i] = bound * rows.weight[i];
+                }
             }
         }
         out
