@@ -378,7 +378,9 @@ impl Cpu {
             for start in task.rows.clone().step_by(group::ROWS) {
                 let rows = start..task.rows.end.min(start + group::ROWS);
                 let first = start - task.rows.start;
-                let left = workspace.as_mut().map(|(groups, workspace)| {
+                // In WebAssembly groups are slower than single rows, and would be a sixth of a module.
+                let workspace = workspace.as_mut().filter(|_| !cfg!(target_arch = "wasm32"));
+                let left = workspace.map(|(groups, workspace)| {
                     let gradient = &mut task.gradient;
                     self.isa.distill(
                         groups,
