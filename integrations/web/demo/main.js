@@ -5,7 +5,6 @@ import { loadDigits } from "./digits.js";
 import { Pad } from "./draw.js";
 import { CLASSES, Training, accuracy, teach, withWrongLabels } from "./training.js";
 
-const TEST_DIGITS = 1000;
 const UNITS = 32;
 /** Points of a chart. */
 const POINTS = 50;
@@ -14,7 +13,7 @@ const FRAME = 25;
 
 const find = (selector) => document.querySelector(selector);
 const form = find("#settings");
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const percent = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 const students = { distilled: "distilled", "labels alone": "labels" };
 const charts = {
     accuracy: new Chart(find("#accuracy-chart"), { series: { ...students, teacher: "teacher" }, most: 1, format: (value) => `${Math.round(100 * value)} %` }),
@@ -35,8 +34,9 @@ const show = (state) => (document.documentElement.dataset.state = state);
 const say = (text) => (find("#status").textContent = text);
 
 function settings() {
-    const { temperature, digits, wrong, steps, seed, ...names } = Object.fromEntries(new FormData(form));
-    return { temperature: Number(temperature), digits: Number(digits), wrong: Number(wrong), steps: Number(steps), seed: Number(seed), units: UNITS, ...names };
+    const { similarity, selection, backend, ...numbers } = Object.fromEntries(new FormData(form));
+    for (const name of Object.keys(numbers)) numbers[name] = Number(numbers[name]);
+    return { similarity, selection, backend, units: UNITS, ...numbers };
 }
 
 /** WebGPU if the browser has an adapter that is no emulation, else the CPU. `?backend=webgpu` accepts any adapter. */
@@ -50,7 +50,7 @@ async function chooseBackend(wanted) {
 }
 
 /** Loads what the settings need and does not have yet. */
-async function prepareData({ backend, digits, wrong, seed }) {
+async function prepareData({ backend, digits, tests, wrong, seed }) {
     if (tf.getBackend() != backend || !data) {
         for (const { images, logits, labels } of Object.values(data?.parts ?? {})) tf.dispose([images, logits, labels]);
         data = null;
@@ -62,7 +62,7 @@ async function prepareData({ backend, digits, wrong, seed }) {
     }
     const { parts } = data;
     const folder = new URL("digits/", document.baseURI);
-    for (const [name, count] of [["test", TEST_DIGITS], ["train", digits]]) {
+    for (const [name, count] of [["test", tests], ["train", digits]]) {
         if (parts[name]?.count == count) continue;
         say(`Loading ${count} digits to ${name == "test" ? "test" : "train"} with.`);
         const found = await loadDigits(folder, name, count);
@@ -198,8 +198,8 @@ async function judge() {
 }
 
 for (let digit = 0; digit < CLASSES; digit++) {
-    find("#verdict thead tr").append(Object.assign(document.createElement("th"), { scope: "col", textContent: digit }));
-    for (const row of document.querySelectorAll("#verdict [data-who]")) row.append(document.createElement("td"));
+    find("#verdict thead tr").append(Object.assign(document.createElement("th"), { role: "columnheader", scope: "col", textContent: digit }));
+    for (const row of document.querySelectorAll("#verdict [data-who]")) row.append(Object.assign(document.createElement("td"), { role: "cell" }));
 }
 
 find("#pause").addEventListener("click", () => {
@@ -227,6 +227,8 @@ find("#sample").addEventListener("click", () => {
     judge();
 });
 
+// On a phone the results come before the settings.
+find("#more").open = matchMedia("(min-width: 900px)").matches;
 // Settings of the address, `?temperature=4&steps=100`.
 const address = new URLSearchParams(location.search);
 for (const [name, value] of address) if (form.elements[name]) form.elements[name].value = value;

@@ -40,6 +40,8 @@ export async function teach(tf, teacher, images, onPart) {
     for (let at = 0; at < images.shape[0]; at += CHUNK) {
         const rows = Math.min(CHUNK, images.shape[0] - at);
         parts.push(tf.tidy(() => teacher.predict(images.slice([at, 0], [rows, -1]).reshape([rows, SIDE, SIDE, 1]))));
+        // The device has answered when its numbers can be read.
+        await parts.at(-1).data();
         onPart(at + rows);
         await tf.nextFrame();
     }

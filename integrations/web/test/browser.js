@@ -8,6 +8,7 @@ import { chromium } from "playwright-core";
 import { serve } from "../demo/serve.js";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
 /** The names that Chromium has on various systems. */
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 

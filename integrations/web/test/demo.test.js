@@ -13,14 +13,14 @@ const skip = Boolean(process.env.WGPU_DISTILL_SKIP_CHROMIUM);
 const PHONE = { viewport: { width: 390, height: 844 } };
 const LAPTOP = { viewport: { width: 1366, height: 768 } };
 /** A training of which each step is measured. */
-const SHORT = "steps=4&digits=250";
+const SHORT = "steps=4&digits=100&tests=200";
 const folder = mkdtempSync(join(tmpdir(), "wgpu-distill-demo-"));
 
 before(() => skip || build(folder));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Opens the demo, runs `use` and closes it. `seen` of the page has all that the accuracy of the distilled student was. */
-async function demo(query, options, use) {
+async function demo(query, { expected = [], ...options }, use) {
     const browser = await open(`/?${query}`, { folder, ...options });
     try {
         const { page } = browser;
@@ -33,7 +33,8 @@ async function demo(query, options, use) {
         const results = () => page.$$eval("#results td", (cells) => cells.map(({ textContent }) => parseFloat(textContent)));
         const found = await use({ page, state, results, where: () => page.textContent("#where") });
         const problems = browser.problems.filter((text) => !/Hi, looks like|was not GC-d|webgpuPreferredFormat|associated with/i.test(text));
-        assert.deepEqual(problems, []);
+        assert.equal(problems.length, expected.length, problems.join());
+        problems.forEach((text, i) => assert.match(text, expected[i]));
         return found;
     } finally {
         await browser.close();
@@ -55,7 +56,7 @@ async function colours(page) {
 }
 
 test("both students learn, and a phone shows them", { skip }, async () => {
-    await demo("backend=cpu&steps=60&digits=500&wrong=0", { ...PHONE, colorScheme: "dark" }, async ({ page, state, results, where }) => {
+    await demo("backend=cpu&steps=60&digits=500&tests=200&wrong=0", { ...PHONE, colorScheme: "dark" }, async ({ page, state, results, where }) => {
         await state("training");
         await page.click("#pause");
         assert.equal(await page.textContent("#pause"), "Continue");
@@ -113,21 +114,33 @@ test("without WebGPU and ranges as with them", { skip }, async () => {
     const cpu = await run(SHORT, without, /SIMD CPU path.*whole files/s);
     const gpu = await run(`${SHORT}&backend=webgpu`, LAPTOP, /one WebGPU kernel.*range requests/s);
     assert.equal(cpu.length, gpu.length);
-    const differences = cpu.map((value, i) => Math.abs(value - gpu[i])).filter((value) => !Number.isNaN(value));
-    // Rounding of the table, in percent and in units of 0.001; an image may lie between two classes.
-    assert.ok(differences.length == 9 && differences.every((value) => value <= 0.21), `${cpu} ${gpu}`);
+    // Four numbers a network: an accuracy, of which an image is 0.5 %, and three that the table rounds to 0.001.
+    cpu.forEach((value, i) => assert.ok(Number.isNaN(value) || Math.abs(value - gpu[i]) <= (i % 4 ? 0.0021 : 0.51), `${i}: ${value} ${gpu[i]}`));
+    assert.equal(cpu.filter(Number.isNaN).length, 3, "numbers that the teacher does not have");
 });
 
-test("settings that are wrong are named; a missing file ends with its name", { skip }, async () => {
-    await demo("backend=cpu&steps=2&digits=250", { ...LAPTOP }, async ({ page, state }) => {
+test("a change of the settings starts again, and a wrong one does not", { skip }, async () => {
+    await demo("backend=cpu&steps=2&digits=100&tests=200", LAPTOP, async ({ page, state }) => {
         await state("done");
         await page.fill("[name=steps]", "0");
         await page.dispatchEvent("[name=steps]", "change");
-        assert.equal(await page.evaluate(() => document.querySelector("form").checkValidity()), false);
+        assert.equal(await page.getAttribute("html", "data-state"), "done");
         await page.fill("[name=steps]", "3");
         await page.selectOption("[name=selection]", "fixed:0");
         await page.waitForFunction(() => document.querySelector("#step").textContent == "3 of 3 steps");
         await state("done");
         assert.equal(await page.textContent("#results [data-who=distilled] td:last-child"), "0.000");
+    });
+});
+
+test("a file that is not there is named", { skip }, async () => {
+    const init = () => {
+        const { fetch } = globalThis;
+        const missing = new Response(null, { status: 404, statusText: "Not Found" });
+        globalThis.fetch = (url, more) => (String(url).includes("train-images") ? Promise.resolve(missing) : fetch(url, more));
+    };
+    await demo("backend=cpu&digits=100&tests=200", { ...LAPTOP, init, expected: [/train-images.*404/] }, async ({ page, state }) => {
+        await state("failed");
+        assert.match(await page.textContent("#status"), /train-images-idx3-ubyte: 404 Not Found/);
     });
 });
