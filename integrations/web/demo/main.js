@@ -194,7 +194,9 @@ async function judge() {
         });
         said.push(`${row.dataset.who == "labels" ? "labels alone" : row.dataset.who} ${best}`);
     }
-    find("#judged").textContent = `They say: ${said.join(", ")}.`;
+    const text = `They say: ${said.join(", ")}.`;
+    // Equal text would be read out again.
+    if (find("#judged").textContent != text) find("#judged").textContent = text;
 }
 
 for (let digit = 0; digit < CLASSES; digit++) {
