@@ -233,7 +233,14 @@ find("#sample").addEventListener("click", () => {
 find("#more").open = matchMedia("(min-width: 900px)").matches;
 // Settings of the address, `?temperature=4&steps=100`.
 const address = new URLSearchParams(location.search);
-for (const [name, value] of address) if (form.elements[name]) form.elements[name].value = value;
+for (const [name, value] of address) {
+    const field = form.elements.namedItem(name);
+    if (!field) continue;
+    const { value: before } = field;
+    field.value = value;
+    // A list is empty after a value that it does not offer.
+    if (!field.value || !field.checkValidity()) field.value = before;
+}
 form.elements.temperature.nextElementSibling.textContent = form.elements.temperature.value;
 try {
     await chooseBackend(address.get("backend"));
