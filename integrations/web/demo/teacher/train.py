@@ -97,7 +97,7 @@ def write(model):
 
 
 def main():
-    epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 25
     torch.manual_seed(1)
     (images, labels), test = digits("train"), digits("test")
     model = Teacher()
