@@ -15,7 +15,7 @@ use crate::cases;
 use crate::problems::problem;
 
 /// Folders and files with text, where they exist.
-const PLACES: [&str; 23] = [
+const PLACES: [&str; 24] = [
     "src",
     "shaders",
     "tests",
@@ -37,6 +37,7 @@ const PLACES: [&str; 23] = [
     "integrations/web/test",
     "integrations/web/examples",
     "integrations/web/bench",
+    "integrations/web/demo",
     "integrations/web/package-lock.json",
     "integrations/web/README.md",
 ];
@@ -67,10 +68,11 @@ fn files(place: &str) -> Vec<String> {
     found
 }
 
-/// Every UTF-8 text of the repository with its name. Caches are left out.
+/// Every UTF-8 text of the repository with its name. Caches and what is built are left out.
 fn texts() -> Vec<(String, String)> {
     let names = PLACES.into_iter().flat_map(files);
-    let own = names.filter(|name| !name.contains("__pycache__") && !name.contains("/target/"));
+    let built = ["__pycache__", "/target/", "integrations/web/demo/dist/"];
+    let own = names.filter(|name| !built.iter().any(|place| name.contains(place)));
     own.filter_map(|name| Some((fs::read_to_string(root().join(&name)).ok()?, name)))
         .map(|(text, name)| (name, text))
         .collect()
