@@ -299,7 +299,29 @@ impl Rule {
                 loss: terms.loss,
                 ..Terms::NAN
             },
+            // The probability of the only class is 1: its terms cancel, but not in f32.
+            false if self.classes == 1 => self.of_the_only_class(&terms, z),
             false => terms,
+        }
+    }
+
+    /// The terms of a row with one class, whose gradient is that of the z-loss alone.
+    fn of_the_only_class(&self, terms: &Terms, z: f64) -> Terms {
+        let [student, hard] = match self.own_hard() {
+            true => [0.0, z],
+            false => [z, 0.0],
+        };
+        Terms {
+            loss: terms.loss,
+            student,
+            teacher: 0.0,
+            hard,
+            first: 0.0,
+            second: 0.0,
+            label: 0.0,
+            uniform: 0.0,
+            inverse: terms.inverse,
+            at_label: None,
         }
     }
 
