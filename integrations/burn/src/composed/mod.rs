@@ -61,7 +61,7 @@ pub(crate) fn distill(
         row_weights,
         class_weights,
     } = arguments;
-    let dtype = student.dtype();
+    let dtype = call.gradient_type(student.dtype());
     let [rows, classes] = student.dims();
     let device = student.device();
     let labels = labels.cast(IntDType::I32).reshape([rows, 1]);
