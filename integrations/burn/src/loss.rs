@@ -161,7 +161,7 @@ impl DistillationLoss {
         progress: Progress,
     ) -> Result<Tensor<1>> {
         let batch = DistillationBatch::new(student_logits, teacher_logits, labels);
-        let run = self.run(batch, progress, false)?;
+        let run = self.run(batch, progress, [false; 2])?;
         Ok(run.loss())
     }
 
@@ -221,7 +221,7 @@ impl DistillationLoss {
         batch: DistillationBatch<D, L>,
         progress: Progress,
     ) -> Result<DistillationOutput> {
-        let run = self.run(batch, progress, self.row_metrics)?;
+        let run = self.run(batch, progress, [true, self.row_metrics])?;
         let outputs = &run.outputs;
         let (rows, summary, counts) = (&outputs.rows, &outputs.summary, &outputs.counts);
         let mean = |word: usize| summary.clone().slice(word..word + 1);
@@ -285,7 +285,7 @@ impl DistillationLoss {
         &self,
         batch: DistillationBatch<D, L>,
         progress: Progress,
-        row_metrics: bool,
+        [reports_kdr, row_metrics]: [bool; 2],
     ) -> Result<Run> {
         let mut config = self.config;
         if let Some(denominator) = &batch.denominator {
@@ -305,6 +305,7 @@ impl DistillationLoss {
             progress,
             path: self.path(&device),
             row_metrics,
+            reports_kdr,
             divided_later,
         };
         if !self.composed && call.path != ExecutionPath::SharedDevice {

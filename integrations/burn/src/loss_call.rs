@@ -13,6 +13,8 @@ pub struct LossCall {
     pub(crate) path: ExecutionPath,
     /// Rows have metrics.
     pub(crate) row_metrics: bool,
+    /// KDR is an output, also where the selection does not need it.
+    pub(crate) reports_kdr: bool,
     /// The caller divides loss and gradient after the kernels.
     pub(crate) divided_later: bool,
 }

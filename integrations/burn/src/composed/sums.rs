@@ -18,11 +18,13 @@ pub(super) fn over_classes(matrix: Tensor<2>) -> Tensor<2> {
         return matrix.sum_dim(1);
     }
     let even = partial_sums * PARTIAL_SUM;
-    let groups = matrix.clone().slice([0..rows, 0..even]);
-    let groups = groups.reshape([rows * partial_sums, PARTIAL_SUM]);
-    let sum = groups.sum_dim(1).reshape([rows, partial_sums]).sum_dim(1);
+    let sum_of_groups = |groups: Tensor<2>| {
+        let groups = groups.reshape([rows * partial_sums, PARTIAL_SUM]);
+        groups.sum_dim(1).reshape([rows, partial_sums]).sum_dim(1)
+    };
     if even == classes {
-        return sum;
+        return sum_of_groups(matrix);
     }
+    let sum = sum_of_groups(matrix.clone().slice([0..rows, 0..even]));
     sum + matrix.slice([0..rows, even..classes]).sum_dim(1)
 }
