@@ -271,16 +271,11 @@ pub(crate) fn distill(
                 gradient.add_at(class, hard_scale * (smoothing - 1.0))
             }
         };
-        let whole = |rows_of: Tensor<2, Bool>| rows_of.expand([rows, classes]);
         let nan = match undefined {
             Some(undefined) => nan_rows.clone().bool_or(undefined),
             None => nan_rows.clone(),
         };
-        gradient
-            .sum()
-            .mask_fill(whole(nan), f32::NAN)
-            .mask_fill(whole(left_out.clone()), 0.0)
-            .cast(dtype)
+        gradient.sum(&nan, &left_out).cast(dtype)
     });
     let unused = |words: usize| Tensor::zeros([words], (&device, DType::F32));
     let mut summary = vec![

@@ -292,3 +292,42 @@ fn paths_agree() {
         assert!(difference(&results[0], result) < 1e-5, "{}", on.name);
     }
 }
+
+/// Sizes at which backends dispatch, fuse and sum in another way, without the metrics, as a training step has them.
+#[test]
+fn paths_agree_in_large_batches() {
+    for (rows, classes) in [
+        (1024, 4096),
+        (4099, 300),
+        (70_001, 3),
+        (5, 32_768),
+        (3, 65_537),
+        (2, 131_072),
+    ] {
+        let mut first: Option<Vec<f32>> = None;
+        for on in devices::all() {
+            let student = Tensor::from_inner(logits(1, rows, classes, &on.device)).require_grad();
+            let teacher = logits(2, rows, classes, &on.device);
+            let targets = labels(rows, classes, &on.device);
+            let hinton = burn_distill::presets::hinton(2.0, 0.5);
+            let both: [DistillationLossConfig; 2] = [config(), hinton.into()];
+            let mut values = Vec::new();
+            let mut losses = Vec::new();
+            for config in both {
+                let loss = on.loss(config.init());
+                let (t, l) = (teacher.clone(), targets.clone());
+                let loss = loss.forward(student.clone(), t, l, progress());
+                let grads = loss.backward();
+                losses.extend(floats(loss));
+                values.extend(floats(student.grad(&grads).expect("tracked")));
+            }
+            // The gradients of a mean are small beside its loss.
+            let scale = rows as f32;
+            values.iter_mut().for_each(|g| *g *= scale);
+            values.extend(losses);
+            let want = first.get_or_insert_with(|| values.clone());
+            let apart = difference(want, &values);
+            assert!(apart < 2e-5, "{rows} x {classes} on {}: {apart}", on.name);
+        }
+    }
+}
