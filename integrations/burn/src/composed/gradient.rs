@@ -8,6 +8,8 @@ pub(super) struct Gradient {
     matrices: Vec<Tensor<2>>,
     /// The factor of each matrix.
     columns: Vec<Tensor<2>>,
+    /// A matrix and the rows of it that count as 0.
+    without: Option<(usize, Tensor<2, Bool>)>,
     /// Added at all classes.
     at_all: Option<Tensor<2>>,
     /// Added at the class of each row.
@@ -20,6 +22,7 @@ impl Gradient {
         Self {
             matrices: vec![matrix],
             columns: vec![column],
+            without: None,
             at_all: None,
             at_class: None,
         }
@@ -30,6 +33,17 @@ impl Gradient {
         self.matrices.push(matrix);
         self.columns.push(column);
         self
+    }
+
+    /// Adds `matrix * column`, and 0 in the rows `without`, whose numbers may be infinite.
+    pub fn add_finite(
+        mut self,
+        matrix: Tensor<2>,
+        column: Tensor<2>,
+        without: Tensor<2, Bool>,
+    ) -> Self {
+        self.without = Some((self.matrices.len(), without));
+        self.add(matrix, column)
     }
 
     /// Adds a column at all classes.
@@ -68,7 +82,13 @@ impl Gradient {
         };
         let mut columns = (0..count).map(column).collect::<Vec<_>>().into_iter();
         // The operations on matrices follow one another, so that fusion makes one kernel of them.
-        let terms = self.matrices.into_iter().zip(columns.by_ref());
+        let mut matrices = self.matrices;
+        if let Some((i, without)) = self.without {
+            let matrix = matrices.remove(i);
+            let without = without.expand(matrix.dims());
+            matrices.insert(i, matrix.mask_fill(without, 0.0));
+        }
+        let terms = matrices.into_iter().zip(columns.by_ref());
         let terms = terms.map(|(matrix, column)| matrix * column);
         let sum = terms.reduce(Tensor::add).expect("the student's term");
         let sum = match self.at_all {

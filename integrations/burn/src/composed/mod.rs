@@ -5,6 +5,7 @@
 
 mod choices;
 mod gradient;
+mod matrices;
 mod part;
 mod row_metrics;
 mod soft_part;
@@ -16,14 +17,13 @@ use burn::tensor::{Bool, DType, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
-use choices::similarity_needs_distances;
 use gradient::Gradient;
+use matrices::{Inputs, Matrices};
 use part::{Part, times};
 use row_metrics::Side;
-use soft_part::{needs_distances, weighted_cross_entropy};
-use softmax::{Softmax, common_prefix, product};
-use sums::{over_classes, over_rows};
-use truth::{ClassWeights, Truth, wrong_soft_labels};
+use softmax::common_prefix;
+use sums::over_rows;
+use truth::{ClassWeights, wrong_soft_labels};
 
 use crate::error::Result;
 use crate::kernel_inputs::Arguments;
@@ -87,25 +87,30 @@ pub(crate) fn distill(
     let student = student.cast(FloatDType::F32);
     let teacher = common_prefix(teacher.cast(FloatDType::F32), classes);
 
-    let wants_kdr = call.reports_kdr || config.selection.needs_kdr();
-    let matrix_of_label =
-        soft_labels.is_some() || class_weights.as_ref().is_some_and(|w| w.hard.is_some());
-    let mut needs = needs_distances(config.divergence);
-    if call.row_metrics
-        || class_weights.is_some()
-        || wants_kdr && similarity_needs_distances(config.similarity)
-    {
-        needs = [true; 2];
-    }
-    needs[0] |= matrix_of_label || config.label_smoothing > 0.0;
-    let logits = call.row_metrics.then(|| [student.clone(), teacher.clone()]);
-    let label_logit = student.clone().gather(1, class.clone());
-    let own_logits = choices.hard.temperature.map(|_| student.clone());
-    let mut p = Softmax::of(student, config.student_temperature, needs[0]);
-    let mut q = Softmax::of(teacher, config.teacher_temperature, needs[1]);
-    let for_metrics = logits.map(|logits| (logits, [p.clone(), q.clone()]));
+    let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
+    let inputs = Inputs {
+        student,
+        teacher,
+        class: class.clone(),
+        soft_labels,
+        hard_weights,
+        soft_weights,
+        wants_kdr: call.reports_kdr || config.selection.needs_kdr(),
+        wants_metrics: call.row_metrics,
+    };
+    let Matrices {
+        p,
+        q,
+        own,
+        kdr,
+        soft: divergence,
+        truth,
+        hard,
+        for_metrics,
+    } = Matrices::of(inputs, config, &choices);
+    let h = own.as_ref().unwrap_or(&p);
 
-    let mut bad = p.bad().bool_or(q.bad());
+    let mut bad = p.bad.clone().bool_or(q.bad.clone());
     for wrong in out_of_range.into_iter().chain([not_finite]).flatten() {
         bad = bad.bool_or(wrong);
     }
@@ -118,61 +123,21 @@ pub(crate) fn distill(
         .bool_not();
     let valid = ignored.clone().bool_or(invalid.clone()).bool_not();
 
-    let kdr = match wants_kdr {
-        true => (choices.similarity)(&p, &q).clamp(0.0, 1.0),
-        false => p.sum.zeros_like(),
+    let kdr = match kdr {
+        Some(kdr) => kdr.clamp(0.0, 1.0),
+        None => p.sum.zeros_like(),
     };
     let selecting = (choices.scope)(kdr.clone(), mean(&kdr, &good).expand([rows, 1]));
     let tssr = (choices.selection)(call.progress.tstr(), selecting);
 
-    let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
-    let smoothing = config.label_smoothing;
-    // The logarithm of the student's probabilities at its own temperature, where the label's distribution is a matrix.
-    let ln_p = (matrix_of_label && own_logits.is_none()).then(|| p.log());
-    let distance_sum = (smoothing > 0.0 && !matrix_of_label).then(|| over_classes(p.distances()));
-    let divergence = match soft_weights {
-        Some(weights) => weighted_cross_entropy(&p, &q, weights),
-        None => (choices.soft)(&mut p, &mut q),
-    };
     let soft = Part {
         value: divergence.value,
         share: (tssr.clone().neg() + 1.0) * config.soft_weight,
         loss_factor: config.temperature_factor(),
         gradient_factor: config.gradient_factor(),
     };
-
-    let own = choices.hard.temperature.zip(own_logits);
-    let (ln_h, own_softmax) = match own {
-        None => (ln_p, None),
-        Some((temperature, logits)) if matrix_of_label => {
-            let softmax = Softmax::of(logits, temperature, true);
-            (Some(softmax.log()), Some(softmax))
-        }
-        Some((temperature, logits)) => (None, Some(p.at(logits, temperature))),
-    };
-    let h = own_softmax.as_ref().unwrap_or(&p);
-    let truth = ln_h.map(|ln_h| {
-        let truth = Truth::of(&class, classes, soft_labels, smoothing).weighted(hard_weights);
-        let value = over_classes(product(truth.terms.clone(), ln_h)).neg();
-        (truth, value)
-    });
-    let (truth, value) = match truth {
-        Some((truth, value)) => (Some(truth), value),
-        None => {
-            let at_label = h.ln_sum.clone() - h.distance_of(label_logit);
-            let value = match distance_sum {
-                None => at_label,
-                Some(sum) => {
-                    let ratio = config.student_temperature / h.temperature;
-                    let mean = sum * (ratio / classes as f32);
-                    at_label * (1.0 - smoothing) + (h.ln_sum.clone() - mean) * smoothing
-                }
-            };
-            (None, value)
-        }
-    };
     let hard = Part {
-        value,
+        value: hard,
         share: tssr.clone(),
         loss_factor: choices.hard.loss_factor,
         gradient_factor: choices.hard.gradient_factor,
@@ -198,7 +163,7 @@ pub(crate) fn distill(
     }
 
     // Rows with an infinite divergence without a derivative, unless its share or the row's weight is 0.
-    let undefined = divergence.undefined.map(|undefined| {
+    let undefined = divergence.undefined.clone().map(|undefined| {
         let mut factor = soft.share.clone();
         if let Some(weights) = &row_weights {
             factor = factor * weights.clone();
@@ -232,10 +197,11 @@ pub(crate) fn distill(
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
     let denominator = (choices.denominator)(valid_rows.clone().cast(FloatDType::F32));
-    let metrics = for_metrics.map(|([student, teacher], [p, q])| {
+    let metrics = for_metrics.map(|[(student, p), (teacher, q)]| {
         let student = Side::new(student, &p);
         row_metrics::of(&student, &Side::new(teacher, &q), &hard, &soft, &class)
     });
+    let smoothing = config.label_smoothing;
     let gradient = want_gradient.then(|| {
         let scale = |part: &Part| match &row_weights {
             Some(weights) => part.scale(&denominator) * weights.clone(),
@@ -251,7 +217,7 @@ pub(crate) fn distill(
         }
         let of_p = divergence.mean.neg() * soft_scale.clone();
         let (p_sum, q_sum) = (p.sum, q.sum);
-        let mut gradient = match own_softmax {
+        let mut gradient = match own {
             Some(h) => Gradient::of(p.powers, of_p / p_sum).add(h.powers, of_h / h.sum),
             None => Gradient::of(p.powers, (of_p + of_h) / p_sum),
         };
@@ -259,7 +225,11 @@ pub(crate) fn distill(
             gradient = gradient.add(q.powers, factor * soft_scale.clone() / q_sum);
         }
         if let Some((slopes, factor)) = divergence.slopes {
-            gradient = gradient.add(slopes, factor * soft_scale);
+            let column = factor * soft_scale;
+            gradient = match divergence.undefined {
+                Some(undefined) => gradient.add_finite(slopes, column, undefined),
+                None => gradient.add(slopes, column),
+            };
         }
         let gradient = match truth {
             Some(truth) => gradient.add(truth.terms, hard_scale.neg()),
@@ -271,8 +241,8 @@ pub(crate) fn distill(
                 gradient.add_at(class, hard_scale * (smoothing - 1.0))
             }
         };
-        let nan = match undefined {
-            Some(undefined) => nan_rows.clone().bool_or(undefined),
+        let nan = match &undefined {
+            Some(undefined) => nan_rows.clone().bool_or(undefined.clone()),
             None => nan_rows.clone(),
         };
         gradient.sum(&nan, &left_out).cast(dtype)

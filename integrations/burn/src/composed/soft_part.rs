@@ -20,7 +20,7 @@ pub(super) struct SoftPart {
     pub slopes: Option<(Tensor<2>, Tensor<2>)>,
     /// `sum p F'`, `[rows, 1]`
     pub mean: Tensor<2>,
-    /// Rows without a derivative, whose value is infinite, `[rows, 1]`. Their other numbers are finite, without meaning.
+    /// Rows without a derivative, whose value is infinite, `[rows, 1]`. Their slopes may be infinite.
     pub undefined: Option<Tensor<2, Bool>>,
 }
 
@@ -114,16 +114,14 @@ fn forward_kl(p: &mut Softmax, q: &mut Softmax) -> SoftPart {
 /// `sum p ln(p / q)`, `F' = ln(p / q)`: a constant in `F'` has no effect on the gradient. Infinite, without a derivative, if only the teacher
 /// masks a class. `difference` is that of the distances, student less teacher.
 fn reverse_of(p: &Softmax, q: &Softmax, difference: Tensor<2>) -> SoftPart {
-    let [rows, classes] = difference.dims();
     let terms = product(p.powers.clone(), difference);
     let mean = over_classes(terms.clone()) / p.sum.clone();
     let value = (mean.clone() - p.ln_sum.clone() + q.ln_sum.clone()).clamp_min(0.0);
     let undefined = value.clone().is_inf();
-    let whole = undefined.clone().expand([rows, classes]);
     SoftPart {
         value,
         teacher: None,
-        slopes: Some((terms.mask_fill(whole, 0.0), p.sum.clone().recip())),
+        slopes: Some((terms, p.sum.clone().recip())),
         mean: mean.mask_fill(undefined.clone(), 0.0),
         undefined: Some(undefined),
     }
@@ -265,7 +263,7 @@ fn taid(p: &mut Softmax, q: &mut Softmax, share: f32) -> SoftPart {
     let [rows, classes] = ln_p.dims();
     let mut m = Softmax::of(ln_q * share + ln_p.clone() * (1.0 - share), 1.0, true);
     let ln_m = m.take_distances() - m.ln_sum.clone();
-    let undefined = m.bad();
+    let undefined = m.bad.clone();
     let whole = undefined.clone().expand([rows, classes]);
     let mixed = m.probabilities().mask_fill(whole, 0.0);
     let value = over_classes(product(mixed.clone(), ln_m - ln_p)).clamp_min(0.0);

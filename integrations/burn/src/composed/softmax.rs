@@ -20,6 +20,8 @@ pub(super) struct Softmax {
     /// The largest logit, `[rows, 1]`.
     pub max: Tensor<2>,
     pub temperature: f32,
+    /// Rows with NaN or `+inf`, or only `-inf`, `[rows, 1]`: their largest logit or their sum is not finite.
+    pub bad: Tensor<2, Bool>,
 }
 
 impl Softmax {
@@ -58,21 +60,19 @@ impl Softmax {
         temperature: f32,
     ) -> Self {
         let sum = over_classes(powers.clone());
+        let ln_sum = sum.clone().log();
+        // Fusion has no such predicate, so that it makes one kernel of the operations before, and others of those after.
+        let finite = sum.clone().is_finite();
+        let finite = finite.bool_and(max.clone().is_finite());
         Self {
             distances,
             powers,
-            ln_sum: sum.clone().log(),
+            ln_sum,
             sum,
             max,
             temperature,
+            bad: finite.bool_not(),
         }
-    }
-
-    /// Rows with NaN or `+inf`, or only `-inf`, `[rows, 1]`: their largest logit or their sum is not finite.
-    pub fn bad(&self) -> Tensor<2, Bool> {
-        let finite = self.sum.clone().is_finite();
-        let finite = finite.bool_and(self.max.clone().is_finite());
-        finite.bool_not()
     }
 
     /// The log-sum-exp of the logits over the temperature, `[rows, 1]`.
