@@ -31,6 +31,7 @@ pub(super) struct Rule {
 }
 
 /// The loss of a row, and the coefficients of its gradient. `student`, `teacher` and `hard` are those of probabilities.
+#[derive(Default)]
 struct Terms {
     loss: f64,
     student: f64,
@@ -307,21 +308,13 @@ impl Rule {
 
     /// The terms of a row with one class, whose gradient is that of the z-loss alone.
     fn of_the_only_class(&self, terms: &Terms, z: f64) -> Terms {
-        let [student, hard] = match self.own_hard() {
-            true => [0.0, z],
-            false => [z, 0.0],
-        };
+        let own = f64::from(u8::from(self.own_hard()));
         Terms {
             loss: terms.loss,
-            student,
-            teacher: 0.0,
-            hard,
-            first: 0.0,
-            second: 0.0,
-            label: 0.0,
-            uniform: 0.0,
+            student: z * (1.0 - own),
+            hard: z * own,
             inverse: terms.inverse,
-            at_label: None,
+            ..Terms::default()
         }
     }
 
