@@ -178,7 +178,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
 
 /// Writes a tile of the gradient, or adds it to the memory. f32 that are not added are there already. `values` and `there` have whole
 /// vectors.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn store_tile<V: Vector>(
     gradient: ValuesMut<'_>,
     accumulate: bool,
@@ -228,7 +228,7 @@ fn prefetch_behind<V: Vector, T>(tile: &[T]) {
 const LINE: usize = 64;
 
 /// The upper halves of finite f32, rounded to nearest, ties to even.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
     let mut out = [0; LANES];
     for i in 0..LANES {

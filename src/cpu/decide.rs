@@ -31,6 +31,7 @@ pub(super) struct Rule {
 }
 
 /// The loss of a row, and the coefficients of its gradient. `student`, `teacher` and `hard` are those of probabilities.
+#[derive(Default)]
 struct Terms {
     loss: f64,
     student: f64,
@@ -299,7 +300,21 @@ impl Rule {
                 loss: terms.loss,
                 ..Terms::NAN
             },
+            // The probability of the only class is 1: its terms cancel, but not in f32.
+            false if self.classes == 1 => self.of_the_only_class(&terms, z),
             false => terms,
+        }
+    }
+
+    /// The terms of a row with one class, whose gradient is that of the z-loss alone.
+    fn of_the_only_class(&self, terms: &Terms, z: f64) -> Terms {
+        let own = f64::from(u8::from(self.own_hard()));
+        Terms {
+            loss: terms.loss,
+            student: z * (1.0 - own),
+            hard: z * own,
+            inverse: terms.inverse,
+            ..Terms::default()
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) struct LaneSums<V> {
 }
 
 /// Sums plain numbers `s` and `t`, whole vectors of them, relative to their maxima. Writes their exponentials to `exps`.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn lane_sums<V: Vector>(
     s: &[f32],
     t: &[f32],

@@ -242,7 +242,7 @@ fn copy_padded<V: Vector, T: Element>(from: &[T], padding: f32, to: &mut [f32]) 
 }
 
 /// Widens values to f32. The first one also fills the last lanes.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut [f32]) -> Extremes<V> {
     let mut extremes = Extremes::empty();
     let (whole, rest) = from.as_chunks::<LANES>();

@@ -81,7 +81,7 @@ pub(super) trait Vector: Copy {
 }
 
 /// Copies fewer than `LANES` numbers to the start of `to`. The library's copy of a length that is not constant is a call.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn copy_few(from: &[u16], to: &mut [u16]) {
     let n = from.len();
     macro_rules! in_two {

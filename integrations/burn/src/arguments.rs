@@ -1,13 +1,14 @@
 //! Checks of a call's tensors before anything is queued.
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor};
+use burn::tensor::{Bool, DType, Device, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::plan::{Matrix, Plan, Problem};
 use wgpu_distill::{Batch, Config, Logits, Outputs, Progress, Values};
 
 use crate::batch::DistillationBatch;
 use crate::composed::Choices;
+use crate::denominator::Denominator;
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
 use crate::kernel_inputs::Arguments;
@@ -59,6 +60,7 @@ pub(crate) fn check_configuration(
 pub(crate) fn check<const D: usize, const L: usize>(
     call: &LossCall,
     batch: DistillationBatch<D, L>,
+    pad_tokens: &[i32],
 ) -> Result<Arguments> {
     let config = &call.config;
     let [rows, classes, teacher_classes] = check_shapes(&batch)?;
@@ -84,13 +86,15 @@ pub(crate) fn check<const D: usize, const L: usize>(
         DType::F32 => weights,
         _ => weights.cast(FloatDType::F32),
     };
+    let labels = to_i32(batch.labels.reshape([rows]), config.ignore_index);
+    let mask_pad = batch.mask_pad.map(|mask| mask.reshape([rows]));
     let arguments = Arguments {
         student: batch.student_logits.reshape([rows, classes]),
         teacher: batch.teacher_logits.reshape([rows, teacher_classes]),
         teacher_ids: batch
             .teacher_ids
             .map(|ids| to_i32(ids.reshape([rows * teacher_classes]), EMPTY_PLACE)),
-        labels: to_i32(batch.labels.reshape([rows]), config.ignore_index),
+        labels: without_padding(labels, mask_pad, pad_tokens, config.ignore_index),
         soft_labels: batch.soft_labels.map(|y| y.reshape([rows, classes])),
         row_weights: batch.row_weights.map(|w| to_f32(w.reshape([rows]))),
         class_weights: batch.class_weights.map(to_f32),
@@ -153,6 +157,24 @@ fn check_shapes<const D: usize, const L: usize>(
             student,
         });
     }
+    let mask_pad = batch.mask_pad.as_ref().map(|mask| mask.dims().to_vec());
+    if let Some(mask_pad) = mask_pad.filter(|mask| *row_dims != mask[..]) {
+        return Err(Error::MaskPad {
+            mask_pad,
+            expected: row_dims.to_vec(),
+            student,
+        });
+    }
+    let denominator = match &batch.denominator {
+        Some(Denominator::Tensor(number)) => Some(number.dims()),
+        Some(Denominator::Count(count)) => Some(count.dims()),
+        Some(Denominator::Number(_)) | None => None,
+    };
+    if let Some(shape) = denominator.filter(|dims| *dims != [1]) {
+        return Err(Error::DenominatorShape {
+            shape: shape.to_vec(),
+        });
+    }
     Ok([row_dims.iter().product(), classes, teacher[D - 1]])
 }
 
@@ -180,8 +202,21 @@ fn check_types_and_devices<const D: usize, const L: usize>(
         row_weights.map(|w| ("row_weights", w.dtype(), w.device())),
         class_weights.map(|w| ("class_weights", w.dtype(), w.device())),
     ];
-    let tensors = || matrices.iter().chain(&lists).flatten();
-    for &(name, _, ref other) in tensors() {
+    let denominator = match &batch.denominator {
+        Some(Denominator::Tensor(d)) => Some(("denominator", d.dtype(), d.device())),
+        Some(Denominator::Count(d)) => Some(("denominator", d.dtype(), d.device())),
+        Some(Denominator::Number(_)) | None => None,
+    };
+    let tensors = || {
+        matrices
+            .iter()
+            .chain(&lists)
+            .chain([&denominator])
+            .flatten()
+    };
+    let mask_pad = batch.mask_pad.as_ref();
+    let mask_pad = mask_pad.map(|mask| ("mask_pad", mask.dtype(), mask.device()));
+    for &(name, _, ref other) in tensors().chain(&mask_pad) {
         let other = other.clone().inner();
         if other != *device {
             return Err(Error::Devices {
@@ -230,7 +265,7 @@ fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<
 const EMPTY_PLACE: i32 = -1;
 
 /// Labels or classes as i32. One beyond i32 becomes one that is out of range and not `ignore_index`.
-fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
+pub(crate) fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
     let labels = match labels.dtype() {
         DType::I32 => return labels,
         DType::I64 => {
@@ -263,6 +298,34 @@ fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
     labels.cast(IntDType::I32)
 }
 
+/// The labels, `[rows]`, with `ignore_index` where the mask is true and in place of each pad token.
+pub(crate) fn without_padding(
+    labels: Tensor<1, Int>,
+    mask_pad: Option<Tensor<1, Bool>>,
+    pad_tokens: &[i32],
+    ignore_index: i32,
+) -> Tensor<1, Int> {
+    let tokens = pad_tokens.iter().filter(|token| **token != ignore_index);
+    let masks = tokens.map(|token| labels.clone().equal_scalar(*token));
+    let padding = masks.chain(mask_pad).reduce(Tensor::bool_or);
+    match padding {
+        Some(padding) => labels.mask_fill(padding, ignore_index),
+        None => labels,
+    }
+}
+
+/// The number in a row of labels or of a teacher's list that its cast to i32 did not keep.
+pub(crate) fn beyond_i32(given: Tensor<2, Int>, row: usize) -> Option<i128> {
+    let [_, columns] = given.dims();
+    let data = given.slice([row..row + 1, 0..columns]).into_data();
+    let numbers: Vec<i128> = match data.dtype() {
+        DType::U64 => data.iter::<u64>().map(i128::from).collect(),
+        _ => data.iter::<i64>().map(i128::from).collect(),
+    };
+    let beyond = |number: &i128| i32::try_from(*number).is_err();
+    numbers.into_iter().find(beyond)
+}
+
 /// Checks that a row fits the device's limits. With fusion, an error of the queued kernels would come only at the next read.
 fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Result<()> {
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
@@ -282,7 +345,10 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
         [classes, teacher.dims()[1]],
         matrix(student),
         matrix(teacher),
-        student.is_tracked().then(|| matrix(student)),
+        student.is_tracked().then(|| Matrix {
+            storage: storage(call.gradient_type(student.dtype())).unwrap_or_default(),
+            ..matrix(student)
+        }),
     );
     let problem = Problem {
         teacher_list: arguments.teacher_ids.is_some(),

@@ -45,7 +45,7 @@ impl GradientOps for burn::backend::NdArray {}
 struct AttachedGradient;
 
 impl<B: Backend> Backward<B, 1> for AttachedGradient {
-    type State = (FloatTensor<B>, f32);
+    type State = (FloatTensor<B>, f32, DType);
 
     fn backward(
         self,
@@ -53,7 +53,7 @@ impl<B: Backend> Backward<B, 1> for AttachedGradient {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (gradient, grad_scale) = ops.state;
+        let (gradient, grad_scale, dtype) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |upstream| {
             let rows = upstream.shape().num_elements();
             let factor = B::float_reshape(upstream, Shape::from([rows, 1]));
@@ -62,13 +62,16 @@ impl<B: Backend> Backward<B, 1> for AttachedGradient {
             } else {
                 B::float_mul_scalar(factor, Scalar::from(1.0 / grad_scale))
             };
-            let dtype = gradient.dtype();
-            if dtype == DType::F32 {
-                return B::float_mul(gradient, factor);
-            }
             // The product is taken in f32 and rounded once: a loss scale of 65,536 overflows f16.
-            let gradient = B::float_cast(gradient, FloatDType::F32);
-            B::float_cast(B::float_mul(gradient, factor), dtype.into())
+            let gradient = match gradient.dtype() {
+                DType::F32 => gradient,
+                _ => B::float_cast(gradient, FloatDType::F32),
+            };
+            let product = B::float_mul(gradient, factor);
+            match dtype {
+                DType::F32 => product,
+                _ => B::float_cast(product, dtype.into()),
+            }
         });
     }
 }
@@ -81,13 +84,16 @@ impl<B: Backend + GradientOps, C: CheckpointStrategy> GradientOps for Autodiff<B
         grad_scale: f32,
     ) -> FloatTensor<Self> {
         let loss = loss.into_primitive();
+        let dtype = student.dtype();
         // Recomputing the gradient would keep the logits of both models, so checkpointing keeps it.
         match AttachedGradient
             .prepare::<C>([student.node()])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish((gradient.into_primitive(), grad_scale), loss),
+            OpsKind::Tracked(prep) => {
+                prep.finish((gradient.into_primitive(), grad_scale, dtype), loss)
+            }
             OpsKind::UnTracked(prep) => prep.finish(loss),
         }
     }

@@ -30,7 +30,7 @@ pub trait LossOps: Backend {
         call: LossCall,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
-    /// The results of `distill_loss`, and the gradient `[rows, classes]` in the student's type.
+    /// The results of `distill_loss`, and the gradient `[rows, classes]` in the call's gradient type.
     #[fusion(meta = loss_and_gradient_specs)]
     fn distill_loss_and_gradient(
         #[extension_type] inputs: KernelInputs<Self>,
@@ -62,7 +62,9 @@ fn loss_and_gradient_specs(
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
     let (rows, summary, counts) = loss_specs(inputs, call);
-    (rows, summary, counts, inputs.student.clone())
+    let student = &inputs.student;
+    let gradient = TensorSpec::new(student.shape.clone(), call.gradient_type(student.dtype));
+    (rows, summary, counts, gradient)
 }
 
 impl<B: Backend> KernelOutputs<B> {
@@ -119,7 +121,7 @@ fn distill_on_cubecl(
     if inputs.student.client.is_capturing() {
         return Err(Error::Capturing);
     }
-    let tensors = KernelTensors::new(inputs, call.row_metrics, want_gradient);
+    let tensors = KernelTensors::new(inputs, call, want_gradient);
     match call.path {
         ExecutionPath::SharedDevice => buffer_kernels::distill(tensors, call),
         ExecutionPath::SourceKernels => source_kernels::distill(tensors, call),

@@ -1,8 +1,10 @@
 //! The tensors of a call.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 
-/// A batch: logits of student and teacher, a label for each row, and optional tensors: the classes of a teacher that is a list, soft labels, weights of rows, weights of classes.
+use crate::denominator::Denominator;
+
+/// A batch: logits of student and teacher, a label for each row, and optional tensors: the classes of a teacher that is a list, soft labels, weights of rows, weights of classes, a mask of padding, a denominator.
 ///
 /// [`forward`](crate::DistillationLoss::forward) has the shapes of logits and labels.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ pub struct DistillationBatch<const D: usize, const L: usize> {
     pub labels: Tensor<L, Int>,
     /// `[rows]` or `[batch, sequence]`, numbers of any float type and any sign: importance weights, advantages. Each multiplies loss and
     /// gradient of its row, but neither KDR nor TSSR. The denominator of a reduction does not depend on them:
-    /// [`Reduction::Mean`](crate::Reduction::Mean) divides by the number of valid rows. A row of weight 0 has loss 0 and gradient 0, even
+    /// [`Reduction::Mean`](crate::CoreReduction::Mean) divides by the number of valid rows. A row of weight 0 has loss 0 and gradient 0, even
     /// where its loss is infinite. Weights get no gradient. Without weights each row counts as it is.
     pub row_weights: Option<Tensor<L>>,
     /// As the student's logits, f32, f16 or bf16, numbers from 0 to 1e6: a row of probabilities in place of the label, as mixup, CutMix and
@@ -36,9 +38,14 @@ pub struct DistillationBatch<const D: usize, const L: usize> {
     /// `[classes]` of the student, numbers of any float type from 0 to 1e6: the weights of the classes in the parts of the loss that
     /// [`class_weighting`](crate::DistillationLossConfig::with_class_weighting) selects, against an imbalance of classes. They change
     /// neither KDR nor TSSR. The denominator of a reduction does not depend on them: PyTorch's weighted mean is
-    /// [`Reduction::SumOver`](crate::Reduction::SumOver) with the sum of the weights of the labels. A class of weight 0 contributes 0, even
+    /// [`Reduction::SumOver`](crate::CoreReduction::SumOver) with the sum of the weights of the labels. A class of weight 0 contributes 0, even
     /// where its term is infinite. Weights get no gradient. Without weights each class counts as it is.
     pub class_weights: Option<Tensor<1>>,
+    /// `[rows]` or `[batch, sequence]`: true leaves the row out, as a label of `ignore_index` does, whatever its label is. Burn's attention takes
+    /// the same mask under this name. Without a mask the label alone decides.
+    pub mask_pad: Option<Tensor<L, Bool>>,
+    /// The number by which the sum of the losses is divided, in place of the configured reduction's.
+    pub denominator: Option<Denominator>,
 }
 
 impl<const D: usize, const L: usize> DistillationBatch<D, L> {
@@ -56,6 +63,8 @@ impl<const D: usize, const L: usize> DistillationBatch<D, L> {
             row_weights: None,
             soft_labels: None,
             class_weights: None,
+            mask_pad: None,
+            denominator: None,
         }
     }
 
@@ -92,6 +101,27 @@ impl<const D: usize, const L: usize> DistillationBatch<D, L> {
     pub fn with_class_weights(self, class_weights: Tensor<1>) -> Self {
         Self {
             class_weights: Some(class_weights),
+            ..self
+        }
+    }
+
+    /// Sets [`mask_pad`](Self::mask_pad): true leaves a row out.
+    pub fn with_mask_pad(self, mask_pad: Tensor<L, Bool>) -> Self {
+        Self {
+            mask_pad: Some(mask_pad),
+            ..self
+        }
+    }
+
+    /// Sets [`denominator`](Self::denominator): an `f32`, or a tensor `[1]` on the device of the logits, such as a count of labels that was
+    /// summed over micro-batches or reduced over devices.
+    ///
+    /// Loss and gradient are the sum over the rows divided by it, so that micro-batches with the denominator of the whole batch add up to the
+    /// whole batch. A number has the range of [`Reduction::SumOver`](crate::CoreReduction::SumOver). A tensor is not read: one that is not
+    /// finite and above 0 makes loss and gradient NaN, unless it is 0 and the batch has no valid row, whose loss is 0.
+    pub fn with_denominator(self, denominator: impl Into<Denominator>) -> Self {
+        Self {
+            denominator: Some(denominator.into()),
             ..self
         }
     }

@@ -3,20 +3,24 @@
 use std::fmt;
 
 use burn::config::{Config, config_to_json};
-use burn::serde::{Deserialize, Serialize};
+use burn::serde::{
+    Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _,
+};
+use serde_json::Value;
 use wgpu_distill::{
     ClassWeighting, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
     Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
     TssrGradient,
 };
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::loss::DistillationLoss;
 
 /// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations.
 ///
-/// It embeds [`wgpu_distill::Config`], whose fields it saves. A file of an earlier version, with fewer fields, loads with their defaults. A
-/// field that this version does not know is an error. The defaults are the method as published, at temperature 1.
+/// It embeds [`wgpu_distill::Config`], whose fields it saves, with `grad_loss` under its name here, `grad_scale`, and beside them
+/// `pad_tokens`. A file of an earlier version, with fewer fields, loads with their defaults. A field that this version does not know is an
+/// error. The defaults are the method as published, at temperature 1.
 ///
 /// ```
 /// use burn_distill::{DistillationLossConfig, Selection};
@@ -34,14 +38,45 @@ use crate::loss::DistillationLoss;
 /// };
 /// assert_eq!(config, DistillationLossConfig::from(core));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(crate = "burn::serde", transparent)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DistillationLossConfig {
     /// The configuration of wgpu-distill.
     ///
     /// Two of its fields have a meaning of their own here. `grad_loss` is the scale of the gradient between forward and backward: see
     /// [`with_grad_scale`](Self::with_grad_scale). `grad_write` must be `Overwrite`, since Burn allocates each gradient.
     pub core: wgpu_distill::Config,
+    /// Labels that stand for padding, besides `ignore_index`: see [`with_pad_tokens`](Self::with_pad_tokens).
+    pub pad_tokens: Vec<i32>,
+}
+
+impl Serialize for DistillationLossConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let core = serde_json::to_value(self.core).map_err(S::Error::custom)?;
+        let mut fields = match core {
+            Value::Object(fields) => fields,
+            other => return Err(S::Error::custom(format!("{other} has no fields"))),
+        };
+        if let Some(scale) = fields.remove("grad_loss") {
+            fields.insert("grad_scale".to_owned(), scale);
+        }
+        fields.insert("pad_tokens".to_owned(), self.pad_tokens.clone().into());
+        fields.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DistillationLossConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let pad_tokens = fields.remove("pad_tokens").map(serde_json::from_value);
+        let core = serde_json::from_value(Value::Object(fields));
+        Ok(Self {
+            core: core.map_err(D::Error::custom)?,
+            pad_tokens: pad_tokens
+                .transpose()
+                .map_err(D::Error::custom)?
+                .unwrap_or_default(),
+        })
+    }
 }
 
 impl Config for DistillationLossConfig {}
@@ -54,7 +89,10 @@ impl fmt::Display for DistillationLossConfig {
 
 impl From<wgpu_distill::Config> for DistillationLossConfig {
     fn from(core: wgpu_distill::Config) -> Self {
-        Self { core }
+        Self {
+            core,
+            pad_tokens: Vec::new(),
+        }
     }
 }
 
@@ -123,8 +161,8 @@ setters! {
     /// and 1e30, also divided by the student's temperature. Default 1.
     ///
     /// Small gradients of 16-bit logits then do not underflow. With loss scaling, set it to the loss scale (a power of two). It does not
-    /// change the gradient that the logits get, except by rounding; multiply the loss for that. wgpu-distill and saved
-    /// configurations call it `grad_loss`.
+    /// change the gradient that the logits get, except by rounding; multiply the loss for that. wgpu-distill calls it
+    /// `grad_loss`.
     with_grad_scale(grad_loss: f32);
 }
 
@@ -132,6 +170,14 @@ impl DistillationLossConfig {
     /// The default configuration.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Labels that stand for padding, besides `ignore_index`: their rows have loss 0 and gradient 0 and are not counted. Default: none.
+    ///
+    /// A pad token may be a class. The metrics of this crate leave the same rows out, so that no other place needs the tokens.
+    pub fn with_pad_tokens(mut self, pad_tokens: Vec<i32>) -> Self {
+        self.pad_tokens = pad_tokens;
+        self
     }
 
     /// Replaces the whole configuration of wgpu-distill, for example by one of its presets.
@@ -153,7 +199,7 @@ impl DistillationLossConfig {
     /// # Errors
     /// [`Error::Distill`], [`Error::GradScale`] or [`Error::GradWrite`] for a field outside its range. The text names the field, its value
     /// and the range.
-    pub fn try_init(&self) -> Result<DistillationLoss> {
+    pub fn try_init(&self) -> Result<DistillationLoss, Error> {
         let core = &self.core;
         // The backward multiplies by the reciprocal, which must be a normal number as well.
         if !(1e-30..=1e30).contains(&core.grad_loss) {
@@ -166,7 +212,7 @@ impl DistillationLossConfig {
                 value: core.grad_write,
             });
         }
-        DistillationLoss::new(*core)
+        DistillationLoss::new(*core, self.pad_tokens.clone())
     }
 }
 
@@ -181,6 +227,7 @@ mod tests {
         let saved = saved.as_object().expect("a structure").keys();
         let without: Vec<_> = saved
             .filter(|field| !WITH_SETTER.contains(&field.as_str()))
+            .filter(|field| !["grad_scale", "pad_tokens"].contains(&field.as_str()))
             .collect();
         // Burn allocates each gradient.
         assert_eq!(without, ["grad_write"]);

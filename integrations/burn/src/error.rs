@@ -86,6 +86,43 @@ pub enum Error {
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
+    /// The shape of the mask of padding differs from the rows of the logits.
+    #[error(
+        "mask_pad has shape {mask_pad:?}, expected one entry per row, {expected:?}, for student_logits of shape {student:?}"
+    )]
+    MaskPad {
+        /// The shape of the mask.
+        mask_pad: Vec<usize>,
+        /// The shape expected.
+        expected: Vec<usize>,
+        /// The shape of the student's logits.
+        student: Vec<usize>,
+    },
+    /// A denominator that is not one number.
+    #[error("denominator has shape {shape:?}, expected [1]: one number for the whole batch")]
+    DenominatorShape {
+        /// The shape of the denominator.
+        shape: Vec<usize>,
+    },
+    /// A denominator beside `Reduction::None`, whose losses are not summed.
+    #[error(
+        "the batch has a denominator, but `reduction` is None: divide the losses of the rows yourself, or set `reduction` to Sum"
+    )]
+    DenominatorWithoutSum,
+    /// A label beyond i32 that is not a class, or such an entry of a teacher's list.
+    #[error("`{name}` of row {row} has {value}, expected a number below {classes}{}",
+        if *name == "labels" { " or the ignore_index" } else { " or -1 for an empty place" }
+    )]
+    ClassOutOfRange {
+        /// `labels` or `teacher_ids`.
+        name: &'static str,
+        /// The row.
+        row: usize,
+        /// The number as it was given.
+        value: i128,
+        /// Classes of the student.
+        classes: usize,
+    },
     /// Logits or soft labels of an element type other than f32, f16 and bf16.
     #[error(
         "`{name}` is {dtype:?}, expected F32, F16 or BF16; cast it first: `{name}.cast(FloatDType::F32)`"

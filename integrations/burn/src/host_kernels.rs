@@ -41,7 +41,7 @@ pub(crate) fn distill(
     };
     let outputs = Outputs {
         rows: true,
-        gradient: storage(student.dtype()).filter(|_| want_gradient),
+        gradient: storage(call.gradient_type(student.dtype())).filter(|_| want_gradient),
         metrics: call.row_metrics,
     };
     let results = Cpu::new().run(&call.config, call.progress, &batch, outputs)?;

@@ -60,7 +60,7 @@ pub(crate) struct KernelOutputs<B: Backend> {
     pub summary: FloatTensor<B>,
     /// The words of `summary` as `i32 [SUMMARY_WORDS]`.
     pub counts: IntTensor<B>,
-    /// `[rows, classes]` in the student's type.
+    /// `[rows, classes]` in the type of [`LossCall::gradient_type`](crate::loss_call::LossCall::gradient_type).
     pub gradient: Option<FloatTensor<B>>,
 }
 

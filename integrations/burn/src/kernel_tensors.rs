@@ -12,6 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::kernel_inputs::KernelInputs;
 use crate::kernel_outputs::{KernelOutputs, SUMMARY_WORDS, row_words};
+use crate::loss_call::LossCall;
 use crate::matrix;
 
 /// Row stride in elements (0 for lists) and offset in bytes of each input since the list was cleared.
@@ -68,7 +69,8 @@ impl Room {
 }
 
 impl KernelTensors {
-    pub fn new(inputs: KernelInputs<CubeBackend>, row_metrics: bool, want_gradient: bool) -> Self {
+    pub fn new(inputs: KernelInputs<CubeBackend>, call: &LossCall, want_gradient: bool) -> Self {
+        let row_metrics = call.row_metrics;
         let student = in_rows(inputs.student);
         let teacher = in_rows(inputs.teacher);
         let teacher_ids = inputs.teacher_ids.tensor().map(into_contiguous);
@@ -103,7 +105,8 @@ impl KernelTensors {
             // Rows start at multiples of their size.
             rows: room([shape[0], words].into(), 4 * words as u64),
             summary: room([SUMMARY_WORDS].into(), 256),
-            gradient: want_gradient.then(|| empty(shape.clone(), student.dtype)),
+            gradient: want_gradient
+                .then(|| empty(shape.clone(), call.gradient_type(student.dtype))),
             student,
             teacher,
             teacher_ids,

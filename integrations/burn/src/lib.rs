@@ -10,6 +10,7 @@
 extern crate self as burn_distill;
 
 // Each module uses only modules above it.
+mod denominator;
 mod error;
 mod kernel_inputs;
 mod kernel_outputs;
@@ -42,6 +43,7 @@ mod views_test;
 
 pub use batch::DistillationBatch;
 pub use config::DistillationLossConfig;
+pub use denominator::Denominator;
 pub use error::{Error, Result};
 pub use execution_path::ExecutionPath;
 pub use loss::{DistillationLoss, DistillationOutput};
@@ -53,6 +55,7 @@ pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
     ClassWeighting, Config as CoreConfig, Divergence, Error as CoreError, HardTemperature,
-    NonFinite, Progress, Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization,
-    TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets, schedule,
+    NonFinite, Progress, Reduction as CoreReduction, Scope, Selection, Similarity, SmoothedClasses,
+    Standardization, TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets,
+    schedule,
 };

@@ -3,19 +3,21 @@
 use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, IntDType, Tensor};
-use wgpu_distill::{Config, Progress, Reduction};
+use wgpu_distill::{Config, Error as CoreError, Progress, Reduction};
 
 use crate::arguments::{self, Beside};
 use crate::autodiff::GradientOps;
 use crate::backend_ops::{LossOps, catch_error};
 use crate::batch::DistillationBatch;
 use crate::composed;
-use crate::error::Result;
+use crate::denominator::{Denominator, reciprocal};
+use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
 use crate::kernel_inputs::Arguments;
 use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, row_word, row_words, summary_word};
 use crate::loss_call::LossCall;
 use crate::row_metrics::{RowMetrics, column};
+use crate::shared_device;
 
 /// The distillation loss of student logits, teacher logits and labels.
 /// [`DistillationLossConfig`](crate::DistillationLossConfig) configures it.
@@ -23,6 +25,8 @@ use crate::row_metrics::{RowMetrics, column};
 pub struct DistillationLoss {
     #[module(skip)]
     config: Config,
+    #[module(skip)]
+    pad_tokens: Vec<i32>,
     #[module(skip)]
     composed: bool,
     #[module(skip)]
@@ -59,11 +63,22 @@ pub struct DistillationOutput {
     pub row_metrics: Option<RowMetrics>,
     /// Their means over the rows that `kdr` averages, each `f32 [1]`; 0 if there are none.
     pub mean_metrics: Option<RowMetrics>,
+    /// The label of each row, `i32 [rows]`; `ignore_index` for padding, whichever of label, pad token and mask says so.
+    pub labels: Tensor<1, Int>,
+    /// The label of rows that are left out.
+    pub ignore_index: i32,
     /// The path that computed the loss.
     pub path: ExecutionPath,
 }
 
 impl DistillationOutput {
+    /// The number of rows with an infinite loss, `i32 [1]`, such as those in which the student alone masks a class that the teacher does not:
+    /// their gradient is defined, and no other count has them.
+    pub fn infinite_rows(&self) -> Tensor<1, Int> {
+        let infinite = self.row_loss.clone().is_inf();
+        infinite.int().cast(IntDType::I32).sum()
+    }
+
     /// The number of rows in the means [`kdr`](Self::kdr) and [`tssr`](Self::tssr), `i32 [1]`: their label is a class and their logits are finite.
     ///
     /// It is not `valid_rows - non_finite_rows`: a row may have both NaN and a label out of range.
@@ -77,10 +92,11 @@ impl DistillationOutput {
 }
 
 impl DistillationLoss {
-    pub(crate) fn new(config: Config) -> Result<Self> {
+    pub(crate) fn new(config: Config, pad_tokens: Vec<i32>) -> Result<Self> {
         arguments::check_configuration(&config, Progress::new(0, 1), [1, 1], Beside::default())?;
         Ok(Self {
             config,
+            pad_tokens,
             composed: false,
             row_metrics: false,
         })
@@ -145,11 +161,8 @@ impl DistillationLoss {
         progress: Progress,
     ) -> Result<Tensor<1>> {
         let batch = DistillationBatch::new(student_logits, teacher_logits, labels);
-        let call = self.call(&batch.student_logits.device(), progress, false);
-        let arguments = arguments::check(&call, batch)?;
-        let student = arguments.student.clone();
-        let outputs = compute(arguments, call)?;
-        Ok(self.loss(student, outputs))
+        let run = self.run(batch, progress, [false; 2])?;
+        Ok(run.loss())
     }
 
     /// The loss with its metrics. Shapes as in [`forward`](Self::forward).
@@ -208,11 +221,8 @@ impl DistillationLoss {
         batch: DistillationBatch<D, L>,
         progress: Progress,
     ) -> Result<DistillationOutput> {
-        let call = self.call(&batch.student_logits.device(), progress, self.row_metrics);
-        let path = call.path;
-        let arguments = arguments::check(&call, batch)?;
-        let student = arguments.student.clone();
-        let outputs = compute(arguments, call)?;
+        let run = self.run(batch, progress, [true, self.row_metrics])?;
+        let outputs = &run.outputs;
         let (rows, summary, counts) = (&outputs.rows, &outputs.summary, &outputs.counts);
         let mean = |word: usize| summary.clone().slice(word..word + 1);
         let count = |word: usize| counts.clone().slice(word..word + 1);
@@ -235,8 +245,10 @@ impl DistillationLoss {
             non_finite_rows: count(summary_word::NON_FINITE_ROWS),
             row_metrics,
             mean_metrics,
-            path,
-            loss: self.loss(student, outputs),
+            labels: run.labels.clone(),
+            ignore_index: self.config.ignore_index,
+            path: run.call.path,
+            loss: run.loss(),
         })
     }
 
@@ -249,33 +261,160 @@ impl DistillationLoss {
         }
     }
 
-    fn call(&self, device: &Device, progress: Progress, row_metrics: bool) -> LossCall {
-        LossCall {
-            config: self.config,
-            progress,
-            path: self.path(device),
-            row_metrics,
-        }
+    /// The number of rows whose label is neither `ignore_index` nor a pad token, `i32 [1]`, on the device of the labels. Nothing is read back.
+    ///
+    /// It is the denominator of [`Reduction::Mean`](crate::CoreReduction::Mean) if each of these labels is a class. Labels of any integer type.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use burn_distill::DistillationLossConfig;
+    ///
+    /// let loss = DistillationLossConfig::new().with_pad_tokens(vec![0]).init();
+    /// let labels = Tensor::<2, Int>::from_ints([[3, 1, 0], [2, -100, 0]], &Device::flex());
+    /// assert_eq!(loss.labelled_rows(labels).into_scalar::<i64>(), 3);
+    /// ```
+    pub fn labelled_rows<const L: usize>(&self, labels: Tensor<L, Int>) -> Tensor<1, Int> {
+        let ignore_index = self.config.ignore_index;
+        let labels = arguments::to_i32(labels.reshape([-1]), ignore_index);
+        let labels = arguments::without_padding(labels, None, &self.pad_tokens, ignore_index);
+        let labelled = labels.not_equal_scalar(ignore_index);
+        labelled.int().cast(IntDType::I32).sum()
     }
 
+    fn run<const D: usize, const L: usize>(
+        &self,
+        batch: DistillationBatch<D, L>,
+        progress: Progress,
+        [reports_kdr, row_metrics]: [bool; 2],
+    ) -> Result<Run> {
+        let mut config = self.config;
+        if let Some(denominator) = &batch.denominator {
+            config.reduction = match (config.reduction, denominator) {
+                (Reduction::None, _) => return Err(Error::DenominatorWithoutSum),
+                (_, Denominator::Number(number)) => Reduction::SumOver(*number),
+                (_, Denominator::Tensor(_) | Denominator::Count(_)) => Reduction::Sum,
+            };
+        }
+        let device = batch.student_logits.device();
+        let divided_later = matches!(
+            batch.denominator,
+            Some(Denominator::Tensor(_) | Denominator::Count(_))
+        );
+        let call = LossCall {
+            config,
+            progress,
+            path: self.path(&device),
+            row_metrics,
+            reports_kdr,
+            divided_later,
+        };
+        if !self.composed && call.path != ExecutionPath::SharedDevice {
+            shared_device::warn_beside_shared(&device);
+        }
+        let given = Given::of(&batch, call.path);
+        let denominator = batch.denominator.clone();
+        let arguments = arguments::check(&call, batch, &self.pad_tokens)?;
+        let denominator = denominator.and_then(Denominator::on_device);
+        let (student, labels) = (arguments.student.clone(), arguments.labels.clone().inner());
+        let outputs = compute(arguments, call.clone()).map_err(|error| given.name(error))?;
+        Ok(Run {
+            call,
+            student,
+            labels,
+            outputs,
+            denominator,
+        })
+    }
+}
+
+/// A computed call.
+struct Run {
+    call: LossCall,
+    student: Tensor<2>,
+    labels: Tensor<1, Int>,
+    outputs: LossTensors,
+    /// Divides loss and gradient.
+    denominator: Option<Tensor<1>>,
+}
+
+impl Run {
     /// The reduced loss, or each row's loss; differentiable if there is a gradient.
-    fn loss(&self, student: Tensor<2>, outputs: LossTensors) -> Tensor<1> {
-        let loss = match self.config.reduction {
+    fn loss(self) -> Tensor<1> {
+        let outputs = self.outputs;
+        let loss = match self.call.config.reduction {
             Reduction::None => column(&outputs.rows, row_word::LOSS),
             _ => {
                 let word = summary_word::LOSS;
                 outputs.summary.slice(word..word + 1)
             }
         };
+        let factor = self.denominator.map(|denominator| {
+            let word = summary_word::VALID_ROWS;
+            reciprocal(denominator, outputs.counts.slice(word..word + 1))
+        });
         let Some(gradient) = outputs.gradient else {
-            return loss;
+            return match factor {
+                Some(factor) => loss * factor,
+                None => loss,
+            };
         };
-        Tensor::from_dispatch(Dispatch::attach_gradient(
-            student.into_dispatch(),
+        let loss = Tensor::from_dispatch(Dispatch::attach_gradient(
+            self.student.into_dispatch(),
             loss.into_dispatch(),
             gradient.into_dispatch(),
-            self.config.grad_loss,
-        ))
+            self.call.config.grad_loss,
+        ));
+        match factor {
+            Some(factor) => loss * Tensor::from_inner(factor),
+            None => loss,
+        }
+    }
+}
+
+/// Labels and classes as the caller gave them, where an error can name them: on the host, if their type is wider than i32.
+struct Given {
+    labels: Option<Tensor<2, Int>>,
+    teacher_ids: Option<Tensor<2, Int>>,
+}
+
+impl Given {
+    fn of<const D: usize, const L: usize>(
+        batch: &DistillationBatch<D, L>,
+        path: ExecutionPath,
+    ) -> Self {
+        let wide = |dtype| {
+            path == ExecutionPath::Host && matches!(dtype, DType::I64 | DType::U64 | DType::U32)
+        };
+        let labels = Some(&batch.labels).filter(|labels| wide(labels.dtype()));
+        let ids = batch.teacher_ids.as_ref();
+        let ids = ids.filter(|ids| wide(ids.dtype()));
+        Self {
+            labels: labels.map(|labels| labels.clone().reshape([-1, 1])),
+            teacher_ids: ids.map(|ids| {
+                let k = ids.dims()[D - 1];
+                ids.clone().reshape([-1, k as i32])
+            }),
+        }
+    }
+
+    /// The error with the number as it was given, if its cast to i32 did not keep it.
+    fn name(self, error: Error) -> Error {
+        let (name, given, row, classes) = match &error {
+            Error::Distill(CoreError::LabelOutOfRange { row, classes, .. }) => {
+                ("labels", self.labels, *row, *classes)
+            }
+            Error::Distill(CoreError::TeacherIdOutOfRange { row, classes, .. }) => {
+                ("teacher_ids", self.teacher_ids, *row, *classes)
+            }
+            _ => return error,
+        };
+        let value = given.and_then(|given| arguments::beyond_i32(given, row));
+        value.map_or(error, |value| Error::ClassOutOfRange {
+            name,
+            row,
+            value,
+            classes,
+        })
     }
 }
 
@@ -285,7 +424,7 @@ fn compute(arguments: Arguments, call: LossCall) -> Result<LossTensors> {
     let arguments = arguments.inner();
     let student = &arguments.student;
     if student.dims()[0] == 0 {
-        return Ok(no_rows(student, tracked, call.row_metrics));
+        return Ok(no_rows(student, tracked, &call));
     }
     if call.path == ExecutionPath::Composed {
         return composed::distill(arguments, &call, tracked);
@@ -309,11 +448,12 @@ fn compute(arguments: Arguments, call: LossCall) -> Result<LossTensors> {
 }
 
 /// The results of a batch without rows, for which no kernel is launched.
-fn no_rows(student: &Tensor<2>, want_gradient: bool, row_metrics: bool) -> LossTensors {
-    let (device, dtype) = (&student.device(), student.dtype());
+fn no_rows(student: &Tensor<2>, want_gradient: bool, call: &LossCall) -> LossTensors {
+    let device = &student.device();
+    let dtype = call.gradient_type(student.dtype());
     let [_, classes] = student.dims();
     LossTensors {
-        rows: Tensor::zeros([0, row_words(row_metrics)], (device, DType::F32)),
+        rows: Tensor::zeros([0, row_words(call.row_metrics)], (device, DType::F32)),
         summary: Tensor::zeros([SUMMARY_WORDS], (device, DType::F32)),
         counts: Tensor::zeros([SUMMARY_WORDS], (device, DType::I32)),
         gradient: want_gradient.then(|| Tensor::zeros([0, classes], (device, dtype))),

@@ -1,5 +1,6 @@
 //! wgpu devices that Burn and this crate share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use burn::backend::DispatchDevice;
@@ -37,6 +38,21 @@ pub(crate) fn find(device: &CubeDevice) -> Option<Arc<SharedDevice>> {
     let shared = SHARED.read().unwrap_or_else(PoisonError::into_inner);
     let entry = shared.iter().find(|(known, _)| known == device)?;
     Some(entry.1.clone())
+}
+
+/// Logs, once a process, that the loss runs on a device that is not shared although another one is.
+pub(crate) fn warn_beside_shared(device: &Device) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let none = SHARED
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_empty();
+    if !none && !SAID.swap(true, Ordering::Relaxed) {
+        log::warn!(
+            "burn-distill: the logits are on {device:?}, which is not shared, although another device is; create the tensors on the device \
+             that `burn_distill::init` or `adopt` returned, because `Device::default()` is another one"
+        );
+    }
 }
 
 /// Initializes Burn's wgpu device and shares it, so that the loss runs on Burn's buffers: `init(Device::wgpu_options())?`.

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, DeviceKind};
-use burn_distill::{DistillationLossConfig, ExecutionPath, Selection};
+use burn_distill::{DistillationLossConfig, ExecutionPath, Selection, presets};
 use clap::Parser;
 use wgpu_distill::gpu::adapters_blocking;
 
@@ -159,16 +159,15 @@ fn methods(options: &Options) -> Vec<Method> {
     let with = |name: &str, selection| Method {
         name: name.to_owned(),
         loss: Some(
-            DistillationLossConfig::new()
-                .with_student_temperature(options.temperature)
-                .with_teacher_temperature(options.temperature)
+            // The label at temperature 1, the teacher at the option's times its square.
+            DistillationLossConfig::from(presets::hinton(options.temperature, 0.5))
                 .with_divergence(options.loss)
                 .with_selection(selection),
         ),
     };
     vec![
         plain,
-        with("plain distillation (fixed:0.5)", Selection::Fixed(0.5)),
+        with("Hinton's mix (fixed:0.5)", Selection::Fixed(0.5)),
         with("teacher annealing (tstr)", Selection::Tstr),
         with("this method (min, cosine)", Selection::Min),
     ]

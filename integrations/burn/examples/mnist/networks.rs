@@ -116,15 +116,10 @@ impl DistilledClassifier {
         let distillation = self.loss.forward_with_metrics(
             logits.clone(),
             teacher_logits.clone(),
-            batch.labels.clone(),
+            batch.labels,
             progress,
         );
-        DistillationTrainOutput {
-            distillation,
-            student_logits: logits,
-            teacher_logits,
-            labels: batch.labels,
-        }
+        DistillationTrainOutput::new(distillation, logits, teacher_logits)
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch: usize,
 
-    /// Temperature of student and teacher in the three methods with a teacher
+    /// Temperature of student and teacher in the soft part of the three methods with a teacher; the label has temperature 1
     #[arg(long, value_name = "T", default_value_t = 4.0)]
     pub temperature: f32,
 

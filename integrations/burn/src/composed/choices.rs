@@ -9,7 +9,7 @@ use wgpu_distill::{
 };
 
 use super::soft_part::{self, SoftRule};
-use super::softmax::{Softmax, mixture, weighted};
+use super::softmax::{Softmax, mixture, product};
 use super::sums::over_classes;
 use crate::error::{Error, Result};
 
@@ -129,32 +129,32 @@ fn check_fields(config: &Config) -> Result<()> {
     })
 }
 
+/// Returns true if KDR needs the distances of student and teacher.
+pub(super) fn similarity_needs_distances(choice: Similarity) -> bool {
+    !matches!(choice, Similarity::Cosine | Similarity::Overlap)
+}
+
 fn similarity(choice: Similarity) -> Result<fn(&Softmax, &Softmax) -> Tensor<2>> {
     Ok(match choice {
         Similarity::Cosine => |p, q| {
-            let (a, b) = (p.probabilities.clone(), q.probabilities.clone());
-            let square = |x: Tensor<2>| over_classes(x.clone() * x);
-            over_classes(a.clone() * b.clone()) / (square(a) * square(b)).sqrt()
+            // The normalisers of the probabilities cancel.
+            let square = |x: &Tensor<2>| over_classes(x.clone() * x.clone());
+            let squares = square(&p.powers) * square(&q.powers);
+            over_classes(p.powers.clone() * q.powers.clone()) / squares.sqrt()
         },
-        Similarity::Bhattacharyya => {
-            |p, q| over_classes(((p.log.clone() + q.log.clone()) * 0.5).exp())
-        }
+        Similarity::Bhattacharyya => |p, q| over_classes(((p.log() + q.log()) * 0.5).exp()),
         Similarity::ExpNegKl => |p, q| {
-            let terms = weighted(&q.probabilities, q.log.clone(), p.log.clone());
+            let terms = product(q.probabilities(), q.log() - p.log());
             over_classes(terms).clamp_min(0.0).neg().exp()
         },
         Similarity::JensenShannon => |p, q| {
-            let (a, b) = (&p.probabilities, &q.probabilities);
-            let ln_mean = mixture(0.5, p, q).log();
-            let student = weighted(a, p.log.clone(), ln_mean.clone());
-            let teacher = weighted(b, q.log.clone(), ln_mean);
+            let (a, b) = (p.probabilities(), q.probabilities());
+            let ln_mean = mixture(0.5, a.clone(), b.clone()).log();
+            let student = product(a, p.log() - ln_mean.clone());
+            let teacher = product(b, q.log() - ln_mean);
             over_classes(student + teacher) * (-0.5 / LN_2) + 1.0
         },
-        Similarity::Overlap => |p, q| {
-            let (a, b) = (p.probabilities.clone(), q.probabilities.clone());
-            let less = a.clone().lower(b.clone());
-            over_classes(b.mask_where(less, a))
-        },
+        Similarity::Overlap => |p, q| over_classes(p.probabilities().min_pair(q.probabilities())),
         other => return Err(refusal("similarity", other)),
     })
 }

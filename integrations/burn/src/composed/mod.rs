@@ -1,9 +1,11 @@
 //! The loss by Burn's own operations, for every backend and for comparison with the kernels.
 //!
-//! Computes in f32 by the formulas as written, on tensors without autodiff. Masked classes and bad rows are replaced
-//! first, since infinity times 0 is NaN.
+//! Computes in f32, on tensors without autodiff, with few operations on matrices: the exponentials of both sides, sums of products, and a
+//! gradient that is a sum of matrices times columns. Bad and ignored rows have numbers without meaning until the end, where they are replaced.
 
 mod choices;
+mod gradient;
+mod matrices;
 mod part;
 mod row_metrics;
 mod soft_part;
@@ -15,12 +17,13 @@ use burn::tensor::{Bool, DType, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::{Config, Reduction};
 
 pub(crate) use choices::Choices;
+use gradient::Gradient;
+use matrices::{Inputs, Matrices};
 use part::{Part, times};
 use row_metrics::Side;
-use soft_part::weighted_cross_entropy;
-use softmax::{Softmax, common_prefix};
+use softmax::common_prefix;
 use sums::over_rows;
-use truth::{ClassWeights, Truth, wrong_soft_labels};
+use truth::{ClassWeights, wrong_soft_labels};
 
 use crate::error::Result;
 use crate::kernel_inputs::Arguments;
@@ -61,7 +64,7 @@ pub(crate) fn distill(
         row_weights,
         class_weights,
     } = arguments;
-    let dtype = student.dtype();
+    let dtype = call.gradient_type(student.dtype());
     let [rows, classes] = student.dims();
     let device = student.device();
     let labels = labels.cast(IntDType::I32).reshape([rows, 1]);
@@ -72,12 +75,7 @@ pub(crate) fn distill(
             .greater_equal_scalar(label_classes(config, classes)),
     );
     let invalid = outside.bool_and(ignored.clone().bool_not());
-    let student = student.cast(FloatDType::F32);
-    let teacher = common_prefix(teacher.cast(FloatDType::F32), classes);
-    let logits = call.row_metrics.then(|| [student.clone(), teacher.clone()]);
-    let p = Softmax::of(student.clone(), config.student_temperature, &ignored);
-    let q = Softmax::of(teacher, config.teacher_temperature, &ignored);
-    let mut bad = p.bad.clone().bool_or(q.bad.clone());
+    let class = labels.clone().clamp(0, classes as i64 - 1);
     let row_weights = row_weights.map(|weights| weights.reshape([rows, 1]));
     let class_weights = class_weights.map(|w| ClassWeights::of(w, &labels, config, &choices));
     let soft_labels = soft_labels.map(|labels| labels.cast(FloatDType::F32));
@@ -86,9 +84,37 @@ pub(crate) fn distill(
         class_weights.as_ref().map(|weights| weights.wrong.clone()),
         soft_labels.as_ref().map(wrong_soft_labels),
     ];
+    let student = student.cast(FloatDType::F32);
+    let teacher = common_prefix(teacher.cast(FloatDType::F32), classes);
+
+    let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
+    let inputs = Inputs {
+        student,
+        teacher,
+        class: class.clone(),
+        soft_labels,
+        hard_weights,
+        soft_weights,
+        wants_kdr: call.reports_kdr || config.selection.needs_kdr(),
+        wants_metrics: call.row_metrics,
+    };
+    let Matrices {
+        p,
+        q,
+        own,
+        kdr,
+        soft: divergence,
+        truth,
+        hard,
+        for_metrics,
+    } = Matrices::of(inputs, config, &choices);
+    let h = own.as_ref().unwrap_or(&p);
+
+    let mut bad = p.bad.clone().bool_or(q.bad.clone());
     for wrong in out_of_range.into_iter().chain([not_finite]).flatten() {
-        bad = bad.bool_or(wrong.bool_and(ignored.clone().bool_not()));
+        bad = bad.bool_or(wrong);
     }
+    let bad = bad.bool_and(ignored.clone().bool_not());
     // Neither ignored, nor bad, nor with a label out of range.
     let good = ignored
         .clone()
@@ -97,45 +123,70 @@ pub(crate) fn distill(
         .bool_not();
     let valid = ignored.clone().bool_or(invalid.clone()).bool_not();
 
-    let kdr = (choices.similarity)(&p, &q).clamp(0.0, 1.0);
+    let kdr = match kdr {
+        Some(kdr) => kdr.clamp(0.0, 1.0),
+        None => p.sum.zeros_like(),
+    };
     let selecting = (choices.scope)(kdr.clone(), mean(&kdr, &good).expand([rows, 1]));
     let tssr = (choices.selection)(call.progress.tstr(), selecting);
 
-    let hard_softmax = choices
-        .hard
-        .temperature
-        .map(|own| Softmax::of(student, own, &ignored));
-    let h = hard_softmax.as_ref().unwrap_or(&p);
-    let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
-    let truth =
-        Truth::of(&labels, classes, soft_labels, config.label_smoothing).weighted(hard_weights);
-    let hard = Part::hard(truth, h, &tssr, &choices.hard, want_gradient);
-    let divergence = match soft_weights {
-        Some(weights) => weighted_cross_entropy(&p, &q, weights),
-        None => (choices.soft)(&p, &q),
+    let soft = Part {
+        value: divergence.value,
+        share: (tssr.clone().neg() + 1.0) * config.soft_weight,
+        loss_factor: config.temperature_factor(),
+        gradient_factor: config.gradient_factor(),
     };
-    let has_none = divergence.has_none();
-    let soft = Part::soft(divergence, &p, &tssr, config, want_gradient);
-    let z_loss = (config.z_loss != 0.0).then(|| Part::z_loss(h, config, want_gradient));
+    let hard = Part {
+        value: hard,
+        share: tssr.clone(),
+        loss_factor: choices.hard.loss_factor,
+        gradient_factor: choices.hard.gradient_factor,
+    };
+    // The square of the log-sum-exp, which no share multiplies.
+    let z_loss = (config.z_loss != 0.0).then(|| {
+        let lse = h.log_sum();
+        let factor = f64::from(config.z_loss);
+        let part = Part {
+            share: lse.ones_like(),
+            value: lse.clone() * lse.clone(),
+            loss_factor: factor,
+            gradient_factor: factor * f64::from(config.grad_loss) / config.label_temperature(),
+        };
+        (part, lse)
+    });
     let mut loss = hard.loss() + soft.loss();
-    if let Some(z_loss) = &z_loss {
+    if let Some((z_loss, _)) = &z_loss {
         loss = loss + z_loss.loss();
     }
     if let Some(weights) = &row_weights {
         loss = times(loss, weights.clone());
     }
 
-    let skipped = if choices.skips {
-        // An infinite divergence without a derivative, unless its share is 0.
-        let undefined = has_none
-            .bool_and(soft.share.clone().equal_scalar(0.0).bool_not())
-            .bool_and(loss.clone().is_inf());
-        undefined.bool_or(bad.clone()).bool_and(valid.clone())
-    } else {
-        bad.clone().bool_and(bad.clone().bool_not())
+    // Rows with an infinite divergence without a derivative, unless its share or the row's weight is 0.
+    let undefined = divergence.undefined.clone().map(|undefined| {
+        let mut factor = soft.share.clone();
+        if let Some(weights) = &row_weights {
+            factor = factor * weights.clone();
+        }
+        undefined.bool_and(factor.equal_scalar(0.0).bool_not())
+    });
+    let skipped = choices.skips.then(|| {
+        let undefined = undefined.clone().map(|u| u.bool_and(loss.clone().is_inf()));
+        let broken = match undefined {
+            Some(undefined) => undefined.bool_or(bad.clone()),
+            None => bad.clone(),
+        };
+        broken.bool_and(valid.clone())
+    });
+    let or_skipped = |rows: Tensor<2, Bool>| match &skipped {
+        Some(skipped) => rows.bool_or(skipped.clone()),
+        None => rows,
     };
-    let left_out = ignored.clone().bool_or(skipped.clone());
-    let averaged = good.bool_and(skipped.clone().bool_not());
+    let left_out = or_skipped(ignored.clone());
+    let averaged = match &skipped {
+        Some(skipped) => good.bool_and(skipped.clone().bool_not()),
+        None => good,
+    };
 
     let nan_rows = bad.clone().bool_or(invalid.clone());
     let with_nan_and_left_out = |x: Tensor<2>, nan: &Tensor<2, Bool>| {
@@ -145,23 +196,56 @@ pub(crate) fn distill(
     let loss = with_nan_and_left_out(loss, &nan_rows);
     let count = |rows: Tensor<2, Bool>| rows.int().cast(IntDType::I32).sum();
     let valid_rows = count(valid);
-    let denominator = (choices.denominator)(valid_rows.clone().float().cast(FloatDType::F32));
-    let metrics = logits.map(|[student, teacher]| {
+    let denominator = (choices.denominator)(valid_rows.clone().cast(FloatDType::F32));
+    let metrics = for_metrics.map(|[(student, p), (teacher, q)]| {
         let student = Side::new(student, &p);
-        row_metrics::of(&student, &Side::new(teacher, &q), &hard, &soft, &labels)
+        row_metrics::of(&student, &Side::new(teacher, &q), &hard, &soft, &class)
     });
-    let parts = [Some(hard), Some(soft), z_loss].into_iter().flatten();
-    let terms = parts.filter_map(|part| part.gradient(&denominator));
-    let gradient = terms.reduce(Tensor::add).map(|gradient| {
-        let whole = |rows_of: &Tensor<2, Bool>| rows_of.clone().expand([rows, classes]);
-        let gradient = match row_weights {
-            Some(weights) => times(gradient, weights),
-            None => gradient,
+    let smoothing = config.label_smoothing;
+    let gradient = want_gradient.then(|| {
+        let scale = |part: &Part| match &row_weights {
+            Some(weights) => part.scale(&denominator) * weights.clone(),
+            None => part.scale(&denominator),
         };
-        gradient
-            .mask_fill(whole(&nan_rows), f32::NAN)
-            .mask_fill(whole(&left_out), 0.0)
-            .cast(dtype)
+        let (hard_scale, soft_scale) = (scale(&hard), scale(&soft));
+        let mut of_h = match &truth {
+            Some(truth) => truth.mass() * hard_scale.clone(),
+            None => hard_scale.clone(),
+        };
+        if let Some((z_loss, lse)) = &z_loss {
+            of_h = of_h + lse.clone() * scale(z_loss) * 2.0;
+        }
+        let of_p = divergence.mean.neg() * soft_scale.clone();
+        let (p_sum, q_sum) = (p.sum, q.sum);
+        let mut gradient = match own {
+            Some(h) => Gradient::of(p.powers, of_p / p_sum).add(h.powers, of_h / h.sum),
+            None => Gradient::of(p.powers, (of_p + of_h) / p_sum),
+        };
+        if let Some(factor) = divergence.teacher {
+            gradient = gradient.add(q.powers, factor * soft_scale.clone() / q_sum);
+        }
+        if let Some((slopes, factor)) = divergence.slopes {
+            let column = factor * soft_scale;
+            gradient = match divergence.undefined {
+                Some(undefined) => gradient.add_finite(slopes, column, undefined),
+                None => gradient.add(slopes, column),
+            };
+        }
+        let gradient = match truth {
+            Some(truth) => gradient.add(truth.terms, hard_scale.neg()),
+            None => {
+                let gradient = match smoothing {
+                    0.0 => gradient,
+                    _ => gradient.add_at_all(hard_scale.clone() * (-smoothing / classes as f32)),
+                };
+                gradient.add_at(class, hard_scale * (smoothing - 1.0))
+            }
+        };
+        let nan = match &undefined {
+            Some(undefined) => nan_rows.clone().bool_or(undefined.clone()),
+            None => nan_rows.clone(),
+        };
+        gradient.sum(&nan, &left_out).cast(dtype)
     });
     let unused = |words: usize| Tensor::zeros([words], (&device, DType::F32));
     let mut summary = vec![
@@ -178,7 +262,7 @@ pub(crate) fn distill(
             valid_rows,
             count(ignored.clone()),
             count(invalid),
-            count(bad.clone().bool_or(skipped)),
+            count(or_skipped(bad.clone())),
             zeros(SUMMARY_WORDS - 7),
         ],
         0,

@@ -4,7 +4,7 @@ use burn::tensor::{Bool, FloatDType, Int, Tensor};
 use wgpu_distill::RowMetrics;
 
 use super::part::Part;
-use super::softmax::{Softmax, minus_log, weighted};
+use super::softmax::{Softmax, product};
 use super::sums::over_classes;
 use crate::kernel_outputs::{METRIC_WORDS, word};
 
@@ -36,7 +36,7 @@ impl<'a> Side<'a> {
 
     /// `- sum p ln p`, `[rows, 1]`
     fn entropy(&self) -> Tensor<2> {
-        over_classes(minus_log(&self.softmax.probabilities, &self.softmax.log))
+        over_classes(product(self.softmax.probabilities(), self.softmax.log())).neg()
     }
 
     /// 1 if a class of the row has the largest logit, else 0. `class` is `[rows, 1]`.
@@ -58,21 +58,21 @@ pub(super) fn of(
     labels: &Tensor<2, Int>,
 ) -> [Tensor<2>; METRIC_WORDS] {
     let (p, q) = (student.softmax, teacher.softmax);
-    let terms = weighted(&q.probabilities, q.log.clone(), p.log.clone());
+    let terms = product(q.probabilities(), q.log() - p.log());
     let forward_kl = over_classes(terms).clamp_min(0.0);
     let infinite = forward_kl.clone().is_inf();
     let both = student.largest.clone().bool_and(teacher.largest.clone());
     let [_, classes] = both.dims();
     let class = labels.clone().clamp(0, classes as i64 - 1);
-    let reserved = p.log_sum.zeros_like();
+    let reserved = p.sum.zeros_like();
     [
         forward_kl,
         teacher.entropy().mask_fill(infinite, f32::NAN),
         student.entropy(),
         hard.value.clone(),
         soft.value.clone(),
-        p.log_sum.clone(),
-        q.log_sum.clone(),
+        p.log_sum(),
+        q.log_sum(),
         one(both.any_dim(1)),
         student.accuracy(&class),
         teacher.accuracy(&class),

@@ -4,6 +4,7 @@ use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor};
 use wgpu_distill::Config;
 
 use super::choices::Choices;
+use super::sums::over_classes;
 
 /// The largest number of a soft label, and the largest weight of a class.
 const MOST: f32 = 1e6;
@@ -68,18 +69,27 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// The soft label of each row, `f32 [rows, classes]`, or else its label, `[rows, 1]`, smoothed.
+    /// The soft label of each row, `f32 [rows, classes]`, or else its class, `[rows, 1]`, smoothed.
     pub fn of(
-        labels: &Tensor<2, Int>,
+        class: &Tensor<2, Int>,
         classes: usize,
         soft_labels: Option<Tensor<2>>,
         smoothing: f32,
     ) -> Self {
         let sums_to_one = soft_labels.is_none();
-        let given = soft_labels.unwrap_or_else(|| one_hot(labels, classes));
+        let given = soft_labels.unwrap_or_else(|| one_hot(class, classes));
         Self {
             terms: given * (1.0 - smoothing) + smoothing / classes as f32,
             sums_to_one,
+        }
+    }
+
+    /// The sum of each row's terms, `[rows, 1]`.
+    pub fn mass(&self) -> Tensor<2> {
+        let sum = over_classes(self.terms.clone());
+        match self.sums_to_one {
+            true => sum.ones_like(),
+            false => sum,
         }
     }
 
@@ -95,10 +105,10 @@ impl Truth {
     }
 }
 
-fn one_hot(labels: &Tensor<2, Int>, classes: usize) -> Tensor<2> {
-    let [rows, _] = labels.dims();
-    let device = labels.device();
+fn one_hot(class: &Tensor<2, Int>, classes: usize) -> Tensor<2> {
+    let [rows, _] = class.dims();
+    let device = class.device();
     let one = Tensor::ones([rows, 1], (&device, DType::F32));
     let zeros = Tensor::<2>::zeros([rows, classes], (&device, DType::F32));
-    zeros.scatter(1, class(labels, classes), one, IndexingUpdateOp::Add)
+    zeros.scatter(1, class.clone(), one, IndexingUpdateOp::Add)
 }

@@ -1,7 +1,7 @@
 //! The loss in an autodiff graph: backward, shapes, several losses, untracked tensors, agreement of the paths.
 
 use burn::tensor::{DType, Device, Int, IntDType, Tensor};
-use burn_distill::{DistillationLossConfig, ExecutionPath, Progress, Reduction, Selection};
+use burn_distill::{CoreReduction, DistillationLossConfig, ExecutionPath, Progress, Selection};
 
 use crate::devices;
 use crate::inputs::{Random, difference, floats, labels, logits, tensor};
@@ -33,14 +33,14 @@ fn backward_multiplies_by_the_upstream_gradient() {
             let grads = upstream(loss).backward();
             floats(student.grad(&grads).expect("tracked"))
         };
-        let mean = grad_of(Reduction::Mean, &|loss| loss);
-        let scaled = grad_of(Reduction::Mean, &|loss| loss * -3.5);
+        let mean = grad_of(CoreReduction::Mean, &|loss| loss);
+        let scaled = grad_of(CoreReduction::Mean, &|loss| loss * -3.5);
         let want: Vec<f32> = mean.iter().map(|g| -3.5 * g).collect();
         assert!(difference(&want, &scaled) < 1e-6, "{}", on.name);
 
-        let each = grad_of(Reduction::None, &|loss| loss.sum());
+        let each = grad_of(CoreReduction::None, &|loss| loss.sum());
         let weights: Vec<f32> = (0..ROWS).map(|r| r as f32 - 4.5).collect();
-        let weighted = grad_of(Reduction::None, &|loss| {
+        let weighted = grad_of(CoreReduction::None, &|loss| {
             let weights = tensor(weights.clone(), [ROWS], &on.device);
             (loss * Tensor::from_inner(weights)).sum()
         });
@@ -67,7 +67,7 @@ fn grad_scale_keeps_small_f16_gradients() {
             let teacher = logits(2, ROWS, CLASSES, &on.device);
             let labels = labels(ROWS, CLASSES, &on.device);
             // With this denominator most of an unscaled f16 gradient underflows to 0.
-            let config = config().with_reduction(Reduction::SumOver(1e8));
+            let config = config().with_reduction(CoreReduction::SumOver(1e8));
             let loss = on.loss(config.with_grad_scale(grad_scale).init());
             let loss = loss.forward(student.clone(), teacher, labels, progress());
             let grads = (loss * 1048576.0).backward();
@@ -114,7 +114,7 @@ fn sequences_are_rows() {
         assert_eq!(floats(grad), want_grad, "{}", on.name);
 
         let each = on
-            .loss(config().with_reduction(Reduction::None).init())
+            .loss(config().with_reduction(CoreReduction::None).init())
             .forward(
                 deep,
                 teacher.reshape([batch, sequence, CLASSES]),
@@ -290,5 +290,44 @@ fn paths_agree() {
     assert!(all.iter().any(|on| on.path == ExecutionPath::Host));
     for (on, result) in all.iter().zip(&results) {
         assert!(difference(&results[0], result) < 1e-5, "{}", on.name);
+    }
+}
+
+/// Sizes at which backends dispatch, fuse and sum in another way, without the metrics, as a training step has them.
+#[test]
+fn paths_agree_in_large_batches() {
+    for (rows, classes) in [
+        (1024, 4096),
+        (4099, 300),
+        (70_001, 3),
+        (5, 32_768),
+        (3, 65_537),
+        (2, 131_072),
+    ] {
+        let mut first: Option<Vec<f32>> = None;
+        for on in devices::all() {
+            let student = Tensor::from_inner(logits(1, rows, classes, &on.device)).require_grad();
+            let teacher = logits(2, rows, classes, &on.device);
+            let targets = labels(rows, classes, &on.device);
+            let hinton = burn_distill::presets::hinton(2.0, 0.5);
+            let both: [DistillationLossConfig; 2] = [config(), hinton.into()];
+            let mut values = Vec::new();
+            let mut losses = Vec::new();
+            for config in both {
+                let loss = on.loss(config.init());
+                let (t, l) = (teacher.clone(), targets.clone());
+                let loss = loss.forward(student.clone(), t, l, progress());
+                let grads = loss.backward();
+                losses.extend(floats(loss));
+                values.extend(floats(student.grad(&grads).expect("tracked")));
+            }
+            // The gradients of a mean are small beside its loss.
+            let scale = rows as f32;
+            values.iter_mut().for_each(|g| *g *= scale);
+            values.extend(losses);
+            let want = first.get_or_insert_with(|| values.clone());
+            let apart = difference(want, &values);
+            assert!(apart < 2e-5, "{rows} x {classes} on {}: {apart}", on.name);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The loss through its public interface, on each execution path. There is one binary, since linking Burn takes longer than a test.
 
+mod accumulation;
 mod autodiff;
 #[path = "../../../../tests/cases/mod.rs"]
 mod cases;
@@ -8,7 +9,11 @@ mod device_errors;
 mod devices;
 #[path = "../inputs/mod.rs"]
 mod inputs;
+mod logged;
+#[cfg(feature = "train")]
+mod metrics;
 mod order_and_memory;
+mod padding;
 mod refusals;
 #[path = "../../../../tests/report/mod.rs"]
 mod report;

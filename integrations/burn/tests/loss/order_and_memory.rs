@@ -2,7 +2,9 @@
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use burn_distill::{DistillationBatch, DistillationLossConfig, ExecutionPath, Progress, Reduction};
+use burn_distill::{
+    CoreReduction, DistillationBatch, DistillationLossConfig, ExecutionPath, Progress,
+};
 
 use crate::devices;
 use crate::inputs::{Random, floats, labels, logits};
@@ -30,7 +32,7 @@ fn order_of_work_without_waits() {
             let mut student = logits(1, ROWS, CLASSES, &on.device);
             let teacher = logits(2, ROWS, CLASSES, &on.device);
             let targets = labels(ROWS, CLASSES, &on.device);
-            let loss = on.loss(config().with_reduction(Reduction::None).init());
+            let loss = on.loss(config().with_reduction(CoreReduction::None).init());
             for step in 0..60 {
                 let settle = || {
                     if wait {

@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
-    DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath, Progress,
-    Reduction, Scope, Selection, SmoothedClasses, TrainingSteps, TssrGradient,
+    CoreReduction, DistillationLoss, DistillationLossConfig, Divergence, Error, ExecutionPath,
+    Progress, Scope, Selection, SmoothedClasses, TrainingSteps, TssrGradient,
 };
 use wgpu_distill::{Error as CoreError, GradWrite};
 
@@ -165,7 +165,10 @@ fn progress_and_configuration() {
         (new().with_label_smoothing(1.0), "label_smoothing"),
         (new().with_selection(Selection::Fixed(1.5)), "selection"),
         (new().with_scope(Scope::Given(-0.1)), "scope"),
-        (new().with_reduction(Reduction::SumOver(-1.0)), "reduction"),
+        (
+            new().with_reduction(CoreReduction::SumOver(-1.0)),
+            "reduction",
+        ),
         (new().with_grad_scale(0.0), "grad_scale"),
         (new().with_grad_scale(-1.0), "grad_scale"),
         (new().with_grad_scale(f32::NAN), "grad_scale"),
@@ -304,7 +307,17 @@ fn labels_out_of_range() {
             let done = loss.try_forward_with_metrics(s, t, wide, progress);
             match done {
                 Ok(done) => assert_eq!(done.invalid_labels.into_scalar::<i64>(), 1),
-                Err(error) => assert!(error.to_string().contains("row 1"), "{error}"),
+                // The error has the label as it was, not as i32.
+                Err(error) => {
+                    let want = Error::ClassOutOfRange {
+                        name: "labels",
+                        row: 1,
+                        value: 1 << 32,
+                        classes: 5,
+                    };
+                    assert_eq!(error, want);
+                    assert!(error.to_string().contains("4294967296"), "{error}");
+                }
             }
         }
     }
@@ -333,7 +346,7 @@ fn a_schedule_that_rounds_down_does_not_stop_the_training() {
 fn a_denominator_of_0_is_for_batches_without_a_label() {
     for on in devices::all() {
         let d = &on.device;
-        let config = DistillationLossConfig::new().with_reduction(Reduction::SumOver(0.0));
+        let config = DistillationLossConfig::new().with_reduction(CoreReduction::SumOver(0.0));
         let loss = on.loss(config.init());
         let run = |labels: [i32; 3]| {
             let student = Tensor::from_inner(logits(1, 3, 5, d)).require_grad();

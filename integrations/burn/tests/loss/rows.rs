@@ -4,8 +4,8 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 use burn_distill::wgpu_distill::cpu::Cpu;
 use burn_distill::wgpu_distill::{Batch, Outputs};
 use burn_distill::{
-    DistillationBatch, DistillationLossConfig, DistillationOutput, Divergence, Error,
-    ExecutionPath, Progress, Reduction,
+    CoreReduction, DistillationBatch, DistillationLossConfig, DistillationOutput, Divergence,
+    Error, ExecutionPath, Progress,
 };
 use wgpu_distill::Error as CoreError;
 
@@ -42,7 +42,7 @@ fn backward(out: DistillationOutput, student: &Tensor<2>) -> (Vec<f32>, Vec<f32>
     (floats(gradient), floats(out.loss))
 }
 
-/// A weight multiplies loss and gradient of its row, as a product after `Reduction::None` does.
+/// A weight multiplies loss and gradient of its row, as a product after `CoreReduction::None` does.
 #[test]
 fn a_weight_multiplies_loss_and_gradient_of_its_row() {
     for on in devices::all() {
@@ -54,7 +54,7 @@ fn a_weight_multiplies_loss_and_gradient_of_its_row() {
             batch.row_weights = row_weights;
             backward(loss.forward_batch(batch, progress()), &student)
         };
-        let (gradient, losses) = run(Reduction::None, None);
+        let (gradient, losses) = run(CoreReduction::None, None);
         let each = |values: &[f32], columns: usize| -> Vec<f32> {
             let weights = weights();
             let value = |(i, x): (usize, &f32)| x * weights[i / columns];
@@ -62,12 +62,12 @@ fn a_weight_multiplies_loss_and_gradient_of_its_row() {
         };
         let (want_gradient, want) = (each(&gradient, CLASSES), each(&losses, 1));
         let given = tensor(weights(), [ROWS], &on.device);
-        let (gradient, losses) = run(Reduction::None, Some(given.clone()));
+        let (gradient, losses) = run(CoreReduction::None, Some(given.clone()));
         assert!(difference(&want, &losses) < 1e-6, "{}", on.name);
         assert!(difference(&want_gradient, &gradient) < 1e-6, "{}", on.name);
 
         // The denominator of a mean does not depend on the weights.
-        let (gradient, losses) = run(Reduction::Mean, Some(given));
+        let (gradient, losses) = run(CoreReduction::Mean, Some(given));
         let scaled: Vec<f32> = want_gradient.iter().map(|g| g / ROWS as f32).collect();
         let mean = want.iter().sum::<f32>() / ROWS as f32;
         assert!(difference(&[mean], &losses) < 1e-5, "{}", on.name);

@@ -2,8 +2,8 @@
 
 use burn::config::{Config, ConfigError};
 use burn_distill::{
-    DistillationLossConfig, Divergence, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
+    CoreReduction, DistillationLossConfig, Divergence, HardTemperature, NonFinite, Scope,
+    Selection, Similarity, Standardization, TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 fn load(text: &str) -> Result<DistillationLossConfig, ConfigError> {
@@ -19,7 +19,7 @@ fn earlier() -> DistillationLossConfig {
         .with_similarity(Similarity::JensenShannon)
         .with_selection(Selection::Fixed(0.25))
         .with_scope(Scope::Given(0.5))
-        .with_reduction(Reduction::SumOver(7.0))
+        .with_reduction(CoreReduction::SumOver(7.0))
         .with_label_smoothing(0.125)
         .with_ignore_index(3)
         .with_teacher_classes(TeacherClasses::CommonPrefix)
@@ -38,6 +38,7 @@ fn a_saved_configuration_loads_again() {
             .with_non_finite(NonFinite::Skip)
             .with_standardization(Standardization::ZScore)
             .with_tssr_gradient(TssrGradient::Attached)
+            .with_pad_tokens(vec![0, 7])
     };
     for divergence in Divergence::ALL {
         let config = config().with_divergence(divergence);
@@ -69,6 +70,21 @@ fn a_file_of_an_earlier_version_loads() {
         "grad_scale": 1024.0
     }"#;
     assert_eq!(load(text).expect("it loads"), earlier());
+}
+
+/// The printed and the saved form name the field as its setter does. Files with the name of wgpu-distill load too.
+#[test]
+fn the_scale_of_the_gradient_has_one_name() {
+    let config = DistillationLossConfig::new().with_grad_scale(64.0);
+    let text = config.to_string();
+    assert!(text.contains("\"grad_scale\": 64"), "{text}");
+    assert!(!text.contains("grad_loss"), "{text}");
+    assert_eq!(load(r#"{ "grad_loss": 64.0 }"#).expect("it loads"), config);
+    // wgpu-distill reads the same file, but for fields that only Burn has.
+    let text = text.replace("\"pad_tokens\": []", "\"ignore_index\": -100");
+    let text = text.replacen("\"ignore_index\": -100,", "", 1);
+    let core: burn_distill::CoreConfig = serde_json::from_str(&text).expect("its own fields");
+    assert_eq!(core, config.core);
 }
 
 #[test]

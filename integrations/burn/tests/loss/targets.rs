@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 use burn_distill::{
-    ClassWeighting, DistillationBatch, DistillationLossConfig, Divergence, Error, ExecutionPath,
-    Progress, Reduction, Selection, Standardization,
+    ClassWeighting, CoreReduction, DistillationBatch, DistillationLossConfig, Divergence, Error,
+    ExecutionPath, Progress, Selection, Standardization,
 };
 use wgpu_distill::Error as CoreError;
 
@@ -22,7 +22,7 @@ fn hard() -> DistillationLossConfig {
     DistillationLossConfig::new()
         .with_student_temperature(2.0)
         .with_selection(Selection::Fixed(1.0))
-        .with_reduction(Reduction::None)
+        .with_reduction(CoreReduction::None)
 }
 
 /// The soft cross-entropy alone.
@@ -234,7 +234,7 @@ fn no_rows_have_targets() {
         let empty = || Tensor::<2>::zeros([0, CLASSES], (&on.device, DType::F32));
         let none = Tensor::<1, Int>::zeros([0], (&on.device, DType::I32));
         let batch = DistillationBatch::new(empty(), empty(), none);
-        let loss = on.loss(hard().with_reduction(Reduction::Mean).init());
+        let loss = on.loss(hard().with_reduction(CoreReduction::Mean).init());
         for batch in [
             batch.clone().with_soft_labels(empty()),
             batch.with_class_weights(class_weights(&on.device)),

@@ -1,4 +1,4 @@
-//! Training steps, devices shared in each way, metrics.
+//! Training steps, devices shared in each way.
 
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, SgdConfig};
@@ -157,84 +157,4 @@ fn a_device_is_shared_in_one_line() {
     // Burn refuses to initialize a device in use.
     let options = Device::wgpu_options().device_kind(devices::kind());
     assert!(burn_distill::init(options).is_err());
-}
-
-#[test]
-fn metrics_are_weighted_by_their_rows() {
-    use burn::data::dataloader::Progress as Done;
-    use burn::train::ItemLazy;
-    use burn::train::metric::{Adaptor, Metric, MetricMetadata, Numeric};
-    use burn_distill::metrics::{
-        AgreementMetric, DistillationInput, DistillationTrainOutput, KdrMetric, TssrMetric,
-    };
-
-    let device = Device::flex();
-    // The composed path accepts labels out of range.
-    let loss = DistillationLossConfig::new().init().composed();
-    let metadata = MetricMetadata {
-        progress: Done::new(0, 1, None),
-        iteration: None,
-        lr: None,
-    };
-    let (mut kdr, mut tssr, mut agreement) =
-        (KdrMetric::new(), TssrMetric::new(), AgreementMetric::new());
-    let (mut kdrs, mut tssrs, mut rows) = (0.0, 0.0, 0.0);
-    let (mut agreed, mut all) = (0.0, 0.0);
-    // Seed, rows, rows with NaN at the end.
-    for (seed, n, nan) in [(1u64, 10usize, 0usize), (2, 30, 7), (3, 4, 0), (4, 8, 5)] {
-        // The first 3 rows are ignored. Two batches have a label out of range, in the last batch in a row with NaN.
-        let targets = labels(n, CLASSES, &device).slice_fill(0..3, -100);
-        let targets = match seed {
-            2 => targets.slice_fill(4..5, 999),
-            4 => targets.slice_fill(n - 1..n, 999),
-            _ => targets,
-        };
-        let (s, t) = (
-            logits(seed, n, CLASSES, &device),
-            logits(seed + 9, n, CLASSES, &device),
-        );
-        let with_nan = s.clone().slice_fill(n - nan..n, f32::NAN);
-        let out = loss.forward_with_metrics(with_nan, t, targets.clone(), Progress::new(1, 2));
-        let counts = |row: &usize| match seed {
-            2 => (3..n - nan).contains(row) && *row != 4,
-            _ => (3..n - nan).contains(row),
-        };
-        let sum = |of: &Tensor<1>| -> f32 {
-            let of = floats(of.clone());
-            (0..n).filter(counts).map(|row| of[row]).sum()
-        };
-        kdrs += sum(&out.row_kdr);
-        tssrs += sum(&out.row_tssr);
-        let counted = (0..n).filter(counts).count();
-        assert_eq!(out.averaged_rows().into_scalar::<i64>(), counted as i64);
-        rows += counted as f32;
-        // The student disagrees in the rows whose logits are negated.
-        let half = s.clone().slice([0..n / 3, 0..CLASSES]).neg();
-        let other = s.clone().slice_assign([0..n / 3, 0..CLASSES], half);
-        agreed += (n - n / 3) as f32;
-        all += n as f32;
-        let item = DistillationTrainOutput {
-            distillation: out,
-            student_logits: s,
-            teacher_logits: other,
-            labels: targets,
-        };
-        let item = item.sync().expect("the device works");
-        let input: DistillationInput = item.adapt();
-        for entry in [
-            kdr.update(&input, &metadata),
-            tssr.update(&input, &metadata),
-            agreement.update(&input, &metadata),
-        ] {
-            entry.expect("readable");
-        }
-    }
-    let close = |metric: &dyn Numeric, want: f32| {
-        let got = metric.running_value().expect("updated").current();
-        assert!((got - f64::from(want)).abs() < 1e-5, "{got}, want {want}");
-    };
-    close(&kdr, kdrs / rows);
-    close(&tssr, tssrs / rows);
-    close(&agreement, 100.0 * agreed / all);
-    assert_eq!(kdr.name().as_str(), "KDR");
 }

@@ -1,7 +1,7 @@
 //! Slices of tensors are read in place; tensors of another thread are read after the work that computes them.
 
 use burn::tensor::{Device, Int, Tensor};
-use burn_distill::{DistillationLossConfig, Progress, Reduction};
+use burn_distill::{CoreReduction, DistillationLossConfig, Progress};
 
 use crate::devices;
 use crate::inputs::{difference, floats, labels, logits};
@@ -11,7 +11,7 @@ const ROWS: usize = 24;
 fn loss(on: &devices::TestDevice) -> burn_distill::DistillationLoss {
     on.loss(
         DistillationLossConfig::new()
-            .with_reduction(Reduction::None)
+            .with_reduction(CoreReduction::None)
             .init(),
     )
 }
