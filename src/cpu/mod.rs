@@ -364,7 +364,8 @@ impl Cpu {
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
             let mut scratch = Scratch::new();
-            let keep = stats.is_empty() && task.gradient.is_some();
+            let observed_before = !stats.is_empty();
+            let keep = !observed_before && task.gradient.is_some();
             for row in task.rows.clone() {
                 let local = row - task.rows.start;
                 let r = Row::of(&setup, batch, row);
@@ -382,6 +383,9 @@ impl Cpu {
                     *result = decision.result;
                 }
                 if let Some(gradient) = &mut task.gradient {
+                    if observed_before {
+                        rows::recall(&r, &stats, &mut scratch);
+                    }
                     let target = gradient.row(local);
                     self.isa.apply(&r, &decision, target, keep, &mut scratch);
                 }

@@ -48,6 +48,7 @@ includes!(
     "aligned",
     "apply",
     "apply_kept",
+    "apply_list",
     "below",
     "bf16",
     "class_weights",
@@ -65,6 +66,7 @@ includes!(
     "metric_bits",
     "metrics",
     "observe",
+    "observe_list",
     "params",
     "partial",
     "reduce_subgroup",
@@ -93,6 +95,7 @@ includes!(
     "temperatures",
     "types",
     "valid",
+    "vector",
 );
 
 /// The texts of the shapes of the gradient.

@@ -1,6 +1,6 @@
 //! Checks of a teacher that is a list of classes with their log-probabilities.
 
-use crate::{Batch, Config, Error, Result, Scope, Selection, Standardization, TeacherTail};
+use crate::{Batch, Config, Error, Result, Selection, Standardization, TeacherTail};
 
 /// Most entries of a row's list.
 pub(crate) const MOST_ENTRIES: usize = 1024;
@@ -25,12 +25,6 @@ pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
         return refuse(
             format!("the selection `{}`", config.selection),
             "it needs the teacher's probability of the label, which may be off the list; use another selection",
-        );
-    }
-    if config.scope == Scope::Batch {
-        return refuse(
-            "`Scope::Batch`".to_owned(),
-            "no kernel keeps the mass off the list between its dispatches; use `Scope::Row`, or `Scope::Given` with the KDR of an earlier step",
         );
     }
     if config.standardization != Standardization::None {

@@ -2,8 +2,8 @@
 
 use wgpu_distill::plan::{Limits, Plan, Problem};
 use wgpu_distill::{
-    Batch, Config, Decision, Divergence, Error, GradientMut, Outputs, Scope, Selection,
-    Standardization, Storage, TeacherTail, reference,
+    Batch, Config, Decision, Divergence, Error, GradientMut, Outputs, Selection, Standardization,
+    Storage, TeacherTail, reference,
 };
 
 use super::{HALFWAY, SIX, engines, limit, refused};
@@ -125,10 +125,6 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
         selection: Selection::Margin(0.25),
         ..plain
     };
-    let of_batch = Config {
-        scope: Scope::Batch,
-        ..plain
-    };
     let standardized = Config {
         standardization: Standardization::ZScore,
         ..plain
@@ -155,7 +151,6 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
             "the divergence `k3:20`",
         ),
         (margin, "the selection `margin:0.25`"),
-        (of_batch, "`Scope::Batch`"),
         (standardized, "`Standardization::ZScore`"),
         (hot, "`teacher_temperature` 2"),
     ]
