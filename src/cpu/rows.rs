@@ -89,10 +89,11 @@ pub(super) fn recall(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) {
     let Some(ids) = row.ids else {
         return;
     };
+    let list = &mut scratch.list;
     if !stats.has_sums() {
+        *list = List::default();
         return;
     }
-    let list = &mut scratch.list;
     list.read(ids, row.teacher);
     list.read_student(row.student);
     (list.rest_max, list.rest_sum) = (stats.rest_student_max, stats.rest_student_sum.into());

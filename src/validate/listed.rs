@@ -108,12 +108,12 @@ pub(super) fn of_row(batch: &Batch<'_>, row: usize) -> Result<()> {
 /// An empty place of a list.
 pub(crate) const EMPTY: i32 = -1;
 
-/// Refuses a list for a single step.
+/// Refuses a list with classes in shards.
 pub(crate) fn no_list(batch: &Batch<'_>) -> Result<()> {
     if batch.teacher_ids.is_some() {
         return Err(Error::Unsupported {
-            what: "`teacher_ids` in a single step".to_owned(),
-            why: "its statistics do not have the mass off the list; use `run`",
+            what: "`teacher_ids` with classes in shards".to_owned(),
+            why: "the list may have classes of every shard; give the teacher's logits of the shard instead",
         });
     }
     Ok(())
