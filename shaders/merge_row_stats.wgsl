@@ -4,18 +4,29 @@
 //
 // segment_stats, sweep_sums: [rows, segments]; row_stats: [rows]. sweep_sums: from `second_sweep`, if similarity or divergence need it.
 // LANES invocations own a row and read each of its segments once. Sums are f32, merged in a fixed order.
+// Beside a list, the segments have the classes off it. This kernel reads the list and the student's logits of its classes, adds them and the
+// tail, and sweeps over these k + 1 classes.
 
 @group(0) @binding(0) var<uniform> params: Params;
+#if listed
+@group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
+@group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
+#end
 @group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
+#if not_listed
 @group(0) @binding(7) var<storage, read> sweep_sums: array<vec4<f32>>;  // [rows, segments]
+#end
 @group(0) @binding(8) var<storage, read_write> row_stats: array<RowStats>;  // [rows]
+#if listed
+@group(0) @binding(10) var<storage, $INPUT_ACCESS> teacher_ids: array<i32>;  // [rows, teacher_classes]
+#end
 
 #import params
 #import types
 #import sums
 #import invocation
-#if teacher_row
+#if teacher_known
 #import similarity
 #end
 #import sweep_sums
@@ -25,6 +36,16 @@
 #import partial
 #import accumulator
 #import $REDUCE
+#if listed
+#import row
+#import sweep
+#import observe_list
+#import student
+#import teacher
+#import $STUDENT_ROWS THIS=student
+#import $TEACHER_ROWS THIS=teacher
+#import aligned
+#end
 
 fn kernel(workgroup: u32, invocation: Invocation) {
     var accumulator: SummaryAccumulator;
@@ -34,25 +55,41 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let at = min(index, params.rows - 1u);
         let merged = merge_segments(at, invocation);
         let first = segment_stats[at * params.segments];
-#if label_whole
+#if row_whole
         let sums = in_nats(merged);
+#end
+#if listed
+        let wanted = exists && (merged.flags & IGNORED) == 0u;
+        let row = whole_row_at(at, wanted);
+        let valid = read_list(row, invocation, wanted);
+        let sums = in_nats(with_list(row, invocation, merged, valid, wanted));
 #end
 #if label_apart
         let sums = in_nats(with_label(merged, first.label_logit, first.teacher_label_logit));
 #end
         var sweeps = vec3<f32>();
+#if listed
+        if (SECOND_SWEEP) {
+            sweeps = reduce_sweep_sums(sweep_list(row, invocation, sums, wanted), invocation);
+        }
+#end
+#if not_listed
         if (SECOND_SWEEP) {
             for (var i = invocation.lane; i < params.segments; i += LANES) {
                 sweeps += sweep_sums[at * params.segments + i].xyz;
             }
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }
+#end
         var whole = stats_from(sums, first.label, first.label_logit, first.teacher_label_logit, first.weight);
 #if label_weighted
         whole.class_weight = first.class_weight;
 #end
-#if label_whole
+#if row_whole
         let stats = complete_stats(whole, sums, sweeps);
+#end
+#if listed
+        let stats = with_tail(complete_stats(whole, sums, sweeps));
 #end
 #if label_apart
         let stats = with_rest(complete_stats(whole, sums, sweeps), in_nats(merged));

@@ -24,6 +24,9 @@
 #if soft_labels
 @group(0) @binding(9) var<storage, $INPUT_ACCESS> soft_labels: array<SoftLabelWord>;  // [rows, soft_label_stride]
 #end
+#if listed
+@group(0) @binding(10) var<storage, $INPUT_ACCESS> teacher_ids: array<i32>;  // [rows, teacher_classes]
+#end
 
 #import params
 #import invocation

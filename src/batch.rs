@@ -344,6 +344,31 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Labels of 64 bits, as PyTorch and NumPy have them, as a [`Batch`] takes them. The result has the same length.
+///
+/// ```
+/// use wgpu_distill::{Batch, Error, labels_from_i64};
+///
+/// # fn main() -> wgpu_distill::Result<()> {
+/// let labels = labels_from_i64(&[2, -100])?;
+/// let batch = Batch::new(&[0.5f32; 6], &[0.25f32; 6], &labels, 3);
+/// assert_eq!(batch.labels, [2, -100]);
+/// let too_large = labels_from_i64(&[0, 1 << 40]);
+/// assert_eq!(too_large, Err(Error::LabelTooLarge { row: 1, label: 1 << 40 }));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::LabelTooLarge`] for the first label that is no `i32`. Classes and `ignore_index` are. The call that gets the batch refuses other
+/// labels out of range.
+pub fn labels_from_i64(labels: &[i64]) -> Result<Vec<i32>> {
+    let narrow = |(row, &label): (usize, &i64)| {
+        i32::try_from(label).map_err(|_| Error::LabelTooLarge { row, label })
+    };
+    labels.iter().enumerate().map(narrow).collect()
+}
+
 /// The largest number in a row of soft labels. Sums over a row stay far below the largest f32.
 pub(crate) const MOST_SOFT_LABEL: f32 = 1e6;
 

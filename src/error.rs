@@ -191,6 +191,14 @@ pub enum Error {
         /// Classes of the student.
         classes: usize,
     },
+    /// A label of 64 bits beyond those that a [`Batch`](crate::Batch) takes.
+    #[error("label {label} in row {row} is no i32, so it is neither a class nor an ignore_index")]
+    LabelTooLarge {
+        /// The first such row.
+        row: usize,
+        /// Its label.
+        label: i64,
+    },
     /// Soft labels with another number of classes than the student.
     #[error("`soft_labels` has {got} classes, the student has {classes}")]
     SoftLabelShape {
@@ -392,6 +400,7 @@ impl Error {
             Self::PlanMismatch => "PlanMismatch",
             Self::WorkspaceTooSmall { .. } => "WorkspaceTooSmall",
             Self::LabelOutOfRange { .. } => "LabelOutOfRange",
+            Self::LabelTooLarge { .. } => "LabelTooLarge",
             Self::SoftLabelShape { .. } => "SoftLabelShape",
             Self::TeacherIds { .. } => "TeacherIds",
             Self::TeacherIdOutOfRange { .. } => "TeacherIdOutOfRange",

@@ -31,7 +31,7 @@ pub mod shader;
 mod shard;
 mod validate;
 
-pub use batch::{Batch, Logits, Storage, Values};
+pub use batch::{Batch, Logits, Storage, Values, labels_from_i64};
 pub use config::{
     ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
     Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,

@@ -158,13 +158,15 @@ pub struct RowStats {
     pub teacher_label_logit: f32,
     /// `sum e^((y - my) / th)` of the teacher's logits `y` at the temperature `th` of the hard part, for `Nkd`. Else 0.
     pub teacher_hard_sum: f32,
-    /// For divergences that leave the label out: `student_max` of the other classes. Else 0.
+    /// For divergences that leave the label out: `student_max` of the other classes. Beside a teacher that is a list: that of the classes off
+    /// the list. Else 0.
     pub rest_student_max: f32,
     /// `student_sum` of the other classes, relative to their maximum. Else 0.
     pub rest_student_sum: f32,
-    /// `teacher_max` of the other classes. Else 0.
+    /// `teacher_max` of the other classes. Beside a list: the logarithm of the teacher's probability off the list; the lowest f32 if there
+    /// is none. Else 0.
     pub rest_teacher_max: f32,
-    /// `teacher_sum` of the other classes. Else 0.
+    /// `teacher_sum` of the other classes. Beside a list: 1, but for rounding, if the teacher has a probability off it, else 0. Else 0.
     pub rest_teacher_sum: f32,
     /// `difference` of the other classes. Else 0.
     pub rest_difference: f32,

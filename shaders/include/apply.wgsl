@@ -6,11 +6,14 @@
 // With weights of classes, the teacher's term and the uniform share of a class are multiplied by its weight.
 // With SHAPED, also + hard_scale e^(h_i - mh) + first_scale f1_i + second_scale f2_i; shaders/shapes/ has f1 and f2.
 // Sampled tokens have the terms of the student and of the label alone. So have the classes off a list, with the tail's share in those of the
-// student; include/list.wgsl has the terms of the classes on the list.
+// student; apply_list.wgsl has the terms of the classes on the list.
 
 #import temperatures
 #import $SHAPE
 #import soft_labels
+#if listed
+#import apply_list
+#end
 
 // Returns true if the row has one gradient for all classes: 0 if it is ignored, left out or clamped, else NaN. Its logits are not read.
 fn is_filled(flags: u32) -> bool {

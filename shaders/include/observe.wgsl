@@ -5,6 +5,8 @@
 // They are single variables because compilers keep a dynamically indexed array in memory.
 // Sampled tokens and lists have no teacher's row: nothing of it is loaded, kept or summed. The classes of a list are left out.
 
+#import vector
+
 #unroll
 var<private> kept_student_$i: vec4<f32>;
 #if teacher_row
@@ -19,18 +21,6 @@ var<private> kept_student_max: f32;
 #if teacher_row
 var<private> kept_teacher_max: f32;
 #end
-
-fn largest(v: vec4<f32>) -> f32 {
-    return max(max(v.x, v.z), max(v.y, v.w));
-}
-
-fn magnitudes(v: vec4<f32>) -> vec4<u32> {
-    return bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
-}
-
-fn is_finite(v: vec4<f32>) -> vec4<bool> {
-    return magnitudes(v) < vec4<u32>(0x7f800000u);
-}
 
 // Adds 4 classes, given their exponents of 2 and exponentials, relative to the maxima of the sums, and their part `y` of the soft label.
 #if teacher_row

@@ -41,6 +41,13 @@ fn row_at(row: u32, wanted: bool) -> Row {
     return segment_at(row, 0u, wanted);
 }
 
+// All of row `row`, whatever its segments.
+fn whole_row_at(row: u32, wanted: bool) -> Row {
+    var whole = segment_at(row, 0u, wanted);
+    whole.vectors = select(0u, (params.classes + whole.misalignment + 3u) / 4u, wanted);
+    return whole;
+}
+
 // The columns of the vector whose first column is `first`. Columns before the row wrap around to huge numbers.
 fn columns_of(first: u32) -> vec4<u32> {
     return vec4<u32>(first, first + 1u, first + 2u, first + 3u);

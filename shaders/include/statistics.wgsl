@@ -12,7 +12,7 @@
 #import sweep
 #import sweep_kept
 #if listed
-#import list
+#import observe_list
 #end
 #if standardized
 #import deviation
@@ -62,10 +62,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #end
 #if listed
     let rest = reduce_sums(observe_row(row, invocation), invocation);
-    var on_list = observe_list(row, invocation, !ignored);
-    set_tail(invocation);
-    on_list.flags |= select(NON_FINITE, 0u, list_is_valid);
-    var sums = in_nats(combine_sums(reduce_sums(on_list, invocation), tail_sums(rest)));
+    var sums = in_nats(rest);
+    if (params.segments == 1u) {
+        sums = in_nats(with_list(row, invocation, rest, list_is_valid, !ignored));
+    }
 #end
 #if row_whole
     var sums = in_nats(reduce_sums(observe_row(row, invocation), invocation));
@@ -126,7 +126,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #if label_apart
     return with_rest(complete_stats(stats, sums, sweep_sums), in_nats(rest));
 #end
-#if label_whole
+#if listed
+    return with_tail(complete_stats(stats, sums, sweep_sums));
+#end
+#if row_whole
     return complete_stats(stats, sums, sweep_sums);
 #end
 }

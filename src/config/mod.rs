@@ -240,6 +240,36 @@ pub enum GradWrite {
     Overwrite,
     /// The gradient is added to the memory's contents in f32, and the sum is rounded once to the storage type. The contents must be
     /// initialised. A call that returns a new gradient refuses this choice.
+    ///
+    /// Calls that add to one gradient are also the way to several teachers, and to rows without a label or without a teacher
+    /// (docs/LOSSES.md, section 12). Here an index per row chooses the teacher: a call ignores the rows of the others, and reads nothing of
+    /// them.
+    ///
+    /// ```
+    /// use wgpu_distill::{Batch, Config, Engine, GradWrite, GradientMut, OutputsMut, Progress, Reduction, Selection};
+    ///
+    /// # fn main() -> wgpu_distill::Result<()> {
+    /// let student = [0.2f32, 0.1, -0.4, 1.5, -0.3, 0.0];
+    /// let teachers = [[2.0f32, -1.0, 0.1, f32::NAN, f32::NAN, f32::NAN], [f32::NAN, f32::NAN, f32::NAN, 3.0, -2.0, 0.5]];
+    /// let (labels, teacher_of_row) = ([0, 2], [0, 1]);
+    /// let config = Config {
+    ///     selection: Selection::Fixed(0.25),
+    ///     reduction: Reduction::SumOver(labels.len() as f32),
+    ///     grad_write: GradWrite::Accumulate,
+    ///     ..Config::default()
+    /// };
+    /// let (mut loss, mut gradient) = (0.0, [0.0f32; 6]);
+    /// for (k, teacher) in teachers.iter().enumerate() {
+    ///     let own = |row: usize| if teacher_of_row[row] == k { labels[row] } else { config.ignore_index };
+    ///     let labels = [own(0), own(1)];
+    ///     let batch = Batch::new(&student, teacher, &labels, 3);
+    ///     let outputs = OutputsMut::from(GradientMut::new(&mut gradient, 3));
+    ///     loss += Engine::cpu().run_into(&config, Progress::NONE, &batch, outputs)?.loss;
+    /// }
+    /// assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite() && *g != 0.0));
+    /// # Ok(())
+    /// # }
+    /// ```
     Accumulate,
 }
 

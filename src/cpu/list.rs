@@ -41,6 +41,17 @@ impl List {
         self.entries.sort_unstable_by_key(|entry| entry.class);
     }
 
+    /// Sets the logits of the list's classes, without the tail.
+    #[inline(always)]
+    pub fn read_student(&mut self, student: Values<'_>) {
+        self.student.clear();
+        self.teacher.clear();
+        for entry in &self.entries {
+            self.student.push(student.get(entry.class as usize));
+            self.teacher.push(entry.teacher);
+        }
+    }
+
     /// The entries of classes from `start` to `end`.
     #[inline(always)]
     pub fn within(&self, start: usize, end: usize) -> &[Entry] {

@@ -192,7 +192,6 @@ impl Cpu {
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
-        validate::listed::no_list(batch)?;
         let mut setup = Setup::of(config, false).for_batch(batch);
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
@@ -256,7 +255,8 @@ impl Cpu {
         Rule::of(config, progress.tstr(), shared_kdr, valid, classes)
     }
 
-    /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`].
+    /// Apply: the gradient `[rows, classes]` in f32 from each row's [`Decision`]. Rows whose teacher is a list are observed again, because a
+    /// decision does not have the probability off the list.
     ///
     /// # Errors
     /// As for [`Engine::run`](crate::Engine::run).
@@ -268,7 +268,6 @@ impl Cpu {
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
-        validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         self.apply_rows(config, batch, decisions)
@@ -282,6 +281,11 @@ impl Cpu {
     ) -> Result<Vec<f32>> {
         let (rows, classes) = (batch.rows(), batch.classes());
         let setup = Setup::of(config, false);
+        // Decisions do not have the tail of a list.
+        let stats = match batch.teacher_ids {
+            Some(_) => self.observe_rows(&setup, batch)?,
+            None => Vec::new(),
+        };
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
         let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
@@ -291,6 +295,9 @@ impl Cpu {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
                 let target = gradient.row(row - task.rows.start);
                 let r = Row::of(&setup, batch, row);
+                if let Some(stats) = stats.get(row) {
+                    rows::recall(&r, stats, &mut scratch);
+                }
                 self.isa
                     .apply(&r, &decisions[row], target, false, &mut scratch);
             }
@@ -372,7 +379,8 @@ impl Cpu {
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
             let mut scratch = None;
-            let keep = stats.is_empty() && task.gradient.is_some();
+            let observed_before = !stats.is_empty();
+            let keep = !observed_before && task.gradient.is_some();
             let mut workspace = groups.map(|groups| (groups, group::Workspace::new(classes)));
             let mut results = [RowResult::default(); group::ROWS];
             for start in task.rows.clone().step_by(group::ROWS) {
@@ -416,6 +424,9 @@ impl Cpu {
                         *result = decision.result;
                     }
                     if let Some(gradient) = &mut task.gradient {
+                        if observed_before {
+                            rows::recall(&r, &stats, scratch);
+                        }
                         let target = gradient.row(local);
                         self.isa.apply(&r, &decision, target, keep, scratch);
                     }

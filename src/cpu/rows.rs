@@ -63,7 +63,8 @@ fn observe_list<V: Vector>(
     let classes = row.student.len();
     let tail = list.tail(row.setup.config.teacher_tail, classes);
     let listed = on_list::<V>(row, &mut list, scratch);
-    let sums = listed.merged(tail_sums(&rest, tail, row.setup), row.setup);
+    let of_tail = tail_sums(&rest, tail, row.setup);
+    let sums = listed.merged(of_tail, row.setup);
     let maxima = (sums.student_max, sums.teacher_max);
     list.make_relative(maxima, tail, row.setup.student_temperature);
     let label = usize::try_from(row.label).ok();
@@ -72,6 +73,7 @@ fn observe_list<V: Vector>(
         stats.label_logit = row.student.get(label);
     }
     sums.write(&mut stats);
+    of_tail.write_tail(&mut stats);
     // The second sweep reads logits relative to the maxima.
     let maxima = (stats.student_max, stats.teacher_max);
     (stats.student_max, stats.teacher_max) = (0.0, 0.0);
@@ -80,6 +82,24 @@ fn observe_list<V: Vector>(
     (stats.student_max, stats.teacher_max) = maxima;
     scratch.list = list;
     stats
+}
+
+/// Prepares [`apply_row`] for a row that was not the last observed, from its statistics. Rows without a list need nothing.
+pub(super) fn recall(row: &Row<'_>, stats: &RowStats, scratch: &mut Scratch) {
+    let Some(ids) = row.ids else {
+        return;
+    };
+    let list = &mut scratch.list;
+    if !stats.has_sums() {
+        *list = List::default();
+        return;
+    }
+    list.read(ids, row.teacher);
+    list.read_student(row.student);
+    (list.rest_max, list.rest_sum) = (stats.rest_student_max, stats.rest_student_sum.into());
+    let tail = f64::from(stats.rest_teacher_sum) * f64::from(stats.rest_teacher_max).exp();
+    let maxima = (stats.student_max, stats.teacher_max);
+    list.make_relative(maxima, tail, row.setup.student_temperature);
 }
 
 /// The student's sums over the classes off the list.
@@ -138,16 +158,12 @@ fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> 
     );
     s.fill(f32::NEG_INFINITY);
     t.fill(f32::NEG_INFINITY);
-    list.student.clear();
-    list.teacher.clear();
+    list.read_student(row.student);
     let mut sums = Sums::EMPTY;
-    for (i, entry) in list.entries.iter().enumerate() {
-        let student = row.student.get(entry.class as usize);
-        list.student.push(student);
-        list.teacher.push(entry.teacher);
-        (s[i], t[i]) = (student, entry.teacher);
+    for (i, (&student, &teacher)) in list.student.iter().zip(&list.teacher).enumerate() {
+        (s[i], t[i]) = (student, teacher);
         sums.student_max = sums.student_max.max(student);
-        sums.teacher_max = sums.teacher_max.max(entry.teacher);
+        sums.teacher_max = sums.teacher_max.max(teacher);
     }
     sums.flags |= inspect(&s[..n], flags::STUDENT_LIVE, flags::STUDENT_MASKED);
     sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
@@ -190,7 +206,7 @@ fn as_row<'a>(list: &'a List, row: &Row<'a>) -> Row<'a> {
     }
 }
 
-/// The row must be the one that was observed last.
+/// The row must be the one that was observed last, or [`recall`]ed.
 #[inline(always)]
 fn apply_list<V: Vector>(
     row: &Row<'_>,

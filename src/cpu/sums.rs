@@ -60,6 +60,15 @@ impl Sums {
         stats.flags = self.flags;
     }
 
+    /// Writes the sums of a list's tail as those of the classes beside the others.
+    #[inline(always)]
+    pub fn write_tail(&self, stats: &mut RowStats) {
+        stats.rest_student_max = self.student_max;
+        stats.rest_student_sum = self.zs as f32;
+        stats.rest_teacher_max = self.teacher_max;
+        stats.rest_teacher_sum = self.zt as f32;
+    }
+
     /// Makes the sums relative to larger maxima (docs/METHOD.md, section 3: the merge with an empty segment).
     #[inline(always)]
     pub fn rescale(&mut self, student_max: f32, teacher_max: f32, setup: &Setup<'_>) {

@@ -104,6 +104,7 @@ impl<'a> Step<'a> {
         let gradient = (self.result == Operand::Gradient).then_some(Storage::F32);
         let problem = Problem {
             row_weights: self.input(Operand::RowWeights).is_some(),
+            teacher_list: self.input(Operand::TeacherIds).is_some(),
             ..problem(rows, student, teacher, soft_labels, gradient)
         };
         // `Batch` scope plans observe, decide and apply as separate dispatches.
@@ -136,7 +137,15 @@ pub(super) fn observed<'a>(batch: &Batch<'a>) -> Vec<(Operand, Input<'a>)> {
         let list = Input::List(bytemuck::cast_slice(weights), 4);
         inputs.push((Operand::RowWeights, list));
     }
+    inputs.extend(listed(batch));
     inputs
+}
+
+/// The classes of the teacher's list, if it has one.
+fn listed<'a>(batch: &Batch<'a>) -> Option<(Operand, Input<'a>)> {
+    let ids = bytemuck::cast_slice(batch.teacher_ids?);
+    let list = Input::List(ids, 4 * batch.teacher_logits.classes);
+    Some((Operand::TeacherIds, list))
 }
 
 impl Gpu {
@@ -171,7 +180,6 @@ impl Gpu {
     pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
-        validate::listed::no_list(batch)?;
         let inputs = observed(batch);
         self.run_step(&Step {
             kernel: Kernel::Observe,
@@ -232,7 +240,6 @@ impl Gpu {
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
         validate::no_class_weights(batch)?;
-        validate::listed::no_list(batch)?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         self.apply_rows(config, batch, decisions).await
@@ -254,6 +261,15 @@ impl Gpu {
         ];
         if let Some(soft_labels) = batch.soft_labels {
             inputs.push((Operand::SoftLabels, Input::Matrix(soft_labels)));
+        }
+        // Decisions do not have the tail of a list.
+        let stats = match batch.teacher_ids {
+            Some(_) => self.observe_async(config, batch).await?,
+            None => Vec::new(),
+        };
+        if let Some(ids) = listed(batch) {
+            let stats = Input::List(bytemuck::cast_slice(&stats), ROW_STATS_BYTES as usize);
+            inputs.extend([ids, (Operand::RowStats, stats)]);
         }
         self.run_step(&Step {
             kernel: Kernel::Apply,
@@ -309,7 +325,10 @@ impl Gpu {
             summary: None,
             row_weights: Some(List::new(padded(4 * range.len()))),
             class_weights: None,
-            teacher_ids: None,
+            teacher_ids: step.input(Operand::TeacherIds).map(|input| {
+                let bytes = input.row_bytes() * range.len();
+                List::new(padded(bytes))
+            }),
             row_metrics: None,
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);

@@ -182,7 +182,7 @@ impl Plan {
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
-        if LossVariant::of(config).standardized || problem.teacher_list {
+        if LossVariant::of(config).standardized {
             tiling.segments = 1;
         }
         let bytes = |tiling: &Tiling| {
@@ -238,12 +238,6 @@ impl Plan {
             return Err(Error::Unsupported {
                 what: "`Standardization::ZScore` with rows in segments".to_owned(),
                 why: "each segment would need the standard deviation of the row; use one segment",
-            });
-        }
-        if tiling.segments > 1 && problem.teacher_list {
-            return Err(Error::Unsupported {
-                what: "`teacher_ids` with rows in segments".to_owned(),
-                why: "each segment would need the classes of the whole list; use one segment",
             });
         }
         let mut variant = variant_of(choices, problem, tiling);
@@ -355,9 +349,11 @@ impl Plan {
         self.kind.in_steps()
     }
 
-    /// Returns true if similarity or divergence need a second sweep over the segments of rows.
+    /// Returns true if similarity or divergence need a second sweep over the segments of rows. That over the classes of a list is part of
+    /// the merge.
     pub(super) fn sweeps_segments(&self) -> bool {
-        self.kind == PlanKind::Split && self.variant.loss.second_sweep
+        let sweeps = self.variant.loss.second_sweep && !self.problem.teacher_list;
+        self.kind == PlanKind::Split && sweeps
     }
 
     /// Vectors of four classes in a segment of a row.

@@ -2,8 +2,8 @@
 
 use super::loss::LossVariant;
 use super::variant::{Access, Variant};
-use crate::Storage;
 use crate::rule::{ClassWeights, statistics};
+use crate::{Storage, TeacherTail};
 
 /// The kernels. Each has a file `shaders/<name>.wgsl` and a function of the same name in [`reference`](crate::reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +74,8 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 teacher_label: loss.teacher_label && self == Self::Observe,
                 sampled: loss.sampled,
+                // The merge sweeps over the classes of a list.
+                teacher_list: loss.teacher_list.filter(|_| self != Self::SecondSweep),
                 class_weights: match self {
                     Self::Observe => loss.class_weights,
                     // The statistics of a segment have the weight of the label.
@@ -103,6 +105,8 @@ impl Kernel {
                 label_apart: loss.label_apart,
                 smoothing_unmasked: loss.smoothing_unmasked,
                 sampled: loss.sampled,
+                // The statistics have the tail.
+                teacher_list: loss.teacher_list.map(|_| TeacherTail::default()),
                 class_weights: ClassWeights {
                     label: false,
                     ..loss.class_weights
@@ -127,7 +131,9 @@ impl Kernel {
             one_tile: variant.one_tile && self == Self::Distill,
             one_group: variant.one_group && self == Self::Distill,
             list_slots: match self {
-                Self::Distill => variant.list_slots,
+                Self::Distill | Self::Observe | Self::MergeRowStats | Self::Apply => {
+                    variant.list_slots
+                }
                 _ => 0,
             },
             ..*variant
@@ -171,10 +177,23 @@ impl Kernel {
                 vectors_per_lane: 1,
                 ..v
             },
-            Self::MergeRowStats => Variant {
-                subgroup_min: v.subgroup_min,
-                ..plain
-            },
+            Self::MergeRowStats => {
+                let merging = Variant {
+                    subgroup_min: v.subgroup_min,
+                    ..plain
+                };
+                match v.loss.teacher_list {
+                    None => merging,
+                    // It reads the list, and the student's logits of its classes.
+                    Some(_) => Variant {
+                        student: v.student,
+                        teacher: v.teacher,
+                        access: v.access,
+                        shared_buffers: v.shared_buffers,
+                        ..merging
+                    },
+                }
+            }
             Self::Apply => Variant {
                 teacher: match v.loss.sampled {
                     true => Storage::F32,

@@ -47,6 +47,7 @@ includes!(
     "aligned",
     "apply",
     "apply_kept",
+    "apply_list",
     "below",
     "bf16",
     "class_weights",
@@ -64,6 +65,7 @@ includes!(
     "metric_bits",
     "metrics",
     "observe",
+    "observe_list",
     "params",
     "partial",
     "reduce_subgroup",
@@ -92,6 +94,7 @@ includes!(
     "temperatures",
     "types",
     "valid",
+    "vector",
 );
 
 /// The texts of the shapes of the gradient.

@@ -1,6 +1,6 @@
 //! Checks of a teacher that is a list of classes with their log-probabilities.
 
-use crate::{Batch, Config, Error, Result, Scope, Selection, Standardization, TeacherTail};
+use crate::{Batch, Config, Error, Result, Selection, Standardization, TeacherTail};
 
 /// Most entries of a row's list.
 pub(crate) const MOST_ENTRIES: usize = 1024;
@@ -25,12 +25,6 @@ pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
         return refuse(
             format!("the selection `{}`", config.selection),
             "it needs the teacher's probability of the label, which may be off the list; use another selection",
-        );
-    }
-    if config.scope == Scope::Batch {
-        return refuse(
-            "`Scope::Batch`".to_owned(),
-            "no kernel keeps the mass off the list between its dispatches; use `Scope::Row`, or `Scope::Given` with the KDR of an earlier step",
         );
     }
     if config.standardization != Standardization::None {
@@ -114,12 +108,12 @@ pub(super) fn of_row(batch: &Batch<'_>, row: usize) -> Result<()> {
 /// An empty place of a list.
 pub(crate) const EMPTY: i32 = -1;
 
-/// Refuses a list for a single step.
+/// Refuses a list with classes in shards.
 pub(crate) fn no_list(batch: &Batch<'_>) -> Result<()> {
     if batch.teacher_ids.is_some() {
         return Err(Error::Unsupported {
-            what: "`teacher_ids` in a single step".to_owned(),
-            why: "its statistics do not have the mass off the list; use `run`",
+            what: "`teacher_ids` with classes in shards".to_owned(),
+            why: "the list may have classes of every shard; give the teacher's logits of the shard instead",
         });
     }
     Ok(())

@@ -141,6 +141,11 @@ impl Case {
         self.on_slices() && self.class_weights == Weights::None && no_list
     }
 
+    /// Returns true for a list that the single steps support.
+    pub fn runs_list_in_steps(&self) -> bool {
+        self.on_slices() && self.teacher_list != TeacherList::None
+    }
+
     /// Returns true if `run_into` supports the case: on slices, with the caller's gradient. The offsets are left out.
     pub fn runs_into_slices(&self) -> bool {
         let broken = [self.weights, self.class_weights].contains(&Weights::Broken);

@@ -40,6 +40,7 @@ pub(super) fn add(list: &mut Vec<Case>) {
     divergences(list);
     rows(list);
     attached(list);
+    dispatches(list);
 }
 
 fn case(name: String, (rows, classes, k): (usize, usize, usize)) -> Case {
@@ -50,16 +51,20 @@ fn case(name: String, (rows, classes, k): (usize, usize, usize)) -> Case {
     }
 }
 
-/// Every divergence of whole rows with both tails.
-fn divergences(list: &mut Vec<Case>) {
-    let all = Divergence::ALL.into_iter().filter(|divergence| {
+/// The divergences that a list takes.
+fn of_whole_rows() -> impl Iterator<Item = Divergence> {
+    Divergence::ALL.into_iter().filter(|divergence| {
         let label_apart = matches!(
             divergence,
             Divergence::Dkd { .. } | Divergence::Nkd { .. } | Divergence::Wsld
         );
         !label_apart && !divergence.is_sampled()
-    });
-    for (n, divergence) in all.enumerate() {
+    })
+}
+
+/// Every divergence of whole rows with both tails.
+fn divergences(list: &mut Vec<Case>) {
+    for (n, divergence) in of_whole_rows().enumerate() {
         for tail in TAILS {
             let name = format!("list {divergence}/{tail:?}");
             let mut case = case(name, (14, 37, 6));
@@ -159,5 +164,59 @@ fn attached(list: &mut Vec<Case>) {
         case.config.tssr_gradient = TssrGradient::Attached;
         case.config.selection = Selection::Kdr;
         list.push(case);
+    }
+}
+
+/// Steps that are dispatches of their own: the KDR of a batch, and long rows, which GPUs cut into segments. The tail is kept between them.
+fn dispatches(list: &mut Vec<Case>) {
+    let kinds = [
+        Kind::Normal,
+        Kind::Peaked,
+        Kind::MaskedStudent,
+        Kind::Offset(1e3),
+        Kind::Broken,
+        Kind::MaskedTeacher,
+        Kind::Disjoint,
+    ];
+    for (n, divergence) in of_whole_rows().enumerate() {
+        for (of_batch, shape) in [(true, (19, 37, 6)), (false, (1, 66_001, 40))] {
+            let tail = TAILS[n % 2];
+            let scope = match of_batch {
+                true => Scope::Batch,
+                false => [Scope::Row, Scope::Batch, Scope::Given(0.375)][n % 3],
+            };
+            let name = format!("list {divergence}/{tail:?}/{scope:?}/{} classes", shape.1);
+            let mut case = case(name, shape);
+            case.kind = if of_batch {
+                kinds[n % kinds.len()]
+            } else {
+                Kind::Normal
+            };
+            if n % 4 == 1 {
+                case.teacher_list = TeacherList::Broken;
+            }
+            case.weights = [Weights::None, Weights::Finite][n % 2];
+            case.storage = [Storage::ALL[n % 3], Storage::ALL[n / 2 % 3], Storage::F32];
+            case.config = Config {
+                divergence,
+                teacher_tail: tail,
+                scope,
+                similarity: Similarity::ALL[n % Similarity::ALL.len()],
+                selection: Selection::Mean,
+                hard_temperature: match n % 3 {
+                    1 => HardTemperature::Own(1.5),
+                    _ => HardTemperature::Student,
+                },
+                label_smoothing: [0.0, 0.0, 0.125][n % 3],
+                student_temperature: [1.0, 2.0][n / 3 % 2],
+                reduction: REDUCTIONS[n / 2 % REDUCTIONS.len()],
+                ..Config::default()
+            };
+            gradient_memory(&mut case, n);
+            if case.in_place {
+                case.storage[2] = case.storage[0];
+            }
+            list.push(case);
+        }
     }
 }

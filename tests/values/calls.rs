@@ -1,8 +1,9 @@
-//! Calls on slices and buffers: caller memory, progress, factors at the ends of their range, zero denominators and micro-batches.
+//! Calls on slices and buffers: caller memory, progress, factors at the ends of their range, zero denominators, micro-batches and several teachers.
 
 mod factors;
 mod memory;
 mod micro_batches;
+mod teachers;
 mod zero_denominator;
 
 use crate::buffers;

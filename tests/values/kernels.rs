@@ -239,9 +239,35 @@ fn merge_row_stats_and_second_sweep() {
 /// Observe, decide and apply in sequence equal the whole method.
 #[test]
 fn decide_and_apply() {
+    let steps = |case: &cases::Case| case.runs_in_steps();
+    let lists = |case: &cases::Case| case.runs_list_in_steps();
+    let cpu = (
+        Engine::cpu(),
+        cases::all().into_iter().filter(lists).collect(),
+    );
+    let of_steps = |(engine, table): (Engine, Vec<cases::Case>)| {
+        (engine, table.into_iter().filter(steps).collect())
+    };
+    let count = in_steps(tables().into_iter().map(of_steps).chain([cpu]));
+    report::ran(&format!("kernels: decide and apply, {count} cases"));
+}
+
+/// The same for lists on the GPU. `./check` leaves it to the second driver.
+#[test]
+fn further_cases_of_lists_in_single_steps() {
+    let Some(gpu) = buffers::gpu() else { return };
+    let lists = |case: &cases::Case| case.runs_list_in_steps();
+    let table: Vec<_> = cases::for_drivers().into_iter().filter(lists).collect();
+    assert!(table.len() > 5, "only {} cases", table.len());
+    let count = in_steps([(Engine::Gpu(gpu), table)]);
+    report::ran(&format!("kernels: lists in single steps, {count} cases"));
+}
+
+/// Fails unless the steps equal the whole method. Returns the number of cases.
+fn in_steps(tables: impl IntoIterator<Item = (Engine, Vec<cases::Case>)>) -> usize {
     let mut count = 0;
-    for (engine, table) in tables() {
-        for case in table.into_iter().filter(cases::Case::runs_in_steps) {
+    for (engine, table) in tables {
+        for case in table {
             let host = case.host();
             let batch = host.batch();
             let want = case.reference();
@@ -278,7 +304,7 @@ fn decide_and_apply() {
             count += 1;
         }
     }
-    report::ran(&format!("kernels: decide and apply, {count} cases"));
+    count
 }
 
 /// A caller can set each row's share of the label through `kdr`.

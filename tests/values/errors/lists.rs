@@ -2,13 +2,12 @@
 
 use wgpu_distill::plan::{Limits, Plan, Problem};
 use wgpu_distill::{
-    Batch, Config, Decision, Divergence, Error, GradientMut, Outputs, Scope, Selection,
-    Standardization, Storage, TeacherTail, reference,
+    Batch, Config, Divergence, Error, GradientMut, Outputs, Selection, Standardization, Storage,
+    TeacherTail, reference,
 };
 
 use super::{HALFWAY, SIX, engines, limit, refused};
 use crate::problems::problem;
-use crate::steps::Steps;
 
 const LOG_PROBABILITIES: [f32; 4] = [-0.5, -1.0, -2.0, -0.25];
 
@@ -125,10 +124,6 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
         selection: Selection::Margin(0.25),
         ..plain
     };
-    let of_batch = Config {
-        scope: Scope::Batch,
-        ..plain
-    };
     let standardized = Config {
         standardization: Standardization::ZScore,
         ..plain
@@ -155,7 +150,6 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
             "the divergence `k3:20`",
         ),
         (margin, "the selection `margin:0.25`"),
-        (of_batch, "`Scope::Batch`"),
         (standardized, "`Standardization::ZScore`"),
         (hot, "`teacher_temperature` 2"),
     ]
@@ -219,17 +213,4 @@ fn inputs_beside_a_list_are_refused() {
     };
     let plan = Plan::new(&config, &problem, &Limits::DEFAULT);
     refused("plan", plan, &want);
-}
-
-#[test]
-fn single_steps_refuse_a_list() {
-    let batch = batch(&[2, 0, 1, 2], &[0, 1]);
-    let want = unsupported("in a single step");
-    for engine in engines() {
-        let about = engine.describe();
-        refused(&about, engine.observe(&Config::default(), &batch), &want);
-        let decisions = [Decision::default(); 2];
-        let apply = engine.apply(&Config::default(), &batch, &decisions);
-        refused(&about, apply, &want);
-    }
 }
