@@ -15,7 +15,7 @@ pub(super) struct Rule {
     pub tstr: f32,
     /// The KDR for all rows; `None` for each row's own.
     pub shared_kdr: Option<f32>,
-    classes: usize,
+    pub classes: usize,
     /// The factors of hard and soft part in the loss, without their shares.
     pub hard_loss: f64,
     pub soft_loss: f64,

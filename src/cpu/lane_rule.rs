@@ -61,7 +61,7 @@ pub(super) struct LaneRule<'a> {
 
 impl<'a> LaneRule<'a> {
     /// `None` if rows need more than the method with soft cross-entropy or forward KL, a similarity of one sweep, labels, temperatures and
-    /// weights of rows.
+    /// weights of rows, or have one class.
     pub fn of(rule: &'a Rule, setup: &Setup<'_>) -> Option<Self> {
         let config = setup.config;
         let is_kl = match config.divergence {
@@ -81,6 +81,8 @@ impl<'a> LaneRule<'a> {
             && config.standardization == Standardization::None
             && config.tssr_gradient == TssrGradient::Detached
             && config.scope != Scope::Batch
+            // The gradient of the only class is 0, not the rounding of terms that cancel.
+            && rule.classes > 1
             && !matches!(config.selection, Selection::Margin(_));
         let own_hard = setup.own_hard;
         let label_temperature = match own_hard {
