@@ -77,6 +77,7 @@ impl<'a> Values<'a> {
     ///
     /// # Panics
     /// If `index` is out of bounds, as a slice does.
+    #[inline]
     pub fn get(self, index: usize) -> f32 {
         match self {
             Self::F32(v) => v[index],

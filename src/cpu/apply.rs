@@ -4,6 +4,7 @@
 
 use half::bf16;
 
+use super::lanes::{LANES, Lanes};
 use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
@@ -170,28 +171,46 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 .for_each(|(class, value)| out[*class as usize - start] = *value);
             listed = later;
         }
-        let values = &mut scratch.first[..n];
-        match (gradient.part(start..start + n), ACCUMULATE) {
-            (ValuesMut::F32(_), false) => {}
-            (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
-            (ValuesMut::F16(g), _) => {
-                if ACCUMULATE {
-                    let there = &mut scratch.second;
-                    widen::<V, _>(g, there);
-                    values.iter_mut().zip(there).for_each(|(x, g)| *x += *g);
-                }
-                narrow::<V>(&scratch.first, g);
+        let part = gradient.part(start..start + n);
+        store_tile::<V>(part, ACCUMULATE, &mut scratch.first, &mut scratch.second);
+    }
+}
+
+/// Writes a tile of the gradient, or adds it to the memory. f32 that are not added are there already. `values` and `there` have whole
+/// vectors.
+#[inline(always)]
+pub(super) fn store_tile<V: Vector>(
+    gradient: ValuesMut<'_>,
+    accumulate: bool,
+    values: &mut [f32],
+    there: &mut [f32],
+) {
+    match (gradient, accumulate) {
+        (ValuesMut::F32(_), false) => {}
+        (ValuesMut::F32(g), true) => g.iter_mut().zip(values).for_each(|(g, x)| *g += *x),
+        (ValuesMut::F16(g), _) => {
+            if accumulate {
+                widen::<V, _>(g, there);
+                let sums = values[..g.len()].iter_mut().zip(there);
+                sums.for_each(|(x, g)| *x += *g);
             }
-            (ValuesMut::Bf16(g), false) => {
-                for (g, x) in g.iter_mut().zip(values) {
-                    *g = bf16::from_bits(round_to_bf16(x.to_bits()));
-                }
+            narrow::<V>(values, g);
+        }
+        (ValuesMut::Bf16(g), false) => {
+            let (whole, rest) = g.as_chunks_mut::<LANES>();
+            let values = values.as_chunks::<LANES>().0;
+            for (g, x) in whole.iter_mut().zip(values) {
+                *g = bytemuck::cast(rounded_to_bf16(x));
             }
-            // The sum may be NaN.
-            (ValuesMut::Bf16(g), true) => {
-                for (g, x) in g.iter_mut().zip(values) {
-                    *g = bf16::from_f32(g.to_f32() + *x);
-                }
+            if !rest.is_empty() {
+                let last = rounded_to_bf16(&values[whole.len()]);
+                V::store_halves(&last, bytemuck::cast_slice_mut(rest));
+            }
+        }
+        // The sum may be NaN.
+        (ValuesMut::Bf16(g), true) => {
+            for (g, x) in g.iter_mut().zip(values) {
+                *g = bf16::from_f32(g.to_f32() + *x);
             }
         }
     }
@@ -208,13 +227,18 @@ fn prefetch_behind<V: Vector, T>(tile: &[T]) {
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// The upper half of a finite f32, rounded to nearest, ties to even.
+/// The upper halves of finite f32, rounded to nearest, ties to even.
 #[inline(always)]
-fn round_to_bf16(bits: u32) -> u16 {
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
+    let mut out = [0; LANES];
+    for i in 0..LANES {
+        let bits = values[i].to_bits();
+        out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    }
+    out
 }
 
-fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
+pub(super) fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
     match gradient {
         ValuesMut::F32(g) => g.fill(value),
         ValuesMut::F16(g) => g.fill(half::f16::from_f32(value)),

@@ -12,16 +12,16 @@ use crate::{
 /// The values that `decide` uses for all rows of a batch.
 pub(super) struct Rule {
     config: Config,
-    tstr: f32,
+    pub tstr: f32,
     /// The KDR for all rows; `None` for each row's own.
-    shared_kdr: Option<f32>,
+    pub shared_kdr: Option<f32>,
     classes: usize,
     /// The factors of hard and soft part in the loss, without their shares.
-    hard_loss: f64,
-    soft_loss: f64,
+    pub hard_loss: f64,
+    pub soft_loss: f64,
     /// The factors of hard and soft part in the gradient, over the denominator of the reduction, without their shares.
-    hard: f64,
-    soft: f64,
+    pub hard: f64,
+    pub soft: f64,
     /// The factor of `lse h` in the gradient.
     z: f64,
     /// The factor in the gradient of any part's derivative with respect to the student's logits over their temperature.
@@ -187,7 +187,7 @@ impl Rule {
     }
 
     /// The bound that replaces a loss out of range.
-    fn bound_of(&self, loss: f64) -> Option<f32> {
+    pub fn bound_of(&self, loss: f64) -> Option<f32> {
         let [least, greatest] = self.config.loss_clamp?;
         match loss {
             loss if loss < f64::from(least) => Some(least),

@@ -1,5 +1,8 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
+use std::ops::Range;
+
+use super::group::{Groups, ROWS, Workspace};
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
@@ -8,7 +11,7 @@ use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
-use crate::{Decision, RowStats, ValuesMut};
+use crate::{Decision, GradientMut, RowResult, RowStats, ValuesMut};
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,31 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { exponentials_avx512(tiles) },
+        }
+    }
+
+    /// [`Groups::distill`]
+    pub(super) fn distill(
+        self,
+        groups: &Groups<'_>,
+        rows: Range<usize>,
+        gradient: &mut Option<GradientMut<'_>>,
+        first: usize,
+        workspace: &mut Workspace,
+        results: &mut [RowResult; ROWS],
+    ) -> u32 {
+        match self {
+            Self::Baseline => groups.distill::<Portable>(rows, gradient, first, workspace, results),
+            // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe {
+                distill_avx2(groups, rows, gradient, first, workspace, results)
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe {
+                distill_avx512(groups, rows, gradient, first, workspace, results)
+            },
         }
     }
 
@@ -171,4 +199,30 @@ fn exponentials_avx2(tiles: usize) -> f64 {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn exponentials_avx512(tiles: usize) -> f64 {
     exponentials::<Avx512>(tiles)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn distill_avx2(
+    groups: &Groups<'_>,
+    rows: Range<usize>,
+    gradient: &mut Option<GradientMut<'_>>,
+    first: usize,
+    workspace: &mut Workspace,
+    results: &mut [RowResult; ROWS],
+) -> u32 {
+    groups.distill::<Avx2>(rows, gradient, first, workspace, results)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+fn distill_avx512(
+    groups: &Groups<'_>,
+    rows: Range<usize>,
+    gradient: &mut Option<GradientMut<'_>>,
+    first: usize,
+    workspace: &mut Workspace,
+    results: &mut [RowResult; ROWS],
+) -> u32 {
+    groups.distill::<Avx512>(rows, gradient, first, workspace, results)
 }

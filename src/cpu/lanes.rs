@@ -3,8 +3,8 @@
 pub(super) const LANES: usize = 16;
 pub(super) type Lanes = [f32; LANES];
 
-/// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-pub(super) const ROUND: f32 = 12_582_912.0;
+/// 1.5 * 2^23 + 127. The low nine bits of a sum with it are the nearest integer, with the bias of an exponent.
+pub(super) const ROUND: f32 = 12_583_039.0;
 
 /// Coefficients of 2^f on [-1/2, 1/2], highest power first: those of a polynomial for (2^f - 1) / f, then the constant 1 of 2^f.
 /// The fit minimises the relative error of 2^f (2e-9 before rounding).

@@ -7,7 +7,10 @@ mod apply;
 mod decide;
 mod deviation;
 mod divergences;
+mod group;
 mod isa;
+mod lane_rule;
+mod lane_sums;
 mod lanes;
 mod list;
 mod merge;
@@ -42,6 +45,7 @@ use crate::{
     Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
 };
 use decide::Rule;
+use group::Groups;
 use isa::Isa;
 #[cfg(feature = "gpu")]
 pub(crate) use merge::whole_rows;
@@ -368,33 +372,62 @@ impl Cpu {
         let rule = self.rule(config, progress, &stats, (valid, classes));
         let rule = rule.with_class_weights(setup.weights);
         let tasks = tasks(rows, classes, gradient, lists);
+        let groups = match with_metrics {
+            true => None,
+            false => Groups::of(&rule, &setup, batch),
+        };
         let totals = self.run_tasks(tasks, |mut task| {
             let mut totals = SummaryAccumulator::default();
-            let mut scratch = Scratch::new();
+            let mut scratch = None;
             let observed_before = !stats.is_empty();
             let keep = !observed_before && task.gradient.is_some();
-            for row in task.rows.clone() {
-                let local = row - task.rows.start;
-                let r = Row::of(&setup, batch, row);
-                let stats = match stats.get(row) {
-                    Some(stats) => *stats,
-                    None => self.isa.observe(&r, keep, &mut scratch),
-                };
-                let decision = rule.decide(&stats);
-                totals.add(&decision.result);
-                if let Some(metrics) = task.metrics.get_mut(local) {
-                    *metrics = rule.metrics(&stats, &decision.result);
-                    totals.add_metrics(&decision.result, metrics);
-                }
-                if let Some(result) = task.results.get_mut(local) {
-                    *result = decision.result;
-                }
-                if let Some(gradient) = &mut task.gradient {
-                    if observed_before {
-                        rows::recall(&r, &stats, &mut scratch);
+            let mut workspace = groups.map(|groups| (groups, group::Workspace::new(classes)));
+            let mut results = [RowResult::default(); group::ROWS];
+            for start in task.rows.clone().step_by(group::ROWS) {
+                let rows = start..task.rows.end.min(start + group::ROWS);
+                let first = start - task.rows.start;
+                let left = workspace.as_mut().map(|(groups, workspace)| {
+                    let gradient = &mut task.gradient;
+                    self.isa.distill(
+                        groups,
+                        rows.clone(),
+                        gradient,
+                        first,
+                        workspace,
+                        &mut results,
+                    )
+                });
+                for (i, row) in rows.enumerate() {
+                    let local = first + i;
+                    if left.is_some_and(|left| left >> i & 1 == 0) {
+                        totals.add(&results[i]);
+                        if let Some(result) = task.results.get_mut(local) {
+                            *result = results[i];
+                        }
+                        continue;
                     }
-                    let target = gradient.row(local);
-                    self.isa.apply(&r, &decision, target, keep, &mut scratch);
+                    let scratch = scratch.get_or_insert_with(Scratch::new);
+                    let r = Row::of(&setup, batch, row);
+                    let stats = match stats.get(row) {
+                        Some(stats) => *stats,
+                        None => self.isa.observe(&r, keep, scratch),
+                    };
+                    let decision = rule.decide(&stats);
+                    totals.add(&decision.result);
+                    if let Some(metrics) = task.metrics.get_mut(local) {
+                        *metrics = rule.metrics(&stats, &decision.result);
+                        totals.add_metrics(&decision.result, metrics);
+                    }
+                    if let Some(result) = task.results.get_mut(local) {
+                        *result = decision.result;
+                    }
+                    if let Some(gradient) = &mut task.gradient {
+                        if observed_before {
+                            rows::recall(&r, &stats, scratch);
+                        }
+                        let target = gradient.row(local);
+                        self.isa.apply(&r, &decision, target, keep, scratch);
+                    }
                 }
             }
             totals

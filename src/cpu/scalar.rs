@@ -20,8 +20,7 @@ pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     for c in EXP2_COEFFICIENTS {
         p = mul_add::<V>(p, f, c);
     }
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits());
-    p * f32::from_bits(n.wrapping_add(127) << 23)
+    p * f32::from_bits(rounded.to_bits() << 23)
 }
 
 /// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.

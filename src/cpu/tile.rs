@@ -99,8 +99,8 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
 /// The largest value of some lanes and the largest magnitude.
 #[derive(Clone, Copy)]
 pub(super) struct Extremes<V> {
-    max: V,
-    magnitude: V,
+    pub max: V,
+    pub magnitude: V,
 }
 
 impl<V: Vector> Extremes<V> {
@@ -141,12 +141,7 @@ pub(super) trait Element: Copy {
     fn load<V: Vector>(from: &[Self; LANES]) -> V;
 
     /// Lanes from a slice of fewer. Its first value fills the others.
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        let mut lanes = [from[0]; LANES];
-        lanes[..from.len()].copy_from_slice(from);
-        Self::load(&lanes)
-    }
+    fn load_part<V: Vector>(from: &[Self]) -> V;
 }
 
 impl Element for f32 {
@@ -166,6 +161,12 @@ impl Element for f16 {
     fn load<V: Vector>(from: &[Self; LANES]) -> V {
         V::from_f16(from)
     }
+
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        let halves = V::load_halves(bytemuck::cast_slice(from));
+        V::from_f16(&bytemuck::cast(halves))
+    }
 }
 
 impl Element for bf16 {
@@ -177,11 +178,72 @@ impl Element for bf16 {
         }
         V::load(&lanes)
     }
+
+    #[inline(always)]
+    fn load_part<V: Vector>(from: &[Self]) -> V {
+        let halves = V::load_halves(bytemuck::cast_slice(from));
+        Self::load(&bytemuck::cast(halves))
+    }
+}
+
+/// The extremes of the values of a row.
+#[inline(always)]
+pub(super) fn extremes<V: Vector>(values: Values<'_>) -> Extremes<V> {
+    match values {
+        Values::F32(v) => extremes_of(v),
+        Values::F16(v) => extremes_of(v),
+        Values::Bf16(v) => extremes_of(v),
+    }
+}
+
+#[inline(always)]
+fn extremes_of<V: Vector, T: Element>(values: &[T]) -> Extremes<V> {
+    let mut extremes = Extremes::empty();
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for vector in whole {
+        extremes.add(T::load(vector));
+    }
+    if !rest.is_empty() {
+        extremes.add(T::load_part(rest));
+    }
+    extremes
+}
+
+/// The values of a row as f32 in whole lanes, without a copy if possible. `padding` fills the last lanes.
+#[inline(always)]
+pub(super) fn padded<'a, V: Vector>(
+    values: Values<'a>,
+    padding: f32,
+    to: &'a mut [f32],
+) -> &'a [f32] {
+    let n = values.len();
+    if let Some(values) = in_place(values, 0, n) {
+        return values;
+    }
+    match values {
+        Values::F32(v) => copy_padded::<V, _>(v, padding, to),
+        Values::F16(v) => copy_padded::<V, _>(v, padding, to),
+        Values::Bf16(v) => copy_padded::<V, _>(v, padding, to),
+    }
+    &to[..n.next_multiple_of(LANES)]
+}
+
+#[inline(always)]
+fn copy_padded<V: Vector, T: Element>(from: &[T], padding: f32, to: &mut [f32]) {
+    let (whole, rest) = from.as_chunks::<LANES>();
+    let to = to.as_chunks_mut::<LANES>().0;
+    for (vector, to) in whole.iter().zip(&mut *to) {
+        T::load::<V>(vector).store(to);
+    }
+    if !rest.is_empty() {
+        let last = T::load_part::<V>(rest).filled_from(rest.len(), padding);
+        last.store(&mut to[whole.len()]);
+    }
 }
 
 /// Widens values to f32. The first one also fills the last lanes.
 #[inline(always)]
-pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extremes<V> {
+pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut [f32]) -> Extremes<V> {
     let mut extremes = Extremes::empty();
     let (whole, rest) = from.as_chunks::<LANES>();
     let to = to.as_chunks_mut::<LANES>().0;
@@ -201,7 +263,7 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut Tile) -> Extreme
 
 /// Rounds the first values of a tile to f16.
 #[inline(always)]
-pub(super) fn narrow<V: Vector>(from: &Tile, to: &mut [f16]) {
+pub(super) fn narrow<V: Vector>(from: &[f32], to: &mut [f16]) {
     let from = from.as_chunks::<LANES>().0;
     let (whole, rest) = to.as_chunks_mut::<LANES>();
     for (to, from) in whole.iter_mut().zip(from) {
@@ -210,7 +272,7 @@ pub(super) fn narrow<V: Vector>(from: &Tile, to: &mut [f16]) {
     if !rest.is_empty() {
         let mut last = [f16::ZERO; LANES];
         V::load(&from[whole.len()]).store_f16(&mut last);
-        rest.copy_from_slice(&last[..rest.len()]);
+        V::store_halves(&bytemuck::cast(last), bytemuck::cast_slice_mut(rest));
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) trait Vector: Copy {
     /// The lanes from `first` on with `fill`.
     fn filled_from(self, first: usize, fill: f32) -> Self;
     fn store(self, to: &mut Lanes);
+    /// The first lanes to a slice of fewer.
+    fn store_part(self, to: &mut [f32]);
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -30,6 +32,18 @@ pub(super) trait Vector: Copy {
     fn from_f16(from: &[f16; LANES]) -> Self;
     /// Rounds to nearest, ties to even.
     fn store_f16(self, to: &mut [f16; LANES]);
+    /// The first 16-bit numbers from a slice of fewer than `LANES`, the others with the first of them.
+    #[inline(always)]
+    fn load_halves(from: &[u16]) -> [u16; LANES] {
+        let mut lanes = [from[0]; LANES];
+        copy_few(from, &mut lanes);
+        lanes
+    }
+    /// The first 16-bit numbers to a slice of fewer than `LANES`.
+    #[inline(always)]
+    fn store_halves(from: &[u16; LANES], to: &mut [u16]) {
+        copy_few(&from[..to.len()], to);
+    }
     /// The larger of each lane's bits and those of the magnitude of `b`, as unsigned integers. NaN is above all numbers.
     fn max_magnitude(self, b: Self) -> Self;
     /// The largest lane, for numbers.
@@ -42,8 +56,14 @@ pub(super) trait Vector: Copy {
     fn prefetch<T>(at: *const T);
     /// The same for a line that will be written.
     fn prefetch_to_write<T>(at: *const T);
-    /// `2^n`, if the bits of `self` are `bias + (n + 127)`. Shifts the integer `n + 127` into the exponent.
-    fn exponent(self, bias: u32) -> Self;
+    /// `[a0 b0 a1 b1]` and `[a2 b2 a3 b3]` of every four lanes of `self` and `b`.
+    fn interleave(self, b: Self) -> [Self; 2];
+    /// `[a0 a1 b0 b1]` and `[a2 a3 b2 b3]` of every four lanes of `self` and `b`.
+    fn interleave_pairs(self, b: Self) -> [Self; 2];
+    /// The even and the odd ones of the fours of lanes of `self`, then those of `b`.
+    fn split_fours(self, b: Self) -> [Self; 2];
+    /// `2^n`, if the low nine bits of `self` are the integer `n + 127`: shifts it into the exponent.
+    fn exponent(self) -> Self;
 
     /// 2^x for x <= 0: `scalar::exp2` in all lanes.
     #[inline(always)]
@@ -56,8 +76,77 @@ pub(super) trait Vector: Copy {
         for c in EXP2_COEFFICIENTS {
             p = p.mul_add(f, Self::splat(c));
         }
-        p.mul(rounded.exponent(ROUND.to_bits().wrapping_sub(127)))
+        p.mul(rounded.exponent())
     }
+}
+
+/// Copies fewer than `LANES` numbers to the start of `to`. The library's copy of a length that is not constant is a call.
+#[inline(always)]
+fn copy_few(from: &[u16], to: &mut [u16]) {
+    let n = from.len();
+    macro_rules! in_two {
+        ($($size:literal),*) => {
+            $( if let (Some(first), Some(last)) = (from.first_chunk::<$size>(), from.last_chunk()) {
+                let last: &[u16; $size] = last;
+                to[..$size].copy_from_slice(first);
+                to[n - $size..n].copy_from_slice(last);
+                return;
+            } )*
+        };
+    }
+    in_two!(8, 4, 2, 1);
+}
+
+/// An operation whose result does not hang on the order of its operands, but for rounding.
+pub(super) trait Fold {
+    fn fold<V: Vector>(a: V, b: V) -> V;
+}
+
+pub(super) struct Sum;
+pub(super) struct Largest;
+pub(super) struct LargestMagnitude;
+
+impl Fold for Sum {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.add(b)
+    }
+}
+
+impl Fold for Largest {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.max(b)
+    }
+}
+
+impl Fold for LargestMagnitude {
+    #[inline(always)]
+    fn fold<V: Vector>(a: V, b: V) -> V {
+        a.max_magnitude(b)
+    }
+}
+
+/// Folds the lanes of each row; lane `i` of the result has row `i`. Four steps fold and transpose at once.
+#[inline(always)]
+pub(super) fn fold_rows<V: Vector, F: Fold>(rows: &[Lanes; LANES]) -> V {
+    let row = |i: usize| V::load(&rows[i]);
+    let mut fours = [V::splat(0.0); 4];
+    for (i, four) in fours.iter_mut().enumerate() {
+        let mut pairs = [V::splat(0.0); 2];
+        for (j, pair) in pairs.iter_mut().enumerate() {
+            let [low, high] = row(4 * i + 2 * j).interleave(row(4 * i + 2 * j + 1));
+            *pair = F::fold(low, high);
+        }
+        let [low, high] = pairs[0].interleave_pairs(pairs[1]);
+        *four = F::fold(low, high);
+    }
+    let [even, odd] = fours[0].split_fours(fours[1]);
+    let low = F::fold(even, odd);
+    let [even, odd] = fours[2].split_fours(fours[3]);
+    let high = F::fold(even, odd);
+    let [even, odd] = low.split_fours(high);
+    F::fold(even, odd)
 }
 
 /// The bits of an f32 without its sign.
@@ -98,6 +187,10 @@ impl Vector for Portable {
     #[inline(always)]
     fn store(self, to: &mut Lanes) {
         *to = self.0;
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        to.copy_from_slice(&self.0[..to.len()]);
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -161,9 +254,34 @@ impl Vector for Portable {
     #[inline(always)]
     fn prefetch_to_write<T>(_: *const T) {}
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
-        self.zip(self, |a, _| {
-            f32::from_bits(a.to_bits().wrapping_sub(bias) << 23)
+    fn interleave(self, b: Self) -> [Self; 2] {
+        [0, 2].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 * 4 + from + i % 4 / 2;
+                if i % 2 == 0 { self.0[at] } else { b.0[at] }
+            }))
         })
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        [0, 2].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 * 4 + from + i % 2;
+                if i % 4 < 2 { self.0[at] } else { b.0[at] }
+            }))
+        })
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        [0, 1].map(|from| {
+            Self(std::array::from_fn(|i| {
+                let at = i / 4 % 2 * 8 + from * 4 + i % 4;
+                if i < 8 { self.0[at] } else { b.0[at] }
+            }))
+        })
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
     }
 }

@@ -94,6 +94,11 @@ impl Vector for Avx512 {
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
     }
     #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        // A store with a mask writes the lanes of the mask alone.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(to.len()), self.0) }
+    }
+    #[inline(always)]
     fn add(self, b: Self) -> Self {
         Self(unsafe { _mm512_add_ps(self.0, b.0) })
     }
@@ -126,6 +131,26 @@ impl Vector for Avx512 {
         unsafe {
             let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
+        }
+    }
+    #[inline(always)]
+    fn load_halves(from: &[u16]) -> [u16; LANES] {
+        let fill = i16::from_ne_bytes(from[0].to_ne_bytes());
+        let lanes = first_lanes(from.len());
+        // A load with a mask reads the lanes of the mask alone.
+        let loaded = unsafe {
+            _mm256_mask_loadu_epi16(_mm256_set1_epi16(fill), lanes, from.as_ptr().cast())
+        };
+        let mut out = [0; LANES];
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), loaded) }
+        out
+    }
+    #[inline(always)]
+    fn store_halves(from: &[u16; LANES], to: &mut [u16]) {
+        // A store with a mask writes the lanes of the mask alone.
+        unsafe {
+            let from = _mm256_loadu_si256(from.as_ptr().cast());
+            _mm256_mask_storeu_epi16(to.as_mut_ptr().cast(), first_lanes(to.len()), from);
         }
     }
     #[inline(always)]
@@ -176,11 +201,36 @@ impl Vector for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
-        Self(unsafe {
-            let n = _mm512_sub_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32(bias as i32));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
-        })
+    fn interleave(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self(_mm512_unpacklo_ps(self.0, b.0)),
+                Self(_mm512_unpackhi_ps(self.0, b.0)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        unsafe {
+            let (a, b) = (_mm512_castps_pd(self.0), _mm512_castps_pd(b.0));
+            [
+                Self(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b))),
+                Self(_mm512_castpd_ps(_mm512_unpackhi_pd(a, b))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self(_mm512_shuffle_f32x4::<0b10_00_10_00>(self.0, b.0)),
+                Self(_mm512_shuffle_f32x4::<0b11_01_11_01>(self.0, b.0)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
     }
 }
 
@@ -250,6 +300,19 @@ impl Vector for Avx2 {
         unsafe {
             _mm256_storeu_ps(low.as_mut_ptr(), self.0[0]);
             _mm256_storeu_ps(high.as_mut_ptr(), self.0[1]);
+        }
+    }
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        let [low, high] = [
+            Self::first_lanes(to.len(), 0),
+            Self::first_lanes(to.len(), 8),
+        ];
+        // A store with a mask writes the lanes of the mask alone. Where the slice has no second half the pointer stays inside.
+        let second = to.len().min(8);
+        unsafe {
+            _mm256_maskstore_ps(to.as_mut_ptr(), low, self.0[0]);
+            _mm256_maskstore_ps(to[second..].as_mut_ptr(), high, self.0[1]);
         }
     }
     #[inline(always)]
@@ -332,10 +395,43 @@ impl Vector for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
     #[inline(always)]
-    fn exponent(self, bias: u32) -> Self {
+    fn interleave(self, b: Self) -> [Self; 2] {
+        [
+            self.zip(b, |a, b| unsafe { _mm256_unpacklo_ps(a, b) }),
+            self.zip(b, |a, b| unsafe { _mm256_unpackhi_ps(a, b) }),
+        ]
+    }
+    #[inline(always)]
+    fn interleave_pairs(self, b: Self) -> [Self; 2] {
+        let pairs = |a: __m256, b: __m256| unsafe {
+            let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+            [
+                _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)),
+            ]
+        };
+        let [low, high] = [pairs(self.0[0], b.0[0]), pairs(self.0[1], b.0[1])];
+        [Self([low[0], high[0]]), Self([low[1], high[1]])]
+    }
+    #[inline(always)]
+    fn split_fours(self, b: Self) -> [Self; 2] {
+        unsafe {
+            [
+                Self([
+                    _mm256_permute2f128_ps::<0x20>(self.0[0], self.0[1]),
+                    _mm256_permute2f128_ps::<0x20>(b.0[0], b.0[1]),
+                ]),
+                Self([
+                    _mm256_permute2f128_ps::<0x31>(self.0[0], self.0[1]),
+                    _mm256_permute2f128_ps::<0x31>(b.0[0], b.0[1]),
+                ]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
         self.zip(self, |a, _| unsafe {
-            let n = _mm256_sub_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(bias as i32));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a)))
         })
     }
 }

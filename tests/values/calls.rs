@@ -47,8 +47,16 @@ fn progress_is_asked_for_where_the_selection_needs_it() {
             } else {
                 let with = run(Progress::new(1, 2)).expect("valid");
                 assert_eq!(run(Progress::NONE), Ok(with.clone()), "{selection}");
-                let decided: Vec<_> = decide.expect("valid").iter().map(|d| d.result).collect();
-                assert_eq!(decided, with.rows, "{selection}");
+                // Single steps may round the sums of a row in another order.
+                for (decided, row) in decide.expect("valid").iter().zip(&with.rows) {
+                    let near = |a: f32, b: f32| (a - b).abs() <= 5e-7 * b.abs();
+                    let (one, other) = (decided.result, row);
+                    let same = near(one.loss, other.loss)
+                        && near(one.kdr, other.kdr)
+                        && near(one.tssr, other.tssr)
+                        && one.flags == other.flags;
+                    assert!(same, "{selection}: {one:?}, {other:?}");
+                }
             }
         }
     }
