@@ -2,7 +2,8 @@
 
 use wgpu_distill::linear::{FusedLinear, Linear, LinearBatch, LinearOutputs, Teacher};
 use wgpu_distill::{
-    Config, Divergence, Error, Logits, Progress, Reduction, RowMetrics, RowResult, Scope, Selection,
+    Config, Divergence, Error, Logits, Progress, Reduction, RowMetrics, RowResult, Selection,
+    Standardization,
 };
 
 use crate::problem::HALFWAY;
@@ -310,12 +311,12 @@ fn configurations_are_checked_before_anything_runs() {
         },
         ..batch()
     };
-    let scope = Config {
-        scope: Scope::Batch,
+    let standardized = Config {
+        standardization: Standardization::ZScore,
         ..Config::default()
     };
     let mut lengths = LENGTHS;
     lengths[1] = 0;
-    let done = run(&scope, HALFWAY, &list, lengths);
+    let done = run(&standardized, HALFWAY, &list, lengths);
     assert!(matches!(done, Err(Error::Unsupported { .. })), "{done:?}");
 }
