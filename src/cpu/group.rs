@@ -73,8 +73,7 @@ impl<'a> Groups<'a> {
     /// `None` if the call's rows are not short, or not plain.
     pub fn of(rule: &'a Rule, setup: &'a Setup<'a>, batch: &'a Batch<'a>) -> Option<Self> {
         let classes = batch.classes();
-        // The gradient of the only class is 0, which f32 miss.
-        let is_plain = (2..=MOST_CLASSES).contains(&classes)
+        let is_plain = classes <= MOST_CLASSES
             && batch.teacher_logits.classes == classes
             && batch.teacher_ids.is_none()
             && batch.soft_labels.is_none();
