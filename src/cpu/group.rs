@@ -306,24 +306,19 @@ impl Coefficients {
             V::splat(self.hard),
         );
         let (whole, rest) = out.as_chunks_mut::<LANES>();
-        let mut s_lanes = chunks(s);
-        let mut exps = chunks(es).zip(chunks(et));
-        let mut next = || {
-            let (es, et) = exps.next().expect("the exponentials have whole vectors");
-            let teacher = V::load(et).mul(teacher);
-            let value = V::load(es).mul_add(student, teacher);
-            if !HARD {
-                return value;
+        let exps = chunks(es).zip(chunks(et));
+        let s_lanes = s.as_chunks::<LANES>().0;
+        for (at, (es, et)) in exps.enumerate() {
+            let mut value = V::load(es).mul_add(student, V::load(et).mul(teacher));
+            // Without a temperature of its own the hard part is in the student's coefficient, and `s` is empty.
+            if HARD {
+                let eh = V::load(&s_lanes[at]).sub(max).mul(k).exp2();
+                value = eh.mul_add(hard, value);
             }
-            let s = s_lanes.next().expect("the logits have whole vectors");
-            let eh = V::load(s).sub(max).mul(k).exp2();
-            eh.mul_add(hard, value)
-        };
-        for out in whole {
-            next().store(out);
-        }
-        if !rest.is_empty() {
-            next().store_part(rest);
+            match whole.get_mut(at) {
+                Some(out) => value.store(out),
+                None => value.store_part(rest),
+            }
         }
         // The same operations. To read the vector that was just stored would take longer.
         let mut value = mul_add::<V>(es[label], self.student, et[label] * -self.teacher);
