@@ -9,7 +9,7 @@ use crate::{Gradient, RowMetrics, RowResult, Storage};
 pub struct Outputs {
     /// Each row's loss, KDR and TSSR.
     pub rows: bool,
-    /// Each row's [`RowMetrics`], and their means in the summary.
+    /// Each row's [`RowMetrics`], and their means in the summary. With them the last bit of other results may differ.
     pub metrics: bool,
     /// The gradient with respect to the student's logits, in this storage type.
     pub gradient: Option<Storage>,

@@ -71,8 +71,8 @@ fn parts_of_the_outputs() {
             let summary = loss
                 .run_into(&config, HALFWAY, &batch, outputs)
                 .expect("valid");
-            assert_eq!(summary.loss, all.summary.loss);
-            assert_eq!(summary.kdr, all.summary.kdr);
+            assert_near(&[summary.loss], &[all.summary.loss]);
+            assert_near(&[summary.kdr], &[all.summary.kdr]);
         };
         run(LinearOutputs::default());
         let mut hidden = vec![f32::NAN; 37 * 24];
@@ -80,25 +80,40 @@ fn parts_of_the_outputs() {
             grad_hidden_states: Some(&mut hidden),
             ..LinearOutputs::default()
         });
-        assert_eq!(hidden, all.grad_hidden_states);
+        assert_near(&hidden, &all.grad_hidden_states);
         let mut weights = vec![f32::NAN; 70 * 24];
         run(LinearOutputs {
             grad_weights: Some(&mut weights),
             ..LinearOutputs::default()
         });
-        assert_eq!(weights, all.grad_weights);
+        assert_near(&weights, &all.grad_weights);
         let mut bias = vec![f32::NAN; 70];
         run(LinearOutputs {
             grad_bias: Some(&mut bias),
             ..LinearOutputs::default()
         });
-        assert_eq!(bias, all.grad_bias);
+        assert_near(&bias, &all.grad_bias);
         let mut rows = vec![Default::default(); 37];
         run(LinearOutputs {
             rows: Some(&mut rows),
             ..LinearOutputs::default()
         });
-        assert_eq!(rows, all.rows);
+        for (got, want) in rows.iter().zip(&all.rows) {
+            assert_near(
+                &[got.loss, got.kdr, got.tssr],
+                &[want.loss, want.kdr, want.tssr],
+            );
+            assert_eq!(got.flags, want.flags);
+        }
+    }
+}
+
+/// Without metrics the CPU path may round the sums of a short row in another order.
+fn assert_near(got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len());
+    let largest = want.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= 1e-6 * largest, "{got}, want {want}");
     }
 }
 
