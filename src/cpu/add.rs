@@ -325,7 +325,7 @@ const fn method(similarity: Similarity) -> u32 {
     moments.with(Moments::of(&[Moment::SoftMoment])).bits()
 }
 
-const COSINE: u32 = method(Similarity::Cosine);
+pub(super) const COSINE: u32 = method(Similarity::Cosine);
 const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
 const EXP_NEG_KL: u32 = method(Similarity::ExpNegKl);
 const OTHER: u32 = method(Similarity::Overlap);

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::add::COSINE;
 use super::apply::{fill, store_tile};
 use super::decide::Rule;
 use super::lane_rule::{DecisionLanes, LaneRule, READ, RowLanes};
@@ -18,7 +19,7 @@ use super::tile::{chunks, extremes, padded};
 use super::vector::{Fold, Largest, LargestMagnitude, Sum, Vector, fold_rows};
 use crate::batch::is_class;
 use crate::moments::{Moment, Moments};
-use crate::{Batch, GradWrite, GradientMut, RowResult, Similarity, ValuesMut, flags};
+use crate::{Batch, GradWrite, GradientMut, RowResult, ValuesMut, flags};
 
 /// Rows of a group.
 pub(super) const ROWS: usize = LANES;
@@ -59,6 +60,16 @@ impl Workspace {
     }
 }
 
+/// Up to sixteen rows of a batch, and the memory for their results.
+pub(super) struct Group<'t, 'g> {
+    pub rows: Range<usize>,
+    /// The gradient of a task, if there is one, in which `first` is the group's first row.
+    pub gradient: &'t mut Option<GradientMut<'g>>,
+    pub first: usize,
+    pub workspace: &'t mut Workspace,
+    pub results: &'t mut [RowResult; ROWS],
+}
+
 /// A call whose rows are taken in groups.
 #[derive(Clone, Copy)]
 pub(super) struct Groups<'a> {
@@ -89,17 +100,17 @@ impl<'a> Groups<'a> {
         })
     }
 
-    /// Computes up to sixteen `rows`: their results, and their part of the gradient, whose first row is `first`. Returns the rows that it
-    /// leaves out, as bits: those without a class as label, with masked classes, NaN or huge logits.
+    /// Computes the results of a group and its part of the gradient. Returns the rows that it leaves out, as bits: those without a class as
+    /// label, with masked classes, NaN or huge logits.
     #[inline(always)]
-    pub fn distill<V: Vector>(
-        &self,
-        rows: Range<usize>,
-        gradient: &mut Option<GradientMut<'_>>,
-        first: usize,
-        workspace: &mut Workspace,
-        results: &mut [RowResult; ROWS],
-    ) -> u32 {
+    pub fn distill<V: Vector>(&self, group: Group<'_, '_>) -> u32 {
+        let Group {
+            rows,
+            gradient,
+            first,
+            workspace,
+            results,
+        } = group;
         let mut left_out = self.without_class(rows.clone());
         let mut lanes = RowLanes::default();
         self.add_extremes::<V>(rows.clone(), workspace);
@@ -210,14 +221,14 @@ impl<'a> Groups<'a> {
         let set = self.setup.moments;
         // The loop of a constant set computes nothing else.
         macro_rules! sets {
-            ($($set:expr),*) => {
+            ($($set:ident),*) => {
                 match set.bits() {
-                    $( bits if bits == const { $set.bits() } => lane_sums::<V>(s, t, maxima, self.setup, const { $set }, exps), )*
+                    $( $set => lane_sums::<V>(s, t, maxima, self.setup, const { Moments::from_bits($set) }, exps), )*
                     _ => lane_sums::<V>(s, t, maxima, self.setup, set, exps),
                 }
             };
         }
-        let sums = sets!(COSINE, COSINE.with(HARD));
+        let sums = sets!(COSINE, COSINE_AND_HARD);
         sums.student.store(&mut workspace.lanes[0][i]);
         sums.teacher.store(&mut workspace.lanes[1][i]);
         for ((moment, sum), rows) in sums.moments.into_iter().zip(&mut workspace.moments) {
@@ -261,10 +272,8 @@ impl<'a> Groups<'a> {
     }
 }
 
-const COSINE: Moments = Similarity::Cosine
-    .moments()
-    .with(Moments::of(&[Moment::SoftMoment]));
-const HARD: Moments = Moments::of(&[Moment::HardSum]);
+/// Those of `COSINE`, with a temperature of its own in the hard part.
+const COSINE_AND_HARD: u32 = COSINE | Moments::of(&[Moment::HardSum]).bits();
 
 /// The coefficients of a row's gradient.
 struct Coefficients {

@@ -1,8 +1,6 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use std::ops::Range;
-
-use super::group::{Groups, ROWS, Workspace};
+use super::group::{Group, Groups};
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
@@ -11,7 +9,7 @@ use super::tile::Scratch;
 use super::vector::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
-use crate::{Decision, GradientMut, RowResult, RowStats, ValuesMut};
+use crate::{Decision, RowStats, ValuesMut};
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,27 +80,15 @@ impl Isa {
     }
 
     /// [`Groups::distill`]
-    pub(super) fn distill(
-        self,
-        groups: &Groups<'_>,
-        rows: Range<usize>,
-        gradient: &mut Option<GradientMut<'_>>,
-        first: usize,
-        workspace: &mut Workspace,
-        results: &mut [RowResult; ROWS],
-    ) -> u32 {
+    pub(super) fn distill(self, groups: &Groups<'_>, group: Group<'_, '_>) -> u32 {
         match self {
-            Self::Baseline => groups.distill::<Portable>(rows, gradient, first, workspace, results),
+            Self::Baseline => groups.distill::<Portable>(group),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe {
-                distill_avx2(groups, rows, gradient, first, workspace, results)
-            },
+            Self::Avx2 => unsafe { distill_avx2(groups, group) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe {
-                distill_avx512(groups, rows, gradient, first, workspace, results)
-            },
+            Self::Avx512 => unsafe { distill_avx512(groups, group) },
         }
     }
 
@@ -203,26 +189,12 @@ fn exponentials_avx512(tiles: usize) -> f64 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn distill_avx2(
-    groups: &Groups<'_>,
-    rows: Range<usize>,
-    gradient: &mut Option<GradientMut<'_>>,
-    first: usize,
-    workspace: &mut Workspace,
-    results: &mut [RowResult; ROWS],
-) -> u32 {
-    groups.distill::<Avx2>(rows, gradient, first, workspace, results)
+fn distill_avx2(groups: &Groups<'_>, group: Group<'_, '_>) -> u32 {
+    groups.distill::<Avx2>(group)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn distill_avx512(
-    groups: &Groups<'_>,
-    rows: Range<usize>,
-    gradient: &mut Option<GradientMut<'_>>,
-    first: usize,
-    workspace: &mut Workspace,
-    results: &mut [RowResult; ROWS],
-) -> u32 {
-    groups.distill::<Avx512>(rows, gradient, first, workspace, results)
+fn distill_avx512(groups: &Groups<'_>, group: Group<'_, '_>) -> u32 {
+    groups.distill::<Avx512>(group)
 }

@@ -45,7 +45,7 @@ use crate::{
     Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
 };
 use decide::Rule;
-use group::Groups;
+use group::{Group, Groups};
 use isa::Isa;
 #[cfg(feature = "gpu")]
 pub(crate) use merge::whole_rows;
@@ -389,15 +389,14 @@ impl Cpu {
                 // In WebAssembly groups are slower than single rows, and would be a sixth of a module.
                 let workspace = workspace.as_mut().filter(|_| !cfg!(target_arch = "wasm32"));
                 let left = workspace.map(|(groups, workspace)| {
-                    let gradient = &mut task.gradient;
-                    self.isa.distill(
-                        groups,
-                        rows.clone(),
-                        gradient,
+                    let group = Group {
+                        rows: rows.clone(),
+                        gradient: &mut task.gradient,
                         first,
                         workspace,
-                        &mut results,
-                    )
+                        results: &mut results,
+                    };
+                    self.isa.distill(groups, group)
                 });
                 for (i, row) in rows.enumerate() {
                     let local = first + i;

@@ -1,4 +1,4 @@
-//! What a host in another language relies on: names of choices, fields, operands and errors, and the parameters of further steps.
+//! Names of choices, fields, operands and errors, and the parameters of further steps: a host in another language relies on them.
 
 use std::collections::HashSet;
 use std::fmt::Display;

@@ -26,7 +26,7 @@ pub(super) struct Inputs {
     pub wants_metrics: bool,
 }
 
-/// What the columns of the rows are computed from, and what the gradient is made of.
+/// The matrices that give the columns of the rows, and of which the gradient is made.
 pub(super) struct Matrices {
     /// The student at its own temperature and the teacher.
     pub p: Softmax,
