@@ -45,6 +45,14 @@ impl PlanKind {
     fn in_steps(self) -> bool {
         matches!(self, Self::Split | Self::TwoPhase)
     }
+
+    /// The kernel that sums the classes of a row. Of those with several lanes a row it needs the most workgroup memory.
+    fn summing(self) -> Kernel {
+        match self.in_steps() {
+            true => Kernel::Observe,
+            false => Kernel::Distill,
+        }
+    }
 }
 
 /// Returns true if a tile holds every row.
@@ -185,9 +193,11 @@ impl Plan {
         if LossVariant::of(config).standardized {
             tiling.segments = 1;
         }
+        let choices = Choices::of(config);
         let bytes = |tiling: &Tiling| {
-            let variant = variant_of(Choices::of(config), problem, tiling);
-            variant.workgroup_bytes()
+            let variant = variant_of(choices, problem, tiling);
+            let kind = PlanKind::of(problem, &variant, tiling.segments, choices.two_phase);
+            kind.summing().canonical(&variant).workgroup_bytes()
         };
         tiling.within_memory(&limits, bytes)
     }
@@ -248,11 +258,11 @@ impl Plan {
             subgroup_min: None,
             ..variant
         };
-        check_workgroup(&variant, limits)?;
-        // Of the kernels in which one invocation owns a row, `decide` needs the most memory.
-        check_workgroup(&Kernel::Decide.canonical(&row_variant), limits)?;
         let segments = tiling.segments.max(1);
         let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
+        check_workgroup(&kind.summing().canonical(&variant), limits)?;
+        // Of the kernels in which one invocation owns a row, `decide` needs the most memory.
+        check_workgroup(&Kernel::Decide.canonical(&row_variant), limits)?;
         let in_steps = kind.in_steps();
         let counts = choices.counts_rows && !in_steps;
         let (chunks, counted_first) = chunks(

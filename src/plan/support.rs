@@ -4,12 +4,11 @@ use super::dispatch::Dispatch;
 use super::limits::{Limits, check_limits};
 use super::planner::Plan;
 use super::tiling::check_workgroup;
-use crate::shader::Kernel;
 
 impl Plan {
     /// Returns true if a device with these limits can run the plan; `dispatches` are the plan's.
     pub(crate) fn is_supported_by(&self, limits: &Limits, dispatches: &[Dispatch]) -> bool {
-        let workgroups = [self.variant, Kernel::Decide.canonical(&self.row_variant)];
+        let mut workgroups = self.kernels().into_iter().map(|k| self.variant_of(k));
         let dispatch = |d: &Dispatch| {
             let windows = d.windows.iter();
             let mut bytes = windows.map(|(_, window)| window.bytes);
@@ -18,9 +17,7 @@ impl Plan {
         let mut buffers = self.kernels().into_iter().map(|k| self.storage_buffers(k));
         check_limits(limits).is_ok()
             && buffers.all(|n| n <= limits.storage_buffers)
-            && workgroups
-                .iter()
-                .all(|v| check_workgroup(v, limits).is_ok())
+            && workgroups.all(|v| check_workgroup(&v, limits).is_ok())
             && self
                 .offset_alignment
                 .is_multiple_of(limits.offset_alignment)

@@ -412,15 +412,10 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
     }
     ensure(next == problem.rows, "rows are left out")?;
     ensure(48 * groups <= limits.binding_bytes, "partial sums")?;
-    for variant in [
-        plan.variant_of(Kernel::Distill),
-        plan.variant_of(Kernel::Decide),
-    ] {
-        let bytes = variant.workgroup_bytes();
-        ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
-    }
     for kernel in plan.kernels() {
         let variant = plan.variant_of(kernel);
+        let bytes = variant.workgroup_bytes();
+        ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
         ensure(
             variant.workgroup_size <= limits.workgroup_invocations,
             "invocations",
