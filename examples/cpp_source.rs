@@ -40,7 +40,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         subgroup: Some((32, 32)),
         ..Limits::DEFAULT
     };
-    let limits = limits.with_registers_of(0x10de);
+    let limits = Limits {
+        resident_registers: 64,
+        ..limits.with_registers_of(0x10de)
+    };
     let config = Config::default();
     let plan = Plan::new(&config, &problem, &limits)?;
     let lists = Lists {

@@ -1,5 +1,10 @@
 // The part of Metal's library that naga's translation of the kernels uses, for compilers of CUDA and HIP.
 
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+// Constants of other variants.
+#pragma nv_diag_suppress 177
+#endif
+
 typedef unsigned int uint;
 
 namespace metal {

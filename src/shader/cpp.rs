@@ -17,8 +17,8 @@ const PRELUDE: &str = include_str!("../../shaders/cpp/prelude.h");
 /// the first byte of the window that a [`Dispatch`](crate::plan::Dispatch) binds. A block has [`Variant::workgroup_size`] threads; a grid
 /// has [`Dispatch::workgroups`](crate::plan::Dispatch::workgroups) blocks. Shared memory is static.
 ///
-/// The planner's limits of a CUDA device have subgroups of 32 and [`Limits::with_registers_of`](crate::plan::Limits::with_registers_of)
-/// NVIDIA.
+/// The planner's [`Limits`](crate::plan::Limits) of a CUDA device have subgroups of 32, the registers of NVIDIA's devices, and 64
+/// [`resident_registers`](crate::plan::Limits::resident_registers): CUDA's compiler spills tiles of more. `examples/cpp_source.rs` has them.
 ///
 /// # Panics
 /// If naga refuses the text of the kernel, which the tests exclude for every variant.

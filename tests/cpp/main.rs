@@ -29,7 +29,10 @@ fn devices() -> [Limits; 2] {
         workgroup_bytes: 48 << 10,
         ..Limits::DEFAULT
     };
-    let limits = limits.with_registers_of(0x10de);
+    let limits = Limits {
+        resident_registers: 64,
+        ..limits.with_registers_of(0x10de)
+    };
     let warps = Limits {
         subgroup: Some((32, 32)),
         ..limits
