@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, FloatDType, Tensor};
+use burn::tensor::{Bool, DType, FloatDType, Tensor};
 
 use super::head::Head;
 
 /// The gradients that a call wants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
     pub hidden_states: bool,
     pub weights: bool,
@@ -22,17 +22,16 @@ impl Wanted {
 
 /// Sums over the rows so far, in f32 whatever the type of the head is.
 pub(super) struct Gradients {
-    wanted: Wanted,
+    pub wanted: Wanted,
     /// `f32 [classes, hidden]`, if the hidden states get a gradient.
     weights: Option<Tensor<2>>,
-    /// `f32 [rows of the chunk, hidden]` for each chunk so far.
-    of_hidden_states: Vec<Tensor<2>>,
+    /// `f32 [rows, hidden]`, of which the rows of the chunks so far are written.
+    of_hidden_states: Option<Tensor<2>>,
     of_weights: Option<Tensor<2>>,
     of_bias: Option<Tensor<2>>,
 }
 
 /// The gradients of a call, each `f32` and there if it is wanted.
-#[derive(Default)]
 pub(super) struct Finished {
     /// `[rows, hidden]`
     pub hidden_states: Option<Tensor<2>>,
@@ -45,10 +44,12 @@ pub(super) struct Finished {
 impl Gradients {
     pub fn new(wanted: Wanted, student: &Head) -> Self {
         let weights = || to_f32(student.weights.clone());
+        let states = &student.hidden_states;
+        let zeros = || Tensor::zeros(states.dims(), (&states.device(), DType::F32));
         Self {
             wanted,
             weights: wanted.hidden_states.then(weights),
-            of_hidden_states: Vec::new(),
+            of_hidden_states: wanted.hidden_states.then(zeros),
             of_weights: None,
             of_bias: None,
         }
@@ -64,12 +65,14 @@ impl Gradients {
         idle: Tensor<2, Bool>,
     ) {
         let of_logits = to_f32(of_logits);
-        let hidden_states = student.hidden_states(rows);
+        let hidden_states = student.hidden_states(rows.clone());
+        let [_, hidden] = hidden_states.dims();
         let idle = idle.expand(hidden_states.dims());
-        if let Some(weights) = &self.weights {
+        if let Some((weights, all)) = self.weights.clone().zip(self.of_hidden_states.take()) {
             // 0 times a weight that is not finite would be NaN.
-            let own = of_logits.clone().matmul(weights.clone());
-            self.of_hidden_states.push(own.mask_fill(idle.clone(), 0.0));
+            let own = of_logits.clone().matmul(weights);
+            let own = own.mask_fill(idle.clone(), 0.0);
+            self.of_hidden_states = Some(all.slice_assign([rows, 0..hidden], own));
         }
         if self.wanted.bias {
             let own = of_logits.clone().sum_dim(0);
@@ -84,9 +87,8 @@ impl Gradients {
 
     /// The gradients of all rows, at least one chunk.
     pub fn finish(self) -> Finished {
-        let parts = self.of_hidden_states;
         Finished {
-            hidden_states: (!parts.is_empty()).then(|| Tensor::cat(parts, 0)),
+            hidden_states: self.of_hidden_states,
             weights: self.of_weights,
             bias: self.of_bias,
         }

@@ -5,6 +5,7 @@ mod checks;
 mod chunks;
 mod gradients;
 mod head;
+mod joined;
 mod run;
 
 use burn::module::Module;

@@ -3,24 +3,19 @@
 use std::fmt::Display;
 use std::ops::Range;
 
-use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use wgpu_distill::{Config, Error as CoreError, NonFinite, Reduction, Scope};
 
 use super::batch::LinearDistillationBatch;
 use super::gradients::{Finished, Gradients, Wanted};
 use super::head::{Head, Teacher, matrix, rows_of};
+use super::joined::Joined;
 use crate::arguments::{self, Beside};
 use crate::compute::{compute, no_rows};
 use crate::error::{Error, Result};
 use crate::kernel_inputs::Arguments;
-use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, summary_word};
+use crate::kernel_outputs::{LossTensors, summary_word};
 use crate::loss_call::LossCall;
-
-// `merge` concatenates the words of its results in this order.
-const _: () = {
-    assert!(summary_word::LOSS == 0 && summary_word::KDR == 1 && summary_word::TSSR == 2);
-    assert!(summary_word::VALID_ROWS == 3 && summary_word::NON_FINITE_ROWS == 6);
-};
 
 /// A call whose arguments were checked. No tensor has autodiff.
 pub(super) struct Call<'a> {
@@ -98,28 +93,39 @@ impl<'a> Call<'a> {
         if self.rows == 0 {
             return Ok(self.no_rows(&call));
         }
-        if call.config.scope == Scope::Batch && self.chunks().nth(1).is_some() {
+        if call.config.scope == Scope::Batch && self.rows > self.chunk_rows {
             call.config.scope = match call.config.selection.needs_kdr() {
                 true => Scope::Given(self.mean_kdr(&call)?),
                 false => Scope::Row,
             };
         }
-        let mut chunks = Vec::new();
         let mut gradients = Gradients::new(self.wanted, &self.student);
-        for rows in self.chunks() {
-            let mut chunk = self.losses(&call, rows.clone(), self.wanted.any())?;
-            if let Some(of_logits) = chunk.gradient.take() {
-                let idle = self.idle_rows(&of_logits, rows.clone());
-                gradients.add(&self.student, rows, of_logits, idle);
-            }
-            chunks.push(chunk);
-            self.queue()?;
-        }
+        let outputs = self.in_chunks(&call, &mut gradients)?;
         Ok(Done {
-            outputs: merge(chunks),
+            outputs,
             gradients: gradients.finish(),
             labels: self.labels,
         })
+    }
+
+    /// Computes the loss chunk by chunk, with the gradients that are wanted.
+    fn in_chunks(&self, call: &LossCall, gradients: &mut Gradients) -> Result<LossTensors> {
+        let count = self.rows.div_ceil(self.chunk_rows);
+        let mut joined = Joined::new(self.rows, count, call.row_metrics, &self.device);
+        for (i, rows) in self.chunks().enumerate() {
+            let mut chunk = self.losses(call, rows.clone(), gradients.wanted.any())?;
+            if let Some(of_logits) = chunk.gradient.take() {
+                let idle = self.idle_rows(&of_logits, rows.clone());
+                gradients.add(&self.student, rows.clone(), of_logits, idle);
+            }
+            if count == 1 {
+                return Ok(chunk);
+            }
+            joined = joined.with(i, rows, chunk);
+            // Queues the work, so that the next chunk reuses the memory: fusion would collect the work of all. Does not wait for it.
+            self.device.flush().map_err(between_chunks)?;
+        }
+        Ok(joined.finish())
     }
 
     /// The ranges of rows that are in memory at a time.
@@ -127,11 +133,6 @@ impl<'a> Call<'a> {
         let (rows, chunk_rows) = (self.rows, self.chunk_rows);
         let starts = (0..rows).step_by(chunk_rows);
         starts.map(move |start| start..(start + chunk_rows).min(rows))
-    }
-
-    /// Queues the work of a chunk, so that the next one reuses its memory: fusion would collect the work of all. Does not wait for it.
-    fn queue(&self) -> Result<()> {
-        self.device.flush().map_err(between_chunks)
     }
 
     /// Computes the loss of a chunk. Its logits exist during the call alone.
@@ -195,13 +196,9 @@ impl<'a> Call<'a> {
             reports_kdr: true,
             ..call.clone()
         };
-        let mut chunks = Vec::new();
-        for rows in self.chunks() {
-            chunks.push(self.losses(&call, rows, false)?);
-            self.queue()?;
-        }
+        let none = &mut Gradients::new(Wanted::default(), &self.student);
         let word = summary_word::KDR;
-        let kdr = merge(chunks).summary.slice(word..word + 1);
+        let kdr = self.in_chunks(&call, none)?.summary.slice(word..word + 1);
         let kdr = kdr.try_into_scalar::<f32>().map_err(between_chunks)?;
         Ok(kdr.clamp(0.0, 1.0))
     }
@@ -220,37 +217,6 @@ impl<'a> Call<'a> {
             },
             labels: self.labels,
         }
-    }
-}
-
-/// The outputs of all rows from those of the chunks, at least one: their losses are added up, and each mean is one over all rows.
-fn merge(mut chunks: Vec<LossTensors>) -> LossTensors {
-    if chunks.len() == 1 {
-        return chunks.remove(0);
-    }
-    let stack = |of: &dyn Fn(&LossTensors) -> Tensor<1>| -> Tensor<2> {
-        let rows = chunks.iter().map(|chunk| of(chunk).reshape([1, -1]));
-        Tensor::cat(rows.collect(), 0)
-    };
-    let summaries = stack(&|chunk| chunk.summary.clone());
-    let averaged = stack(&|chunk| chunk.averaged_rows().float().cast(FloatDType::F32));
-    let n = chunks.len();
-    let losses = summaries.clone().slice([0..n, 0..1]).sum_dim(0);
-    let means = summaries.slice([0..n, 1..SUMMARY_WORDS]) * averaged.clone();
-    let means = means.sum_dim(0) / averaged.sum_dim(0).clamp_min(1.0);
-    // The words before and after the counts are no integers.
-    let (first, end) = (summary_word::VALID_ROWS, summary_word::NON_FINITE_ROWS + 1);
-    let counts = chunks
-        .iter()
-        .map(|chunk| chunk.counts.clone().slice(first..end));
-    let counts = counts.reduce(Tensor::add).expect("a chunk");
-    let zeros = |n: usize| Tensor::<1, Int>::zeros([n], (&counts.device(), counts.dtype()));
-    let counts = vec![zeros(first), counts.clone(), zeros(SUMMARY_WORDS - end)];
-    LossTensors {
-        summary: Tensor::cat(vec![losses, means], 1).reshape([SUMMARY_WORDS]),
-        counts: Tensor::cat(counts, 0),
-        rows: Tensor::cat(chunks.into_iter().map(|chunk| chunk.rows).collect(), 0),
-        gradient: None,
     }
 }
 
