@@ -9,8 +9,8 @@ use burn_distill::{
 use crate::devices;
 use crate::inputs::{labels, logits};
 
-const ROWS: usize = 4096;
-const CLASSES: usize = 4096;
+const ROWS: usize = 2048;
+const CLASSES: usize = 2048;
 const HIDDEN: usize = 16;
 /// Bytes of the logits.
 const MATRIX: usize = 4 * ROWS * CLASSES;

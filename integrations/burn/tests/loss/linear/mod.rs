@@ -13,7 +13,7 @@ use burn_distill::{
     LinearDistillationLoss, LinearLogits, LinearTeacher, Progress,
 };
 
-use crate::devices::TestDevice;
+use crate::devices::{self, TestDevice};
 use crate::inputs::Random;
 use crate::inputs::{difference, floats, labels, tensor};
 
@@ -26,6 +26,14 @@ const K: usize = 5;
 
 fn progress() -> Progress {
     Progress::new(3, 10)
+}
+
+/// The kernels on flex and on a shared device, and Burn's operations. The launched kernels have a test of their own: each device costs the
+/// compilation of Burn's kernels.
+fn devices() -> Vec<TestDevice> {
+    let all = devices::all().into_iter();
+    let wanted = ["flex", "flex, composed", "shared"];
+    all.filter(|on| wanted.contains(&on.name)).collect()
 }
 
 /// The teacher of a batch.

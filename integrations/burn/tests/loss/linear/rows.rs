@@ -6,14 +6,13 @@ use burn_distill::{
     LinearLogits, LinearTeacher, NonFinite,
 };
 
-use super::{CLASSES, HIDDEN, Kind, Problem, ROWS, in_chunks, progress};
-use crate::devices;
+use super::{CLASSES, HIDDEN, Kind, Problem, ROWS, devices, in_chunks, progress};
 use crate::inputs::{difference, floats};
 
 /// Padding by label, pad token and mask, with hidden states that are not finite, gives the loss of the other rows.
 #[test]
 fn padding_has_no_part_whatever_it_holds() {
-    for on in devices::all() {
+    for on in devices() {
         let clean = Problem::new(&on, true);
         let config = DistillationLossConfig::new().with_pad_tokens(vec![7]);
         let loss = LinearDistillationLoss::from(on.loss(config.init()));
@@ -58,7 +57,7 @@ fn padding_has_no_part_whatever_it_holds() {
 /// A row with NaN is left out of loss and gradients, or makes the head's gradient NaN and its own.
 #[test]
 fn rows_that_are_not_finite() {
-    for on in devices::all() {
+    for on in devices() {
         let clean = Problem::new(&on, false);
         let broken = clean
             .states
@@ -114,7 +113,7 @@ fn rows_that_are_not_finite() {
 /// Without a reduction hidden states get gradients, and a head that is tracked is refused.
 #[test]
 fn losses_of_rows() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, false);
         let config = DistillationLossConfig::new().with_reduction(CoreReduction::None);
         let plain = on.loss(config.init());
@@ -147,7 +146,7 @@ fn losses_of_rows() {
 /// Each tensor gets a gradient only if it is tracked, and a batch without rows has the loss 0.
 #[test]
 fn untracked_tensors_and_no_rows() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, false);
         let loss = LinearDistillationLoss::from(on.loss(DistillationLossConfig::new().init()));
         let run = |states: Tensor<2>, weights: Tensor<2>| {

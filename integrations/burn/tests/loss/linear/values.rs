@@ -8,8 +8,7 @@ use burn_distill::{
     Similarity, TeacherClasses, presets,
 };
 
-use super::{CLASSES, HIDDEN, Kind, Problem, ROWS, both, compare, in_chunks, progress};
-use crate::devices;
+use super::{CLASSES, HIDDEN, Kind, Problem, ROWS, both, compare, devices, in_chunks, progress};
 use crate::inputs::{difference, floats, labels, tensor};
 
 fn method() -> DistillationLossConfig {
@@ -35,7 +34,7 @@ fn losses_equal_those_of_logits() {
             .with_divergence(Divergence::TotalVariation)
             .with_reduction(CoreReduction::SumOver(7.0)),
     ];
-    for on in devices::all() {
+    for on in devices() {
         for (i, config) in losses.iter().enumerate() {
             let problem = Problem::new(&on, i % 2 == 0);
             let outcomes = both(&on, config, &problem, Kind::Head);
@@ -44,9 +43,20 @@ fn losses_equal_those_of_logits() {
     }
 }
 
+/// The kernels that Burn launches, and Burn's operations on wgpu.
+#[test]
+fn other_paths_of_wgpu() {
+    let all = crate::devices::all().into_iter();
+    for on in all.filter(|on| ["source", "shared, composed"].contains(&on.name)) {
+        let problem = Problem::new(&on, true);
+        let outcomes = both(&on, &method(), &problem, Kind::Head);
+        compare(&outcomes, 5e-6, on.name);
+    }
+}
+
 #[test]
 fn teachers_as_heads_logits_chunks_and_lists() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, true);
         for kind in [Kind::Logits, Kind::Chunks, Kind::TopK, Kind::Sampled] {
             let kernels = matches!(kind, Kind::TopK | Kind::Sampled);
@@ -68,7 +78,7 @@ fn teachers_as_heads_logits_chunks_and_lists() {
 /// A teacher with more classes and one with fewer, of which only the shared ones count.
 #[test]
 fn a_teacher_with_other_classes() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, false);
         let config = method().with_teacher_classes(TeacherClasses::CommonPrefix);
         for classes in [CLASSES + 4, CLASSES - 9] {
@@ -101,7 +111,7 @@ fn a_teacher_with_other_classes() {
 /// The mean KDR comes from a pass of its own, unless one chunk has all rows or no selection needs it.
 #[test]
 fn scopes() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, true);
         let batch = method().with_scope(Scope::Batch);
         for (name, config) in [
@@ -139,7 +149,7 @@ fn scopes() {
 /// Micro-batches with the denominator of their batch, as a number, a tensor and a count.
 #[test]
 fn denominators() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, false);
         let plain = on.loss(method().init());
         let count = plain.labelled_rows(problem.labels.clone());
@@ -169,7 +179,7 @@ fn denominators() {
 /// Sequences, a layer of Burn with its own orientation of the weights, and two losses in one graph.
 #[test]
 fn a_layer_of_burn_and_sequences() {
-    for on in devices::all() {
+    for on in devices() {
         let device = on.device.clone().autodiff();
         let layer = LinearConfig::new(HIDDEN, CLASSES).init(&device);
         let problem = Problem::new(&on, false);
@@ -212,7 +222,7 @@ fn a_layer_of_burn_and_sequences() {
 /// Half floats: the logits are rounded as in the plain way, and the gradients once.
 #[test]
 fn sixteen_bits() {
-    for on in devices::all() {
+    for on in devices() {
         for dtype in [DType::F16, DType::BF16] {
             if !on.device.supports_dtype(dtype) {
                 continue;
@@ -250,7 +260,7 @@ fn sixteen_bits() {
 
 #[test]
 fn metrics_of_rows_are_joined() {
-    for on in devices::all() {
+    for on in devices() {
         let problem = Problem::new(&on, true);
         let plain = on.loss(method().init()).with_row_metrics();
         let teacher = LinearTeacher::Logits(problem.teacher_logits());
