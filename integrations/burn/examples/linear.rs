@@ -20,7 +20,7 @@ use burn_distill::{
 };
 use inputs::{Random, difference, floats, labels, tensor};
 
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 const MIB: f64 = 1048576.0;
 
 /// The tensors of a step.
@@ -75,6 +75,54 @@ impl Step {
     }
 }
 
+/// The processor time of this process, in ms, where the system tells it (Linux). Other work on the machine does not count.
+fn processor_ms() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+    // Of the program and of the kernel for it, in hundredths of a second.
+    Some(10.0 * (ticks.next()?.ok()? + ticks.next()?.ok()?))
+}
+
+/// What the steps of one way cost.
+#[derive(Default)]
+struct Cost {
+    /// Wall-clock time of each, ms.
+    times: Vec<f64>,
+    /// Processor time of all, ms.
+    processor: Option<f64>,
+    /// The most bytes besides the inputs.
+    peak: usize,
+}
+
+impl Cost {
+    /// Takes a step and adds what it costs.
+    fn add<R>(&mut self, step: impl FnOnce() -> R) -> R {
+        let (start, busy) = (Instant::now(), processor_ms());
+        let (done, peak) = peak_of(step);
+        self.times.push(start.elapsed().as_secs_f64() * 1e3);
+        let own = busy
+            .zip(processor_ms())
+            .map(|(before, after)| after - before);
+        self.processor = own.map(|own| own + self.processor.unwrap_or_default());
+        self.peak = self.peak.max(peak);
+        done
+    }
+
+    fn print(mut self, name: &str) {
+        self.times.sort_by(f64::total_cmp);
+        let median = self.times[RUNS / 2];
+        let processor = self
+            .processor
+            .map(|all| format!("{:.0}", all / RUNS as f64));
+        let processor = processor.unwrap_or_else(|| "not reported".to_owned());
+        println!(
+            "| {name} | {median:.0} | {processor} | {:.1} |",
+            self.peak as f64 / MIB
+        );
+    }
+}
+
 fn main() {
     let numbers: Vec<usize> = std::env::args()
         .skip(1)
@@ -95,14 +143,10 @@ fn main() {
         "{rows} rows, hidden {hidden}, {classes} classes, f32, chunks of {} rows",
         loss.chunk_rows(&step.batch())
     );
-    let [mut chunked, mut whole] = [const { Vec::new() }; 2];
+    let (mut chunks, mut whole) = (Cost::default(), Cost::default());
     for run in 0..RUNS {
-        let start = Instant::now();
-        let (got, peak) = peak_of(|| step.gradients(step.in_chunks(&loss, progress)));
-        chunked.push((start.elapsed().as_secs_f64() * 1e3, peak));
-        let start = Instant::now();
-        let (want, peak) = peak_of(|| step.gradients(step.plain(&plain, progress)));
-        whole.push((start.elapsed().as_secs_f64() * 1e3, peak));
+        let got = chunks.add(|| step.gradients(step.in_chunks(&loss, progress)));
+        let want = whole.add(|| step.gradients(step.plain(&plain, progress)));
         if run == 0 {
             for (want, got) in want.into_iter().zip(got) {
                 let apart = difference(&floats(want), &floats(got));
@@ -110,15 +154,10 @@ fn main() {
             }
         }
     }
-    println!("| system | ms, median of {RUNS} | peak memory besides the inputs, MiB |");
-    println!("|---|--:|--:|");
-    for (name, mut runs) in [("hidden states in chunks", chunked), ("plain", whole)] {
-        runs.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let peak = runs.iter().map(|run| run.1).max().unwrap_or_default();
-        println!(
-            "| {name} | {:.0} | {:.1} |",
-            runs[RUNS / 2].0,
-            peak as f64 / MIB
-        );
-    }
+    println!(
+        "| | ms, median of {RUNS} | processor ms, mean | peak memory besides the inputs, MiB |"
+    );
+    println!("|---|--:|--:|--:|");
+    chunks.print("hidden states, in chunks");
+    whole.print("the plain way");
 }

@@ -27,6 +27,7 @@ pub(super) struct Gradients {
     weights: Option<Tensor<2>>,
     /// `f32 [rows, hidden]`, of which the rows of the chunks so far are written.
     of_hidden_states: Option<Tensor<2>>,
+    /// `f32 [hidden, classes]`: the smaller operand of its products is the one that is transposed.
     of_weights: Option<Tensor<2>>,
     of_bias: Option<Tensor<2>>,
 }
@@ -35,7 +36,7 @@ pub(super) struct Gradients {
 pub(super) struct Finished {
     /// `[rows, hidden]`
     pub hidden_states: Option<Tensor<2>>,
-    /// `[classes, hidden]`
+    /// `[hidden, classes]`
     pub weights: Option<Tensor<2>>,
     /// `[1, classes]`
     pub bias: Option<Tensor<2>>,
@@ -80,7 +81,7 @@ impl Gradients {
         }
         if self.wanted.weights {
             let hidden_states = to_f32(hidden_states).mask_fill(idle, 0.0);
-            let own = of_logits.transpose().matmul(hidden_states);
+            let own = hidden_states.transpose().matmul(of_logits);
             self.of_weights = Some(plus(self.of_weights.take(), own));
         }
     }

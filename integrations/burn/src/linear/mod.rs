@@ -187,7 +187,7 @@ impl LinearDistillationLoss {
 
     /// The loss of a batch with its metrics, or an error.
     ///
-    /// The gradients are `grad_hidden_states = grad_logits * weights`, `grad_weights = grad_logits^T * hidden_states` and
+    /// The gradients are `grad_hidden_states = grad_logits * weights`, `grad_weights = (hidden_states^T * grad_logits)^T` and
     /// `grad_bias = sum grad_logits` over the rows. Products and sums are in f32, and rounded once to the type of hidden states and head.
     /// A row that is ignored, or that [`NonFinite::Skip`](crate::NonFinite::Skip) leaves out, contributes 0 to each, whatever its hidden
     /// states are. Under [`NonFinite::Propagate`](crate::NonFinite::Propagate) a row with NaN makes the head's gradient NaN.
@@ -229,7 +229,7 @@ impl LinearDistillationLoss {
         let rows: usize = batch.labels.dims().iter().product();
         let [classes, hidden] = student.weights.dims();
         let hidden_states = student.hidden_states.clone().reshape([rows, hidden]);
-        let weights = student.weights.clone();
+        let weights = student.weights.clone().transpose();
         let bias = student.bias.clone().map(|bias| bias.reshape([1, classes]));
         let chunk_rows = self.chunk_rows(&batch);
         let (reduction, grad_scale, path) =
@@ -249,7 +249,7 @@ impl LinearDistillationLoss {
 /// A computed call.
 struct Run {
     done: Done,
-    /// Hidden states `[rows, hidden]`, weights and bias `[1, classes]`, with the caller's autodiff.
+    /// Hidden states `[rows, hidden]`, weights `[hidden, classes]` and bias `[1, classes]`, with the caller's autodiff.
     student: (Tensor<2>, Tensor<2>, Option<Tensor<2>>),
     reduction: Reduction,
     grad_scale: f32,

@@ -212,7 +212,7 @@ impl<'a> Call<'a> {
             outputs: no_rows(&zeros([0, classes]), false, call),
             gradients: Finished {
                 hidden_states: wanted.hidden_states.then(|| zeros([0, hidden])),
-                weights: wanted.weights.then(|| zeros([classes, hidden])),
+                weights: wanted.weights.then(|| zeros([hidden, classes])),
                 bias: wanted.bias.then(|| zeros([1, classes])),
             },
             labels: self.labels,
