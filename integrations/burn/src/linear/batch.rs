@@ -49,6 +49,7 @@ impl<const D: usize> LinearLogits<D> {
 
 /// The teacher of a [`LinearDistillationBatch`]. It gets no gradient.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a call has one")]
 #[non_exhaustive]
 pub enum LinearTeacher<'a, const D: usize> {
     /// Hidden states and a head of its own. Hidden size and type may differ from the student's.

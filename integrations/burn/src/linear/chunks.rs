@@ -6,6 +6,10 @@ use crate::execution_path::ExecutionPath;
 /// Rows of a chunk are a multiple of this where they may: matrix products compute such blocks of rows.
 const BLOCK: usize = 16;
 
+/// The default budget has room for student, teacher and gradient of so many rows. Each chunk reads the heads and adds to the gradient of the
+/// weights, which fewer rows would not pay for.
+const LEAST_ROWS: usize = 256;
+
 /// The sizes that determine a chunk. Formula and default budget are those of
 /// [`with_memory_budget`](super::LinearDistillationLoss::with_memory_budget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +59,8 @@ impl Shape {
 
     /// The budget if the caller gives none.
     pub fn default_budget(&self) -> usize {
-        let weights = self.classes * self.hidden * size_of::<f32>();
-        weights.max(super::LinearDistillationLoss::LEAST_MEMORY_BUDGET)
+        let rows = LEAST_ROWS * 3 * self.classes * size_of::<f32>();
+        rows.max(super::LinearDistillationLoss::LEAST_MEMORY_BUDGET)
     }
 
     /// Rows of a chunk, at least 1. All chunks but the last have as many.
@@ -86,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_budget_grows_with_the_head() {
+    fn the_default_budget_is_for_256_rows_of_many_classes() {
         assert_eq!(shape(9, 1000, 64).default_budget(), 64 * MIB);
-        assert_eq!(shape(9, 128_256, 4096).default_budget(), 4 * 128_256 * 4096);
-        // A third of the hidden size, so that each element of the weights serves many rows.
-        let large = shape(1 << 20, 128_256, 4096).chunk_rows(None);
-        assert!((1200..=4096 / 3).contains(&large), "{large}");
+        let large = shape(1 << 20, 128_256, 4096);
+        assert_eq!(large.default_budget(), 3072 * 128_256);
+        let rows = large.chunk_rows(None);
+        assert!((240..=256).contains(&rows), "{rows}");
     }
 
     #[test]

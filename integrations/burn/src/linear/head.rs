@@ -34,7 +34,7 @@ impl Head {
                 false => weights,
             },
             bias: match cut {
-                true => bias.map(|bias| bias.slice([0..classes])),
+                true => bias.map(|bias| bias.slice(0..classes)),
                 false => bias,
             },
         }
@@ -53,6 +53,7 @@ impl Head {
 }
 
 /// The teacher of a call.
+#[allow(clippy::large_enum_variant, reason = "a call has one")]
 pub(super) enum Teacher<'a> {
     Head(Head),
     /// `[rows, classes]`
@@ -101,7 +102,7 @@ impl<'a> Teacher<'a> {
             Self::TopK(log_probabilities, ids) => {
                 let [_, k] = log_probabilities.dims();
                 let places = rows.start * k..rows.end * k;
-                let ids = ids.clone().slice([places]);
+                let ids = ids.clone().slice(places);
                 Ok((rows_of(log_probabilities, rows), Some(ids)))
             }
         }

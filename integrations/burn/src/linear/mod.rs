@@ -70,8 +70,8 @@ impl LinearDistillationLoss {
     /// The least default of [`with_memory_budget`](Self::with_memory_budget): 64 MiB.
     pub const LEAST_MEMORY_BUDGET: usize = 64 << 20;
 
-    /// Sets the bytes for the matrices of a chunk. A larger chunk reads and adds to the head less often. The default is the larger of
-    /// 64 MiB and `4 classes hidden`, the bytes of the gradient of the weights.
+    /// Sets the bytes for the matrices of a chunk. A larger chunk reads the heads and adds to the gradient of the weights less often. The
+    /// default is the larger of 64 MiB and 3,072 bytes a class, the logits of student and teacher and the gradient of 256 rows.
     ///
     /// A row of a chunk needs
     ///

@@ -153,12 +153,12 @@ impl<'a> Call<'a> {
             let classes = [classes, teacher.dims()[1]];
             arguments::check_configuration(&call.config, call.progress, classes, beside)?;
         }
-        let list = |list: &Tensor<1>| list.clone().slice([rows.clone()]);
+        let list = |list: &Tensor<1>| list.clone().slice(rows.clone());
         let arguments = Arguments {
             teacher,
             teacher_ids,
             student: self.student.logits(rows.clone()),
-            labels: self.labels.clone().slice([rows.clone()]),
+            labels: self.labels.clone().slice(rows.clone()),
             soft_labels: self.soft_labels.as_ref().map(|y| rows_of(y, rows.clone())),
             row_weights: self.row_weights.as_ref().map(list),
             class_weights: self.class_weights.clone(),
@@ -171,7 +171,7 @@ impl<'a> Call<'a> {
     /// The rows of a chunk whose gradient is 0: those that are ignored, and those that are left out because they have no finite result.
     fn idle_rows(&self, of_logits: &Tensor<2>, rows: Range<usize>) -> Tensor<2, Bool> {
         let config = &self.call.config;
-        let labels = self.labels.clone().slice([rows.clone()]);
+        let labels = self.labels.clone().slice(rows.clone());
         let ignored = labels.equal_scalar(config.ignore_index);
         let ignored = ignored.reshape([rows.len(), 1]);
         match config.non_finite {
