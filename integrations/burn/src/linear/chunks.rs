@@ -6,6 +6,9 @@ use crate::execution_path::ExecutionPath;
 /// Rows of a chunk are a multiple of this where they may: matrix products compute such blocks of rows.
 const BLOCK: usize = 16;
 
+/// The least default budget, in bytes.
+pub(super) const LEAST_BUDGET: usize = 64 << 20;
+
 /// The default budget has room for student, teacher and gradient of so many rows. Each chunk reads the heads and adds to the gradient of the
 /// weights, which fewer rows would not pay for.
 const LEAST_ROWS: usize = 256;
@@ -60,7 +63,7 @@ impl Shape {
     /// The budget if the caller gives none.
     pub fn default_budget(&self) -> usize {
         let rows = LEAST_ROWS * 3 * self.classes * size_of::<f32>();
-        rows.max(super::LinearDistillationLoss::LEAST_MEMORY_BUDGET)
+        rows.max(LEAST_BUDGET)
     }
 
     /// Rows of a chunk, at least 1. All chunks but the last have as many.

@@ -68,7 +68,7 @@ impl From<DistillationLoss> for LinearDistillationLoss {
 
 impl LinearDistillationLoss {
     /// The least default of [`with_memory_budget`](Self::with_memory_budget): 64 MiB.
-    pub const LEAST_MEMORY_BUDGET: usize = 64 << 20;
+    pub const LEAST_MEMORY_BUDGET: usize = chunks::LEAST_BUDGET;
 
     /// Sets the bytes for the matrices of a chunk. A larger chunk reads the heads and adds to the gradient of the weights less often. The
     /// default is the larger of 64 MiB and 3,072 bytes a class, the logits of student and teacher and the gradient of 256 rows.
@@ -85,7 +85,7 @@ impl LinearDistillationLoss {
     /// rows of each are `ceil(rows / chunks)` rounded up to a multiple of 16, at most `most`.
     ///
     /// Besides the chunk a call holds the gradients that are wanted, in f32, and while it adds to that of the weights one more of its size;
-    /// also the student's weights in f32 if they are of 16 bits. The results for another budget differ by rounding.
+    /// also the student's weights in f32 if they are of 16 bits. A matrix product of Burn may copy an operand. The results for another budget differ by rounding.
     pub fn with_memory_budget(self, bytes: usize) -> Self {
         Self {
             memory_budget: Some(bytes),
