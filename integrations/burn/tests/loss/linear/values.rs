@@ -7,8 +7,12 @@ use burn_distill::{
     LinearDistillationBatch, LinearDistillationLoss, LinearLogits, LinearTeacher, Scope, Selection,
     Similarity, TeacherClasses, presets,
 };
+use wgpu_distill::{Batch, reference};
 
-use super::{CLASSES, HIDDEN, Kind, Problem, ROWS, both, compare, devices, in_chunks, progress};
+use super::{
+    CLASSES, HIDDEN, Kind, Problem, ROWS, TEACHER_HIDDEN, both, compare, devices, in_chunks,
+    progress,
+};
 use crate::inputs::{difference, floats, labels, tensor};
 
 fn method() -> DistillationLossConfig {
@@ -39,6 +43,90 @@ fn losses_equal_those_of_logits() {
             let problem = Problem::new(&on, i % 2 == 0);
             let outcomes = both(&on, config, &problem, Kind::Head);
             compare(&outcomes, 5e-6, &format!("loss {i} on {}", on.name));
+        }
+    }
+}
+
+/// A product in f64 of `[rows, inner]` and, transposed, `[columns, inner]`, plus one number for each column.
+fn product(a: &[f32], b: &[f32], inner: usize, bias: &[f32]) -> Vec<f32> {
+    let number = |row: &[f32], column: &[f32], bias: f32| {
+        let terms = row
+            .iter()
+            .zip(column)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b));
+        (terms.sum::<f64>() + f64::from(bias)) as f32
+    };
+    let rows = a.chunks(inner);
+    rows.flat_map(|row| {
+        let columns = b.chunks(inner).zip(bias);
+        columns.map(move |(column, bias)| number(row, column, *bias))
+    })
+    .collect()
+}
+
+/// Logits and products in f64 on the host, the loss and its gradient by the reference.
+#[test]
+fn the_reference_in_f64() {
+    for on in devices() {
+        let problem = Problem::new(&on, true);
+        let [states, weights, teacher_states, teacher_weights] = [
+            &problem.states,
+            &problem.weights,
+            &problem.teacher_states,
+            &problem.teacher_weights,
+        ]
+        .map(|t| floats(t.clone().inner()));
+        let bias = problem.bias.clone().map(|bias| floats(bias.inner()));
+        let bias = bias.expect("the problem has one");
+        let student = product(&states, &weights, HIDDEN, &bias);
+        let teacher = product(
+            &teacher_states,
+            &teacher_weights,
+            TEACHER_HIDDEN,
+            &[0.0; CLASSES],
+        );
+        let labels: Vec<i32> = problem.labels.to_data().iter().collect();
+        let config = method();
+        let batch = Batch::new(&student, &teacher, &labels, CLASSES);
+        let want = reference::distill(&config.core, progress(), &batch).expect("a valid batch");
+        let mut sums = [
+            vec![0.0; ROWS * HIDDEN],
+            vec![0.0; CLASSES * HIDDEN],
+            vec![0.0; CLASSES],
+        ];
+        for (i, own) in want.grad_student_logits.iter().enumerate() {
+            let (row, class) = (i / CLASSES, i % CLASSES);
+            for j in 0..HIDDEN {
+                sums[0][row * HIDDEN + j] += own * f64::from(weights[class * HIDDEN + j]);
+                sums[1][class * HIDDEN + j] += own * f64::from(states[row * HIDDEN + j]);
+            }
+            sums[2][class] += own;
+        }
+        let batch = LinearDistillationBatch::new(
+            problem.student(),
+            LinearLogits::new(
+                problem.teacher_states.clone(),
+                problem.teacher_weights.clone(),
+            ),
+            problem.labels.clone(),
+        );
+        let loss = in_chunks(on.loss(config.init()).into(), &batch);
+        let got = problem.outcome(loss.forward_batch(batch, progress()), 1.0);
+        let summary = [want.summary.loss, want.summary.kdr, want.summary.tssr];
+        let values = summary.map(|x| x as f32);
+        let narrow = |sums: &Vec<f64>| -> Vec<f32> { sums.iter().map(|x| *x as f32).collect() };
+        for (name, want, got) in [
+            ("means", values.to_vec(), &got.values[..3]),
+            (
+                "gradient of hidden states",
+                narrow(&sums[0]),
+                &got.states[..],
+            ),
+            ("gradient of weights", narrow(&sums[1]), &got.weights[..]),
+            ("gradient of bias", narrow(&sums[2]), &got.bias[..]),
+        ] {
+            let apart = difference(&want, got);
+            assert!(apart < 1e-5, "{name} on {}: {apart:e}", on.name);
         }
     }
 }
