@@ -53,7 +53,7 @@ impl Logarithm {
 
 /// A class's term of `KL(p, m)`: `p (v - ln(1 + v))` with `v = (m - p) / p`, which is at least 0. The terms `p v` of a row add up to 0.
 /// The sum of `p ln(p / m)` would lose small divergences to rounding.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
@@ -66,7 +66,7 @@ pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
 }
 
 /// `p ln(p / m)`
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn log_ratio<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
@@ -92,7 +92,7 @@ pub(super) fn product(p: f32, q: f32, a: f32, b: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::vector::Portable;
+    use crate::cpu::portable::Portable;
 
     /// Normal probabilities, with ratios from 1e-30 to 1e30, close to 1 too.
     fn pairs() -> impl Iterator<Item = (f32, f32)> {
