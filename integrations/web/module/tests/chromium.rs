@@ -351,13 +351,13 @@ impl Work {
 
 /// A file of the package.
 fn file(path: &str) -> Option<Vec<u8>> {
-    let name = path.strip_prefix("/src/")?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+    let name = path.strip_prefix("/dist/")?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
     let is_plain = !name.contains(['/', '\\']);
     let bytes = is_plain.then(|| std::fs::read(folder.join(name)).ok())?;
     assert!(
         bytes.is_some() || !name.ends_with(".wasm"),
-        "integrations/web/src/{name} is not there: run `npm ci` and `npm run build` in integrations/web"
+        "integrations/web/dist/{name} is not there: run `npm ci` and `npm run build` in integrations/web"
     );
     bytes
 }
