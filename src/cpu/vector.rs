@@ -91,11 +91,11 @@ pub(super) trait Vector: Copy {
         let x = self.max(Self::splat(-127.0));
         let rounded = x.add(round);
         let f = x.sub(rounded.sub(round));
-        // Without a loop, which compilers for size would keep.
-        let [a, b, c, d, e, one] = EXP2_COEFFICIENTS.map(Self::splat);
-        let p = Self::splat(EXP2_FIRST).mul_add(f, a).mul_add(f, b);
-        let p = p.mul_add(f, c).mul_add(f, d).mul_add(f, e);
-        p.mul_add(f, one).mul(rounded.exponent())
+        let mut p = Self::splat(EXP2_FIRST);
+        for c in EXP2_COEFFICIENTS {
+            p = p.mul_add(f, Self::splat(c));
+        }
+        p.mul(rounded.exponent())
     }
 }
 
