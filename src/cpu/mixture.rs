@@ -39,10 +39,12 @@ impl Logarithm {
         let k = (bits as i32) >> 23;
         let mantissa = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
         let w = if k == 0 { v } else { mantissa - 1.0 };
-        let mut series = FIRST;
-        for c in COEFFICIENTS {
-            series = mul_add::<V>(series, w, c);
-        }
+        // Without a loop, which compilers keep for size.
+        let [c0, c1, c2, c3, c4, c5, c6, c7] = COEFFICIENTS;
+        let series = mul_add::<V>(mul_add::<V>(FIRST, w, c0), w, c1);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c2), w, c3);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c4), w, c5);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c6), w, c7);
         Self {
             k_ln2: k as f32 * std::f32::consts::LN_2,
             w,

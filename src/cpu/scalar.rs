@@ -16,10 +16,11 @@ pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     let x = if x > -127.0 { x } else { -127.0 };
     let rounded = x + ROUND;
     let f = x - (rounded - ROUND);
-    let mut p = EXP2_FIRST;
-    for c in EXP2_COEFFICIENTS {
-        p = mul_add::<V>(p, f, c);
-    }
+    // Without a loop, which compilers keep for size.
+    let [c0, c1, c2, c3, c4, c5] = EXP2_COEFFICIENTS;
+    let p = mul_add::<V>(mul_add::<V>(EXP2_FIRST, f, c0), f, c1);
+    let p = mul_add::<V>(mul_add::<V>(p, f, c2), f, c3);
+    let p = mul_add::<V>(mul_add::<V>(p, f, c4), f, c5);
     p * f32::from_bits(rounded.to_bits() << 23)
 }
 
