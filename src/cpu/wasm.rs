@@ -240,11 +240,11 @@ impl Vector for Simd128 {
     }
     #[inline(always)]
     fn from_f16(from: &[f16; LANES]) -> Self {
-        load_halves(from).map(|half| widen(half))
+        load_halves(from).map(widen)
     }
     #[inline(always)]
     fn store_f16(self, to: &mut [f16; LANES]) {
-        store_halves(self.map(|value| narrow(value)), to);
+        store_halves(self.map(narrow), to);
     }
     #[inline(always)]
     fn from_bf16(from: &[bf16; LANES]) -> Self {
@@ -309,7 +309,7 @@ impl Vector for Simd128 {
     }
     #[inline(always)]
     fn exp2(self) -> Self {
-        self.map(|x| exp2(x))
+        self.map(exp2)
     }
     #[inline(always)]
     fn exponent(self) -> Self {
