@@ -5,7 +5,7 @@
 use half::bf16;
 
 use super::isa::Compiled;
-use super::lanes::{LANES, Lanes};
+use super::lanes::LANES;
 use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
@@ -95,6 +95,13 @@ pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut Value
 pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     to_write: RowToWrite<'_>,
 ) {
+    write_tiles_how::<V>((ACCUMULATE, PLAIN), to_write);
+}
+
+/// [`write_tiles`], whose constants are arguments. WebAssembly has it once, for its size.
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+fn write_tiles_how<V: Vector>((accumulate, plain): (bool, bool), to_write: RowToWrite<'_>) {
     let RowToWrite {
         row,
         decision,
@@ -106,7 +113,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
     let (setup, classes) = (row.setup, row.student.len());
     let student_alone = setup.rule.sampled || row.ids.is_some();
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
-    let weights = if PLAIN { None } else { setup.summed_weights() };
+    let weights = if plain { None } else { setup.summed_weights() };
     let whole = decision;
     let equal = shapes::without_weights(decision, setup.weights);
     let decision = if weights.is_some() { &equal } else { whole };
@@ -118,7 +125,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             ValuesMut::Bf16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
         }
         let out = match &mut gradient {
-            ValuesMut::F32(g) if !ACCUMULATE => &mut g[start..start + n],
+            ValuesMut::F32(g) if !accumulate => &mut g[start..start + n],
             _ => &mut scratch.first[..n],
         };
         let kept = scratch.kept.tile(start / TILE).filter(|_| kept);
@@ -130,15 +137,15 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             )
         };
         match kept {
-            Some((es, _, (student_max, _))) if !PLAIN && student_alone => {
+            Some((es, _, (student_max, _))) if !plain && student_alone => {
                 let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
                 shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
             }
-            None if !PLAIN && student_alone => {
+            None if !plain && student_alone => {
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 shapes::student::<V>(s, decision, setup, out);
             }
-            Some((es, et, maxima)) if PLAIN => {
+            Some((es, et, maxima)) if plain => {
                 shapes::plain_of_kept::<V>(&es[..n], &et[..n], scales(maxima), decision, out);
             }
             Some((es, et, maxima)) if from_probabilities => {
@@ -148,7 +155,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             _ => {
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
-                if PLAIN {
+                if plain {
                     shapes::plain::<V>(s, t, decision, setup, out);
                 } else if from_probabilities {
                     let (es, et) = (&mut scratch.second[..n], &mut scratch.third[..n]);
@@ -160,7 +167,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 }
             }
         }
-        if !PLAIN && setup.own_hard && decision.hard_scale != 0.0 {
+        if !plain && setup.own_hard && decision.hard_scale != 0.0 {
             let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
         }
@@ -179,13 +186,13 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 *out -= decision.label_share * y;
             }
         } else if label < n {
-            if !PLAIN && decision.owns_label != 0 {
+            if !plain && decision.owns_label != 0 {
                 out[label] = decision.label_gradient;
             } else {
                 out[label] -= decision.label_share;
             }
         }
-        if !PLAIN && !listed.is_empty() {
+        if !plain && !listed.is_empty() {
             let here = listed.partition_point(|(class, _)| (*class as usize) < start + n);
             let (here, later) = listed.split_at(here);
             here.iter()
@@ -193,7 +200,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             listed = later;
         }
         let part = gradient.part(start..start + n);
-        store_tile::<V>(part, ACCUMULATE, &mut scratch.first, &mut scratch.second);
+        store_tile::<V>(part, accumulate, &mut scratch.first, &mut scratch.second);
     }
 }
 
@@ -221,10 +228,10 @@ pub(super) fn store_tile<V: Vector>(
             let (whole, rest) = g.as_chunks_mut::<LANES>();
             let values = values.as_chunks::<LANES>().0;
             for (g, x) in whole.iter_mut().zip(values) {
-                *g = bytemuck::cast(rounded_to_bf16(x));
+                *g = bytemuck::cast(V::rounded_to_bf16(x));
             }
             if !rest.is_empty() {
-                let last = rounded_to_bf16(&values[whole.len()]);
+                let last = V::rounded_to_bf16(&values[whole.len()]);
                 V::store_halves(&last, bytemuck::cast_slice_mut(rest));
             }
         }
@@ -247,17 +254,6 @@ fn prefetch_behind<V: Vector, T>(tile: &[T]) {
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-
-/// The upper halves of finite f32, rounded to nearest, ties to even.
-#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-    let mut out = [0; LANES];
-    for i in 0..LANES {
-        let bits = values[i].to_bits();
-        out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-    }
-    out
-}
 
 pub(super) fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
     match gradient {
