@@ -4,9 +4,8 @@
 
 use half::bf16;
 
-use super::isa::Compiled;
+use super::compiled::{Compiled, RowToWrite};
 use super::lanes::LANES;
-use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
@@ -57,18 +56,6 @@ pub(super) fn apply<V: Compiled>(
         (true, false) => V::write_tiles::<true, false>(to_write),
         (false, false) => V::write_tiles::<false, false>(to_write),
     }
-}
-
-/// A row of the gradient and what it is made of.
-pub(super) struct RowToWrite<'a> {
-    pub row: &'a Row<'a>,
-    pub decision: &'a Decision,
-    pub gradient: ValuesMut<'a>,
-    /// True if this row was observed last, so that `scratch` may hold its exponentials.
-    pub kept: bool,
-    /// The gradient of classes of a list.
-    pub listed: &'a Listed,
-    pub scratch: &'a mut Scratch,
 }
 
 /// Fills the gradient of a row that has one number for all classes: 0 if it is ignored, left out or clamped, NaN without a finite result.

@@ -1,6 +1,7 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
-use super::apply::{RowToWrite, write_tiles};
+use super::apply::write_tiles;
+use super::compiled::{Compiled, RowToWrite};
 use super::group::{Group, Groups};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use super::portable::Portable as Baseline;
@@ -9,7 +10,6 @@ use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
 use super::second_sweep::second_sweep;
 use super::tile::Scratch;
-use super::vector::Vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use super::wasm::Simd128 as Baseline;
 #[cfg(target_arch = "x86_64")]
@@ -130,12 +130,6 @@ impl Isa {
             Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, kept, scratch) },
         }
     }
-}
-
-/// The function of a row that is long and has several callers, compiled once and not into each of them.
-pub(super) trait Compiled: Vector {
-    /// [`write_tiles`]
-    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>);
 }
 
 impl Compiled for Baseline {

@@ -4,6 +4,7 @@
 
 mod add;
 mod apply;
+mod compiled;
 mod decide;
 mod deviation;
 mod divergences;

@@ -5,8 +5,8 @@
 //! short row, and gives the tail's to the classes off the list, each its share.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::apply::{RowToWrite, apply, is_filled};
-use super::isa::Compiled;
+use super::apply::{apply, is_filled};
+use super::compiled::{Compiled, RowToWrite};
 use super::lanes::LANES;
 use super::list::List;
 use super::observe::{finish, inspect, observe, started};

@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 use super::{Dialect, Kernel, Variant, assemble};
 
-const PRELUDE: &str = include_str!("../../shaders/cpp/prelude.h");
+const PRELUDE: &str = include_str!("prelude.h");
 
 /// A kernel in C++, for compilers of CUDA (NVRTC, nvcc) and HIP (hipRTC).
 ///
