@@ -1,9 +1,10 @@
 //! Apply: one row of the gradient, in tiles that stay in the first-level cache.
 //!
-//! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
+//! All functions are `inline(always)`: `isa.rs` compiles them for each instruction set.
 
 use half::bf16;
 
+use super::isa::Compiled;
 use super::lanes::LANES;
 use super::list::Listed;
 use super::row::Row;
@@ -16,7 +17,7 @@ use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
 
 /// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
-pub(super) fn apply<V: Vector>(
+pub(super) fn apply<V: Compiled>(
     row: &Row<'_>,
     decision: &Decision,
     mut gradient: ValuesMut<'_>,
@@ -42,14 +43,32 @@ pub(super) fn apply<V: Vector>(
         && !setup.rule.sampled
         && decision.owns_label == 0
         && setup.summed_weights().is_none();
+    let to_write = RowToWrite {
+        row,
+        decision,
+        gradient,
+        kept,
+        listed: &[],
+        scratch,
+    };
     match (accumulate, plain) {
-        (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, &[], scratch),
-        (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, &[], scratch),
-        (true, false) => write_tiles::<V, true, false>(row, decision, gradient, kept, &[], scratch),
-        (false, false) => {
-            write_tiles::<V, false, false>(row, decision, gradient, kept, &[], scratch)
-        }
+        (true, true) => V::write_tiles::<true, true>(to_write),
+        (false, true) => V::write_tiles::<false, true>(to_write),
+        (true, false) => V::write_tiles::<true, false>(to_write),
+        (false, false) => V::write_tiles::<false, false>(to_write),
     }
+}
+
+/// A row of the gradient and what it is made of.
+pub(super) struct RowToWrite<'a> {
+    pub row: &'a Row<'a>,
+    pub decision: &'a Decision,
+    pub gradient: ValuesMut<'a>,
+    /// True if this row was observed last, so that `scratch` may hold its exponentials.
+    pub kept: bool,
+    /// The gradient of classes of a list.
+    pub listed: &'a Listed,
+    pub scratch: &'a mut Scratch,
 }
 
 /// Fills the gradient of a row that has one number for all classes: 0 if it is ignored, left out or clamped, NaN without a finite result.
@@ -71,35 +90,28 @@ pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut Value
 }
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
-/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes. `listed` has the gradient of classes of a list.
+/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes.
 #[inline(always)]
 pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
-    row: &Row<'_>,
-    decision: &Decision,
-    gradient: ValuesMut<'_>,
-    kept: bool,
-    listed: &Listed,
-    scratch: &mut Scratch,
+    to_write: RowToWrite<'_>,
 ) {
-    let how = (ACCUMULATE, PLAIN);
-    write_tiles_how::<V>(how, row, decision, gradient, kept, listed, scratch);
+    write_tiles_how::<V>((ACCUMULATE, PLAIN), to_write);
 }
 
 /// [`write_tiles`], whose constants are arguments. WebAssembly has it once, for its size.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-fn write_tiles_how<V: Vector>(
-    (accumulate, plain): (bool, bool),
-    row: &Row<'_>,
-    decision: &Decision,
-    mut gradient: ValuesMut<'_>,
-    kept: bool,
-    listed: &Listed,
-    scratch: &mut Scratch,
-) {
+fn write_tiles_how<V: Vector>((accumulate, plain): (bool, bool), to_write: RowToWrite<'_>) {
+    let RowToWrite {
+        row,
+        decision,
+        mut gradient,
+        kept,
+        mut listed,
+        scratch,
+    } = to_write;
     let (setup, classes) = (row.setup, row.student.len());
     let student_alone = setup.rule.sampled || row.ids.is_some();
-    let mut listed = listed;
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
     let weights = if plain { None } else { setup.summed_weights() };
     let whole = decision;

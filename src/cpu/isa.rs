@@ -1,5 +1,6 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
+use super::apply::{RowToWrite, write_tiles};
 use super::group::{Group, Groups};
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use super::portable::Portable as Baseline;
@@ -8,6 +9,7 @@ use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
 use super::second_sweep::second_sweep;
 use super::tile::Scratch;
+use super::vector::Vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use super::wasm::Simd128 as Baseline;
 #[cfg(target_arch = "x86_64")]
@@ -128,6 +130,51 @@ impl Isa {
             Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, kept, scratch) },
         }
     }
+}
+
+/// The function of a row that is long and has several callers, compiled once and not into each of them.
+pub(super) trait Compiled: Vector {
+    /// [`write_tiles`]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>);
+}
+
+impl Compiled for Baseline {
+    #[inline(never)]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        write_tiles::<Self, ACCUMULATE, PLAIN>(row);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Compiled for Avx2 {
+    #[inline(always)]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
+        unsafe { write_tiles_avx2::<ACCUMULATE, PLAIN>(row) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Compiled for Avx512 {
+    #[inline(always)]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
+        unsafe { write_tiles_avx512::<ACCUMULATE, PLAIN>(row) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+fn write_tiles_avx2<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+    write_tiles::<Avx2, ACCUMULATE, PLAIN>(row);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+#[inline(never)]
+fn write_tiles_avx512<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+    write_tiles::<Avx512, ACCUMULATE, PLAIN>(row);
 }
 
 #[cfg(target_arch = "x86_64")]
