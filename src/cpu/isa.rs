@@ -139,7 +139,7 @@ pub(super) trait Compiled: Vector {
 }
 
 impl Compiled for Baseline {
-    #[inline(never)]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(never))]
     fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
         write_tiles::<Self, ACCUMULATE, PLAIN>(row);
     }
