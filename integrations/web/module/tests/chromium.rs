@@ -29,7 +29,7 @@ use buffers::{CaseBuffers, bytes_per_row, results_of_rows};
 use cases::Case;
 use cases::compare::{self, Outcome};
 
-/// The short run computes one of `SHARE` cases, and those that dispatch other kernels or have another kind of plan.
+/// The short run computes one of `SHARE` cases, and those that dispatch other kernels, have another kind of plan, or metrics in one.
 const SHARE: usize = 41;
 
 /// One of so many cases is looked at for kernels and kinds of plans.
@@ -273,6 +273,7 @@ impl Work {
             ..limits
         };
         let mut seen = HashSet::new();
+        let mut with_metrics = HashSet::new();
         for (i, case) in cases::all().into_iter().enumerate() {
             let drawn = whole || i % SHARE == 0;
             // A drawn case runs with subgroups or without.
@@ -288,7 +289,8 @@ impl Work {
                 let Ok(plan) = Plan::new(&case.config, &of_case.problem, &limits) else {
                     continue;
                 };
-                let is_new = seen.insert((plan.kind(), plan.kernels(), plan.chunks().len() > 1, n));
+                let is_new = seen.insert((plan.kind(), plan.kernels(), plan.chunks().len() > 1, n))
+                    || (case.metrics && n < 2 && with_metrics.insert((plan.kind(), n)));
                 // Small bindings matter where they make chunks.
                 let matters = n < 2 || plan.chunks().len() > 1;
                 if is_new || (drawn && matters && (whole || n % 2 == side)) {
