@@ -13,11 +13,12 @@ pub enum Method {
     /// The teacher alone, by the reverse KL divergence at temperature 1.
     ReverseKl,
     /// The parts of Hinton's mix in shares that similarity and training time select.
-    Method,
+    #[value(name = "method")]
+    Selected,
 }
 
 impl Method {
-    pub const ALL: [Self; 4] = [Self::Labels, Self::Hinton, Self::ReverseKl, Self::Method];
+    pub const ALL: [Self; 4] = [Self::Labels, Self::Hinton, Self::ReverseKl, Self::Selected];
 
     /// The name in tables and plots.
     pub fn title(self) -> &'static str {
@@ -25,7 +26,7 @@ impl Method {
             Self::Labels => "labels only (Burn's cross-entropy)",
             Self::Hinton => "Hinton's mix (fixed:0.5)",
             Self::ReverseKl => "teacher alone, reverse KL",
-            Self::Method => "this method (min, cosine)",
+            Self::Selected => "this method (min, cosine)",
         }
     }
 
@@ -46,7 +47,7 @@ impl Method {
                     .with_divergence(Divergence::ReverseKl)
                     .with_selection(Selection::Fixed(0.0)),
             ),
-            Self::Method => Some(hinton.with_selection(Selection::Min)),
+            Self::Selected => Some(hinton.with_selection(Selection::Min)),
         }
     }
 }

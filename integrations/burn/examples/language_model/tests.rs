@@ -241,7 +241,7 @@ fn micro_batches_train_as_their_batch_does() {
     let place = texts.workplace();
     let network = texts.network(32);
     let teacher = texts.network(48).valid();
-    let loss = Method::Method.loss(2.0).expect("a loss");
+    let loss = Method::Selected.loss(2.0).expect("a loss");
     let mut held_out = Vec::new();
     for (micro_batch, accumulation) in [(12, 1), (4, 3)] {
         let folder = Folder::new(&format!("accumulation-{accumulation}"));
@@ -267,7 +267,7 @@ fn a_resumed_training_ends_as_one_without_a_break() {
     let texts = Texts::new(40);
     let place = texts.workplace();
     let folder = Folder::new("resumed");
-    let loss = Method::Method.loss(2.0).expect("a loss");
+    let loss = Method::Selected.loss(2.0).expect("a loss");
     let teacher = texts.network(48).valid();
     let whole = run(&place, &folder, schedule(8, 2, 30, 3));
     whole
