@@ -1,6 +1,6 @@
 //! Macros for enums of choices: their variants, names, numbers, text form and parser.
 
-use crate::{Error, Result};
+use crate::Error;
 
 /// Defines an enum of choices whose numbers the kernels have.
 ///
@@ -77,9 +77,12 @@ macro_rules! text_form {
             ];
 
             /// The names with their numbers, for the texts of errors.
-            const EXPECTED: &str = concat!(
-                $( $name, $( ":", stringify!($tuple), )? $( $( ":", stringify!($number), )+ )? ", " ),+
-            );
+            const EXPECTED: &str = {
+                let names = concat!(
+                    $( $name, $( ":", stringify!($tuple), )? $( $( ":", stringify!($number), )+ )? ", " ),+
+                );
+                names.split_at(names.len() - ", ".len()).0
+            };
 
             /// The name on command lines and in reports, without numbers.
             pub fn name(self) -> &'static str {
@@ -109,13 +112,20 @@ macro_rules! text_form {
             /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) for a name that is no choice, another count of numbers, and a
             /// number out of range.
             pub fn from_name(name: &str, numbers: &[f32]) -> Result<Self, $crate::Error> {
-                let found = match (name, numbers) {
-                    $( ($name, &[$($tuple)? $( $($number),+ )?]) =>
-                        Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?), )+
-                    _ => None,
-                };
-                let expected = Self::EXPECTED.trim_end_matches(", ");
-                $crate::config::choice::checked($field, (name, numbers), expected, found, Self::check)
+                let of_name = $crate::config::choice::position(&[$($name),+], name).map(|at| Self::ALL[at]);
+                let found = of_name.and_then(|choice| match choice {
+                    $( Self::$variant { .. } => match *numbers {
+                        [$($tuple)? $( $($number),+ )?] =>
+                            Some(Self::$variant $( { 0: $tuple } )? $( { $($number),+ } )?),
+                        _ => None,
+                    } ),+
+                });
+                let expected = Self::EXPECTED;
+                let found = found.ok_or_else(|| $crate::config::choice::refused($field, name, numbers, expected))?;
+                match found.check() {
+                    Ok(()) => Ok(found),
+                    Err(error) => Err($crate::config::choice::of_name(error, $field, name, numbers)),
+                }
             }
         }
 
@@ -152,25 +162,30 @@ pub(crate) fn of_text(mut error: Error, text: &str) -> Error {
     error
 }
 
-/// A choice whose numbers are in range, or the refusal of its text.
-pub(crate) fn checked<T: Copy>(
+/// The place of a name.
+pub(crate) fn position(names: &[&str], name: &str) -> Option<usize> {
+    names.iter().position(|known| *known == name)
+}
+
+/// The refusal of a name and its numbers.
+pub(crate) fn refused(
     field: &'static str,
-    (name, numbers): (&str, &[f32]),
+    name: &str,
+    numbers: &[f32],
     expected: &'static str,
-    found: Option<T>,
-    check: impl Fn(T) -> Result<()>,
-) -> Result<T> {
-    let refused = |expected| {
-        let numbers = numbers.iter().map(|number| format!(":{number}"));
-        Error::InvalidConfig {
-            field,
-            value: numbers.fold(name.to_owned(), |text, number| text + &number),
-            expected,
-        }
-    };
-    let found = found.ok_or_else(|| refused(expected))?;
-    match check(found) {
-        Err(Error::InvalidConfig { expected, .. }) => Err(refused(expected)),
-        other => other.map(|()| found),
+) -> Error {
+    let numbers = numbers.iter().map(|number| format!(":{number}"));
+    Error::InvalidConfig {
+        field,
+        value: numbers.fold(name.to_owned(), |text, number| text + &number),
+        expected,
+    }
+}
+
+/// The refusal of a number as one of the name and its numbers.
+pub(crate) fn of_name(error: Error, field: &'static str, name: &str, numbers: &[f32]) -> Error {
+    match error {
+        Error::InvalidConfig { expected, .. } => refused(field, name, numbers, expected),
+        other => other,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::lane_sums::{VECTORS_PER_PARTIAL_SUM, lane_sums};
+use super::lane_sums::{LaneSums, VECTORS_PER_PARTIAL_SUM, lane_sums, lane_sums_of_any};
 use super::lanes::{LANES, sum};
 use super::scalar::{exp_tile, exp2, mul_add};
 use super::setup::Setup;
@@ -29,18 +29,9 @@ const APART: Moments = Moments::of(&[
 ]);
 
 impl Sums {
-    /// Adds a tile of plain numbers.
+    /// Adds the sums of a tile of plain numbers.
     #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-    fn add<V: Vector>(
-        &mut self,
-        s: &[f32],
-        t: &[f32],
-        setup: &Setup<'_>,
-        set: Moments,
-        exps: (&mut Tile, &mut Tile),
-    ) {
-        let maxima = (self.student_max, self.teacher_max);
-        let sums = lane_sums::<V>(s, t, maxima, setup, set, (exps.0, exps.1));
+    fn add_lanes<V: Vector>(&mut self, sums: LaneSums<V>, set: Moments) {
         self.zs += sums.student.sum();
         self.zt += sums.teacher.sum();
         for (moment, lanes) in sums.moments {
@@ -297,15 +288,24 @@ impl Sums {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
             // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
+            let maxima = (self.student_max, self.teacher_max);
+            let exps = (&mut exps.0[..], &mut exps.1[..]);
             macro_rules! sets {
                 ($($set:ident),*) => {
                     match set.bits() {
-                        $( $set => self.add::<V>(s, t, setup, const { Moments::from_bits($set) }, exps), )*
-                        _ => self.add::<V>(s, t, setup, set, exps),
+                        $( $set => {
+                            let set = const { Moments::from_bits($set) };
+                            self.add_lanes::<V>(lane_sums(s, t, maxima, setup, set, exps), set);
+                        } )*
+                        _ => self.add_lanes::<V>(lane_sums_of_any(s, t, maxima, setup, set, exps), set),
                     }
                 };
             }
+            // In WebAssembly the others share the loop too, for its size.
+            #[cfg(not(target_arch = "wasm32"))]
             sets!(COSINE, BHATTACHARYYA, EXP_NEG_KL, OTHER);
+            #[cfg(target_arch = "wasm32")]
+            sets!(COSINE);
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);
@@ -326,6 +326,9 @@ const fn method(similarity: Similarity) -> u32 {
 }
 
 pub(super) const COSINE: u32 = method(Similarity::Cosine);
+#[cfg(not(target_arch = "wasm32"))]
 const BHATTACHARYYA: u32 = method(Similarity::Bhattacharyya);
+#[cfg(not(target_arch = "wasm32"))]
 const EXP_NEG_KL: u32 = method(Similarity::ExpNegKl);
+#[cfg(not(target_arch = "wasm32"))]
 const OTHER: u32 = method(Similarity::Overlap);

@@ -1,10 +1,11 @@
 //! Apply: one row of the gradient, in tiles that stay in the first-level cache.
 //!
-//! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
+//! All functions are `inline(always)`: `isa.rs` compiles them for each instruction set.
 
 use half::bf16;
 
-use super::lanes::{LANES, Lanes};
+use super::isa::Compiled;
+use super::lanes::LANES;
 use super::list::Listed;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
@@ -16,7 +17,7 @@ use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
 
 /// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
-pub(super) fn apply<V: Vector>(
+pub(super) fn apply<V: Compiled>(
     row: &Row<'_>,
     decision: &Decision,
     mut gradient: ValuesMut<'_>,
@@ -42,14 +43,32 @@ pub(super) fn apply<V: Vector>(
         && !setup.rule.sampled
         && decision.owns_label == 0
         && setup.summed_weights().is_none();
+    let to_write = RowToWrite {
+        row,
+        decision,
+        gradient,
+        kept,
+        listed: &[],
+        scratch,
+    };
     match (accumulate, plain) {
-        (true, true) => write_tiles::<V, true, true>(row, decision, gradient, kept, &[], scratch),
-        (false, true) => write_tiles::<V, false, true>(row, decision, gradient, kept, &[], scratch),
-        (true, false) => write_tiles::<V, true, false>(row, decision, gradient, kept, &[], scratch),
-        (false, false) => {
-            write_tiles::<V, false, false>(row, decision, gradient, kept, &[], scratch)
-        }
+        (true, true) => V::write_tiles::<true, true>(to_write),
+        (false, true) => V::write_tiles::<false, true>(to_write),
+        (true, false) => V::write_tiles::<true, false>(to_write),
+        (false, false) => V::write_tiles::<false, false>(to_write),
     }
+}
+
+/// A row of the gradient and what it is made of.
+pub(super) struct RowToWrite<'a> {
+    pub row: &'a Row<'a>,
+    pub decision: &'a Decision,
+    pub gradient: ValuesMut<'a>,
+    /// True if this row was observed last, so that `scratch` may hold its exponentials.
+    pub kept: bool,
+    /// The gradient of classes of a list.
+    pub listed: &'a Listed,
+    pub scratch: &'a mut Scratch,
 }
 
 /// Fills the gradient of a row that has one number for all classes: 0 if it is ignored, left out or clamped, NaN without a finite result.
@@ -71,21 +90,30 @@ pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut Value
 }
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
-/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes. `listed` has the gradient of classes of a list.
-#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes.
+#[inline(always)]
 pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
-    row: &Row<'_>,
-    decision: &Decision,
-    mut gradient: ValuesMut<'_>,
-    kept: bool,
-    listed: &Listed,
-    scratch: &mut Scratch,
+    to_write: RowToWrite<'_>,
 ) {
+    write_tiles_how::<V>((ACCUMULATE, PLAIN), to_write);
+}
+
+/// [`write_tiles`], whose constants are arguments. WebAssembly has it once, for its size.
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+fn write_tiles_how<V: Vector>((accumulate, plain): (bool, bool), to_write: RowToWrite<'_>) {
+    let RowToWrite {
+        row,
+        decision,
+        mut gradient,
+        kept,
+        mut listed,
+        scratch,
+    } = to_write;
     let (setup, classes) = (row.setup, row.student.len());
     let student_alone = setup.rule.sampled || row.ids.is_some();
-    let mut listed = listed;
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
-    let weights = if PLAIN { None } else { setup.summed_weights() };
+    let weights = if plain { None } else { setup.summed_weights() };
     let whole = decision;
     let equal = shapes::without_weights(decision, setup.weights);
     let decision = if weights.is_some() { &equal } else { whole };
@@ -97,7 +125,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             ValuesMut::Bf16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
         }
         let out = match &mut gradient {
-            ValuesMut::F32(g) if !ACCUMULATE => &mut g[start..start + n],
+            ValuesMut::F32(g) if !accumulate => &mut g[start..start + n],
             _ => &mut scratch.first[..n],
         };
         let kept = scratch.kept.tile(start / TILE).filter(|_| kept);
@@ -109,15 +137,15 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             )
         };
         match kept {
-            Some((es, _, (student_max, _))) if !PLAIN && student_alone => {
+            Some((es, _, (student_max, _))) if !plain && student_alone => {
                 let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
                 shapes::student_of_kept::<V>(&es[..n], scale, decision, out);
             }
-            None if !PLAIN && student_alone => {
+            None if !plain && student_alone => {
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 shapes::student::<V>(s, decision, setup, out);
             }
-            Some((es, et, maxima)) if PLAIN => {
+            Some((es, et, maxima)) if plain => {
                 shapes::plain_of_kept::<V>(&es[..n], &et[..n], scales(maxima), decision, out);
             }
             Some((es, et, maxima)) if from_probabilities => {
@@ -127,7 +155,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             _ => {
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
-                if PLAIN {
+                if plain {
                     shapes::plain::<V>(s, t, decision, setup, out);
                 } else if from_probabilities {
                     let (es, et) = (&mut scratch.second[..n], &mut scratch.third[..n]);
@@ -139,7 +167,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 }
             }
         }
-        if !PLAIN && setup.own_hard && decision.hard_scale != 0.0 {
+        if !plain && setup.own_hard && decision.hard_scale != 0.0 {
             let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
             shapes::add_hard::<V>(s, decision, setup, out);
         }
@@ -158,13 +186,13 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
                 *out -= decision.label_share * y;
             }
         } else if label < n {
-            if !PLAIN && decision.owns_label != 0 {
+            if !plain && decision.owns_label != 0 {
                 out[label] = decision.label_gradient;
             } else {
                 out[label] -= decision.label_share;
             }
         }
-        if !PLAIN && !listed.is_empty() {
+        if !plain && !listed.is_empty() {
             let here = listed.partition_point(|(class, _)| (*class as usize) < start + n);
             let (here, later) = listed.split_at(here);
             here.iter()
@@ -172,7 +200,7 @@ pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
             listed = later;
         }
         let part = gradient.part(start..start + n);
-        store_tile::<V>(part, ACCUMULATE, &mut scratch.first, &mut scratch.second);
+        store_tile::<V>(part, accumulate, &mut scratch.first, &mut scratch.second);
     }
 }
 
@@ -200,10 +228,10 @@ pub(super) fn store_tile<V: Vector>(
             let (whole, rest) = g.as_chunks_mut::<LANES>();
             let values = values.as_chunks::<LANES>().0;
             for (g, x) in whole.iter_mut().zip(values) {
-                *g = bytemuck::cast(rounded_to_bf16(x));
+                *g = bytemuck::cast(V::rounded_to_bf16(x));
             }
             if !rest.is_empty() {
-                let last = rounded_to_bf16(&values[whole.len()]);
+                let last = V::rounded_to_bf16(&values[whole.len()]);
                 V::store_halves(&last, bytemuck::cast_slice_mut(rest));
             }
         }
@@ -226,17 +254,6 @@ fn prefetch_behind<V: Vector, T>(tile: &[T]) {
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-
-/// The upper halves of finite f32, rounded to nearest, ties to even.
-#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-    let mut out = [0; LANES];
-    for i in 0..LANES {
-        let bits = values[i].to_bits();
-        out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-    }
-    out
-}
 
 pub(super) fn fill(gradient: &mut ValuesMut<'_>, value: f32) {
     match gradient {

@@ -1,12 +1,17 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
+use super::apply::{RowToWrite, write_tiles};
 use super::group::{Group, Groups};
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+use super::portable::Portable as Baseline;
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
 use super::second_sweep::second_sweep;
 use super::tile::Scratch;
-use super::vector::Portable;
+use super::vector::Vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm::Simd128 as Baseline;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use crate::{Decision, RowStats, ValuesMut};
@@ -57,7 +62,7 @@ impl Isa {
 
     pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
         match self {
-            Self::Baseline => observe_row::<Portable>(row, keep, scratch),
+            Self::Baseline => observe_row::<Baseline>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { observe_avx2(row, keep, scratch) },
@@ -69,7 +74,7 @@ impl Isa {
 
     pub(super) fn exponentials(self, tiles: usize) -> f64 {
         match self {
-            Self::Baseline => exponentials::<Portable>(tiles),
+            Self::Baseline => exponentials::<Baseline>(tiles),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { exponentials_avx2(tiles) },
@@ -82,7 +87,7 @@ impl Isa {
     /// [`Groups::distill`]
     pub(super) fn distill(self, groups: &Groups<'_>, group: Group<'_, '_>) -> u32 {
         match self {
-            Self::Baseline => groups.distill::<Portable>(group),
+            Self::Baseline => groups.distill::<Baseline>(group),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { distill_avx2(groups, group) },
@@ -95,7 +100,7 @@ impl Isa {
     /// Fills in the sums of the second sweep over the columns of `row`, given the statistics of all classes.
     pub(super) fn sweep(self, row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
         match self {
-            Self::Baseline => second_sweep::<Portable>(row, stats, scratch),
+            Self::Baseline => second_sweep::<Baseline>(row, stats, scratch),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { sweep_avx2(row, stats, scratch) },
@@ -115,7 +120,7 @@ impl Isa {
     ) {
         match self {
             Self::Baseline => {
-                apply_row::<Portable>(row, decision, gradient, kept, scratch);
+                apply_row::<Baseline>(row, decision, gradient, kept, scratch);
             }
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
@@ -125,6 +130,51 @@ impl Isa {
             Self::Avx512 => unsafe { apply_avx512(row, decision, gradient, kept, scratch) },
         }
     }
+}
+
+/// The function of a row that is long and has several callers, compiled once and not into each of them.
+pub(super) trait Compiled: Vector {
+    /// [`write_tiles`]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>);
+}
+
+impl Compiled for Baseline {
+    #[cfg_attr(not(target_arch = "wasm32"), inline(never))]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        write_tiles::<Self, ACCUMULATE, PLAIN>(row);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Compiled for Avx2 {
+    #[inline(always)]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
+        unsafe { write_tiles_avx2::<ACCUMULATE, PLAIN>(row) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Compiled for Avx512 {
+    #[inline(always)]
+    fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+        // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
+        unsafe { write_tiles_avx512::<ACCUMULATE, PLAIN>(row) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+fn write_tiles_avx2<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+    write_tiles::<Avx2, ACCUMULATE, PLAIN>(row);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+#[inline(never)]
+fn write_tiles_avx512<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
+    write_tiles::<Avx512, ACCUMULATE, PLAIN>(row);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -20,6 +20,20 @@ pub(super) struct LaneSums<V> {
     pub moments: [(Moment, V); 15],
 }
 
+/// [`lane_sums`] of a set that is not known before the program runs. WebAssembly has one such function, for its size.
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+pub(super) fn lane_sums_of_any<V: Vector>(
+    s: &[f32],
+    t: &[f32],
+    maxima: (f32, f32),
+    setup: &Setup<'_>,
+    set: Moments,
+    exps: (&mut [f32], &mut [f32]),
+) -> LaneSums<V> {
+    lane_sums::<V>(s, t, maxima, setup, set, exps)
+}
+
 /// Sums plain numbers `s` and `t`, whole vectors of them, relative to their maxima. Writes their exponentials to `exps`.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn lane_sums<V: Vector>(

@@ -1,6 +1,6 @@
 //! The teacher's list of a row.
 
-use crate::validate::listed::EMPTY;
+use crate::validate::listed::{EMPTY, Entry, sort_by_class};
 use crate::{TeacherTail, Values};
 
 /// The list of the last observed row.
@@ -18,12 +18,6 @@ pub(super) struct List {
     pub gradient: Vec<f32>,
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    pub class: u32,
-    pub teacher: f32,
-}
-
 /// Classes of the student with their gradient, by class.
 pub(super) type Listed = [(u32, f32)];
 
@@ -38,7 +32,7 @@ impl List {
                 self.entries.push(Entry { class, teacher });
             }
         }
-        self.entries.sort_unstable_by_key(|entry| entry.class);
+        sort_by_class(&mut self.entries);
     }
 
     /// Sets the logits of the list's classes, without the tail.

@@ -39,10 +39,12 @@ impl Logarithm {
         let k = (bits as i32) >> 23;
         let mantissa = f32::from_bits((bits & 0x007f_ffff).wrapping_add(SQRT_HALF));
         let w = if k == 0 { v } else { mantissa - 1.0 };
-        let mut series = FIRST;
-        for c in COEFFICIENTS {
-            series = mul_add::<V>(series, w, c);
-        }
+        // Without a loop, which compilers keep for size.
+        let [c0, c1, c2, c3, c4, c5, c6, c7] = COEFFICIENTS;
+        let series = mul_add::<V>(mul_add::<V>(FIRST, w, c0), w, c1);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c2), w, c3);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c4), w, c5);
+        let series = mul_add::<V>(mul_add::<V>(series, w, c6), w, c7);
         Self {
             k_ln2: k as f32 * std::f32::consts::LN_2,
             w,
@@ -53,7 +55,7 @@ impl Logarithm {
 
 /// A class's term of `KL(p, m)`: `p (v - ln(1 + v))` with `v = (m - p) / p`, which is at least 0. The terms `p v` of a row add up to 0.
 /// The sum of `p ln(p / m)` would lose small divergences to rounding.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
@@ -66,7 +68,7 @@ pub(super) fn divergence<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
 }
 
 /// `p ln(p / m)`
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn log_ratio<V: Vector>(p: f32, q: f32, a: f32, b: f32) -> f32 {
     let (one_plus_v, v) = ratio(p, q, a, b);
     let ln = Logarithm::of::<V>(one_plus_v, v);
@@ -92,7 +94,7 @@ pub(super) fn product(p: f32, q: f32, a: f32, b: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::vector::Portable;
+    use crate::cpu::portable::Portable;
 
     /// Normal probabilities, with ratios from 1e-30 to 1e30, close to 1 too.
     fn pairs() -> impl Iterator<Item = (f32, f32)> {

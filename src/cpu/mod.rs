@@ -19,6 +19,8 @@ mod mixture;
 mod observe;
 mod part;
 mod pool;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod portable;
 mod powers;
 mod row;
 mod rows;
@@ -35,6 +37,8 @@ mod sums;
 mod tasks;
 mod tile;
 mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 mod zeros;

@@ -5,7 +5,8 @@
 //! short row, and gives the tail's to the classes off the list, each its share.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::apply::{apply, is_filled, write_tiles};
+use super::apply::{RowToWrite, apply, is_filled};
+use super::isa::Compiled;
 use super::lanes::LANES;
 use super::list::List;
 use super::observe::{finish, inspect, observe, started};
@@ -31,7 +32,7 @@ pub(super) fn observe_row<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Sc
 
 /// Apply: one row of the gradient, of any row.
 #[inline(always)]
-pub(super) fn apply_row<V: Vector>(
+pub(super) fn apply_row<V: Compiled>(
     row: &Row<'_>,
     decision: &Decision,
     gradient: ValuesMut<'_>,
@@ -208,7 +209,7 @@ fn as_row<'a>(list: &'a List, row: &Row<'a>) -> Row<'a> {
 
 /// The row must be the one that was observed last, or [`recall`]ed.
 #[inline(always)]
-fn apply_list<V: Vector>(
+fn apply_list<V: Compiled>(
     row: &Row<'_>,
     decision: &Decision,
     mut gradient: ValuesMut<'_>,
@@ -233,7 +234,14 @@ fn apply_list<V: Vector>(
     let mut of_short = std::mem::take(&mut list.gradient);
     of_short.resize(k + 1, 0.0);
     let target = ValuesMut::F32(&mut of_short);
-    write_tiles::<V, false, false>(&as_row(&list, row), &short, target, false, &[], scratch);
+    V::write_tiles::<false, false>(RowToWrite {
+        row: &as_row(&list, row),
+        decision: &short,
+        gradient: target,
+        kept: false,
+        listed: &[],
+        scratch,
+    });
 
     let hard = |relative: f32| {
         let distance = f64::from(relative) / setup.config.label_temperature();
@@ -269,13 +277,17 @@ fn apply_list<V: Vector>(
         },
         ..*decision
     };
+    let to_write = RowToWrite {
+        row,
+        decision: &off_list,
+        gradient,
+        kept,
+        listed: &listed,
+        scratch,
+    };
     match setup.config.grad_write {
-        GradWrite::Accumulate => {
-            write_tiles::<V, true, false>(row, &off_list, gradient, kept, &listed, scratch);
-        }
-        GradWrite::Overwrite => {
-            write_tiles::<V, false, false>(row, &off_list, gradient, kept, &listed, scratch);
-        }
+        GradWrite::Accumulate => V::write_tiles::<true, false>(to_write),
+        GradWrite::Overwrite => V::write_tiles::<false, false>(to_write),
     }
     list.gradient = of_short;
     (scratch.list, scratch.listed) = (list, listed);

@@ -2,7 +2,7 @@
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
 use super::tile::{TILE, Tile, chunks};
-use super::vector::Vector;
+use super::vector::{Vector, in_vectors};
 
 /// `a * b + c`, fused if the instruction set has such an instruction (a call of the library's `fmaf` would be slow).
 #[inline(always)]
@@ -11,21 +11,27 @@ pub(super) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// 2^x for x <= 0, with an error of about one unit in the last place. Results below 2^-126 are 0, as is the result for `-inf`.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     let x = if x > -127.0 { x } else { -127.0 };
     let rounded = x + ROUND;
     let f = x - (rounded - ROUND);
-    let mut p = EXP2_FIRST;
-    for c in EXP2_COEFFICIENTS {
-        p = mul_add::<V>(p, f, c);
-    }
+    // Without a loop, which compilers keep for size.
+    let [c0, c1, c2, c3, c4, c5] = EXP2_COEFFICIENTS;
+    let p = mul_add::<V>(mul_add::<V>(EXP2_FIRST, f, c0), f, c1);
+    let p = mul_add::<V>(mul_add::<V>(p, f, c2), f, c3);
+    let p = mul_add::<V>(mul_add::<V>(p, f, c4), f, c5);
     p * f32::from_bits(rounded.to_bits() << 23)
 }
 
 /// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.
 #[inline(always)]
 pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
+    if !V::FROM_LOOPS {
+        let (max, k) = (V::splat(max), V::splat(k));
+        in_vectors!(V, out = |x| x.sub(max).mul(k).exp2());
+        return;
+    }
     for (o, x) in out.iter_mut().zip(x) {
         *o = exp2::<V>((x - max) * k);
     }
@@ -50,7 +56,7 @@ pub(super) fn exponentials<V: Vector>(tiles: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::vector::Portable;
+    use crate::cpu::portable::Portable;
 
     #[test]
     fn exp2_is_within_two_units_of_f64() {

@@ -172,17 +172,13 @@ impl Element for f16 {
 impl Element for bf16 {
     #[inline(always)]
     fn load<V: Vector>(from: &[Self; LANES]) -> V {
-        let mut lanes = [0.0; LANES];
-        for i in 0..LANES {
-            lanes[i] = f32::from_bits(u32::from(from[i].to_bits()) << 16);
-        }
-        V::load(&lanes)
+        V::from_bf16(from)
     }
 
     #[inline(always)]
     fn load_part<V: Vector>(from: &[Self]) -> V {
         let halves = V::load_halves(bytemuck::cast_slice(from));
-        Self::load(&bytemuck::cast(halves))
+        V::from_bf16(&bytemuck::cast(halves))
     }
 }
 

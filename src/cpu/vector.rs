@@ -1,10 +1,9 @@
 //! Sixteen f32 as vector registers, by explicit instructions. From loops over arrays, compilers left some of the many sums of
 //! `observe` scalar.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
-use super::lanes::{self, EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
+use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 
 /// Sixteen f32 of one instruction set.
 ///
@@ -12,6 +11,8 @@ use super::lanes::{self, EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 pub(super) trait Vector: Copy {
     /// True if `a * b + c` is one instruction.
     const FMA: bool;
+    /// True if compilers make instructions of this set from loops over slices of f32.
+    const FROM_LOOPS: bool = true;
     fn splat(x: f32) -> Self;
     fn load(from: &Lanes) -> Self;
     /// The first lanes from a slice of fewer, the others with `fill`.
@@ -32,6 +33,24 @@ pub(super) trait Vector: Copy {
     fn from_f16(from: &[f16; LANES]) -> Self;
     /// Rounds to nearest, ties to even.
     fn store_f16(self, to: &mut [f16; LANES]);
+    #[inline(always)]
+    fn from_bf16(from: &[bf16; LANES]) -> Self {
+        let mut lanes = [0.0; LANES];
+        for i in 0..LANES {
+            lanes[i] = f32::from_bits(u32::from(from[i].to_bits()) << 16);
+        }
+        Self::load(&lanes)
+    }
+    /// The upper halves of finite numbers, rounded to nearest, ties to even.
+    #[inline(always)]
+    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        for i in 0..LANES {
+            let bits = values[i].to_bits();
+            out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+        }
+        out
+    }
     /// The first 16-bit numbers from a slice of fewer than `LANES`, the others with the first of them.
     #[inline(always)]
     fn load_halves(from: &[u16]) -> [u16; LANES] {
@@ -79,6 +98,46 @@ pub(super) trait Vector: Copy {
         p.mul(rounded.exponent())
     }
 }
+
+/// Fills a slice with a function of the lanes of slices of its length, or with `+=` adds it, for instruction sets that compilers do not make
+/// from loops. A closure could be compiled without the instruction set of its caller.
+macro_rules! in_vectors {
+    ($V:ident, $out:ident = |$($x:ident),+| $value:expr) => {
+        for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {
+            let at = $crate::cpu::lanes::LANES * i;
+            $( let $x: $V = $crate::cpu::vector::load_up_to(&$x[at..at + out.len()]); )+
+            $crate::cpu::vector::store_up_to($value, out);
+        }
+    };
+    ($V:ident, $out:ident += |$($x:ident),+| $value:expr) => {
+        for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {
+            let at = $crate::cpu::lanes::LANES * i;
+            $( let $x: $V = $crate::cpu::vector::load_up_to(&$x[at..at + out.len()]); )+
+            let there: $V = $crate::cpu::vector::load_up_to(out);
+            $crate::cpu::vector::store_up_to(there.add($value), out);
+        }
+    };
+}
+
+/// Up to `LANES` numbers. The other lanes are 0.
+#[inline(always)]
+pub(super) fn load_up_to<V: Vector>(from: &[f32]) -> V {
+    match from.first_chunk() {
+        Some(lanes) => V::load(lanes),
+        None => V::load_part(from, 0.0),
+    }
+}
+
+/// As many lanes as a slice of up to `LANES` numbers holds.
+#[inline(always)]
+pub(super) fn store_up_to<V: Vector>(lanes: V, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(whole) => lanes.store(whole),
+        None => lanes.store_part(to),
+    }
+}
+
+pub(super) use in_vectors;
 
 /// Copies fewer than `LANES` numbers to the start of `to`. The library's copy of a length that is not constant is a call.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
@@ -151,144 +210,3 @@ pub(super) fn fold_rows<V: Vector, F: Fold>(rows: &[Lanes; LANES]) -> V {
 
 /// The bits of an f32 without its sign.
 pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
-
-/// Arrays and loops, for every processor.
-#[derive(Clone, Copy)]
-pub(super) struct Portable(Lanes);
-
-impl Portable {
-    #[inline(always)]
-    fn zip(self, b: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let mut lanes = self.0;
-        for (a, b) in lanes.iter_mut().zip(b.0) {
-            *a = f(*a, b);
-        }
-        Self(lanes)
-    }
-}
-
-impl Vector for Portable {
-    const FMA: bool = cfg!(target_arch = "aarch64");
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        Self([x; LANES])
-    }
-    #[inline(always)]
-    fn load(from: &Lanes) -> Self {
-        Self(*from)
-    }
-    #[inline(always)]
-    fn load_part(from: &[f32], fill: f32) -> Self {
-        let mut lanes = [fill; LANES];
-        lanes[..from.len()].copy_from_slice(from);
-        Self(lanes)
-    }
-    #[inline(always)]
-    fn filled_from(mut self, first: usize, fill: f32) -> Self {
-        self.0[first..].fill(fill);
-        self
-    }
-    #[inline(always)]
-    fn store(self, to: &mut Lanes) {
-        *to = self.0;
-    }
-    #[inline(always)]
-    fn store_part(self, to: &mut [f32]) {
-        to.copy_from_slice(&self.0[..to.len()]);
-    }
-    #[inline(always)]
-    fn add(self, b: Self) -> Self {
-        self.zip(b, |a, b| a + b)
-    }
-    #[inline(always)]
-    fn sub(self, b: Self) -> Self {
-        self.zip(b, |a, b| a - b)
-    }
-    #[inline(always)]
-    fn mul(self, b: Self) -> Self {
-        self.zip(b, |a, b| a * b)
-    }
-    #[inline(always)]
-    fn mul_add(self, b: Self, c: Self) -> Self {
-        let mut lanes = self.0;
-        for ((a, b), c) in lanes.iter_mut().zip(b.0).zip(c.0) {
-            *a = match Self::FMA {
-                true => a.mul_add(b, c),
-                false => *a * b + c,
-            };
-        }
-        Self(lanes)
-    }
-    #[inline(always)]
-    fn max(self, b: Self) -> Self {
-        self.zip(b, |a, b| if a > b { a } else { b })
-    }
-    #[inline(always)]
-    fn sqrt(self) -> Self {
-        self.zip(self, |a, _| a.sqrt())
-    }
-    #[inline(always)]
-    fn from_f16(from: &[f16; LANES]) -> Self {
-        let mut lanes = [0.0; LANES];
-        from.convert_to_f32_slice(&mut lanes);
-        Self(lanes)
-    }
-    #[inline(always)]
-    fn store_f16(self, to: &mut [f16; LANES]) {
-        to.convert_from_f32_slice(&self.0);
-    }
-    #[inline(always)]
-    fn max_magnitude(self, b: Self) -> Self {
-        self.zip(b, |a, b| {
-            let (a, b) = (a.to_bits(), b.to_bits() & MAGNITUDE);
-            f32::from_bits(if b > a { b } else { a })
-        })
-    }
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        self.0.into_iter().fold(f32::MIN, f32::max)
-    }
-    #[inline(always)]
-    fn largest_bits(self) -> u32 {
-        self.0.into_iter().map(f32::to_bits).fold(0, u32::max)
-    }
-    #[inline(always)]
-    fn sum(self) -> f64 {
-        lanes::sum(self.0)
-    }
-    #[inline(always)]
-    fn prefetch<T>(_: *const T) {}
-    #[inline(always)]
-    fn prefetch_to_write<T>(_: *const T) {}
-    #[inline(always)]
-    fn interleave(self, b: Self) -> [Self; 2] {
-        [0, 2].map(|from| {
-            Self(std::array::from_fn(|i| {
-                let at = i / 4 * 4 + from + i % 4 / 2;
-                if i % 2 == 0 { self.0[at] } else { b.0[at] }
-            }))
-        })
-    }
-    #[inline(always)]
-    fn interleave_pairs(self, b: Self) -> [Self; 2] {
-        [0, 2].map(|from| {
-            Self(std::array::from_fn(|i| {
-                let at = i / 4 * 4 + from + i % 2;
-                if i % 4 < 2 { self.0[at] } else { b.0[at] }
-            }))
-        })
-    }
-    #[inline(always)]
-    fn split_fours(self, b: Self) -> [Self; 2] {
-        [0, 1].map(|from| {
-            Self(std::array::from_fn(|i| {
-                let at = i / 4 % 2 * 8 + from * 4 + i % 4;
-                if i < 8 { self.0[at] } else { b.0[at] }
-            }))
-        })
-    }
-    #[inline(always)]
-    fn exponent(self) -> Self {
-        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
-    }
-}

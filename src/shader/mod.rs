@@ -3,6 +3,8 @@
 //! [`assemble`] returns the text of a kernel in a variant. A [`Plan`](crate::plan::Plan) chooses variants and the buffers to bind.
 
 mod bindings;
+#[cfg(feature = "cpp")]
+mod cpp;
 mod kernel;
 mod loss;
 mod moments;
@@ -11,6 +13,8 @@ mod text;
 mod variant;
 
 pub use bindings::{Binding, BindingKind};
+#[cfg(feature = "cpp")]
+pub use cpp::cpp;
 pub use kernel::Kernel;
 pub use loss::LossVariant;
 pub use text::{Dialect, assemble};

@@ -97,12 +97,34 @@ pub(super) fn of_row(batch: &Batch<'_>, row: usize) -> Result<()> {
             return Err(Error::TeacherIdOutOfRange { row, id, classes });
         }
     }
-    let mut sorted: Vec<i32> = ids.iter().copied().filter(|id| *id != EMPTY).collect();
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::TeacherIdTwice { row, id: pair[0] }),
+    let ids = ids.iter().filter(|id| **id != EMPTY);
+    let entry = |id: &i32| Entry {
+        class: *id as u32,
+        teacher: 0.0,
+    };
+    let mut entries: Vec<Entry> = ids.map(entry).collect();
+    sort_by_class(&mut entries);
+    let twice = entries
+        .windows(2)
+        .find(|pair| pair[0].class == pair[1].class);
+    match twice {
+        Some(pair) => Err(Error::TeacherIdTwice {
+            row,
+            id: pair[0].class as i32,
+        }),
         None => Ok(()),
     }
+}
+
+/// An entry of a row's list: a class and the teacher's log-probability.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub class: u32,
+    pub teacher: f32,
+}
+
+pub(crate) fn sort_by_class(entries: &mut [Entry]) {
+    entries.sort_unstable_by_key(|entry| entry.class);
 }
 
 /// An empty place of a list.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::plan::{List, Lists, Matrix, Operand, Problem};
-use wgpu_distill::{RowResult, Storage, Summary, bytemuck, reference};
+use wgpu_distill::{RowMetrics, RowReport, RowResult, Storage, Summary, bytemuck, reference};
 
 use crate::cases::Case;
 use crate::cases::compare::{self, Outcome, before};
@@ -27,12 +27,36 @@ pub struct CaseBuffers {
     pub buffers: Vec<(Operand, Vec<u8>)>,
 }
 
-/// The offset of row results in their buffer.
-const ROWS_AT: usize = 32;
+/// The offset of the rows' results in their buffer.
+const ROWS_AT: usize = 128;
 const SUMMARY_AT: usize = 256;
 
-/// The buffers that are read back, in this order.
-pub const READ: [Operand; 3] = [Operand::Summary, Operand::RowResults, Operand::Gradient];
+/// Bytes of a row's result, with metrics if the case has them.
+pub fn bytes_per_row(case: &Case) -> usize {
+    match case.metrics {
+        true => size_of::<RowReport>(),
+        false => size_of::<RowResult>(),
+    }
+}
+
+/// Results of rows, and their metrics if the case has them.
+pub fn results_of_rows(case: &Case, bytes: &[u8]) -> (Vec<RowResult>, Vec<RowMetrics>) {
+    if !case.metrics {
+        return (bytemuck::pod_collect_to_vec(bytes), Vec::new());
+    }
+    let reports = bytemuck::pod_collect_to_vec::<u8, RowReport>(bytes).into_iter();
+    reports
+        .map(|report| (report.result, report.metrics))
+        .unzip()
+}
+
+/// The operand with the rows' results.
+fn rows_operand(case: &Case) -> Operand {
+    match case.metrics {
+        true => Operand::RowMetrics,
+        false => Operand::RowResults,
+    }
+}
 
 impl CaseBuffers {
     pub fn new(case: Case) -> Self {
@@ -83,7 +107,7 @@ impl CaseBuffers {
             let bytes = bytemuck::cast_slice(&weights);
             [&POISON[..], bytes].concat()
         });
-        let results = poison(ROWS_AT + 16 * case.rows + 64);
+        let results = poison(ROWS_AT + bytes_per_row(&case) * case.rows + 64);
         let summary = poison(SUMMARY_AT + 96);
 
         let matrix = |bytes: &[u8], which: usize| Matrix {
@@ -108,7 +132,7 @@ impl CaseBuffers {
             row_weights: weights.is_some(),
             teacher_list: ids.is_some(),
             class_weights: class_weights.is_some(),
-            metrics: false,
+            metrics: case.metrics,
         };
         let list = |offset: usize, bytes: &[u8]| List {
             offset: offset as u64,
@@ -116,19 +140,19 @@ impl CaseBuffers {
         };
         let lists = Lists {
             labels: list(12, &labels),
-            row_results: Some(list(ROWS_AT, &results)),
+            row_results: (!case.metrics).then(|| list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
             row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
             teacher_ids: ids.as_deref().map(|bytes| list(4, bytes)),
             class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),
-            row_metrics: None,
+            row_metrics: case.metrics.then(|| list(ROWS_AT, &results)),
         };
         let buffers: Vec<(Operand, Vec<u8>)> = [
             (Operand::StudentLogits, student),
             (Operand::TeacherLogits, teacher),
             (Operand::Labels, labels),
             (Operand::Gradient, gradient),
-            (Operand::RowResults, results),
+            (rows_operand(&case), results),
             (Operand::Summary, summary),
         ]
         .into_iter()
@@ -145,6 +169,15 @@ impl CaseBuffers {
         }
     }
 
+    /// The buffers that are read back, in this order.
+    pub fn read(&self) -> [Operand; 3] {
+        [
+            Operand::Summary,
+            rows_operand(&self.case),
+            Operand::Gradient,
+        ]
+    }
+
     fn bytes_of(&self, operand: Operand) -> &[u8] {
         let found = self.buffers.iter().find(|(other, _)| *other == operand);
         &found.expect("every case has it").1
@@ -157,7 +190,7 @@ impl CaseBuffers {
         let want = reference::distill(&case.config, case.progress, &host.batch());
         let want = want.map_err(|e| e.to_string())?;
         let mut parts = Vec::new();
-        for operand in READ {
+        for operand in self.read() {
             let before = self.bytes_of(operand);
             let (part, rest) = read
                 .split_at_checked(before.len())
@@ -182,11 +215,12 @@ impl CaseBuffers {
             Storage::F16 => unpoisoned(&gradient, |x: f16| x.to_f32())?,
             Storage::Bf16 => unpoisoned(&gradient, |x: bf16| x.to_f32())?,
         };
+        let (rows, metrics) = results_of_rows(case, &rows);
         let outcome = Outcome {
             summary: bytemuck::pod_read_unaligned::<Summary>(&summary),
-            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&rows),
+            rows,
             gradient,
-            metrics: Vec::new(),
+            metrics,
         };
         compare::check(case, &want, &outcome)
     }
@@ -201,7 +235,10 @@ impl CaseBuffers {
         // Offset of the first row in bytes, and the row stride.
         let (rows, first, bytes, stride) = match operand {
             Operand::Summary => (1, SUMMARY_AT, size_of::<Summary>(), 0),
-            Operand::RowResults => (case.rows, ROWS_AT, 16, 16),
+            Operand::RowResults | Operand::RowMetrics => {
+                let bytes = bytes_per_row(case);
+                (case.rows, ROWS_AT, bytes, bytes)
+            }
             _ => (
                 case.rows,
                 m.offset as usize,

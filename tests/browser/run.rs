@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wgpu_distill::plan::{Limits, Operand, Plan};
 use wgpu_distill::shader::{Dialect, assemble};
 
-use crate::buffers::{CaseBuffers, READ, poison};
+use crate::buffers::{CaseBuffers, poison};
 use crate::cases::{self, Case};
 use crate::visit;
 
@@ -94,7 +94,7 @@ impl Job {
         let of = |operand| self.buffers.iter().position(|b| b.operand == Some(operand));
         json!({
             "about": self.about, "buffers": buffers, "dispatches": self.dispatches,
-            "read": READ.map(|operand| of(operand).expect("every job has it")),
+            "read": self.of_case.read().map(|operand| of(operand).expect("every job has it")),
         })
     }
 

@@ -123,7 +123,7 @@ fn gpu_on_slices() {
         return;
     };
     let engine = Engine::Gpu(gpu);
-    let table = cases::quarter(1);
+    let table = cases::share(1, 8);
     run_all("slices", &engine.describe(), table, |case| {
         on_slices(&engine, case)
     });
@@ -137,7 +137,7 @@ fn on_buffers(way: &str, bench: &Bench, table: Vec<cases::Case>) {
 #[test]
 fn gpu_on_buffers() {
     if let Some(gpu) = adapter::gpu() {
-        on_buffers("own plans", &Bench::new(gpu), cases::quarter(0));
+        on_buffers("own plans", &Bench::new(gpu), cases::share(0, 4));
     }
 }
 
@@ -148,7 +148,7 @@ fn further_cases_on_buffers() {
         return;
     }
     if let Some(gpu) = adapter::gpu() {
-        let table = [1, 2, 3].map(cases::quarter).concat();
+        let table = [1, 2, 3].map(|from| cases::share(from, 4)).concat();
         on_buffers("own plans, further", &Bench::new(gpu), table);
     }
 }
@@ -156,7 +156,7 @@ fn further_cases_on_buffers() {
 #[test]
 fn gpu_on_buffers_without_subgroups() {
     if let Some(gpu) = adapter::without_subgroups() {
-        on_buffers("without subgroups", &Bench::new(gpu), cases::quarter(2));
+        on_buffers("without subgroups", &Bench::new(gpu), cases::share(2, 8));
     }
 }
 
@@ -187,6 +187,6 @@ fn gpu_with_default_limits_and_subgroups() {
     on_buffers(
         "default limits and subgroups",
         &Bench::with_hardware_plans(gpu),
-        cases::quarter(3),
+        cases::share(3, 4),
     );
 }

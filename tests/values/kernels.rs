@@ -32,7 +32,7 @@ fn tables() -> Vec<(Engine, Vec<cases::Case>)> {
         true => engines().split_off(1),
         false => buffers::gpu().map(Engine::Gpu).into_iter().collect(),
     };
-    list.extend(gpus.into_iter().map(|gpu| (gpu, cases::quarter(3))));
+    list.extend(gpus.into_iter().map(|gpu| (gpu, cases::share(3, 8))));
     list
 }
 

@@ -4,7 +4,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{Bool, DType, Device, FloatDType, Int, IntDType, Tensor};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::plan::{Matrix, Plan, Problem};
-use wgpu_distill::{Batch, Config, Logits, Outputs, Progress, Values};
+use wgpu_distill::{Batch, Config, Error as CoreError, Logits, Outputs, Progress, Values};
 
 use crate::batch::DistillationBatch;
 use crate::composed::Choices;
@@ -73,19 +73,7 @@ pub(crate) fn check<const D: usize, const L: usize>(
     let device = batch.student_logits.device().inner();
     check_types_and_devices(&device, &batch)?;
     check_backend(&device, call.path, batch.student_logits.is_tracked())?;
-    if call.path == ExecutionPath::Composed {
-        Choices::of(config)?;
-        if batch.teacher_ids.is_some() {
-            return Err(Error::NotComposed {
-                field: "teacher_ids".to_owned(),
-                value: "a list of classes".to_owned(),
-            });
-        }
-    }
-    let to_f32 = |weights: Tensor<1>| match weights.dtype() {
-        DType::F32 => weights,
-        _ => weights.cast(FloatDType::F32),
-    };
+    check_composed(call, beside.teacher_ids)?;
     let labels = to_i32(batch.labels.reshape([rows]), config.ignore_index);
     let mask_pad = batch.mask_pad.map(|mask| mask.reshape([rows]));
     let arguments = Arguments {
@@ -99,7 +87,7 @@ pub(crate) fn check<const D: usize, const L: usize>(
         row_weights: batch.row_weights.map(|w| to_f32(w.reshape([rows]))),
         class_weights: batch.class_weights.map(to_f32),
     };
-    check_limits(call, &arguments, &device)?;
+    check_limits(call, &arguments, arguments.student.is_tracked(), &device)?;
     Ok(arguments)
 }
 
@@ -227,21 +215,42 @@ fn check_types_and_devices<const D: usize, const L: usize>(
         }
     }
     for &(name, dtype, _) in tensors() {
-        // The kernels read logits of such types, but Burn's copies and casts of them fail.
-        let common = matches!(dtype, DType::F32 | DType::Flex32 | DType::I32);
-        if !common && !device.supports_dtype(dtype) {
-            return Err(Error::TypeOnDevice {
-                name,
-                dtype,
-                device: format!("{device:?}"),
-            });
-        }
+        check_type(device, name, dtype)?;
     }
     Ok(())
 }
 
+/// Checks that Burn supports a type on a device.
+pub(crate) fn check_type(device: &Device, name: &'static str, dtype: DType) -> Result<()> {
+    // The kernels read logits of other types, but Burn's copies and casts of them fail.
+    let common = matches!(dtype, DType::F32 | DType::Flex32 | DType::I32);
+    if common || device.supports_dtype(dtype) {
+        return Ok(());
+    }
+    Err(Error::TypeOnDevice {
+        name,
+        dtype,
+        device: format!("{device:?}"),
+    })
+}
+
+/// Checks that Burn's operations have the choices of the call, if they compute it.
+pub(crate) fn check_composed(call: &LossCall, list: bool) -> Result<()> {
+    if call.path != ExecutionPath::Composed {
+        return Ok(());
+    }
+    Choices::of(&call.config)?;
+    match list {
+        true => Err(Error::NotComposed {
+            field: "teacher_ids".to_owned(),
+            value: "a list of classes".to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Checks that the backend supports autodiff of the loss and is not capturing a graph.
-fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<()> {
+pub(crate) fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<()> {
     match device.as_dispatch() {
         // A capture records the operations of the composed path.
         DispatchDevice::Cube(device)
@@ -261,8 +270,16 @@ fn check_backend(device: &Device, path: ExecutionPath, tracked: bool) -> Result<
     }
 }
 
+/// Weights of rows or classes as f32.
+pub(crate) fn to_f32(weights: Tensor<1>) -> Tensor<1> {
+    match weights.dtype() {
+        DType::F32 => weights,
+        _ => weights.cast(FloatDType::F32),
+    }
+}
+
 /// An empty place in the teacher's list.
-const EMPTY_PLACE: i32 = -1;
+pub(crate) const EMPTY_PLACE: i32 = -1;
 
 /// Labels or classes as i32. One beyond i32 becomes one that is out of range and not `ignore_index`.
 pub(crate) fn to_i32(labels: Tensor<1, Int>, ignore_index: i32) -> Tensor<1, Int> {
@@ -315,7 +332,7 @@ pub(crate) fn without_padding(
 }
 
 /// The number in a row of labels or of a teacher's list that its cast to i32 did not keep.
-pub(crate) fn beyond_i32(given: Tensor<2, Int>, row: usize) -> Option<i128> {
+fn beyond_i32(given: Tensor<2, Int>, row: usize) -> Option<i128> {
     let [_, columns] = given.dims();
     let data = given.slice([row..row + 1, 0..columns]).into_data();
     let numbers: Vec<i128> = match data.dtype() {
@@ -326,8 +343,60 @@ pub(crate) fn beyond_i32(given: Tensor<2, Int>, row: usize) -> Option<i128> {
     numbers.into_iter().find(beyond)
 }
 
+/// Labels and classes as the caller gave them, where an error can name them: on the host, if their type is wider than i32.
+pub(crate) struct Given {
+    labels: Option<Tensor<2, Int>>,
+    teacher_ids: Option<Tensor<2, Int>>,
+}
+
+impl Given {
+    pub fn of<const D: usize, const L: usize>(
+        labels: &Tensor<L, Int>,
+        teacher_ids: Option<&Tensor<D, Int>>,
+        path: ExecutionPath,
+    ) -> Self {
+        let wide = |dtype| {
+            path == ExecutionPath::Host && matches!(dtype, DType::I64 | DType::U64 | DType::U32)
+        };
+        let labels = Some(labels).filter(|labels| wide(labels.dtype()));
+        let ids = teacher_ids.filter(|ids| wide(ids.dtype()));
+        Self {
+            labels: labels.map(|labels| labels.clone().reshape([-1, 1])),
+            teacher_ids: ids.map(|ids| {
+                let k = ids.dims()[D - 1];
+                ids.clone().reshape([-1, k as i32])
+            }),
+        }
+    }
+
+    /// The error with the number as it was given, if its cast to i32 did not keep it.
+    pub fn name(self, error: Error) -> Error {
+        let (name, given, row, classes) = match &error {
+            Error::Distill(CoreError::LabelOutOfRange { row, classes, .. }) => {
+                ("labels", self.labels, *row, *classes)
+            }
+            Error::Distill(CoreError::TeacherIdOutOfRange { row, classes, .. }) => {
+                ("teacher_ids", self.teacher_ids, *row, *classes)
+            }
+            _ => return error,
+        };
+        let value = given.and_then(|given| beyond_i32(given, row));
+        value.map_or(error, |value| Error::ClassOutOfRange {
+            name,
+            row,
+            value,
+            classes,
+        })
+    }
+}
+
 /// Checks that a row fits the device's limits. With fusion, an error of the queued kernels would come only at the next read.
-fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Result<()> {
+pub(crate) fn check_limits(
+    call: &LossCall,
+    arguments: &Arguments,
+    want_gradient: bool,
+    device: &Device,
+) -> Result<()> {
     let DispatchDevice::Cube(cube) = device.as_dispatch() else {
         return Ok(());
     };
@@ -345,7 +414,7 @@ fn check_limits(call: &LossCall, arguments: &Arguments, device: &Device) -> Resu
         [classes, teacher.dims()[1]],
         matrix(student),
         matrix(teacher),
-        student.is_tracked().then(|| Matrix {
+        want_gradient.then(|| Matrix {
             storage: storage(call.gradient_type(student.dtype())).unwrap_or_default(),
             ..matrix(student)
         }),

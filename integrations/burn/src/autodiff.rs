@@ -9,8 +9,8 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, Scalar, TensorMetadata, backend_extension};
-use burn::tensor::{DType, FloatDType, Shape};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, Scalar, TensorMetadata, backend_extension};
+use burn::tensor::{DType, FloatDType, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 
 /// Makes a loss differentiable. The gradient was computed together with the loss.
@@ -33,6 +33,22 @@ pub trait GradientOps: Backend {
         let _ = (student, gradient, grad_scale);
         loss
     }
+}
+
+/// The loss, `[1]` or `[rows]`, whose backward gives `tensor` the product of `gradient` and upstream gradient, divided by `grad_scale`.
+/// Loss and gradient are without autodiff.
+pub(crate) fn attach(
+    tensor: Tensor<2>,
+    loss: Tensor<1>,
+    gradient: Tensor<2>,
+    grad_scale: f32,
+) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::attach_gradient(
+        tensor.into_dispatch(),
+        loss.into_dispatch(),
+        gradient.into_dispatch(),
+        grad_scale,
+    ))
 }
 
 impl GradientOps for CubeBackend {}

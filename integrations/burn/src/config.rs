@@ -14,6 +14,7 @@ use wgpu_distill::{
 };
 
 use crate::error::Error;
+use crate::linear::LinearDistillationLoss;
 use crate::loss::DistillationLoss;
 
 /// Configuration of a [`DistillationLoss`], saved and loaded like Burn's configurations.
@@ -213,6 +214,22 @@ impl DistillationLossConfig {
             });
         }
         DistillationLoss::new(*core, self.pad_tokens.clone())
+    }
+
+    /// Initializes the [loss from hidden states](LinearDistillationLoss), whose logits are never in memory whole.
+    ///
+    /// # Panics
+    /// If [`try_init_linear`](Self::try_init_linear) returns an error, with its text.
+    pub fn init_linear(&self) -> LinearDistillationLoss {
+        self.init().into()
+    }
+
+    /// Initializes the [loss from hidden states](LinearDistillationLoss).
+    ///
+    /// # Errors
+    /// As [`try_init`](Self::try_init).
+    pub fn try_init_linear(&self) -> Result<LinearDistillationLoss, Error> {
+        Ok(self.try_init()?.into())
     }
 }
 

@@ -195,6 +195,53 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// A shape in a [`LinearDistillationBatch`](crate::LinearDistillationBatch) that does not fit.
+    #[error("`{name}` has shape {shape:?}, expected {expected}")]
+    LinearShape {
+        /// The tensor.
+        name: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shape expected.
+        expected: String,
+    },
+    /// Weights or a bias of another type than the hidden states, with which Burn multiplies them.
+    #[error("`{name}` is {dtype:?}, expected {expected:?}, the type of `{hidden_states}`; cast it")]
+    LinearType {
+        /// The tensor.
+        name: &'static str,
+        /// Its element type.
+        dtype: DType,
+        /// The hidden states.
+        hidden_states: &'static str,
+        /// Their element type.
+        expected: DType,
+    },
+    /// Tensors of a [`LinearDistillationBatch`](crate::LinearDistillationBatch) on different devices.
+    #[error(
+        "student.hidden_states is on {student}, `{name}` is on {other}; move it first, with `to_device`"
+    )]
+    LinearDevices {
+        /// The device of the student's hidden states.
+        student: String,
+        /// The tensor on another device.
+        name: &'static str,
+        /// The device of that tensor.
+        other: String,
+    },
+    /// The loss of each row from hidden states, beside a head that gets a gradient.
+    #[error(
+        "`reduction` is None and the head is tracked: the gradient of a head is a sum over rows, whose upstream gradients only the backward knows; set `reduction` to Sum, with `row_weights` if rows have weights of their own, and read the losses of the rows from `row_loss`"
+    )]
+    UnreducedHead,
+    /// Burn's runtime failed between the chunks of rows of a [`LinearDistillationLoss`](crate::LinearDistillationLoss).
+    #[error(
+        "Burn's runtime failed between chunks of rows: {reason}. Either the work that computes the inputs failed or the device is lost"
+    )]
+    BetweenChunks {
+        /// The runtime's error.
+        reason: String,
+    },
     /// Burn's runtime returned an error for the buffer of a tensor.
     #[error(
         "Burn's runtime returned no buffer for `{name}`: {reason}. Either the work that computes it failed or the device is lost: `try_into_data` of that tensor returns the cause; after a loss create a new device"

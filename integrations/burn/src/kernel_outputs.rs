@@ -2,8 +2,8 @@
 
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Tensor};
-use wgpu_distill::{RowMetrics, RowReport, RowResult, Summary};
+use burn::tensor::{Int, IntDType, Tensor};
+use wgpu_distill::{Reduction, RowMetrics, RowReport, RowResult, Summary};
 
 /// Words of a [`RowResult`].
 pub(crate) const RESULT_WORDS: usize = size_of::<RowResult>() / 4;
@@ -70,4 +70,50 @@ pub(crate) struct LossTensors {
     pub summary: Tensor<1>,
     pub counts: Tensor<1, Int>,
     pub gradient: Option<Tensor<2>>,
+}
+
+impl LossTensors {
+    /// The loss of a reduction: `[1]`, or `[rows]` for `None`.
+    pub(crate) fn loss(&self, reduction: Reduction) -> Tensor<1> {
+        match reduction {
+            Reduction::None => column(&self.rows, row_word::LOSS),
+            _ => {
+                let word = summary_word::LOSS;
+                self.summary.clone().slice(word..word + 1)
+            }
+        }
+    }
+
+    /// Rows whose label is a class, `i32 [1]`.
+    pub(crate) fn valid_rows(&self) -> Tensor<1, Int> {
+        let word = summary_word::VALID_ROWS;
+        self.counts.clone().slice(word..word + 1)
+    }
+
+    /// Rows in the means of the summary, `i32 [1]`.
+    pub(crate) fn averaged_rows(&self) -> Tensor<1, Int> {
+        let [loss, kdr] = [row_word::LOSS, row_word::KDR].map(|word| column(&self.rows, word));
+        let unusable = [summary_word::NON_FINITE_ROWS, summary_word::IGNORED_ROWS];
+        let unusable = unusable.map(|word| self.counts.clone().slice(word..word + 1));
+        averaged_rows(&loss, &kdr, unusable)
+    }
+}
+
+/// Rows whose label is a class and whose logits are finite, `i32 [1]`, from the results of rows and the counts of non-finite and ignored rows.
+pub(crate) fn averaged_rows(
+    row_loss: &Tensor<1>,
+    row_kdr: &Tensor<1>,
+    [non_finite, ignored]: [Tensor<1, Int>; 2],
+) -> Tensor<1, Int> {
+    let [rows] = row_loss.dims();
+    let nan = |x: &Tensor<1>| x.clone().is_nan().int().cast(IntDType::I32).sum();
+    // Rows without a finite result. Their KDR is NaN unless they are left out.
+    let left_out = non_finite - nan(row_kdr);
+    (nan(row_loss) + left_out + ignored).neg() + rows as i64
+}
+
+/// One word of each record.
+pub(crate) fn column(records: &Tensor<2>, word: usize) -> Tensor<1> {
+    let [n, _] = records.dims();
+    records.clone().slice([0..n, word..word + 1]).reshape([n])
 }

@@ -30,13 +30,16 @@ mod autodiff;
 mod backend_ops;
 
 mod batch;
+mod compute;
 mod row_metrics;
 
 mod arguments;
 mod config;
+mod linear;
 mod loss;
 #[cfg(feature = "train")]
 pub mod metrics;
+mod output;
 mod training_steps;
 #[cfg(test)]
 mod views_test;
@@ -46,7 +49,9 @@ pub use config::DistillationLossConfig;
 pub use denominator::Denominator;
 pub use error::{Error, Result};
 pub use execution_path::ExecutionPath;
-pub use loss::{DistillationLoss, DistillationOutput};
+pub use linear::{LinearDistillationBatch, LinearDistillationLoss, LinearLogits, LinearTeacher};
+pub use loss::DistillationLoss;
+pub use output::DistillationOutput;
 pub use row_metrics::RowMetrics;
 #[cfg(not(target_family = "wasm"))]
 pub use shared_device::init;

@@ -1,22 +1,20 @@
 //! The public loss module and its outputs.
 
-use burn::backend::Dispatch;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Int, IntDType, Tensor};
-use wgpu_distill::{Config, Error as CoreError, Progress, Reduction};
+use burn::tensor::{Device, Int, IntDType, Tensor};
+use wgpu_distill::{Config, Progress, Reduction};
 
-use crate::arguments::{self, Beside};
-use crate::autodiff::GradientOps;
-use crate::backend_ops::{LossOps, catch_error};
+use crate::arguments::{self, Beside, Given};
+use crate::autodiff::attach;
 use crate::batch::DistillationBatch;
-use crate::composed;
+use crate::compute::compute;
 use crate::denominator::{Denominator, reciprocal};
 use crate::error::{Error, Result};
 use crate::execution_path::ExecutionPath;
-use crate::kernel_inputs::Arguments;
-use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, row_word, row_words, summary_word};
+use crate::kernel_outputs::{LossTensors, SUMMARY_WORDS, column, row_word, summary_word};
 use crate::loss_call::LossCall;
-use crate::row_metrics::{RowMetrics, column};
+use crate::output::DistillationOutput;
+use crate::row_metrics::RowMetrics;
 use crate::shared_device;
 
 /// The distillation loss of student logits, teacher logits and labels.
@@ -31,64 +29,6 @@ pub struct DistillationLoss {
     composed: bool,
     #[module(skip)]
     row_metrics: bool,
-}
-
-/// A loss with its metrics. All tensors are on the device of the logits; nothing is read back.
-///
-/// Only `loss` is differentiable.
-#[derive(Clone, Debug)]
-pub struct DistillationOutput {
-    /// `f32 [1]`, or `f32 [rows]` with `Reduction::None`. In nats.
-    pub loss: Tensor<1>,
-    /// Each row's loss with its weight, before reduction, `f32 [rows]`; 0 for rows that are ignored or left out.
-    pub row_loss: Tensor<1>,
-    /// The similarity of teacher and student in each row (KDR), in `[0, 1]`, `f32 [rows]`; 0 for rows that are ignored or left out.
-    pub row_kdr: Tensor<1>,
-    /// The share of the true label in each row's target (TSSR), in `[0, 1]`, `f32 [rows]`; 0 for rows that are ignored or left out.
-    pub row_tssr: Tensor<1>,
-    /// The mean KDR of the rows that are valid and finite, `f32 [1]`.
-    pub kdr: Tensor<1>,
-    /// The mean TSSR of the same rows, `f32 [1]`.
-    pub tssr: Tensor<1>,
-    /// Rows whose label is a class, `i32 [1]`.
-    pub valid_rows: Tensor<1, Int>,
-    /// Rows whose label is `ignore_index`, `i32 [1]`.
-    pub ignored_rows: Tensor<1, Int>,
-    /// Rows whose label is neither a class nor `ignore_index`, `i32 [1]`; their loss and gradient are NaN.
-    pub invalid_labels: Tensor<1, Int>,
-    /// Rows with NaN or `+inf` among their logits, or only `-inf`, `i32 [1]`; all their results are NaN. With `NonFinite::Skip` also rows
-    /// whose divergence is infinite and has no derivative; all results of such rows are 0.
-    pub non_finite_rows: Tensor<1, Int>,
-    /// Metrics of each row, each `f32 [rows]`, if [`with_row_metrics`](DistillationLoss::with_row_metrics) requests them.
-    pub row_metrics: Option<RowMetrics>,
-    /// Their means over the rows that `kdr` averages, each `f32 [1]`; 0 if there are none.
-    pub mean_metrics: Option<RowMetrics>,
-    /// The label of each row, `i32 [rows]`; `ignore_index` for padding, whichever of label, pad token and mask says so.
-    pub labels: Tensor<1, Int>,
-    /// The label of rows that are left out.
-    pub ignore_index: i32,
-    /// The path that computed the loss.
-    pub path: ExecutionPath,
-}
-
-impl DistillationOutput {
-    /// The number of rows with an infinite loss, `i32 [1]`, such as those in which the student alone masks a class that the teacher does not:
-    /// their gradient is defined, and no other count has them.
-    pub fn infinite_rows(&self) -> Tensor<1, Int> {
-        let infinite = self.row_loss.clone().is_inf();
-        infinite.int().cast(IntDType::I32).sum()
-    }
-
-    /// The number of rows in the means [`kdr`](Self::kdr) and [`tssr`](Self::tssr), `i32 [1]`: their label is a class and their logits are finite.
-    ///
-    /// It is not `valid_rows - non_finite_rows`: a row may have both NaN and a label out of range.
-    pub fn averaged_rows(&self) -> Tensor<1, Int> {
-        let [rows] = self.row_loss.dims();
-        let nan = |x: &Tensor<1>| x.clone().is_nan().int().cast(IntDType::I32).sum();
-        // Rows without a finite result. Their KDR is NaN unless they are left out.
-        let left_out = self.non_finite_rows.clone() - nan(&self.row_kdr);
-        (nan(&self.row_loss) + left_out + self.ignored_rows.clone()).neg() + rows as i64
-    }
 }
 
 impl DistillationLoss {
@@ -222,7 +162,18 @@ impl DistillationLoss {
         progress: Progress,
     ) -> Result<DistillationOutput> {
         let run = self.run(batch, progress, [true, self.row_metrics])?;
-        let outputs = &run.outputs;
+        let (labels, path) = (run.labels.clone(), run.call.path);
+        Ok(self.output(&run.outputs, run.loss(), labels, path))
+    }
+
+    /// The public form of the outputs of a call.
+    pub(crate) fn output(
+        &self,
+        outputs: &LossTensors,
+        loss: Tensor<1>,
+        labels: Tensor<1, Int>,
+        path: ExecutionPath,
+    ) -> DistillationOutput {
         let (rows, summary, counts) = (&outputs.rows, &outputs.summary, &outputs.counts);
         let mean = |word: usize| summary.clone().slice(word..word + 1);
         let count = |word: usize| counts.clone().slice(word..word + 1);
@@ -233,7 +184,8 @@ impl DistillationLoss {
             [rows, of(means, summary_word::METRICS)]
         });
         let [row_metrics, mean_metrics] = metrics.map_or([None, None], |both| both.map(Some));
-        Ok(DistillationOutput {
+        DistillationOutput {
+            loss,
             row_loss: column(rows, row_word::LOSS),
             row_kdr: column(rows, row_word::KDR),
             row_tssr: column(rows, row_word::TSSR),
@@ -245,11 +197,10 @@ impl DistillationLoss {
             non_finite_rows: count(summary_word::NON_FINITE_ROWS),
             row_metrics,
             mean_metrics,
-            labels: run.labels.clone(),
+            labels,
             ignore_index: self.config.ignore_index,
-            path: run.call.path,
-            loss: run.loss(),
-        })
+            path,
+        }
     }
 
     /// The path that this loss takes on a device.
@@ -287,43 +238,64 @@ impl DistillationLoss {
         progress: Progress,
         [reports_kdr, row_metrics]: [bool; 2],
     ) -> Result<Run> {
+        let (denominator, device) = (batch.denominator.clone(), batch.student_logits.device());
+        let metrics = [reports_kdr, row_metrics];
+        let call = self.call(denominator.as_ref(), &device, progress, metrics)?;
+        let given = Given::of(&batch.labels, batch.teacher_ids.as_ref(), call.path);
+        let arguments = arguments::check(&call, batch, &self.pad_tokens)?;
+        let denominator = denominator.and_then(Denominator::on_device);
+        let (student, labels) = (arguments.student.clone(), arguments.labels.clone().inner());
+        // The gradient is computed only if the student is tracked.
+        let outputs = compute(arguments.inner(), call.clone(), student.is_tracked());
+        Ok(Run {
+            call,
+            student,
+            labels,
+            outputs: outputs.map_err(|error| given.name(error))?,
+            denominator,
+        })
+    }
+
+    /// The call with the reduction of a denominator. Logs a warning if the device looks like a mistake.
+    pub(crate) fn call(
+        &self,
+        denominator: Option<&Denominator>,
+        device: &Device,
+        progress: Progress,
+        [reports_kdr, row_metrics]: [bool; 2],
+    ) -> Result<LossCall> {
         let mut config = self.config;
-        if let Some(denominator) = &batch.denominator {
+        if let Some(denominator) = denominator {
             config.reduction = match (config.reduction, denominator) {
                 (Reduction::None, _) => return Err(Error::DenominatorWithoutSum),
                 (_, Denominator::Number(number)) => Reduction::SumOver(*number),
                 (_, Denominator::Tensor(_) | Denominator::Count(_)) => Reduction::Sum,
             };
         }
-        let device = batch.student_logits.device();
-        let divided_later = matches!(
-            batch.denominator,
-            Some(Denominator::Tensor(_) | Denominator::Count(_))
-        );
-        let call = LossCall {
+        let path = self.path(device);
+        if !self.composed && path != ExecutionPath::SharedDevice {
+            shared_device::warn_beside_shared(device);
+        }
+        Ok(LossCall {
             config,
             progress,
-            path: self.path(&device),
+            path,
             row_metrics,
             reports_kdr,
-            divided_later,
-        };
-        if !self.composed && call.path != ExecutionPath::SharedDevice {
-            shared_device::warn_beside_shared(&device);
-        }
-        let given = Given::of(&batch, call.path);
-        let denominator = batch.denominator.clone();
-        let arguments = arguments::check(&call, batch, &self.pad_tokens)?;
-        let denominator = denominator.and_then(Denominator::on_device);
-        let (student, labels) = (arguments.student.clone(), arguments.labels.clone().inner());
-        let outputs = compute(arguments, call.clone()).map_err(|error| given.name(error))?;
-        Ok(Run {
-            call,
-            student,
-            labels,
-            outputs,
-            denominator,
+            divided_later: matches!(
+                denominator,
+                Some(Denominator::Tensor(_) | Denominator::Count(_))
+            ),
         })
+    }
+
+    pub(crate) fn pad_tokens(&self) -> &[i32] {
+        &self.pad_tokens
+    }
+
+    /// Returns true if the output has the metrics of the rows.
+    pub(crate) fn has_row_metrics(&self) -> bool {
+        self.row_metrics
     }
 }
 
@@ -339,123 +311,22 @@ struct Run {
 
 impl Run {
     /// The reduced loss, or each row's loss; differentiable if there is a gradient.
-    fn loss(self) -> Tensor<1> {
-        let outputs = self.outputs;
-        let loss = match self.call.config.reduction {
-            Reduction::None => column(&outputs.rows, row_word::LOSS),
-            _ => {
-                let word = summary_word::LOSS;
-                outputs.summary.slice(word..word + 1)
-            }
-        };
-        let factor = self.denominator.map(|denominator| {
-            let word = summary_word::VALID_ROWS;
-            reciprocal(denominator, outputs.counts.slice(word..word + 1))
-        });
-        let Some(gradient) = outputs.gradient else {
+    fn loss(&self) -> Tensor<1> {
+        let outputs = &self.outputs;
+        let loss = outputs.loss(self.call.config.reduction);
+        let factor = self.denominator.clone();
+        let factor = factor.map(|denominator| reciprocal(denominator, outputs.valid_rows()));
+        let Some(gradient) = outputs.gradient.clone() else {
             return match factor {
                 Some(factor) => loss * factor,
                 None => loss,
             };
         };
-        let loss = Tensor::from_dispatch(Dispatch::attach_gradient(
-            self.student.into_dispatch(),
-            loss.into_dispatch(),
-            gradient.into_dispatch(),
-            self.call.config.grad_loss,
-        ));
+        let scale = self.call.config.grad_loss;
+        let loss = attach(self.student.clone(), loss, gradient, scale);
         match factor {
             Some(factor) => loss * Tensor::from_inner(factor),
             None => loss,
         }
-    }
-}
-
-/// Labels and classes as the caller gave them, where an error can name them: on the host, if their type is wider than i32.
-struct Given {
-    labels: Option<Tensor<2, Int>>,
-    teacher_ids: Option<Tensor<2, Int>>,
-}
-
-impl Given {
-    fn of<const D: usize, const L: usize>(
-        batch: &DistillationBatch<D, L>,
-        path: ExecutionPath,
-    ) -> Self {
-        let wide = |dtype| {
-            path == ExecutionPath::Host && matches!(dtype, DType::I64 | DType::U64 | DType::U32)
-        };
-        let labels = Some(&batch.labels).filter(|labels| wide(labels.dtype()));
-        let ids = batch.teacher_ids.as_ref();
-        let ids = ids.filter(|ids| wide(ids.dtype()));
-        Self {
-            labels: labels.map(|labels| labels.clone().reshape([-1, 1])),
-            teacher_ids: ids.map(|ids| {
-                let k = ids.dims()[D - 1];
-                ids.clone().reshape([-1, k as i32])
-            }),
-        }
-    }
-
-    /// The error with the number as it was given, if its cast to i32 did not keep it.
-    fn name(self, error: Error) -> Error {
-        let (name, given, row, classes) = match &error {
-            Error::Distill(CoreError::LabelOutOfRange { row, classes, .. }) => {
-                ("labels", self.labels, *row, *classes)
-            }
-            Error::Distill(CoreError::TeacherIdOutOfRange { row, classes, .. }) => {
-                ("teacher_ids", self.teacher_ids, *row, *classes)
-            }
-            _ => return error,
-        };
-        let value = given.and_then(|given| arguments::beyond_i32(given, row));
-        value.map_or(error, |value| Error::ClassOutOfRange {
-            name,
-            row,
-            value,
-            classes,
-        })
-    }
-}
-
-/// Runs the kernels on tensors without autodiff. Computes the gradient only if the student is tracked.
-fn compute(arguments: Arguments, call: LossCall) -> Result<LossTensors> {
-    let tracked = arguments.student.is_tracked();
-    let arguments = arguments.inner();
-    let student = &arguments.student;
-    if student.dims()[0] == 0 {
-        return Ok(no_rows(student, tracked, &call));
-    }
-    if call.path == ExecutionPath::Composed {
-        return composed::distill(arguments, &call, tracked);
-    }
-    let inputs = arguments.into_kernel_inputs();
-    let (rows, summary, counts, gradient) = catch_error(|| {
-        if tracked {
-            let (r, s, c, g) = Dispatch::distill_loss_and_gradient(inputs, call);
-            (r, s, c, Some(g))
-        } else {
-            let (r, s, c) = Dispatch::distill_loss(inputs, call);
-            (r, s, c, None)
-        }
-    })?;
-    Ok(LossTensors {
-        rows: Tensor::from_dispatch(rows),
-        summary: Tensor::from_dispatch(summary),
-        counts: Tensor::from_dispatch(counts),
-        gradient: gradient.map(Tensor::from_dispatch),
-    })
-}
-
-/// The results of a batch without rows, for which no kernel is launched.
-fn no_rows(student: &Tensor<2>, want_gradient: bool, call: &LossCall) -> LossTensors {
-    let device = &student.device();
-    let dtype = call.gradient_type(student.dtype());
-    let [_, classes] = student.dims();
-    LossTensors {
-        rows: Tensor::zeros([0, row_words(call.row_metrics)], (device, DType::F32)),
-        summary: Tensor::zeros([SUMMARY_WORDS], (device, DType::F32)),
-        counts: Tensor::zeros([SUMMARY_WORDS], (device, DType::I32)),
-        gradient: want_gradient.then(|| Tensor::zeros([0, classes], (device, dtype))),
     }
 }

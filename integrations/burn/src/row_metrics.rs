@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::kernel_outputs::word;
+use crate::kernel_outputs::{column, word};
 
 /// Metrics of the rows, or their means: see [`wgpu_distill::RowMetrics`]. Each is a slice of one tensor, taken when it is asked for.
 ///
@@ -48,10 +48,4 @@ metrics! {
     student_accuracy
     /// 1 if no logit of the teacher is above that of the label, else 0.
     teacher_accuracy
-}
-
-/// One word of each record.
-pub(crate) fn column(records: &Tensor<2>, word: usize) -> Tensor<1> {
-    let [n, _] = records.dims();
-    records.clone().slice([0..n, word..word + 1]).reshape([n])
 }

@@ -11,7 +11,7 @@ await page.waitForFunction(() => globalThis.help && globalThis.composed);
 
 const { adapter, rows } = await page.evaluate(async () => {
     const { difference, distill, numbers } = help;
-    const { distillLoss } = await import("/src/tfjs.js");
+    const { distillLoss } = await import("/dist/tfjs.js");
     await tf.setBackend("webgpu");
     await tf.ready();
     const { vendor, architecture } = tf.backend().device.adapterInfo;

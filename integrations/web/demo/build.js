@@ -17,8 +17,8 @@ export function build(out = join(DEMO, "dist")) {
         mkdirSync(join(out, folder), { recursive: true });
         for (const name of names) copyFileSync(join(from, name), join(out, folder, name.split("/").at(-1)));
     };
-    const source = join(PACKAGE, "src");
-    if (!existsSync(join(source, "wgpu_distill.wasm"))) throw new Error("src/wgpu_distill.wasm is missing; run `npm run build` first");
+    const source = join(PACKAGE, "dist");
+    if (!existsSync(join(source, "wgpu_distill.wasm"))) throw new Error("dist/wgpu_distill.wasm is missing; run `npm run build` first");
     copy(DEMO, "", PAGE);
     copy(join(DEMO, "teacher"), "teacher", ["model.json", "weights.bin"]);
     copy(source, "wgpu-distill", readdirSync(source).filter((name) => /\.(js|wasm)$/.test(name)));

@@ -120,6 +120,15 @@ test("without WebGPU and ranges as with them", { skip }, async () => {
     assert.equal(cpu.filter(Number.isNaN).length, 3, "numbers that the teacher does not have");
 });
 
+test("an emulated adapter is not taken by itself, and named", { skip }, async () => {
+    await demo(SHORT, LAPTOP, async ({ page, state, where }) => {
+        await state("done");
+        assert.match(await where(), /SIMD CPU path/);
+        assert.equal(await page.inputValue("[name=backend]"), "cpu");
+        assert.match(await page.textContent("[name=backend] option"), /emulated/);
+    });
+});
+
 test("a change of the settings starts again, and a wrong one does not", { skip }, async () => {
     await demo("backend=cpu&steps=2&digits=100&tests=200&similarity=none&seed=0&unknown=1", LAPTOP, async ({ page, state }) => {
         await state("done");

@@ -1,6 +1,6 @@
 // What the tests need in a page.
 
-import { DistillError, distill, load, prepare, readSummary } from "/src/index.js";
+import { DistillError, distill, load, prepare, readSummary } from "/dist/index.js";
 import { difference, method, numbers } from "/test/formula.js";
 
 async function device() {

@@ -28,7 +28,7 @@ inPage(
     "loss and gradient are those of the composed loss, on WebGPU and on the CPU",
     async () => {
         const { difference, numbers } = help;
-        const { distillLoss } = await import("/src/tfjs.js");
+        const { distillLoss } = await import("/dist/tfjs.js");
         const found = [];
         for (const backend of ["webgpu", "cpu"]) {
             await tf.setBackend(backend);
@@ -74,7 +74,7 @@ inPage(
     "1,000 steps neither leak nor copy nor wait",
     async () => {
         const { numbers } = help;
-        const { distillLoss } = await import("/src/tfjs.js");
+        const { distillLoss } = await import("/dist/tfjs.js");
         await tf.setBackend("webgpu");
         const [rows, classes] = [16, 10];
         const student = tf.variable(tf.tensor2d(numbers(rows * classes, 1), [rows, classes]));
@@ -129,7 +129,7 @@ inPage(
     "teacher and labels get no gradient; further tensors are used; wrong tensors are refused",
     async () => {
         const { numbers, refusal } = help;
-        const { distillLoss } = await import("/src/tfjs.js");
+        const { distillLoss } = await import("/dist/tfjs.js");
         await tf.setBackend("webgpu");
         const found = {};
         const make = (seed) => tf.variable(tf.tensor2d(numbers(30, seed), [3, 10]));
@@ -178,7 +178,7 @@ inPage(
     "a linear student learns from a linear teacher",
     async () => {
         const { numbers } = help;
-        const { distillLoss } = await import("/src/tfjs.js");
+        const { distillLoss } = await import("/dist/tfjs.js");
         await tf.setBackend("webgpu");
         const [rows, inputs, classes, steps] = [64, 8, 5, 60];
         const x = tf.tensor2d(numbers(rows * inputs, 1), [rows, inputs]);
@@ -203,7 +203,7 @@ inPage(
         ort.env.wasm.numThreads = 1;
         const { linearModel } = await import("/test/onnx.js");
         const { openTeacher } = await import("/examples/onnx_teacher.js");
-        const { distillLoss } = await import("/src/tfjs.js");
+        const { distillLoss } = await import("/dist/tfjs.js");
         await tf.setBackend("webgpu");
         const [rows, inputs, classes] = [9, 12, 20];
         const x = numbers(rows * inputs, 1);

@@ -286,7 +286,7 @@ test("without WebGPU, `distill` runs on the CPU", { skip: skipped }, async () =>
             // As in a browser that has no WebGPU.
             delete Navigator.prototype.gpu;
             for (const name of Object.getOwnPropertyNames(globalThis)) if (name.startsWith("GPU")) delete globalThis[name];
-            const { distill, prepare } = await import("/src/index.js");
+            const { distill, prepare } = await import("/dist/index.js");
             const { summary } = await distill(Float32Array.of(1, 2), Float32Array.of(2, 1), Int32Array.of(0), { classes: 2 }, { step: 0, total: 1 });
             const refused = await prepare({}, { rows: 1, classes: 2 }).catch(({ name }) => name);
             return { gpu: typeof navigator.gpu, loss: summary.loss, refused };

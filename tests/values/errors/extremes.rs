@@ -1,5 +1,6 @@
 //! The ends of the argument ranges: no rows, extreme values, random arguments. Each call succeeds or is refused; none panics.
 
+use crate::cases::is_full;
 use crate::steps::Steps;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
@@ -351,7 +352,7 @@ fn anything_is_answered_or_refused_alike() {
         "/tests/values/errors/regressions.txt"
     );
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 4000,
+        cases: if is_full() { 4000 } else { 1000 },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
         // A fixed seed, so that a failure repeats.
         rng_seed: RngSeed::Fixed(1),

@@ -9,6 +9,7 @@ mod device_errors;
 mod devices;
 #[path = "../inputs/mod.rs"]
 mod inputs;
+mod linear;
 mod logged;
 #[cfg(feature = "train")]
 mod metrics;

@@ -23,9 +23,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use wgpu_distill::half::{bf16, f16};
 use wgpu_distill::plan::{Limits, Matrix, Operand, Plan};
-use wgpu_distill::{Config, RowResult, Storage, Summary, bytemuck};
+use wgpu_distill::{Config, Storage, Summary, bytemuck};
 
-use buffers::{CaseBuffers, READ};
+use buffers::{CaseBuffers, bytes_per_row, results_of_rows};
 use cases::Case;
 use cases::compare::{self, Outcome};
 
@@ -111,6 +111,7 @@ impl Job {
             Operand::RowWeights => lists.row_weights,
             Operand::ClassWeights => lists.class_weights,
             Operand::RowResults => lists.row_results,
+            Operand::RowMetrics => lists.row_metrics,
             Operand::Summary => lists.summary,
             _ => Some(lists.labels),
         };
@@ -132,7 +133,8 @@ impl Job {
             "student": matrix(Operand::StudentLogits), "teacher": matrix(Operand::TeacherLogits),
             "gradient": if in_place { json!("in-place") } else { json!(matrix(Operand::Gradient)) },
             "teacherIds": self.has(Operand::TeacherIds), "rowWeights": self.has(Operand::RowWeights),
-            "classWeights": self.has(Operand::ClassWeights), "rowResults": true, "summary": true,
+            "classWeights": self.has(Operand::ClassWeights), "rowResults": !case.metrics, "rowMetrics": case.metrics,
+            "summary": true,
         });
         if let Some(soft_labels) = matrix(Operand::SoftLabels) {
             shape["softLabels"] = soft_labels;
@@ -155,7 +157,8 @@ impl Job {
     fn arrays(&self) -> Map<String, Value> {
         let (case, p) = (self.case(), &self.of_case.problem);
         let inputs = self.of_case.buffers.iter().map(|(operand, _)| *operand);
-        let inputs = inputs.filter(|o| ![Operand::RowResults, Operand::Summary].contains(o));
+        let results = [Operand::RowResults, Operand::RowMetrics, Operand::Summary];
+        let inputs = inputs.filter(|o| !results.contains(o));
         inputs
             .map(|operand| {
                 let (elements, kind) = match self.matrix(operand) {
@@ -198,7 +201,7 @@ impl Job {
             "config": fields.into_iter().collect::<Map<_, _>>(),
             "progress": {"step": progress.step, "total": progress.total},
             "sizes": sizes.collect::<Vec<_>>(), "places": self.places(), "arrays": self.arrays(),
-            "read": READ.map(|operand| self.index(operand)), "settings": settings,
+            "read": self.of_case.read().map(|operand| self.index(operand)), "settings": settings,
         })
     }
 
@@ -215,7 +218,7 @@ impl Job {
     fn check_arrays(&self, body: &[u8]) -> Result<(), String> {
         let case = self.case();
         let (head, gradient) = body
-            .split_at_checked(80 + 16 * case.rows)
+            .split_at_checked(80 + bytes_per_row(case) * case.rows)
             .ok_or("too few bytes came back")?;
         let (matrix, _) = self.matrix(Operand::Gradient).expect("every case has one");
         let (size, classes) = (matrix.storage.bytes(), case.classes);
@@ -225,10 +228,11 @@ impl Job {
         };
         let rows: Option<Vec<&[u8]>> = (0..case.rows).map(row).collect();
         let gradient = rows.ok_or("the gradient is too short")?.concat();
+        let (rows, metrics) = results_of_rows(case, &head[80..]);
         let outcome = Outcome {
             summary: bytemuck::pod_read_unaligned::<Summary>(&head[..80]),
-            rows: bytemuck::pod_collect_to_vec::<u8, RowResult>(&head[80..]),
-            metrics: Vec::new(),
+            rows,
+            metrics,
             gradient: match matrix.storage {
                 Storage::F32 => bytemuck::pod_collect_to_vec(&gradient),
                 Storage::F16 => wide(&gradient, f16::to_f32),
@@ -328,6 +332,14 @@ impl Work {
                     ""
                 };
                 self.kinds.insert(format!("{:?}{chunks}", plan.kind()));
+                if job.case().metrics {
+                    let how = if limits.subgroup.is_some() {
+                        "metrics with subgroups"
+                    } else {
+                        "metrics without subgroups"
+                    };
+                    self.kinds.insert(how.to_owned());
+                }
                 let said = String::from_utf8_lossy(body);
                 let (said, plan) = (said.into_owned(), plan.to_string());
                 (said != plan).then(|| format!("the page plans `{said}`, expected `{plan}`"))
@@ -338,6 +350,9 @@ impl Work {
             }
             ("cpu", _) => {
                 self.done.insert(n);
+                if job.case().metrics {
+                    self.kinds.insert("metrics on the CPU path".to_owned());
+                }
                 job.check_arrays(body).err()
             }
             _ => return None,
@@ -351,13 +366,13 @@ impl Work {
 
 /// A file of the package.
 fn file(path: &str) -> Option<Vec<u8>> {
-    let name = path.strip_prefix("/src/")?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+    let name = path.strip_prefix("/dist/")?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
     let is_plain = !name.contains(['/', '\\']);
     let bytes = is_plain.then(|| std::fs::read(folder.join(name)).ok())?;
     assert!(
         bytes.is_some() || !name.ends_with(".wasm"),
-        "integrations/web/src/{name} is not there: run `npm ci` and `npm run build` in integrations/web"
+        "integrations/web/dist/{name} is not there: run `npm ci` and `npm run build` in integrations/web"
     );
     bytes
 }
@@ -398,7 +413,12 @@ fn cases_are_computed_by_the_package() {
     assert_eq!(work.done.len(), jobs, "every job comes back");
     assert_eq!(visit::count(&result, "jobs"), jobs);
     visit::subgroups(work.with_subgroups);
+    if work.with_subgroups {
+        assert!(work.kinds.contains("metrics with subgroups"));
+    }
     for kind in [
+        "metrics without subgroups",
+        "metrics on the CPU path",
         "Packed",
         "Resident",
         "Streaming",
