@@ -15,7 +15,7 @@ use crate::cases;
 use crate::problems::problem;
 
 /// Folders and files with text, where they exist.
-const PLACES: [&str; 24] = [
+const PLACES: [&str; 25] = [
     "src",
     "shaders",
     "tests",
@@ -27,6 +27,7 @@ const PLACES: [&str; 24] = [
     "docs",
     "integrations/burn/src",
     "integrations/burn/tests",
+    "integrations/burn/examples",
     "integrations/burn/README.md",
     "integrations/candle/src",
     "integrations/candle/tests",

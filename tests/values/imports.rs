@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 /// Folders with a file `lib.rs`, `main.rs` or `mod.rs` that contains the other modules.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "src",
     "examples/mnist/src",
     "tests/cases",
     "integrations/burn/src",
+    "integrations/burn/examples/language_model",
     "integrations/burn/examples/mnist",
     "integrations/candle/src",
 ];

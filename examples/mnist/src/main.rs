@@ -18,6 +18,7 @@ mod learner;
 mod methods;
 mod network;
 mod options;
+mod panel;
 mod plot;
 mod random;
 mod report;

@@ -16,8 +16,9 @@ use burn_distill::{DistillationLossConfig, TrainingSteps};
 
 use crate::data::Digits;
 use crate::digits;
-use crate::metric_history::{MetricHistory, SilentRenderer};
+use crate::metric_history::MetricHistory;
 use crate::networks::{Classifier, DistilledClassifier, Network};
+use crate::silent_renderer::SilentRenderer;
 use crate::students::{Course, Point};
 
 const LEARNING_RATE: f64 = 2e-3;

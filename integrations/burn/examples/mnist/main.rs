@@ -8,14 +8,18 @@
 #[path = "../../../../examples/mnist/src/data.rs"]
 #[allow(dead_code, reason = "shared with the example of the kernels' crate")]
 mod data;
+mod devices;
 mod digits;
 mod learner;
 mod metric_history;
 mod networks;
 mod options;
+#[path = "../../../../examples/mnist/src/panel.rs"]
+mod panel;
 #[path = "../../../../examples/mnist/src/plot.rs"]
 mod plot;
 mod report;
+mod silent_renderer;
 mod student_runs;
 mod students;
 
@@ -25,14 +29,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, DeviceKind};
 use burn_distill::{DistillationLossConfig, ExecutionPath, Selection, presets};
 use clap::Parser;
-use wgpu_distill::gpu::adapters_blocking;
 
 use learner::Schedule;
 use networks::{Network, NetworkConfig};
-use options::{On, Options};
+use options::Options;
 use student_runs::StudentRuns;
 use students::Method;
 
@@ -63,7 +65,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         test.len(),
         options.data.display()
     );
-    let device = device(options.on)?;
+    let device = devices::device(options.on)?;
     println!(
         "device    {device:?}; the loss: {}",
         ExecutionPath::of(&device)
@@ -131,20 +133,6 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
 fn parameters(network: &Network) -> usize {
     network.num_params()
-}
-
-/// The device to train on. `burn_distill::init` shares a GPU with the loss, so that the kernels run on Burn's buffers.
-fn device(on: On) -> Result<Device, Box<dyn Error>> {
-    let hardware = || adapters_blocking().iter().any(|a| a.hardware);
-    let kind = match on {
-        On::Cpu => return Ok(Device::flex()),
-        On::Auto if !hardware() => return Ok(Device::flex()),
-        On::Auto | On::Gpu => DeviceKind::DefaultDevice,
-        On::Software => DeviceKind::Cpu,
-    };
-    Ok(burn_distill::init(
-        Device::wgpu_options().device_kind(kind),
-    )?)
 }
 
 /// The methods to compare. They differ only in the loss.

@@ -3,20 +3,9 @@
 use std::path::PathBuf;
 
 use burn_distill::Divergence;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
-/// The device to train on.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum On {
-    /// A hardware GPU if there is one, else the CPU.
-    Auto,
-    /// A hardware GPU.
-    Gpu,
-    /// A software GPU such as llvmpipe.
-    Software,
-    /// Burn's flex backend.
-    Cpu,
-}
+use crate::devices::On;
 
 /// Trains a convolutional teacher on MNIST with Burn and distils it into small convolutional students by four methods.
 #[derive(Parser)]

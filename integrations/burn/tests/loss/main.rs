@@ -20,11 +20,16 @@ mod refusals;
 mod report;
 mod rows;
 mod saved_configuration;
+#[cfg(feature = "train")]
+#[path = "../../examples/mnist/silent_renderer.rs"]
+mod silent_renderer;
 mod table;
 mod targets;
 #[cfg(feature = "train")]
 mod training;
 mod views;
+#[cfg(feature = "train")]
+mod workers;
 
 #[test]
 fn a_skipped_gpu_is_reported() {
