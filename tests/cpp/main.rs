@@ -14,7 +14,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use buffers::{CaseBuffers, READ, poison};
+use buffers::{CaseBuffers, poison};
 use cases::Case;
 use wgpu_distill::plan::{Limits, Plan};
 use wgpu_distill::shader;
@@ -46,7 +46,7 @@ struct Program {
     about: String,
     source: String,
     buffers: Vec<u8>,
-    /// The ranges of `READ` in `buffers`.
+    /// The ranges of the outputs in `buffers`.
     outputs: Vec<std::ops::Range<usize>>,
 }
 
@@ -111,7 +111,7 @@ impl Program {
         };
         Self {
             about: format!("{}, {plan}", of_case.case.name),
-            outputs: READ.map(range_of).to_vec(),
+            outputs: of_case.read().map(range_of).to_vec(),
             buffers: all.into_iter().flat_map(|b| b.1).collect(),
             of_case,
             source,
