@@ -351,8 +351,9 @@ fn anything_is_answered_or_refused_alike() {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/values/errors/regressions.txt"
     );
+    let cases = if is_full() { 4000 } else { 1000 };
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if is_full() { 4000 } else { 1000 },
+        cases,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(path))),
         // A fixed seed, so that a failure repeats.
         rng_seed: RngSeed::Fixed(1),
@@ -411,7 +412,7 @@ fn anything_is_answered_or_refused_alike() {
     }
     let (answered, refused) = (answered.get(), refused.get());
     assert!(
-        answered > 100 && refused > 100,
+        answered.min(refused) > cases / 40,
         "{answered} answered, {refused} refused"
     );
 }
