@@ -77,18 +77,10 @@ pub(super) fn is_filled(row: &Row<'_>, decision: &Decision, gradient: &mut Value
 }
 
 /// Writes the gradient of a row with finite results, or adds it to the memory. Constants say which, and whether the gradient has no terms
-/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes.
-#[inline(always)]
-pub(super) fn write_tiles<V: Vector, const ACCUMULATE: bool, const PLAIN: bool>(
-    to_write: RowToWrite<'_>,
-) {
-    write_tiles_how::<V>((ACCUMULATE, PLAIN), to_write);
-}
-
-/// [`write_tiles`], whose constants are arguments. WebAssembly has it once, for its size.
+/// beyond those of the method: a branch per tile cost 5 % at 1,000 classes. WebAssembly has one function for all constants, for its size.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-fn write_tiles_how<V: Vector>((accumulate, plain): (bool, bool), to_write: RowToWrite<'_>) {
+pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write: RowToWrite<'_>) {
     let RowToWrite {
         row,
         decision,

@@ -135,7 +135,7 @@ impl Isa {
 impl Compiled for Baseline {
     #[cfg_attr(not(target_arch = "wasm32"), inline(never))]
     fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
-        write_tiles::<Self, ACCUMULATE, PLAIN>(row);
+        write_tiles::<Self>((ACCUMULATE, PLAIN), row);
     }
 }
 
@@ -161,14 +161,14 @@ impl Compiled for Avx512 {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
 fn write_tiles_avx2<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
-    write_tiles::<Avx2, ACCUMULATE, PLAIN>(row);
+    write_tiles::<Avx2>((ACCUMULATE, PLAIN), row);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 #[inline(never)]
 fn write_tiles_avx512<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
-    write_tiles::<Avx512, ACCUMULATE, PLAIN>(row);
+    write_tiles::<Avx512>((ACCUMULATE, PLAIN), row);
 }
 
 #[cfg(target_arch = "x86_64")]
