@@ -71,10 +71,13 @@ fn to_cpp(metal: &str) -> String {
         if line.starts_with("#include") || line.starts_with("using ") || line.starts_with("//") {
             continue;
         }
-        if is_function(line) {
+        let definition = line.strip_prefix("constant ");
+        if definition.is_some() {
+            out.push_str("static constexpr ");
+        } else if is_function(line) {
             out.push_str("static __device__ ");
         }
-        convert_line(line, &mut out);
+        convert_line(definition.unwrap_or(line), &mut out);
         out.push('\n');
         if let Some(start) = template.filter(|_| line == "}") {
             let (before, own) = out.split_at(start);
@@ -87,18 +90,9 @@ fn to_cpp(metal: &str) -> String {
     out
 }
 
-/// Returns true for the first line of a function. Metal's other lines without indentation are types, constants, and ends of blocks.
+/// Returns true for the first line of a function. Metal's other lines without indentation are types and ends of blocks.
 fn is_function(line: &str) -> bool {
-    let of_another = [
-        "struct ",
-        "typedef ",
-        "constant ",
-        "template",
-        "}",
-        ")",
-        ",",
-        "#",
-    ];
+    let of_another = ["struct ", "typedef ", "template", "}", ")", ",", "#"];
     let indented = line.is_empty() || line.starts_with(char::is_whitespace);
     !indented && !of_another.iter().any(|start| line.starts_with(start)) && line.contains('(')
 }
@@ -115,9 +109,8 @@ fn convert_line(line: &str, out: &mut String) {
             let word = &rest[..length_of_word(rest)];
             at += word.len();
             match word {
-                // Address spaces, with the blank behind them. A parameter's space may be `constant` too.
+                // Address spaces, with the blank behind them.
                 "device" | "thread" | "threadgroup" | "kernel" => at += 1,
-                "constant" if at == word.len() => out.push_str("static constexpr"),
                 "constant" => out.push_str("const"),
                 _ => out.push_str(word),
             }
@@ -187,7 +180,6 @@ fn entry(kernel: Kernel, variant: &Variant, metal: &str) -> String {
                 call.push(name.to_owned());
             }
             _ => {
-                let element = element.replace("static constexpr", "const");
                 parameters.push(format!("{element}* {name}"));
                 call.push(format!("*{name}"));
             }

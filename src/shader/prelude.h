@@ -25,7 +25,6 @@ FN float exp2(float x) { return exp2f(x); }
 FN float log(float x) { return logf(x); }
 FN float log2(float x) { return log2f(x); }
 FN float sqrt(float x) { return sqrtf(x); }
-FN float fma(float a, float b, float c) { return fmaf(a, b, c); }
 template <class T> FN T clamp(T x, T low, T high) { return min(max(x, low), high); }
 template <class T> FN T select(T a, T b, bool chosen) { return chosen ? b : a; }
 
@@ -135,8 +134,6 @@ typedef vec4<float> float4;
 typedef vec2<uint> uint2;
 typedef vec3<uint> uint3;
 typedef vec4<uint> uint4;
-typedef vec2<int> int2;
-typedef vec4<int> int4;
 typedef vec2<bool> bool2;
 typedef vec3<bool> bool3;
 typedef vec4<bool> bool4;
@@ -174,7 +171,6 @@ FN uint atomic_fetch_add_explicit(atomic_uint* a, uint x, memory_order) { return
 FN uint atomic_fetch_min_explicit(atomic_uint* a, uint x, memory_order) { return atomicMin(&a->value, x); }
 FN uint atomic_fetch_and_explicit(atomic_uint* a, uint x, memory_order) { return atomicAnd(&a->value, x); }
 FN uint atomic_fetch_or_explicit(atomic_uint* a, uint x, memory_order) { return atomicOr(&a->value, x); }
-FN uint atomic_fetch_xor_explicit(atomic_uint* a, uint x, memory_order) { return atomicXor(&a->value, x); }
 FN bool atomic_compare_exchange_weak_explicit(atomic_uint* a, uint* expected, uint x, memory_order, memory_order) {
     uint before = atomicCAS(&a->value, *expected, x);
     bool exchanged = before == *expected;
@@ -185,16 +181,12 @@ FN bool atomic_compare_exchange_weak_explicit(atomic_uint* a, uint* expected, ui
 // Operations of whole warps, in uniform control flow.
 #ifdef __HIP__
 #define SHUFFLE_XOR(x, mask) __shfl_xor(x, mask)
-#define SHUFFLE(x, lane) __shfl(x, lane)
 #define LANES_OF_WARP warpSize
 #else
 #define SHUFFLE_XOR(x, mask) __shfl_xor_sync(0xffffffffu, x, mask)
-#define SHUFFLE(x, lane) __shfl_sync(0xffffffffu, x, lane)
 #define LANES_OF_WARP 32
 #endif
 template <class T> FN T simd_shuffle_xor(T x, uint mask) { return SHUFFLE_XOR(x, mask); }
-template <class T> FN T simd_shuffle(T x, uint lane) { return SHUFFLE(x, lane); }
-template <class T> FN T simd_broadcast_first(T x) { return SHUFFLE(x, 0); }
 template <class T> FN T simd_sum(T x) {
     for (int mask = 1; mask < LANES_OF_WARP; mask *= 2) x += SHUFFLE_XOR(x, mask);
     return x;

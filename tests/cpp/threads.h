@@ -118,37 +118,19 @@ static inline void __syncthreads() { threads::meet(threads::of_block, blockDim.x
 template <class T> static T __shfl_xor_sync(unsigned, T x, unsigned mask) {
     return threads::shuffled(x, (threadIdx.x % threads::WARP) ^ mask);
 }
-template <class T> static T __shfl_sync(unsigned, T x, unsigned lane) { return threads::shuffled(x, lane); }
 
-static inline unsigned atomicAdd(unsigned* a, unsigned x) {
+// Only one thread runs at a time. Each returns the value before.
+static inline unsigned replace(unsigned* a, unsigned x) {
     unsigned before = *a;
-    *a += x;
+    *a = x;
     return before;
 }
-static inline unsigned atomicMin(unsigned* a, unsigned x) {
-    unsigned before = *a;
-    *a = x < before ? x : before;
-    return before;
-}
-static inline unsigned atomicAnd(unsigned* a, unsigned x) {
-    unsigned before = *a;
-    *a &= x;
-    return before;
-}
-static inline unsigned atomicOr(unsigned* a, unsigned x) {
-    unsigned before = *a;
-    *a |= x;
-    return before;
-}
-static inline unsigned atomicXor(unsigned* a, unsigned x) {
-    unsigned before = *a;
-    *a ^= x;
-    return before;
-}
+static inline unsigned atomicAdd(unsigned* a, unsigned x) { return replace(a, *a + x); }
+static inline unsigned atomicMin(unsigned* a, unsigned x) { return replace(a, x < *a ? x : *a); }
+static inline unsigned atomicAnd(unsigned* a, unsigned x) { return replace(a, *a & x); }
+static inline unsigned atomicOr(unsigned* a, unsigned x) { return replace(a, *a | x); }
 static inline unsigned atomicCAS(unsigned* a, unsigned expected, unsigned x) {
-    unsigned before = *a;
-    if (before == expected) *a = x;
-    return before;
+    return replace(a, *a == expected ? x : *a);
 }
 
 // The buffers of a case, one after the other in a file, each aligned.

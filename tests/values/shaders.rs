@@ -27,10 +27,17 @@ fn every_variant() {
     let texts = texts(Dialect::Naga);
     let mut declared = BTreeSet::new();
     let mut called = BTreeSet::new();
+    let mut of_metal = BTreeSet::new();
     for (kernel, variant, text) in &texts {
         let about = format!("{} {variant:?}", kernel.name());
         let (mut module, info) = parse(*kernel, variant, text);
-        translates(&about, variant, &module, &info);
+        let metal = translates(&about, variant, &module, &info);
+        of_metal.extend(
+            metal
+                .split("metal::")
+                .skip(1)
+                .map(|rest| word_of(rest).to_owned()),
+        );
         bindings_are_what_the_kernel_declares(&about, (*kernel, variant), &module, &info);
         workgroup_memory_stays_within_what_the_plan_counts(&about, variant, &module);
 
@@ -41,6 +48,14 @@ fn every_variant() {
     assert!(called.contains("kernel"));
     let uncalled: Vec<_> = declared.difference(&called).collect();
     assert!(uncalled.is_empty(), "no variant calls: {uncalled:?}");
+    // The C++ for CUDA defines what the translation to Metal's uses.
+    let prelude = include_str!("../../src/shader/prelude.h");
+    let words: BTreeSet<&str> = prelude.split(|c| !is_of_word(c)).collect();
+    let undefined = of_metal
+        .iter()
+        .filter(|used| !words.contains(used.as_str()));
+    let undefined: Vec<_> = undefined.collect();
+    assert!(undefined.is_empty(), "the prelude lacks {undefined:?}");
     report::ran(&format!(
         "texts: {} distinct shader texts: SPIR-V, MSL, HLSL; GLSL without subgroups",
         texts.len()
@@ -52,12 +67,22 @@ fn every_variant() {
     );
 }
 
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn word_of(text: &str) -> &str {
+    let end = text.find(|c| !is_of_word(c));
+    &text[..end.unwrap_or(text.len())]
+}
+
 fn functions(module: &naga::Module) -> BTreeSet<String> {
     let functions = module.functions.iter();
     functions.filter_map(|(_, f)| f.name.clone()).collect()
 }
 
-fn translates(about: &str, variant: &Variant, module: &naga::Module, info: &ModuleInfo) {
+/// Returns the text in Metal's language.
+fn translates(about: &str, variant: &Variant, module: &naga::Module, info: &ModuleInfo) -> String {
     let spirv = back::spv::Options {
         lang_version: (1, 3),
         ..Default::default()
@@ -70,7 +95,7 @@ fn translates(about: &str, variant: &Variant, module: &naga::Module, info: &Modu
         fake_missing_bindings: true,
         ..Default::default()
     };
-    back::msl::write_string(module, info, &msl, &Default::default())
+    let (metal, _) = back::msl::write_string(module, info, &msl, &Default::default())
         .unwrap_or_else(|e| panic!("MSL of {about}: {e}"));
 
     let hlsl = back::hlsl::Options {
@@ -100,6 +125,7 @@ fn translates(about: &str, variant: &Variant, module: &naga::Module, info: &Modu
             .and_then(|mut writer| writer.write())
             .unwrap_or_else(|e| panic!("GLSL of {about}: {e}"));
     }
+    metal
 }
 
 fn bindings_are_what_the_kernel_declares(
