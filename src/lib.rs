@@ -42,6 +42,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use metrics::RowMetrics;
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
+pub use parts::chunk_rows;
 pub use progress::Progress;
 pub use results::{
     Decision, Distillation, Gradient, RowReport, RowResult, RowStats, Summary, flags,

@@ -2,10 +2,7 @@
 
 use super::batch::LinearBatch;
 use super::products::Segments;
-use crate::{RowMetrics, RowResult};
-
-/// Rows of a chunk are a multiple of this where they may: the products compute such blocks of rows.
-const BLOCK: usize = 16;
+use crate::{RowMetrics, RowResult, chunk_rows};
 
 /// The sizes that determine a chunk. Formula and default are those of [`FusedLinear::with_memory_budget`](super::FusedLinear::with_memory_budget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +37,15 @@ impl Shape {
         elements * size_of::<f32>() + size_of::<RowResult>() + size_of::<RowMetrics>()
     }
 
-    /// Rows of a chunk, at least 1 where there are rows. All chunks but the last have as many.
+    /// [`chunk_rows`]
     pub fn chunk_rows(&self, budget: usize) -> usize {
-        let most = (budget / self.row_bytes()).clamp(1, self.rows.max(1));
-        let even = self.rows.max(1).div_ceil(self.rows.max(1).div_ceil(most));
-        even.next_multiple_of(BLOCK).min(most)
+        chunk_rows(self.rows, self.row_bytes(), budget)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB: usize = 1 << 20;
 
     fn shape(rows: usize, classes: usize, hidden: usize) -> Shape {
         Shape {
@@ -78,27 +71,5 @@ mod tests {
         assert_eq!(both.row_bytes(), student.row_bytes() + teacher);
         // Few classes have one segment.
         assert_eq!(shape(1, 10, 3).row_bytes(), 4 * (10 + 3 * 2) + 64);
-    }
-
-    #[test]
-    fn chunks_are_even_and_within_the_budget() {
-        for rows in [1, 2, 15, 16, 17, 100, 1000, 1024, 4097, 100_003] {
-            for classes in [1, 10, 1000, 32_000, 262_144] {
-                for hidden in [1, 64, 4096] {
-                    for budget in [0, 1, 1000, MIB, 16 * MIB, 64 * MIB, usize::MAX] {
-                        let shape = shape(rows, classes, hidden);
-                        let chunk = shape.chunk_rows(budget);
-                        let about = format!("{shape:?}, {budget}: {chunk}");
-                        assert!((1..=rows).contains(&chunk), "{about}");
-                        let fits = chunk * shape.row_bytes() <= budget;
-                        assert!(fits || chunk == 1, "{about}");
-                        // No other size within the budget needs fewer chunks.
-                        let most = (budget / shape.row_bytes()).clamp(1, rows);
-                        assert_eq!(rows.div_ceil(chunk), rows.div_ceil(most), "{about}");
-                    }
-                }
-            }
-        }
-        assert_eq!(shape(0, 10, 3).chunk_rows(MIB), 1);
     }
 }

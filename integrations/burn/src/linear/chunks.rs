@@ -1,10 +1,9 @@
 //! The size of a chunk of rows, a function of shape and budget alone.
 
+use wgpu_distill::chunk_rows;
+
 use super::batch::{LinearDistillationBatch, LinearTeacher};
 use crate::execution_path::ExecutionPath;
-
-/// Rows of a chunk are a multiple of this where they may: matrix products compute such blocks of rows.
-const BLOCK: usize = 16;
 
 /// The least default budget, in bytes.
 pub(super) const LEAST_BUDGET: usize = 64 << 20;
@@ -66,13 +65,10 @@ impl Shape {
         rows.max(LEAST_BUDGET)
     }
 
-    /// Rows of a chunk, at least 1. All chunks but the last have as many.
+    /// [`chunk_rows`]
     pub fn chunk_rows(&self, budget: Option<usize>) -> usize {
         let budget = budget.unwrap_or_else(|| self.default_budget());
-        let rows = self.rows.max(1);
-        let most = (budget / self.row_bytes().max(1)).clamp(1, rows);
-        let even = rows.div_ceil(rows.div_ceil(most));
-        even.next_multiple_of(BLOCK).min(most)
+        chunk_rows(self.rows, self.row_bytes(), budget)
     }
 }
 
@@ -99,27 +95,5 @@ mod tests {
         assert_eq!(large.default_budget(), 3072 * 128_256);
         let rows = large.chunk_rows(None);
         assert!((240..=256).contains(&rows), "{rows}");
-    }
-
-    #[test]
-    fn chunks_are_even_and_within_the_budget() {
-        for rows in [1, 2, 15, 16, 17, 100, 1000, 1024, 4097, 100_003] {
-            for classes in [1, 10, 1000, 32_000, 262_144] {
-                for hidden in [1, 64, 4096] {
-                    for budget in [0, 1, 1000, MIB, 16 * MIB, 64 * MIB, usize::MAX] {
-                        let shape = shape(rows, classes, hidden);
-                        let chunk = shape.chunk_rows(Some(budget));
-                        let about = format!("{shape:?}, {budget}: {chunk}");
-                        assert!((1..=rows).contains(&chunk), "{about}");
-                        let fits = chunk.checked_mul(shape.row_bytes());
-                        assert!(fits.is_some_and(|b| b <= budget) || chunk == 1, "{about}");
-                        // No other size within the budget needs fewer chunks.
-                        let most = (budget / shape.row_bytes()).clamp(1, rows);
-                        assert_eq!(rows.div_ceil(chunk), rows.div_ceil(most), "{about}");
-                    }
-                }
-            }
-        }
-        assert_eq!(shape(0, 10, 3).chunk_rows(None), 1);
     }
 }
