@@ -15,21 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         offset: 0,
         buffer_bytes: 4 * (rows * classes) as u64,
     };
-    let problem = Problem {
-        rows,
-        classes,
-        teacher_classes: classes,
-        student: matrix,
-        teacher: matrix,
-        gradient: Some(matrix),
-        shared_buffers: false,
-        in_place: false,
-        soft_labels: None,
-        row_weights: false,
-        class_weights: false,
-        teacher_list: false,
-        metrics: false,
-    };
+    let logits = (matrix, classes);
+    let problem = Problem::new(rows, logits, logits, Some(matrix));
     // An NVIDIA device under CUDA: warps of 32, 48 KiB of static shared memory.
     let limits = Limits {
         binding_bytes: (1 << 31) - 4,

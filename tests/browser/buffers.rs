@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::plan::{List, Lists, Matrix, Operand, Problem};
+use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem};
 use wgpu_distill::{RowMetrics, RowReport, RowResult, Storage, Summary, bytemuck, reference};
 
 use crate::cases::Case;
@@ -17,14 +17,17 @@ pub fn poison(bytes: usize) -> Vec<u8> {
     POISON.iter().copied().cycle().take(bytes).collect()
 }
 
+/// The initial contents of each buffer, as whole 32-bit words.
+pub type Contents = Vec<(Operand, Vec<u8>)>;
+
 /// The caller's buffers of a case.
 #[derive(Clone)]
 pub struct CaseBuffers {
     pub case: Case,
     pub problem: Problem,
     pub lists: Lists,
-    /// The initial contents of each buffer, as whole 32-bit words. In place, the gradient's buffer stands for the student's too.
-    pub buffers: Vec<(Operand, Vec<u8>)>,
+    /// In place, the gradient's buffer stands for the student's too.
+    pub buffers: Contents,
 }
 
 /// The offset of the rows' results in their buffer.
@@ -116,23 +119,23 @@ impl CaseBuffers {
             offset: (case.offsets[which] * case.storage[which].bytes()) as u64,
             buffer_bytes: bytes.len() as u64,
         };
+        let of_gradient = match case.in_place {
+            true => matrix(&student, 0),
+            false => matrix(&gradient, 2),
+        };
         let problem = Problem {
-            rows: case.rows,
-            classes: case.classes,
-            teacher_classes: case.classes.min(case.teacher_classes),
-            student: matrix(&student, 0),
-            teacher: matrix(&teacher, 1),
-            gradient: Some(match case.in_place {
-                true => matrix(&student, 0),
-                false => matrix(&gradient, 2),
-            }),
-            shared_buffers: false,
             in_place: case.in_place,
             soft_labels: soft_labels.as_ref().map(|(matrix, _)| *matrix),
             row_weights: weights.is_some(),
             teacher_list: ids.is_some(),
             class_weights: class_weights.is_some(),
             metrics: case.metrics,
+            ..Problem::new(
+                case.rows,
+                (matrix(&student, 0), case.classes),
+                (matrix(&teacher, 1), case.teacher_classes),
+                Some(of_gradient),
+            )
         };
         let list = |offset: usize, bytes: &[u8]| List {
             offset: offset as u64,
@@ -147,7 +150,7 @@ impl CaseBuffers {
             class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),
             row_metrics: case.metrics.then(|| list(ROWS_AT, &results)),
         };
-        let buffers: Vec<(Operand, Vec<u8>)> = [
+        let buffers: Contents = [
             (Operand::StudentLogits, student),
             (Operand::TeacherLogits, teacher),
             (Operand::Labels, labels),
@@ -167,6 +170,19 @@ impl CaseBuffers {
             lists,
             buffers,
         }
+    }
+
+    /// The plan for a device, its dispatches, and all buffers: the caller's, then the workspace, with any contents.
+    // The npm package makes its own.
+    #[allow(dead_code)]
+    pub fn planned(&self, limits: &Limits) -> (Plan, Vec<Dispatch>, Contents) {
+        let config = &self.case.config;
+        let plan = Plan::new(config, &self.problem, limits).expect("cases fit the limits");
+        let dispatches = plan.dispatches(config, self.case.progress, &self.lists);
+        let workspace = plan.workspace().into_iter();
+        let workspace = workspace.map(|(operand, bytes)| (operand, poison(bytes as usize)));
+        let buffers = self.buffers.iter().cloned().chain(workspace).collect();
+        (plan, dispatches.expect("cases are valid"), buffers)
     }
 
     /// The buffers that are read back, in this order.

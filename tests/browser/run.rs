@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wgpu_distill::plan::{Limits, Operand, Plan};
+use wgpu_distill::plan::{Limits, Operand};
 use wgpu_distill::shader::{Dialect, assemble};
 
-use crate::buffers::{CaseBuffers, poison};
+use crate::buffers::CaseBuffers;
 use crate::cases::{self, Case};
 use crate::visit;
 
@@ -32,20 +32,9 @@ struct Job {
 impl Job {
     fn new(case: Case, limits: &Limits) -> Self {
         let of_case = CaseBuffers::new(case);
-        let CaseBuffers {
-            case,
-            problem,
-            lists,
-            buffers,
-        } = &of_case;
-        let plan = Plan::new(&case.config, problem, limits).expect("cases fit default limits");
-        let dispatches = plan.dispatches(&case.config, case.progress, lists);
-        let dispatches = dispatches.expect("cases are valid");
-
-        let workspace = plan.workspace().into_iter();
-        let workspace = workspace.map(|(operand, bytes)| (operand, poison(bytes as usize)));
-        let all = buffers.iter().cloned().chain(workspace);
-        let mut buffers: Vec<Buffer> = all
+        let (plan, dispatches, buffers) = of_case.planned(limits);
+        let mut buffers: Vec<Buffer> = buffers
+            .into_iter()
             .map(|(operand, bytes)| Buffer {
                 operand: Some(operand),
                 bytes,
@@ -79,7 +68,7 @@ impl Job {
         });
         let dispatches = dispatches.collect();
         Self {
-            about: format!("{}, {plan}", case.name),
+            about: format!("{}, {plan}", of_case.case.name),
             of_case,
             buffers,
             dispatches,

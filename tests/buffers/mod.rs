@@ -356,19 +356,18 @@ fn invented_plan(
         .max()
         .expect("there are some");
     let problem = Problem {
-        rows: case.rows,
-        classes: case.classes,
-        teacher_classes: case.teacher_classes.min(case.classes),
-        student: matrix(&batch.student_logits),
-        teacher: matrix(&batch.teacher_logits),
-        gradient: outputs.gradient.as_ref().map(matrix),
-        shared_buffers: false,
         in_place: case.in_place && outputs.gradient.is_some(),
         soft_labels: batch.soft_labels.as_ref().map(matrix),
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
         teacher_list: batch.teacher_ids.is_some(),
         metrics: outputs.row_metrics.is_some(),
+        ..Problem::new(
+            case.rows,
+            (matrix(&batch.student_logits), case.classes),
+            (matrix(&batch.teacher_logits), case.teacher_classes),
+            outputs.gradient.as_ref().map(matrix),
+        )
     };
     // Room for a few rows, so that small cases have several chunks, and for thousands in cases with many rows.
     let rows = (case.rows / 4).max(3);

@@ -14,9 +14,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use buffers::{CaseBuffers, poison};
+use buffers::CaseBuffers;
 use cases::Case;
-use wgpu_distill::plan::{Limits, Plan};
+use wgpu_distill::plan::Limits;
 use wgpu_distill::shader;
 
 /// The short run computes one of `SHARE` cases of the cover.
@@ -53,13 +53,7 @@ struct Program {
 impl Program {
     fn new(case: Case, limits: &Limits) -> Self {
         let of_case = CaseBuffers::new(case);
-        let (config, progress) = (&of_case.case.config, of_case.case.progress);
-        let plan = Plan::new(config, &of_case.problem, limits).expect("cases fit the limits");
-        let dispatches = plan.dispatches(config, progress, &of_case.lists);
-        let dispatches = dispatches.expect("cases are valid");
-        let workspace = plan.workspace().into_iter();
-        let workspace = workspace.map(|(operand, bytes)| (operand, poison(bytes as usize)));
-        let all: Vec<_> = of_case.buffers.iter().cloned().chain(workspace).collect();
+        let (plan, dispatches, all) = of_case.planned(limits);
 
         let mut source = include_str!("threads.h").to_owned();
         let mut kernels: Vec<String> = Vec::new();
@@ -73,7 +67,7 @@ impl Program {
                 kernels.push(text);
                 at
             });
-            let words: Vec<String> = bytemuck_words(&dispatch.params);
+            let words = words_of(&dispatch.params);
             let mut arguments = vec!["(const Params*)params".to_owned()];
             for (_, window) in &dispatch.windows {
                 let buffer = all.iter().position(|b| b.0 == window.operand);
@@ -146,7 +140,7 @@ impl Program {
     }
 }
 
-fn bytemuck_words(params: &shader::Params) -> Vec<String> {
+fn words_of(params: &shader::Params) -> Vec<String> {
     let words: &[u32] = wgpu_distill::bytemuck::cast_slice(std::slice::from_ref(params));
     words.iter().map(|word| format!("{word}u")).collect()
 }

@@ -12,19 +12,5 @@ pub fn problem(rows: usize, classes: usize, storage: Storage) -> Problem {
         buffer_bytes: 0,
     };
     matrix.buffer_bytes = matrix.end(rows, classes).next_multiple_of(16);
-    Problem {
-        rows,
-        classes,
-        teacher_classes: classes,
-        student: matrix,
-        teacher: matrix,
-        gradient: Some(matrix),
-        shared_buffers: false,
-        in_place: false,
-        soft_labels: None,
-        row_weights: false,
-        class_weights: false,
-        teacher_list: false,
-        metrics: false,
-    }
+    Problem::new(rows, (matrix, classes), (matrix, classes), Some(matrix))
 }

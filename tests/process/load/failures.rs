@@ -87,21 +87,7 @@ fn memory_stays_flat_when_calls_fail() {
             offset: 0,
             buffer_bytes: 64,
         };
-        let problem = wgpu_distill::plan::Problem {
-            rows: 1,
-            classes: 1,
-            teacher_classes: 1,
-            student: matrix,
-            teacher: matrix,
-            gradient: None,
-            shared_buffers: false,
-            in_place: false,
-            soft_labels: None,
-            row_weights: false,
-            class_weights: false,
-            teacher_list: false,
-            metrics: false,
-        };
+        let problem = wgpu_distill::plan::Problem::new(1, (matrix, 1), (matrix, 1), None);
         let plan = wgpu_distill::plan::Plan::new(&Config::default(), &problem, &gpu.limits());
         Workspace::new(gpu.device(), &plan.expect("a plan"))
     };

@@ -178,21 +178,7 @@ fn plans_for_another_device_are_refused() {
         offset: 0,
         buffer_bytes: matrix.size(),
     };
-    let problem = Problem {
-        rows,
-        classes,
-        teacher_classes: classes,
-        student: side,
-        teacher: side,
-        gradient: None,
-        shared_buffers: false,
-        in_place: false,
-        soft_labels: None,
-        row_weights: false,
-        class_weights: false,
-        teacher_list: false,
-        metrics: false,
-    };
+    let problem = Problem::new(rows, (side, classes), (side, classes), None);
     let own = bench.gpu.limits();
     let a_lane_a_row = Tiling {
         lanes: 64,

@@ -285,19 +285,8 @@ fn any_problem() -> impl Strategy<Value = Problem> {
         let inputs = [matrix(rows, classes), matrix(rows, classes)];
         (inputs, gradient, any::<bool>()).prop_map(move |([student, teacher], gradient, shared)| {
             Problem {
-                rows,
-                classes,
-                teacher_classes: classes,
-                student,
-                teacher,
-                gradient,
                 shared_buffers: shared,
-                in_place: false,
-                soft_labels: None,
-                row_weights: false,
-                class_weights: false,
-                teacher_list: false,
-                metrics: false,
+                ..Problem::new(rows, (student, classes), (teacher, classes), gradient)
             }
         })
     })
