@@ -84,7 +84,7 @@ fn processor_ms() -> Option<f64> {
     Some(10.0 * (ticks.next()?.ok()? + ticks.next()?.ok()?))
 }
 
-/// What the steps of one way cost.
+/// The cost of the steps of one way.
 #[derive(Default)]
 struct Cost {
     /// Wall-clock time of each, ms.

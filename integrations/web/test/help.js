@@ -1,4 +1,4 @@
-// What the tests need in a page.
+// The needs of the tests in a page.
 
 import { DistillError, distill, load, prepare, readSummary } from "/dist/index.js";
 import { difference, method, numbers } from "/test/formula.js";

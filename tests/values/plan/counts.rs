@@ -1,4 +1,4 @@
-//! Where `valid_rows` leaves its counts, and who reads them.
+//! The place of the counts of `valid_rows`, and the kernels that read them.
 
 use wgpu_distill::plan::{Limits, List, Lists, Operand};
 use wgpu_distill::shader::Kernel;

@@ -72,7 +72,7 @@ fn tiles_of_soft_labels_are_smaller() {
     assert!(vectors[1] < vectors[0], "{vectors:?}");
 }
 
-/// What a batch of soft labels refuses, a plan refuses by the same name.
+/// A plan refuses by the same name the choices that a batch of soft labels refuses.
 #[test]
 fn plans_refuse_choices_without_terms_of_a_soft_label() {
     let plain = with_soft_labels(16, 100, 100);

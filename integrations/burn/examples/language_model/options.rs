@@ -77,7 +77,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What a resumed run must have in common with the run that wrote its checkpoints.
+    /// The settings that a resumed run must share with the run that wrote its checkpoints.
     pub fn settings(&self) -> String {
         let (text, vocabulary, context) = (self.text.display(), self.vocabulary, self.context);
         format!(

@@ -67,12 +67,12 @@ impl Schedule {
     }
 }
 
-/// What the trainings of a program share.
+/// The device, the text and the progress bars that the trainings of a program share.
 pub struct Workplace<'a> {
     pub device: &'a Device,
     pub train: &'a Arc<Vec<Window>>,
     pub held_out: &'a Arc<Vec<Window>>,
-    /// Where the bars of the progress are drawn.
+    /// The terminal on which the bars are drawn.
     pub bars: &'a MultiProgress,
 }
 

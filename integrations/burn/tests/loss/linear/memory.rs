@@ -16,7 +16,7 @@ const HIDDEN: usize = 16;
 const MATRIX: usize = 4 * ROWS * CLASSES;
 const BUDGET: usize = MATRIX / 16;
 
-/// What Burn's allocator reserved for a step, forward and backward, beside its inputs, in matrices of rows x classes.
+/// The memory that Burn's allocator reserved for a step, forward and backward, beside its inputs, in matrices of rows x classes.
 fn matrices_of_a_step(device: &Device, in_chunks: bool) -> f64 {
     let own = |seed| logits(seed, ROWS, HIDDEN, device);
     let head = |seed| logits(seed, CLASSES, HIDDEN, device);
