@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod batch;
+mod chunk_rows;
 mod config;
 pub mod cpu;
 mod engine;
@@ -32,6 +33,7 @@ mod shard;
 mod validate;
 
 pub use batch::{Batch, Logits, Storage, Values, labels_from_i64};
+pub use chunk_rows::chunk_rows;
 pub use config::{
     ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
     Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,
@@ -42,7 +44,6 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use metrics::RowMetrics;
 pub use outputs::{GradientMut, Outputs, OutputsMut, ValuesMut};
-pub use parts::chunk_rows;
 pub use progress::Progress;
 pub use results::{
     Decision, Distillation, Gradient, RowReport, RowResult, RowStats, Summary, flags,
