@@ -197,7 +197,7 @@ impl Plan {
         let bytes = |tiling: &Tiling| {
             let variant = variant_of(choices, problem, tiling);
             let kind = PlanKind::of(problem, &variant, tiling.segments, choices.two_phase);
-            kind.summing().canonical(&variant).workgroup_bytes()
+            kind.summing().workgroup_bytes(&variant)
         };
         tiling.within_memory(&limits, bytes)
     }
@@ -260,9 +260,9 @@ impl Plan {
         };
         let segments = tiling.segments.max(1);
         let kind = PlanKind::of(problem, &variant, segments, choices.two_phase);
-        check_workgroup(&kind.summing().canonical(&variant), limits)?;
+        check_workgroup(kind.summing(), &variant, limits)?;
         // Of the kernels in which one invocation owns a row, `decide` needs the most memory.
-        check_workgroup(&Kernel::Decide.canonical(&row_variant), limits)?;
+        check_workgroup(Kernel::Decide, &row_variant, limits)?;
         let in_steps = kind.in_steps();
         let counts = choices.counts_rows && !in_steps;
         let (chunks, counted_first) = chunks(

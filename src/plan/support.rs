@@ -10,7 +10,7 @@ impl Plan {
     pub(crate) fn is_supported_by(&self, limits: &Limits, dispatches: &[Dispatch]) -> bool {
         let kernel = |kernel| {
             let buffers = self.storage_buffers(kernel) <= limits.storage_buffers;
-            buffers && check_workgroup(&self.variant_of(kernel), limits).is_ok()
+            buffers && check_workgroup(kernel, &self.variant_of(kernel), limits).is_ok()
         };
         let dispatch = |d: &Dispatch| {
             let windows = d.windows.iter();

@@ -1,7 +1,7 @@
 //! Distribution of a shape's rows over invocations.
 
 use super::limits::Limits;
-use crate::shader::{MAX_VECTORS_PER_LANE, Variant};
+use crate::shader::{Kernel, MAX_VECTORS_PER_LANE, Variant};
 use crate::{Error, Result};
 
 /// The distribution of rows over invocations. [`Plan::with_tiling`](super::Plan::with_tiling) takes one chosen by the caller.
@@ -196,7 +196,8 @@ fn largest_workgroup(limits: &Limits) -> u32 {
     1 << limits.workgroup_invocations.max(1).ilog2()
 }
 
-pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> {
+/// Checks that a device can run the workgroups of a kernel.
+pub(super) fn check_workgroup(kernel: Kernel, variant: &Variant, limits: &Limits) -> Result<()> {
     let Variant {
         lanes,
         workgroup_size: size,
@@ -235,7 +236,7 @@ pub(super) fn check_workgroup(variant: &Variant, limits: &Limits) -> Result<()> 
             return refuse("a row's lanes must be within a subgroup or a whole workgroup");
         }
     }
-    if variant.workgroup_bytes() > limits.workgroup_bytes {
+    if kernel.workgroup_bytes(variant) > limits.workgroup_bytes {
         return refuse("the device has too little workgroup memory");
     }
     Ok(())

@@ -58,6 +58,25 @@ impl Kernel {
         }
     }
 
+    /// Upper bound on the bytes of workgroup memory that this kernel declares in a variant.
+    pub fn workgroup_bytes(self, variant: &Variant) -> u32 {
+        let v = self.canonical(variant);
+        let sums = (6 + v.loss.moments.iter().count() as u32) * 4;
+        let partial = if v.loss.metrics { 24 * 4 } else { 12 * 4 };
+        let reduced = match (self, v.subgroup_min) {
+            // No lanes of a row add anything up.
+            (Self::Decide | Self::Apply | Self::ValidRows | Self::Summary, _) => 0,
+            (_, Some(min)) => (v.workgroup_size / min).max(1),
+            (_, None) => v.workgroup_size,
+        };
+        let rows = v.workgroup_size / v.lanes;
+        let reduced = reduced.saturating_mul(sums + 4);
+        reduced
+            .saturating_add(rows.saturating_mul(partial))
+            .saturating_add(rows.saturating_mul(4 * v.list_slots))
+            .saturating_add(16)
+    }
+
     /// The choices that change the text of a kernel.
     fn loss_choices(self, loss: LossVariant) -> LossVariant {
         let none = LossVariant::none();

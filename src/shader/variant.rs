@@ -56,21 +56,3 @@ pub struct Variant {
 
 /// The largest [`Variant::vectors_per_lane`].
 pub const MAX_VECTORS_PER_LANE: u32 = 16;
-
-impl Variant {
-    /// Upper bound on the bytes of workgroup memory that a kernel of this variant declares.
-    pub fn workgroup_bytes(&self) -> u32 {
-        let sums = (6 + self.loss.moments.iter().count() as u32) * 4;
-        let partial = if self.loss.metrics { 24 * 4 } else { 12 * 4 };
-        let reduced = match self.subgroup_min {
-            Some(min) => (self.workgroup_size / min).max(1),
-            None => self.workgroup_size,
-        };
-        let rows = self.workgroup_size / self.lanes;
-        let reduced = reduced.saturating_mul(sums + 4);
-        reduced
-            .saturating_add(rows.saturating_mul(partial))
-            .saturating_add(rows.saturating_mul(4 * self.list_slots))
-            .saturating_add(16)
-    }
-}

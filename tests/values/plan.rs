@@ -94,7 +94,7 @@ fn check(plan: &Plan, config: &Config, problem: &Problem, limits: &Limits) {
     assert_eq!(next, problem.rows, "every row: {about}");
     for kernel in plan.kernels() {
         let variant = plan.variant_of(kernel);
-        let bytes = variant.workgroup_bytes();
+        let bytes = kernel.workgroup_bytes(&variant);
         assert!(bytes <= limits.workgroup_bytes, "{kernel:?}, {about}");
         let (size, lanes) = (variant.workgroup_size, variant.lanes);
         assert!(size <= limits.workgroup_invocations, "{kernel:?}, {about}");

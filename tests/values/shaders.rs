@@ -39,7 +39,7 @@ fn every_variant() {
                 .map(|rest| word_of(rest).to_owned()),
         );
         bindings_are_what_the_kernel_declares(&about, (*kernel, variant), &module, &info);
-        workgroup_memory_stays_within_what_the_plan_counts(&about, variant, &module);
+        workgroup_memory_stays_within_what_the_plan_counts(&about, (*kernel, variant), &module);
 
         declared.extend(functions(&module));
         compact(&mut module, KeepUnused::No);
@@ -182,7 +182,7 @@ fn bindings_are_what_the_kernel_declares(
 /// The planner refuses variants by this bound, so it must hold.
 fn workgroup_memory_stays_within_what_the_plan_counts(
     about: &str,
-    variant: &Variant,
+    (kernel, variant): (Kernel, &Variant),
     module: &naga::Module,
 ) {
     let mut layouter = naga::proc::Layouter::default();
@@ -195,7 +195,7 @@ fn workgroup_memory_stays_within_what_the_plan_counts(
         .filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup)
         .map(|(_, g)| layouter[g.ty].size)
         .sum();
-    let counted = variant.workgroup_bytes();
+    let counted = kernel.workgroup_bytes(variant);
     assert!(declared <= counted, "{about}: {declared} > {counted}");
 }
 

@@ -414,7 +414,7 @@ fn sound(plan: &Plan, problem: &Problem, limits: &Limits) -> Result<(), String> 
     ensure(48 * groups <= limits.binding_bytes, "partial sums")?;
     for kernel in plan.kernels() {
         let variant = plan.variant_of(kernel);
-        let bytes = variant.workgroup_bytes();
+        let bytes = kernel.workgroup_bytes(&variant);
         ensure(bytes <= limits.workgroup_bytes, "workgroup memory")?;
         ensure(
             variant.workgroup_size <= limits.workgroup_invocations,
