@@ -395,7 +395,7 @@ fn devices_that_are_too_small_are_refused() {
         ..default()
     };
     let little_memory = wgpu::Limits {
-        max_compute_workgroup_storage_size: 1 << 10,
+        max_compute_workgroup_storage_size: 1 << 9,
         ..default()
     };
     let small_buffers = wgpu::Limits {
@@ -406,7 +406,7 @@ fn devices_that_are_too_small_are_refused() {
     // Missing capability, limits, rows, and true if the call may succeed.
     let cases = [
         ("4 storage buffers, 7 needed", few_buffers, 4, false),
-        ("1 KiB of workgroup memory", little_memory, 4, false),
+        ("512 bytes of workgroup memory", little_memory, 4, false),
         (
             "statistics of 3,000 rows in buffers of 128 KiB",
             small_buffers,
