@@ -35,9 +35,9 @@ mod validate;
 pub use batch::{Batch, Logits, Storage, Values, labels_from_i64};
 pub use chunk_rows::chunk_rows;
 pub use config::{
-    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
-    Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,
-    TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, MaskedClasses, NonFinite,
+    Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses,
+    TeacherTail, TemperatureScaling, TssrGradient,
 };
 pub use cpu::{finish_shards, merge_shards};
 pub use engine::Engine;

@@ -164,9 +164,11 @@ pub(crate) fn moments(config: &Config) -> Moments {
     all
 }
 
-/// Returns true if TSSR or the divergence needs the teacher's logit at the label.
+/// Returns true if TSSR, the divergence or joined masks need the teacher's logit at the label.
 pub(crate) fn needs_teacher_label(config: &Config) -> bool {
-    config.divergence.rule().label_apart || matches!(config.selection, Selection::Margin(_))
+    config.divergence.rule().label_apart
+        || matches!(config.selection, Selection::Margin(_))
+        || config.joins_masks()
 }
 
 /// The moments of the metrics of rows. Of sampled tokens, those of the student alone.

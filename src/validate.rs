@@ -3,6 +3,7 @@
 mod class_weights;
 mod factors;
 pub(crate) mod listed;
+mod masks;
 pub(crate) mod sampled;
 pub(crate) mod shards;
 pub(crate) mod soft_labels;
@@ -74,6 +75,7 @@ pub(crate) fn config(config: &Config) -> Result<()> {
     sampled::choices(config)?;
     attached(config)?;
     standardized::check(config)?;
+    masks::check(config)?;
     factors::check(config)
 }
 

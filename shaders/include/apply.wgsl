@@ -11,6 +11,7 @@
 #import temperatures
 #import $SHAPE
 #import soft_labels
+#import masks
 #if listed
 #import apply_list
 #end
@@ -145,11 +146,16 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
 #unroll
         let vector_$i = start + $iu * LANES;
         let first_$i = (row.start + min(vector_$i, vectors - 1u)) * 4u - row.misalignment;
-        let s_$i = load_student(row.student, first_$i);
+        var s_$i = load_student(row.student, first_$i);
 #if teacher_row
-        let t_$i = load_teacher(row.teacher, first_$i);
+        var t_$i = load_teacher(row.teacher, first_$i);
 #end
         let y_$i = load_soft_label(row.soft_label, first_$i);
+#end
+#unroll masks_joined
+        let dropped_$i = is_dropped(s_$i, t_$i, first_$i);
+        s_$i = without(s_$i, dropped_$i);
+        t_$i = without(t_$i, dropped_$i);
 #end
         // The terms precede the conditions, into which compilers would sink the loads.
 #unroll plain

@@ -16,10 +16,18 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
             let vector = start + i * LANES;
             if (vector < row.vectors) {
                 let first = (row.start + vector) * 4u - row.misalignment;
-                let s = load_student(row.student, first);
+                var s = load_student(row.student, first);
                 let y = load_soft_label(row.soft_label, first);
 #if teacher_row
-                apply_logits(row, first, s, load_teacher(row.teacher, first), y, decision);
+                var t = load_teacher(row.teacher, first);
+#end
+#if masks_joined
+                let dropped = is_dropped(s, t, first);
+                s = without(s, dropped);
+                t = without(t, dropped);
+#end
+#if teacher_row
+                apply_logits(row, first, s, t, y, decision);
 #end
 #if student_alone
                 apply_logits(row, first, s, vec4<f32>(), y, decision);

@@ -5,6 +5,7 @@
 // They are single variables because compilers keep a dynamically indexed array in memory.
 // Sampled tokens and lists have no teacher's row: nothing of it is loaded, kept or summed. The classes of a list are left out.
 
+#import masks
 #import vector
 
 #unroll
@@ -79,9 +80,14 @@ fn has_label(row: Row, start: u32) -> bool {
 // Their bits are tested before any arithmetic.
 fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     let first = vector * 4u - row.misalignment;
-    let s = load_student(row.student, first);
+    var s = load_student(row.student, first);
 #if teacher_row
-    let t = load_teacher(row.teacher, first);
+    var t = load_teacher(row.teacher, first);
+#end
+#if masks_joined
+    let dropped = is_dropped(s, t, first);
+    s = without(s, dropped);
+    t = without(t, dropped);
 #end
     let inside = is_summed(row, first, params.classes);
     let s_masked = bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u);

@@ -42,6 +42,12 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
             let has_teacher = u32(label) < params.teacher_classes;
             teacher_label_logit = select(0xff800000u, bitcast<u32>(load_teacher_at(row.teacher, u32(label))), has_teacher);
         }
+#if masks_joined
+        let masked = 0xff800000u;
+        let dropped = label_logit == masked || teacher_label_logit == masked;
+        label_logit = select(label_logit, masked, dropped);
+        teacher_label_logit = select(teacher_label_logit, masked, dropped);
+#end
     }
 #if listed
     let list_is_valid = read_list(row, invocation, !ignored);

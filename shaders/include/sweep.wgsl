@@ -2,6 +2,7 @@
 // Components: the similarity's sum, the divergence's first and second sum.
 
 #import below
+#import masks
 #import sweep_sums
 
 // p log2(p scale), scale = 2 / (p+q). For equal rows the ratio to the mean is 1, and the error is that of log2 near 1. 0 log 0 = 0.
@@ -66,8 +67,13 @@ fn sweep_terms(p: vec4<f32>, q: vec4<f32>) -> vec3<f32> {
 
 // The sums of the four classes from column `first`; `scales` are the inverse normalisers of p and q.
 fn sweep_vector(row: Row, first: u32, sums: Sums, scales: vec2<f32>) -> vec3<f32> {
-    let s = load_student(row.student, first);
-    let t = load_teacher(row.teacher, first);
+    var s = load_student(row.student, first);
+    var t = load_teacher(row.teacher, first);
+#if masks_joined
+    let dropped = is_dropped(s, t, first);
+    s = without(s, dropped);
+    t = without(t, dropped);
+#end
     let s_ok = columns_of(first) < vec4<u32>(params.classes);
     let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);
     let p = select(vec4<f32>(), exp2((s - sums.student_max) * student_log2()) * scales.x, s_ok);

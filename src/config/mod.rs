@@ -230,6 +230,24 @@ pub enum SmoothedClasses {
     Unmasked,
 }
 
+/// The masked classes of a row: those whose logit is `-inf`, and those that the teacher lacks ([`TeacherClasses::CommonPrefix`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum MaskedClasses {
+    /// Each row masks its own classes. A divergence is infinite where one side has mass and the other has none: most of them where the
+    /// student alone masks a class, reverse KL where the teacher alone does.
+    #[default]
+    Each,
+    /// A class that is masked in either row is masked in both, and the others are renormalised. Its gradient is 0. A row without a class
+    /// that both have has no finite result.
+    ///
+    /// For vocabularies that are padded to different sizes, beside `CommonPrefix`: with `Each`, reverse KL is infinite in every row. The
+    /// hard part is infinite if the label is masked. Labels that the teacher lacks need a call of their own, with the label alone
+    /// (docs/LOSSES.md, section 12).
+    Both,
+}
+
 /// The effect on the memory that receives the gradient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -338,6 +356,8 @@ pub struct Config {
     pub grad_loss: f32,
     /// Default: a teacher with another number of classes is refused. That of sampled tokens has one class.
     pub teacher_classes: TeacherClasses,
+    /// Default: `Each`, the masks of each row are its own.
+    pub masked_classes: MaskedClasses,
     /// The teacher's probability off the list of [`Batch::teacher_ids`](crate::Batch::teacher_ids). Without a list it has no effect.
     /// Default: `Ghost`.
     pub teacher_tail: TeacherTail,
@@ -373,6 +393,7 @@ impl Default for Config {
             ignore_index: -100,
             grad_loss: 1.0,
             teacher_classes: TeacherClasses::SameAsStudent,
+            masked_classes: MaskedClasses::Each,
             teacher_tail: TeacherTail::Ghost,
             grad_write: GradWrite::Overwrite,
             non_finite: NonFinite::Propagate,
@@ -403,6 +424,11 @@ impl Config {
     /// Returns true if the hard part has a temperature of its own.
     pub(crate) fn has_own_hard_temperature(&self) -> bool {
         self.hard_temperature != HardTemperature::Student
+    }
+
+    /// Returns true if a class that either row masks is masked in both. Sampled tokens have no row of the teacher.
+    pub(crate) fn joins_masks(&self) -> bool {
+        self.masked_classes == MaskedClasses::Both && !self.divergence.is_sampled()
     }
 
     /// Returns true if the label is smoothed over the classes that the student does not mask.

@@ -2,7 +2,7 @@
 
 use super::choice::text_form;
 use super::{
-    ClassWeighting, Config, GradWrite, HardTemperature, NonFinite, Reduction, Scope,
+    ClassWeighting, Config, GradWrite, HardTemperature, MaskedClasses, NonFinite, Reduction, Scope,
     SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
     TssrGradient, require, temperature,
 };
@@ -15,6 +15,7 @@ text_form! { HardTemperature, "hard_temperature"; Student = "student", Own(tempe
 text_form! { Standardization, "standardization"; None = "none", ZScore = "z-score" }
 text_form! { TssrGradient, "tssr_gradient"; Detached = "detached", Attached = "attached" }
 text_form! { TeacherClasses, "teacher_classes"; SameAsStudent = "same-as-student", CommonPrefix = "common-prefix" }
+text_form! { MaskedClasses, "masked_classes"; Each = "each", Both = "both" }
 text_form! { TeacherTail, "teacher_tail"; Ghost = "ghost", Renormalized = "renormalized" }
 text_form! { SmoothedClasses, "smoothed_classes"; All = "all", Unmasked = "unmasked" }
 text_form! { GradWrite, "grad_write"; Overwrite = "overwrite", Accumulate = "accumulate" }
@@ -71,6 +72,7 @@ without_numbers!(
     Standardization,
     TssrGradient,
     TeacherClasses,
+    MaskedClasses,
     TeacherTail,
     SmoothedClasses,
     GradWrite,
@@ -208,6 +210,7 @@ choices!(
     Reduction,
     SmoothedClasses,
     TeacherClasses,
+    MaskedClasses,
     TeacherTail,
     GradWrite,
     NonFinite,
@@ -309,6 +312,7 @@ fields!(
     ignore_index,
     grad_loss,
     teacher_classes,
+    masked_classes,
     teacher_tail,
     grad_write,
     non_finite,

@@ -3,15 +3,20 @@
 use super::apply::write_tiles;
 use super::compiled::{Compiled, RowToWrite};
 use super::group::{Group, Groups};
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-use super::portable::Portable as Baseline;
+#[cfg(target_arch = "aarch64")]
+pub(super) use super::neon::Neon as Baseline;
+#[cfg(not(any(
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
+pub(super) use super::portable::Portable as Baseline;
 use super::row::Row;
 use super::rows::{apply_row, observe_row};
 use super::scalar::exponentials;
 use super::second_sweep::second_sweep;
 use super::tile::Scratch;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-use super::wasm::Simd128 as Baseline;
+pub(super) use super::wasm::Simd128 as Baseline;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{Avx2, Avx512};
 use crate::{Decision, RowStats, ValuesMut};

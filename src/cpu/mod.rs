@@ -14,13 +14,14 @@ mod lane_rule;
 mod lane_sums;
 mod lanes;
 mod list;
+mod masks;
 mod merge;
 mod metrics;
 mod mixture;
+mod neon;
 mod observe;
 mod part;
 mod pool;
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
 mod powers;
 mod row;
@@ -38,9 +39,7 @@ mod sums;
 mod tasks;
 mod tile;
 mod vector;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
-#[cfg(target_arch = "x86_64")]
 mod x86;
 mod zeros;
 

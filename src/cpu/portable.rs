@@ -1,4 +1,8 @@
 //! Sixteen f32 as arrays and loops, for every processor. The compiler turns the loops into vector instructions.
+#![cfg(not(any(
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+)))]
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -22,7 +26,7 @@ impl Portable {
 }
 
 impl Vector for Portable {
-    const FMA: bool = cfg!(target_arch = "aarch64");
+    const FMA: bool = false;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Self([x; LANES])
@@ -66,10 +70,7 @@ impl Vector for Portable {
     fn mul_add(self, b: Self, c: Self) -> Self {
         let mut lanes = self.0;
         for ((a, b), c) in lanes.iter_mut().zip(b.0).zip(c.0) {
-            *a = match Self::FMA {
-                true => a.mul_add(b, c),
-                false => *a * b + c,
-            };
+            *a = *a * b + c;
         }
         Self(lanes)
     }

@@ -25,6 +25,8 @@ pub(super) struct Setup<'a> {
     pub shape_numbers: [f32; 2],
     /// The hard part has a temperature of its own.
     pub own_hard: bool,
+    /// A class that either row masks is masked in both.
+    pub masks_joined: bool,
     /// Classes that the student masks have no share in the smoothed label.
     pub smooths_unmasked: bool,
     /// The temperatures of student and teacher; of standardised logits those of one row.
@@ -64,6 +66,7 @@ impl<'a> Setup<'a> {
             shape,
             shape_numbers,
             own_hard: config.has_own_hard_temperature(),
+            masks_joined: config.joins_masks(),
             smooths_unmasked: config.smooths_unmasked(),
             student_temperature: 1.0,
             teacher_temperature: 1.0,

@@ -1,4 +1,5 @@
 //! Sixteen f32 in four registers of WebAssembly with `simd128`.
+#![cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 #![expect(
     clippy::undocumented_unsafe_blocks,
     reason = "the SAFETY comment below covers all blocks"

@@ -1,4 +1,5 @@
 //! Sixteen f32 in the registers of x86-64 with AVX2 or AVX-512.
+#![cfg(target_arch = "x86_64")]
 #![expect(
     clippy::undocumented_unsafe_blocks,
     reason = "the SAFETY comment below covers all blocks"

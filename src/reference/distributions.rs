@@ -175,10 +175,22 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// The logits of both, with the student's number of classes.
-pub(super) fn logits_of(batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
+/// The logits of both, with the student's number of classes. With joined masks, a class that either masks is masked in both.
+pub(super) fn logits_of(config: &Config, batch: &Batch<'_>, row: usize) -> [Vec<f64>; 2] {
     let classes = batch.classes();
-    [&batch.student_logits, &batch.teacher_logits].map(|logits| row_values(logits, row, classes))
+    let [mut student, mut teacher] = [&batch.student_logits, &batch.teacher_logits]
+        .map(|logits| row_values(logits, row, classes));
+    if config.joins_masks() {
+        for (s, t) in student.iter_mut().zip(&mut teacher) {
+            if *s == f64::NEG_INFINITY || *t == f64::NEG_INFINITY {
+                // NaN and `+inf` stay.
+                for x in [s, t].into_iter().filter(|x| x.is_finite()) {
+                    *x = f64::NEG_INFINITY;
+                }
+            }
+        }
+    }
+    [student, teacher]
 }
 
 /// Mean and standard deviation, relative to the largest logit, of the classes that are not masked, and their number.

@@ -10,7 +10,7 @@ pub(super) fn log_probabilities(config: &Config, batch: &Batch<'_>, row: usize) 
     if let Some(list) = List::of(config, batch, row) {
         return [list.log_p, list.log_q];
     }
-    let [student, teacher] = logits_of(batch, row);
+    let [student, teacher] = logits_of(config, batch, row);
     let log_p = log_softmax_row(
         &student,
         row_temperature(config, config.student_temperature, &student),

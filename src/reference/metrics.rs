@@ -75,7 +75,7 @@ pub(super) fn of_row(
         return RowMetrics::of([f64::NAN; 10]);
     }
     let sampled = config.divergence.is_sampled();
-    let [student, teacher] = logits_of(batch, row).map(|logits| largest(&logits));
+    let [student, teacher] = logits_of(config, batch, row).map(|logits| largest(&logits));
     let label = batch.labels[row] as usize;
     let both = student.iter().zip(&teacher).any(|(s, t)| *s && *t);
     let one = |yes: bool| f64::from(u8::from(yes));

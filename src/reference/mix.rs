@@ -95,7 +95,7 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(config: &Config, batch: &Batch<'_>, row: usize) -> Self {
         let [log_p, log_q] = log_probabilities(config, batch, row);
-        let [student, teacher] = logits_of(batch, row);
+        let [student, teacher] = logits_of(config, batch, row);
         let (e, classes) = (f64::from(config.label_smoothing), student.len());
         let soft_label = batch.soft_label(row);
         let given = |i: usize| match &soft_label {

@@ -86,7 +86,7 @@ fn stats_of(config: &Config, batch: &Batch<'_>, row: usize) -> RowStats {
     }
     let weights_are_finite =
         batch.row_weight(row).is_finite() && class_weights_are_valid(config, batch, label);
-    let [student, teacher] = logits_of(batch, row);
+    let [student, teacher] = logits_of(config, batch, row);
     let temperature = |base, logits: &[f64]| row_temperature(config, base, logits);
     let student_temperature = temperature(config.student_temperature, &student);
     let teacher_temperature = temperature(config.teacher_temperature, &teacher);
@@ -254,7 +254,7 @@ pub fn decide(
         let tstr = f64::from(progress.tstr());
         let tssr = match config.selection {
             Selection::Margin(threshold) => {
-                let [_, teacher] = logits_of(batch, row);
+                let [_, teacher] = logits_of(config, batch, row);
                 let temperature = row_temperature(config, config.teacher_temperature, &teacher);
                 margin_share(threshold.into(), &teacher, temperature, batch.labels[row])
             }

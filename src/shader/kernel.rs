@@ -90,6 +90,7 @@ impl Kernel {
                 similarity: loss.similarity,
                 moments: loss.moments.with(statistics(loss.sampled)),
                 sweep: loss.sweep,
+                masks_joined: loss.masks_joined && self != Self::MergeRowStats,
                 label_apart: loss.label_apart,
                 teacher_label: loss.teacher_label && self == Self::Observe,
                 sampled: loss.sampled,
@@ -116,6 +117,7 @@ impl Kernel {
                 moments: none.moments,
                 sweep: none.sweep,
                 teacher_label: none.teacher_label,
+                masks_joined: none.masks_joined,
                 ..loss
             },
             Self::Apply => LossVariant {
@@ -131,6 +133,7 @@ impl Kernel {
                     ..loss.class_weights
                 },
                 standardized: loss.standardized,
+                masks_joined: loss.masks_joined,
                 ..none
             },
             // Both access partial summaries, which metrics make longer.

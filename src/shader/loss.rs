@@ -42,6 +42,8 @@ pub struct LossVariant {
     pub class_weights: ClassWeights,
     /// True if the logits are standardised.
     pub standardized: bool,
+    /// True if a class that either row masks is masked in both.
+    pub masks_joined: bool,
 }
 
 impl LossVariant {
@@ -70,6 +72,7 @@ impl LossVariant {
             metrics: false,
             class_weights: ClassWeights::default(),
             standardized: config.standardization == Standardization::ZScore,
+            masks_joined: config.joins_masks(),
         }
     }
 
@@ -133,6 +136,7 @@ impl LossVariant {
             metrics: false,
             class_weights: ClassWeights::default(),
             standardized: false,
+            masks_joined: false,
         }
     }
 

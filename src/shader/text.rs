@@ -61,6 +61,7 @@ includes!(
     "list",
     "log_sum",
     "main",
+    "masks",
     "merge",
     "metric_bits",
     "metrics",
@@ -271,7 +272,8 @@ impl Variant {
         line(format!("const HARD_SUMMED: bool = {hard};"));
         let reverse = self.loss.moments.has(Moment::ReverseDifference);
         line(format!("const CHECK_EDGES: bool = {offsets};"));
-        line(format!("const CHECK_TEACHER_EDGES: bool = {reverse};"));
+        let checked = reverse || self.loss.masks_joined;
+        line(format!("const CHECK_TEACHER_EDGES: bool = {checked};"));
         // The smallest distance of a teacher's maximum that is told apart.
         let lowest = if reverse { "-1e37" } else { "-1e4" };
         line(format!("const LOWEST_DT: f32 = {lowest};"));
@@ -341,6 +343,7 @@ impl Variant {
             "teacher_known" => !self.loss.sampled,
             "teacher_row" => self.loss.has_teacher_row(),
             "student_alone" => !self.loss.has_teacher_row(),
+            "masks_joined" => self.loss.masks_joined && self.loss.has_teacher_row(),
             "cosine" => self.loss.similarity == Similarity::Cosine,
             "bhattacharyya" => self.loss.similarity == Similarity::Bhattacharyya,
             "exp_neg_kl" => self.loss.similarity == Similarity::ExpNegKl,

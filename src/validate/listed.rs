@@ -27,6 +27,12 @@ pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
             "it needs the teacher's probability of the label, which may be off the list; use another selection",
         );
     }
+    if config.joins_masks() {
+        return refuse(
+            "`MaskedClasses::Both`".to_owned(),
+            "the classes off the list are not masked; use `MaskedClasses::Each`",
+        );
+    }
     if config.standardization != Standardization::None {
         return refuse(
             "`Standardization::ZScore`".to_owned(),

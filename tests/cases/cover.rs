@@ -106,6 +106,7 @@ pub fn choices(case: &Case) -> Vec<(&'static str, String)> {
         ("teacher's list", teacher_list),
         ("row weights", variant(case.weights)),
         ("class weights", class_weights),
+        ("masked classes", variant(config.masked_classes)),
         ("rows that are not finite", variant(config.non_finite)),
         ("smoothing", (config.label_smoothing > 0.0).to_string()),
         (

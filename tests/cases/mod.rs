@@ -14,6 +14,7 @@ mod depth;
 pub mod inputs;
 mod lists;
 mod losses;
+mod masks;
 mod rows;
 mod soft_labels;
 mod table;

@@ -3,7 +3,7 @@
 use super::case::{Case, Ignores};
 use super::inputs::Kind;
 use super::losses;
-use super::{lists, rows, soft_labels};
+use super::{lists, masks, rows, soft_labels};
 use wgpu_distill::{
     GradWrite, Progress, Reduction, Scope, Selection, Similarity, Storage, TeacherClasses,
     TemperatureScaling,
@@ -50,6 +50,7 @@ pub fn of_rows() -> Vec<Case> {
     rows::smoothed(&mut list);
     rows::class_weights(&mut list);
     rows::metrics(&mut list);
+    masks::joined(&mut list);
     list
 }
 

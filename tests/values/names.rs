@@ -34,6 +34,7 @@ fn every_choice_parses_from_what_it_prints() {
     round_trip(&Standardization::ALL);
     round_trip(&TssrGradient::ALL);
     round_trip(&TeacherClasses::ALL);
+    round_trip(&MaskedClasses::ALL);
     round_trip(&TeacherTail::ALL);
     round_trip(&SmoothedClasses::ALL);
     round_trip(&GradWrite::ALL);

@@ -7,8 +7,8 @@ use wgpu_distill::shader::{
     Access, Dialect, Kernel, LossVariant, MAX_VECTORS_PER_LANE, Variant, assemble,
 };
 use wgpu_distill::{
-    Config, Divergence, HardTemperature, Selection, Similarity, SmoothedClasses, Standardization,
-    Storage, TeacherTail, TssrGradient,
+    Config, Divergence, HardTemperature, MaskedClasses, Selection, Similarity, SmoothedClasses,
+    Standardization, Storage, TeacherTail, TssrGradient,
 };
 
 /// A variant of the default loss.
@@ -75,6 +75,19 @@ fn losses() -> Vec<LossVariant> {
             tssr_gradient: TssrGradient::Attached,
             ..Config::default()
         }));
+    }
+    for (divergence, hard_temperature) in [
+        (Divergence::SoftCrossEntropy, HardTemperature::Student),
+        (Divergence::ReverseKl, HardTemperature::Own(1.0)),
+        (Divergence::Jsd { beta: 0.5 }, HardTemperature::Student),
+    ] {
+        let loss = LossVariant::of(&Config {
+            divergence,
+            hard_temperature,
+            masked_classes: MaskedClasses::Both,
+            ..Config::default()
+        });
+        list.extend([loss, loss.with_metrics()]);
     }
     for divergence in [Divergence::SoftCrossEntropy, Divergence::ReverseKl] {
         list.push(LossVariant::of(&Config {

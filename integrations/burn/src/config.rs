@@ -8,9 +8,9 @@ use burn::serde::{
 };
 use serde_json::Value;
 use wgpu_distill::{
-    ClassWeighting, Divergence, GradWrite, HardTemperature, NonFinite, Reduction, Scope, Selection,
-    Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
-    TssrGradient,
+    ClassWeighting, Divergence, GradWrite, HardTemperature, MaskedClasses, NonFinite, Reduction,
+    Scope, Selection, Similarity, SmoothedClasses, Standardization, TeacherClasses, TeacherTail,
+    TemperatureScaling, TssrGradient,
 };
 
 use crate::error::Error;
@@ -158,6 +158,9 @@ setters! {
     with_non_finite(non_finite: NonFinite);
     /// Refuses or accepts a teacher with another number of classes. Default: refuses it.
     with_teacher_classes(teacher_classes: TeacherClasses);
+    /// The classes that are masked: each side's own, or those of both, such as where the vocabularies are padded to different sizes. Default:
+    /// each side's own.
+    with_masked_classes(masked_classes: MaskedClasses);
     /// The scale of the gradient between forward and backward: forward multiplies the gradient by it, backward divides by it. Between 1e-30
     /// and 1e30, also divided by the student's temperature. Default 1.
     ///

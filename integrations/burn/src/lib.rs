@@ -60,7 +60,7 @@ pub use training_steps::TrainingSteps;
 pub use wgpu_distill;
 pub use wgpu_distill::{
     ClassWeighting, Config as CoreConfig, Divergence, Error as CoreError, HardTemperature,
-    NonFinite, Progress, Reduction as CoreReduction, Scope, Selection, Similarity, SmoothedClasses,
-    Standardization, TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets,
-    schedule,
+    MaskedClasses, NonFinite, Progress, Reduction as CoreReduction, Scope, Selection, Similarity,
+    SmoothedClasses, Standardization, TeacherClasses, TeacherTail, TemperatureScaling,
+    TssrGradient, presets, schedule,
 };

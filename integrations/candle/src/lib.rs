@@ -15,7 +15,8 @@ pub use batch::DistillationBatch;
 pub use loss::{DistillationLoss, DistillationOutput};
 pub use wgpu_distill;
 pub use wgpu_distill::{
-    ClassWeighting, Config, Divergence, HardTemperature, NonFinite, Progress, Reduction,
-    RowMetrics, RowResult, Scope, Selection, Similarity, SmoothedClasses, Standardization, Summary,
-    TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient, presets, schedule,
+    ClassWeighting, Config, Divergence, HardTemperature, MaskedClasses, NonFinite, Progress,
+    Reduction, RowMetrics, RowResult, Scope, Selection, Similarity, SmoothedClasses,
+    Standardization, Summary, TeacherClasses, TeacherTail, TemperatureScaling, TssrGradient,
+    presets, schedule,
 };

@@ -54,6 +54,8 @@ export interface Options {
     gradLoss?: number;
     /** `"common-prefix"`: a teacher with another number of classes. Default `"same-as-student"`. */
     teacherClasses?: "same-as-student" | "common-prefix";
+    /** `"both"`: a class that either row masks is masked in both. Default `"each"`. */
+    maskedClasses?: "each" | "both";
     /** The teacher's probability off its list. Default `"ghost"`. */
     teacherTail?: "ghost" | "renormalized";
     /** Default `"overwrite"`. */

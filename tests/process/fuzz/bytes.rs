@@ -1,9 +1,9 @@
 //! Choices read from bytes. Missing bytes read as zero, which selects the usual value.
 
 use wgpu_distill::{
-    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, Progress, Reduction, Scope,
-    Selection, Similarity, SmoothedClasses, Standardization, Storage, TeacherClasses,
-    TemperatureScaling, TssrGradient,
+    ClassWeighting, Config, Divergence, GradWrite, HardTemperature, MaskedClasses, Progress,
+    Reduction, Scope, Selection, Similarity, SmoothedClasses, Standardization, Storage,
+    TeacherClasses, TemperatureScaling, TssrGradient,
 };
 
 pub struct Bytes<'a>(&'a [u8]);
@@ -165,6 +165,10 @@ pub fn config(from: &mut Bytes<'_>) -> Config {
         teacher_classes: match plain & 12 {
             12 => TeacherClasses::CommonPrefix,
             _ => TeacherClasses::SameAsStudent,
+        },
+        masked_classes: match plain & 224 {
+            224 => MaskedClasses::Both,
+            _ => MaskedClasses::Each,
         },
         grad_write: match from.rarely(100) {
             true => GradWrite::Accumulate,

@@ -2,8 +2,8 @@
 
 use wgpu_distill::plan::{Limits, Plan, Problem};
 use wgpu_distill::{
-    Batch, Config, Divergence, Error, GradientMut, Outputs, Selection, Standardization, Storage,
-    TeacherTail, reference,
+    Batch, Config, Divergence, Error, GradientMut, MaskedClasses, Outputs, Selection,
+    Standardization, Storage, TeacherTail, reference,
 };
 
 use super::{HALFWAY, SIX, engines, limit, refused};
@@ -132,6 +132,10 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
         teacher_temperature: 2.0,
         ..plain
     };
+    let joined = Config {
+        masked_classes: MaskedClasses::Both,
+        ..plain
+    };
     let nkd = Divergence::Nkd { gamma: 1.5 };
     vec![
         (of_divergence(dkd), "the divergence `dkd:1:8`"),
@@ -152,6 +156,7 @@ fn refused_choices() -> Vec<(Config, &'static str)> {
         (margin, "the selection `margin:0.25`"),
         (standardized, "`Standardization::ZScore`"),
         (hot, "`teacher_temperature` 2"),
+        (joined, "`MaskedClasses::Both`"),
     ]
 }
 

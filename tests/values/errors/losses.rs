@@ -1,8 +1,8 @@
 //! Refusals of losses: numbers out of range, combinations that no kernel has, texts that name no divergence.
 
 use wgpu_distill::{
-    Batch, Config, Divergence as D, Error, HardTemperature, Logits, Outputs, Scope, Selection,
-    Similarity, Standardization, TeacherClasses, TssrGradient, reference,
+    Batch, Config, Divergence as D, Error, HardTemperature, Logits, MaskedClasses, Outputs, Scope,
+    Selection, Similarity, Standardization, TeacherClasses, TssrGradient, reference,
 };
 
 use super::{HALFWAY, SIX, config_error, engines, refused, refused_on_slices};
@@ -355,27 +355,34 @@ fn sampled_tokens_refuse_what_needs_the_teachers_row() {
     }
 }
 
+/// Checks that every engine answers, or refuses with an error that has these words.
+fn answered_or_refused(config: &Config, words: Option<[&str; 2]>) {
+    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
+    let truth = reference::distill(config, HALFWAY, &batch).err();
+    match (&truth, words) {
+        (None, None) => {}
+        (Some(Error::Unsupported { what, .. }), Some(words)) => {
+            assert!(words.iter().all(|word| what.contains(word)), "{what}");
+        }
+        _ => panic!("{config:?}: {truth:?}"),
+    }
+    for engine in engines() {
+        let got = engine.run(config, HALFWAY, &batch, Outputs::ALL).err();
+        assert_eq!(got, truth, "{config:?}");
+    }
+}
+
 #[test]
 fn standardized_logits_are_answered_or_refused_by_name() {
-    let batch = Batch::new(&SIX, &SIX, &[0, 2], 3);
     let default = Config {
         standardization: Standardization::ZScore,
         ..Config::default()
     };
     let check = |config: Config, name: Option<&str>| {
-        let truth = reference::distill(&config, HALFWAY, &batch).err();
-        match (&truth, name) {
-            (None, None) => {}
-            (Some(Error::Unsupported { what, .. }), Some(name)) => {
-                let words = ["`Standardization::ZScore`", name];
-                assert!(words.iter().all(|word| what.contains(word)), "{what}");
-            }
-            _ => panic!("{config:?}: {truth:?}"),
-        }
-        for engine in engines() {
-            let got = engine.run(&config, HALFWAY, &batch, Outputs::ALL).err();
-            assert_eq!(got, truth, "{config:?}");
-        }
+        answered_or_refused(
+            &config,
+            name.map(|name| ["`Standardization::ZScore`", name]),
+        );
     };
     // Those of sampled tokens are refused for their selection.
     for divergence in D::ALL.into_iter().filter(|d| !d.is_sampled()) {
@@ -459,4 +466,29 @@ fn divergences_have_a_text() {
     refused("jsd:1", bad.clone(), &config_error("divergence", "jsd:1"));
     let text = bad.expect_err("refused").to_string();
     assert!(text.contains("`ReverseKl`"), "{text}");
+}
+
+#[test]
+fn joined_masks_are_answered_or_refused_by_name() {
+    let default = Config {
+        masked_classes: MaskedClasses::Both,
+        ..Config::default()
+    };
+    let check = |config: Config, name: Option<&str>| {
+        answered_or_refused(&config, name.map(|name| ["`MaskedClasses::Both`", name]));
+    };
+    for divergence in D::ALL.into_iter().filter(|d| !d.is_sampled()) {
+        let name = divergence.to_string();
+        let apart = matches!(divergence, D::Dkd { .. } | D::Nkd { .. } | D::Wsld);
+        let config = Config {
+            divergence,
+            ..default
+        };
+        check(config, apart.then_some(name.as_str()));
+    }
+    let standardized = Config {
+        standardization: Standardization::ZScore,
+        ..default
+    };
+    check(standardized, Some("`Standardization::ZScore`"));
 }

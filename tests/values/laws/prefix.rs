@@ -1,6 +1,9 @@
-//! A teacher with another vocabulary, by its common prefix: missing classes count as masked and extra classes have no effect.
+//! A teacher with another vocabulary, by its common prefix: missing classes count as masked and extra classes have no effect. Masks that
+//! are joined.
 
-use wgpu_distill::{Batch, Engine, Logits, Outputs, TeacherClasses};
+use wgpu_distill::{
+    Batch, Divergence, Engine, Logits, MaskedClasses, Outputs, TeacherClasses, TssrGradient,
+};
 
 use super::agree::outcomes;
 use super::drawn::{Drawn, drawn, on_every_engine};
@@ -75,6 +78,39 @@ fn classes_that_only_the_teacher_has_are_not_looked_at() {
             }
             let got = run(engine, &drawn, &wide, n + more)?;
             outcomes(&drawn, &got, &drawn.run(engine)?)
+        },
+    );
+}
+
+/// Joined masks change nothing but the logits: each row has the masks of both.
+#[test]
+fn joined_masks_are_those_of_both_rows() {
+    on_every_engine(
+        |of| drawn(of, true),
+        |engine, mut drawn| {
+            let mut random = Random::new(drawn.seed);
+            let divergences = [
+                Divergence::SoftCrossEntropy,
+                Divergence::ReverseKl,
+                Divergence::Jsd { beta: 0.5 },
+            ];
+            drawn.config.divergence = divergences[random.next() as usize % divergences.len()];
+            // Not every divergence has it.
+            drawn.config.tssr_gradient = TssrGradient::Detached;
+            let masked = f32::NEG_INFINITY;
+            for x in drawn.student.iter_mut().chain(&mut drawn.teacher) {
+                if random.next().is_multiple_of(4) {
+                    *x = masked;
+                }
+            }
+            let mut premasked = drawn.clone();
+            for (s, t) in premasked.student.iter_mut().zip(&mut premasked.teacher) {
+                if *s == masked || *t == masked {
+                    (*s, *t) = (masked, masked);
+                }
+            }
+            drawn.config.masked_classes = MaskedClasses::Both;
+            outcomes(&premasked, &drawn.run(engine)?, &premasked.run(engine)?)
         },
     );
 }

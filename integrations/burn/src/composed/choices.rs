@@ -5,7 +5,8 @@ use std::fmt::Display;
 
 use burn::tensor::Tensor;
 use wgpu_distill::{
-    ClassWeighting, Config, HardTemperature, NonFinite, Reduction, Scope, Selection, Similarity,
+    ClassWeighting, Config, HardTemperature, MaskedClasses, NonFinite, Reduction, Scope, Selection,
+    Similarity,
 };
 
 use super::soft_part::{self, SoftRule};
@@ -27,6 +28,8 @@ pub(crate) struct Choices {
     pub(super) soft: SoftRule,
     pub(super) hard: Hard,
     pub(super) weighted: WeightedParts,
+    /// A class that either side masks is masked in both.
+    pub(super) joins_masks: bool,
     /// Rows without a finite result are left out.
     pub(super) skips: bool,
     /// The divisor of the sum of the losses from the number of valid rows, both `[1]`.
@@ -72,6 +75,11 @@ impl Choices {
                 },
                 other => return Err(refusal("class_weighting", format!("{other:?}"))),
             },
+            joins_masks: match config.masked_classes {
+                MaskedClasses::Each => false,
+                MaskedClasses::Both => true,
+                other => return Err(refusal("masked_classes", format!("{other:?}"))),
+            },
             skips: match config.non_finite {
                 NonFinite::Propagate => false,
                 NonFinite::Skip => true,
@@ -111,6 +119,7 @@ fn check_fields(config: &Config) -> Result<()> {
         non_finite: default.non_finite,
         grad_loss: default.grad_loss,
         teacher_classes: default.teacher_classes,
+        masked_classes: default.masked_classes,
         // Refused on every path.
         grad_write: default.grad_write,
         ..*config

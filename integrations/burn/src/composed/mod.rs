@@ -21,7 +21,7 @@ use gradient::Gradient;
 use matrices::{Inputs, Matrices};
 use part::{Part, times};
 use row_metrics::Side;
-use softmax::common_prefix;
+use softmax::{common_prefix, joined};
 use sums::over_rows;
 use truth::{ClassWeights, wrong_soft_labels};
 
@@ -86,6 +86,10 @@ pub(crate) fn distill(
     ];
     let student = student.cast(FloatDType::F32);
     let teacher = common_prefix(teacher.cast(FloatDType::F32), classes);
+    let (student, teacher) = match choices.joins_masks {
+        true => joined(student, teacher),
+        false => (student, teacher),
+    };
 
     let (hard_weights, soft_weights) = class_weights.map_or((None, None), |w| (w.hard, w.soft));
     let inputs = Inputs {

@@ -126,6 +126,17 @@ pub(super) fn common_prefix(teacher: Tensor<2>, classes: usize) -> Tensor<2> {
     Tensor::cat(vec![teacher, masked], 1)
 }
 
+/// Both matrices; a class that either masks is masked in both. NaN and `+inf` stay.
+pub(super) fn joined(student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let masked = |x: &Tensor<2>| x.clone().equal_scalar(f32::NEG_INFINITY);
+    let either = masked(&student).bool_or(masked(&teacher));
+    let fill = |x: Tensor<2>| {
+        let dropped = either.clone().bool_and(x.clone().is_finite());
+        x.mask_fill(dropped, f32::NEG_INFINITY)
+    };
+    (fill(student), fill(teacher))
+}
+
 /// `x y`; 0 where `x` is 0, even if `y` is infinite.
 pub(super) fn product(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     let none = x.clone().equal_scalar(0.0);
