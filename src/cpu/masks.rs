@@ -6,6 +6,7 @@ use super::vector::Vector;
 
 /// Tiles of student and teacher in which a class that either masks is masked in both. NaN and `+inf` stay.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub(super) fn joined<'a>(s: &[f32], t: &[f32], to: &'a mut [Tile; 2]) -> (&'a [f32], &'a [f32]) {
     let [student, teacher] = to;
     let (student, teacher) = (&mut student[..s.len()], &mut teacher[..s.len()]);
@@ -21,7 +22,8 @@ pub(super) fn joined<'a>(s: &[f32], t: &[f32], to: &'a mut [Tile; 2]) -> (&'a [f
 }
 
 /// The tiles of student and teacher in whole lanes, without a copy if possible.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub(super) fn both_tiles<'a, V: Vector>(
     row: &Row<'a>,
     start: usize,
@@ -39,7 +41,8 @@ pub(super) fn both_tiles<'a, V: Vector>(
 }
 
 /// The student's tile alone.
-#[inline(always)]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+#[cfg_attr(target_arch = "wasm32", inline(never))]
 pub(super) fn student_tile<'a, V: Vector>(
     row: &Row<'a>,
     start: usize,
