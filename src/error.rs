@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// Teacher and student differ in their number of classes, and the configuration does not select the common prefix.
     #[error(
-        "the student has {student} classes and the teacher {teacher}; set `teacher_classes: TeacherClasses::CommonPrefix` to use the classes that both have, and for a divergence such as reverse KL also `masked_classes: MaskedClasses::Both`"
+        "the student has {student} classes and the teacher {teacher}; set `teacher_classes: TeacherClasses::CommonPrefix` to use the classes that both have; reverse KL also needs `MaskedClasses::Both`"
     )]
     ShapeMismatch {
         /// Classes of the student.

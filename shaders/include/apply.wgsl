@@ -153,9 +153,7 @@ fn apply_vectors(row: Row, vectors: u32, invocation: Invocation, decision: Decis
         let y_$i = load_soft_label(row.soft_label, first_$i);
 #end
 #unroll masks_joined
-        let dropped_$i = is_dropped(s_$i, t_$i, first_$i);
-        s_$i = without(s_$i, dropped_$i);
-        t_$i = without(t_$i, dropped_$i);
+        join_masks(&s_$i, &t_$i, first_$i);
 #end
         // The terms precede the conditions, into which compilers would sink the loads.
 #unroll plain

@@ -22,9 +22,7 @@ fn apply_row(row: Row, invocation: Invocation, decision: Decision) {
                 var t = load_teacher(row.teacher, first);
 #end
 #if masks_joined
-                let dropped = is_dropped(s, t, first);
-                s = without(s, dropped);
-                t = without(t, dropped);
+                join_masks(&s, &t, first);
 #end
 #if teacher_row
                 apply_logits(row, first, s, t, y, decision);

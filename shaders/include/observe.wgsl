@@ -85,9 +85,7 @@ fn observe_checked(sums: ptr<function, Sums>, row: Row, vector: u32) {
     var t = load_teacher(row.teacher, first);
 #end
 #if masks_joined
-    let dropped = is_dropped(s, t, first);
-    s = without(s, dropped);
-    t = without(t, dropped);
+    join_masks(&s, &t, first);
 #end
     let inside = is_summed(row, first, params.classes);
     let s_masked = bitcast<vec4<u32>>(s) == vec4<u32>(0xff800000u);

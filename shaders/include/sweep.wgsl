@@ -70,9 +70,7 @@ fn sweep_vector(row: Row, first: u32, sums: Sums, scales: vec2<f32>) -> vec3<f32
     var s = load_student(row.student, first);
     var t = load_teacher(row.teacher, first);
 #if masks_joined
-    let dropped = is_dropped(s, t, first);
-    s = without(s, dropped);
-    t = without(t, dropped);
+    join_masks(&s, &t, first);
 #end
     let s_ok = columns_of(first) < vec4<u32>(params.classes);
     let t_ok = columns_of(first) < vec4<u32>(params.teacher_classes);

@@ -104,6 +104,10 @@ fn text_of(name: &str, numbers: &[f64]) -> String {
     }
 }
 
+fn narrowed(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|x| *x as f32).collect()
+}
+
 const NUMBER: &str = "a number";
 const WHOLE: &str = "a whole number of 32 bits";
 const BOUNDS: &str = "`none`, or two numbers with `:` between them";
@@ -183,8 +187,7 @@ macro_rules! choices {
     ($($type:ident),+) => {
         $(impl Named for super::$type {
             fn from_name(_: &'static str, name: &str, numbers: &[f64]) -> Result<Self> {
-                let numbers: Vec<f32> = numbers.iter().map(|x| *x as f32).collect();
-                Self::from_name(name, &numbers)
+                Self::from_name(name, &narrowed(numbers))
             }
 
             fn parse(_: &'static str, text: &str) -> Result<Self> {

@@ -6,7 +6,6 @@ use half::bf16;
 
 use super::compiled::{Compiled, RowToWrite};
 use super::lanes::LANES;
-use super::masks::{both_tiles, student_tile};
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
@@ -133,9 +132,8 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
                 shapes::of_probabilities::<V>(&es[..n], &et[..n], scales, decision, setup, out);
             }
             _ => {
-                let (student, teacher) = (&mut scratch.student, &mut scratch.teacher);
-                let (s, t) = both_tiles::<V>(row, start, n, student, teacher, &mut scratch.joined);
-                let (s, t) = (&s[..n], &t[..n]);
+                let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
+                let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
                 if plain {
                     shapes::plain::<V>(s, t, decision, setup, out);
                 } else if from_probabilities {
@@ -149,19 +147,16 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
             }
         }
         if !plain && setup.own_hard && decision.hard_scale != 0.0 {
-            let (student, teacher) = (&mut scratch.student, &mut scratch.teacher);
-            let s = student_tile::<V>(row, start, n, student, teacher, &mut scratch.joined);
-            shapes::add_hard::<V>(&s[..n], decision, setup, out);
+            let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
+            shapes::add_hard::<V>(s, decision, setup, out);
         }
         if setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0 {
-            let (student, teacher) = (&mut scratch.student, &mut scratch.teacher);
-            let s = student_tile::<V>(row, start, n, student, teacher, &mut scratch.joined);
-            shapes::return_uniform(&s[..n], decision, out);
+            let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
+            shapes::return_uniform(s, decision, out);
         }
         if let Some(weights) = weights {
-            let (student, teacher) = (&mut scratch.student, &mut scratch.teacher);
-            let (_, t) = both_tiles::<V>(row, start, n, student, teacher, &mut scratch.joined);
-            shapes::subtract_weighted::<V>(&t[..n], &weights[start..start + n], whole, setup, out);
+            let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
+            shapes::subtract_weighted::<V>(t, &weights[start..start + n], whole, setup, out);
         }
         let label = (decision.label as usize).wrapping_sub(start);
         if let Some(soft_label) = row.soft_label {

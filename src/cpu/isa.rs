@@ -11,9 +11,8 @@ pub(super) use super::neon::Neon as Baseline;
 )))]
 pub(super) use super::portable::Portable as Baseline;
 use super::row::Row;
-use super::rows::{apply_row, observe_row};
+use super::rows::{apply_row, observe_row, sweep_row};
 use super::scalar::exponentials;
-use super::second_sweep::second_sweep;
 use super::tile::Scratch;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use super::wasm::Simd128 as Baseline;
@@ -105,7 +104,7 @@ impl Isa {
     /// Fills in the sums of the second sweep over the columns of `row`, given the statistics of all classes.
     pub(super) fn sweep(self, row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
         match self {
-            Self::Baseline => second_sweep::<Baseline>(row, stats, scratch),
+            Self::Baseline => sweep_row::<Baseline>(row, stats, scratch),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { sweep_avx2(row, stats, scratch) },
@@ -191,13 +190,13 @@ fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sweep_avx2(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
-    second_sweep::<Avx2>(row, stats, scratch);
+    sweep_row::<Avx2>(row, stats, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 fn sweep_avx512(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
-    second_sweep::<Avx512>(row, stats, scratch);
+    sweep_row::<Avx512>(row, stats, scratch);
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,58 +1,48 @@
 //! Joined masks: a class that one row masks, or that the teacher lacks, is masked in both.
 
+use super::lanes::LANES;
 use super::row::Row;
-use super::tile::{Tile, tile};
+use super::tile::widen;
 use super::vector::Vector;
+use crate::Values;
 
-/// Tiles of student and teacher in which a class that either masks is masked in both. NaN and `+inf` stay.
+/// The row that observe and apply see: with joined masks a copy of both sides in `to`, else the row itself.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-pub(super) fn joined<'a>(s: &[f32], t: &[f32], to: &'a mut [Tile; 2]) -> (&'a [f32], &'a [f32]) {
+pub(super) fn joined<'a, V: Vector>(row: &Row<'a>, to: &'a mut [Vec<f32>; 2]) -> Row<'a> {
+    if !row.setup.masks_joined || row.label == row.setup.config.ignore_index {
+        return *row;
+    }
+    let classes = row.student.len();
     let [student, teacher] = to;
-    let (student, teacher) = (&mut student[..s.len()], &mut teacher[..s.len()]);
-    for (((s, t), student), teacher) in s.iter().zip(t).zip(&mut *student).zip(&mut *teacher) {
+    copy::<V>(row.student, classes, student);
+    copy::<V>(row.teacher, classes, teacher);
+    for (s, t) in student.iter_mut().zip(&mut *teacher) {
         let masked = *s == f32::NEG_INFINITY || *t == f32::NEG_INFINITY;
+        // NaN and `+inf` stay, so that their row is found.
         let join = |own: f32| match masked && own.is_finite() {
             true => f32::NEG_INFINITY,
             false => own,
         };
-        (*student, *teacher) = (join(*s), join(*t));
+        (*s, *t) = (join(*s), join(*t));
     }
-    (student, teacher)
+    Row {
+        student: Values::F32(&student[..classes]),
+        teacher: Values::F32(&teacher[..classes]),
+        ..*row
+    }
 }
 
-/// The tiles of student and teacher in whole lanes, without a copy if possible.
+/// The values as f32 in whole lanes. Those that are not there are masked.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-pub(super) fn both_tiles<'a, V: Vector>(
-    row: &Row<'a>,
-    start: usize,
-    n: usize,
-    student: &'a mut Tile,
-    teacher: &'a mut Tile,
-    to: &'a mut [Tile; 2],
-) -> (&'a [f32], &'a [f32]) {
-    let s = tile::<V>(row.student, start, n, student);
-    let t = tile::<V>(row.teacher, start, n, teacher);
-    if !row.setup.masks_joined {
-        return (s, t);
-    }
-    joined(s, t, to)
-}
-
-/// The student's tile alone.
-#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-#[cfg_attr(target_arch = "wasm32", inline(never))]
-pub(super) fn student_tile<'a, V: Vector>(
-    row: &Row<'a>,
-    start: usize,
-    n: usize,
-    student: &'a mut Tile,
-    teacher: &'a mut Tile,
-    to: &'a mut [Tile; 2],
-) -> &'a [f32] {
-    match row.setup.masks_joined {
-        true => both_tiles::<V>(row, start, n, student, teacher, to).0,
-        false => tile::<V>(row.student, start, n, student),
-    }
+fn copy<V: Vector>(values: Values<'_>, classes: usize, to: &mut Vec<f32>) {
+    let have = values.len();
+    to.resize(classes.next_multiple_of(LANES), 0.0);
+    match values {
+        Values::F32(v) => widen::<V, _>(v, to),
+        Values::F16(v) => widen::<V, _>(v, to),
+        Values::Bf16(v) => widen::<V, _>(v, to),
+    };
+    to[have..].fill(f32::NEG_INFINITY);
 }

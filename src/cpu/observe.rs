@@ -4,12 +4,11 @@
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
 use super::deviation::Spreads;
-use super::masks::joined;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
 use super::sums::Sums;
-use super::tile::{Scratch, TILE, largest, measured, tile};
+use super::tile::{Scratch, TILE, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
 use crate::{RowStats, Standardization, flags};
@@ -79,14 +78,6 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
                 &mut scratch.teacher,
             ),
         };
-        let has_masks = s_magnitude.max(t_magnitude) >= checked_from;
-        let (s, t, s_max, t_max) = match setup.masks_joined && has_masks {
-            true => {
-                let (s, t) = joined(s, t, &mut scratch.joined);
-                (s, t, largest::<V>(s), largest::<V>(t))
-            }
-            false => (s, t, s_max, t_max),
-        };
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, setup);
@@ -96,7 +87,8 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
             (&mut scratch.first, &mut scratch.second)
         };
         // After an earlier tile with a huge maximum, ordinary values need the checked path too: their distance to it may overflow.
-        let checked = has_masks || s_max.max(t_max) >= f32::from_bits(checked_from);
+        let checked = s_magnitude.max(t_magnitude) >= checked_from
+            || s_max.max(t_max) >= f32::from_bits(checked_from);
         if checked {
             // The class that is left out is inspected with its own logits.
             let at = left_out.unwrap_or(n);
@@ -127,13 +119,10 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         }
         stats.label_logit = row.student.get(label);
         // The teacher may lack the class.
-        let mut teacher = match label < row.teacher.len() {
+        let teacher = match label < row.teacher.len() {
             true => row.teacher.get(label),
             false => f32::NEG_INFINITY,
         };
-        if setup.masks_joined && stats.label_logit.min(teacher) == f32::NEG_INFINITY {
-            (stats.label_logit, teacher) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-        }
         if setup.rule.label_apart && !setup.is_part {
             sums.write_rest(&mut stats);
             sums = sums.with_class(stats.label_logit, teacher, setup);

@@ -9,8 +9,10 @@ use super::apply::{apply, is_filled};
 use super::compiled::{Compiled, RowToWrite};
 use super::lanes::LANES;
 use super::list::List;
+use super::masks::joined;
 use super::observe::{finish, inspect, observe, started};
 use super::row::Row;
+use super::second_sweep::second_sweep;
 use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Scratch, TILE, measured, measured_without};
@@ -24,10 +26,22 @@ const _: () = assert!(MOST_ENTRIES <= TILE);
 /// Observe: the statistics of any row. With `keep`, its exponentials may stay in `scratch` for [`apply_row`].
 #[inline(always)]
 pub(super) fn observe_row<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
-    match row.ids {
+    let mut memory = std::mem::take(&mut scratch.joined);
+    let row = &joined::<V>(row, &mut memory);
+    let stats = match row.ids {
         Some(ids) => observe_list::<V>(row, ids, keep, scratch),
         None => observe::<V>(row, keep, scratch),
-    }
+    };
+    scratch.joined = memory;
+    stats
+}
+
+/// The second sweep over the columns of any row.
+#[inline(always)]
+pub(super) fn sweep_row<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scratch: &mut Scratch) {
+    let mut memory = std::mem::take(&mut scratch.joined);
+    second_sweep::<V>(&joined::<V>(row, &mut memory), stats, scratch);
+    scratch.joined = memory;
 }
 
 /// Apply: one row of the gradient, of any row.
@@ -39,10 +53,13 @@ pub(super) fn apply_row<V: Compiled>(
     kept: bool,
     scratch: &mut Scratch,
 ) {
+    let mut memory = std::mem::take(&mut scratch.joined);
+    let row = &joined::<V>(row, &mut memory);
     match row.ids {
         Some(_) => apply_list::<V>(row, decision, gradient, kept, scratch),
         None => apply::<V>(row, decision, gradient, kept, scratch),
     }
+    scratch.joined = memory;
 }
 
 #[inline(always)]

@@ -5,11 +5,10 @@
 use std::f32::consts::LOG2_E;
 
 use super::lanes::{LANES, sum};
-use super::masks::both_tiles;
 use super::mixture;
 use super::row::Row;
 use super::scalar::exp2;
-use super::tile::{Scratch, TILE, Tile, chunks};
+use super::tile::{Scratch, TILE, Tile, chunks, tile};
 use super::vector::{Vector, in_vectors};
 use crate::rule::SweepSum;
 use crate::{RowStats, Similarity};
@@ -40,8 +39,8 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
     let mut sums = [0.0; 2];
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
-        let (student, teacher) = (&mut scratch.student, &mut scratch.teacher);
-        let (s, t) = both_tiles::<V>(row, start, n, student, teacher, &mut scratch.joined);
+        let s = tile::<V>(row.student, start, n, &mut scratch.student);
+        let t = tile::<V>(row.teacher, start, n, &mut scratch.teacher);
         let p = &mut scratch.first[..s.len()];
         let q = &mut scratch.second[..t.len()];
         probabilities::<V>(s, stats.student_max, setup.student_log2, inv_zs, p);

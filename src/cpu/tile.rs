@@ -18,8 +18,9 @@ pub(super) struct Scratch {
     pub first: Tile,
     pub second: Tile,
     pub third: Tile,
-    pub joined: [Tile; 2],
     pub kept: Kept,
+    /// Rows of student and teacher with their masks joined.
+    pub joined: [Vec<f32>; 2],
     pub list: List,
     pub listed: Vec<(u32, f32)>,
 }
@@ -81,8 +82,8 @@ impl Scratch {
             first: [0.0; TILE],
             second: [0.0; TILE],
             third: [0.0; TILE],
-            joined: [[0.0; TILE]; 2],
             kept: Kept::default(),
+            joined: Default::default(),
             list: List::default(),
             listed: Vec::new(),
         }
@@ -385,12 +386,6 @@ pub(super) fn measured_without<'a, V: Vector>(
     let padded = &scratch[..n.next_multiple_of(LANES)];
     let (max, _) = Extremes::<V>::of(padded);
     (padded, max, magnitude)
-}
-
-/// The largest value of a tile.
-#[inline(always)]
-pub(super) fn largest<V: Vector>(tile: &[f32]) -> f32 {
-    Extremes::<V>::of(tile).0
 }
 
 /// A finite padding value for the fast path. Its exponential is 0, and its distance to any value of the fast path, over the

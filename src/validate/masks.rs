@@ -2,26 +2,18 @@
 
 use crate::{Config, Error, Result, Standardization};
 
-/// Refuses joined masks where the sums of the soft part are not those of the classes that both have.
+/// Refuses joined masks beside numbers of a row that are not sums over the classes that both have.
 pub(super) fn check(config: &Config) -> Result<()> {
-    if !config.joins_masks() {
-        return Ok(());
-    }
-    let refuse = |what: String, why| {
-        let what = format!("`MaskedClasses::Both` with {what}");
-        Err(Error::Unsupported { what, why })
+    let beside = match config.divergence {
+        _ if !config.joins_masks() => return Ok(()),
+        divergence if divergence.rule().label_apart => format!("the divergence `{divergence}`"),
+        _ if config.standardization != Standardization::None => {
+            "`Standardization::ZScore`".to_owned()
+        }
+        _ => return Ok(()),
     };
-    if config.divergence.rule().label_apart {
-        return refuse(
-            format!("the divergence `{}`", config.divergence),
-            "it treats the class of the label apart, which the teacher may lack; use another divergence",
-        );
-    }
-    if config.standardization != Standardization::None {
-        return refuse(
-            "`Standardization::ZScore`".to_owned(),
-            "the standard deviation is that of all classes of a row; use `MaskedClasses::Each`",
-        );
-    }
-    Ok(())
+    Err(Error::Unsupported {
+        what: format!("`MaskedClasses::Both` with {beside}"),
+        why: "it needs the teacher's whole row",
+    })
 }
