@@ -19,7 +19,7 @@ use wgpu_distill::plan::Tiling;
 use wgpu_distill::{Engine, Storage};
 use work::{Runner, Work};
 
-/// The start of an error that reports a wrong result. `ours.py` knows it.
+/// The start of an error that reports a wrong result. `peers/binaries.py` knows it.
 const WRONG: &str = "WRONG";
 
 #[derive(Deserialize, PartialEq, Clone)]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times distillation losses and their gradients in PyTorch, Liger and JAX, and in this crate, in one interleaved run.
+"""Times distillation losses and their gradients in PyTorch, Liger, JAX, Burn and candle, and in this crate, in one interleaved run.
 
     python benches/peers/peers.py                                   # the method at the device's default shapes, the peers alone
     python benches/peers/peers.py --ours PATH                       # with the bench `serve` of this crate (see benches/peers/run)
@@ -16,6 +16,7 @@ import math
 import os
 import statistics
 import sys
+import tempfile
 import time
 
 import torch
@@ -28,7 +29,7 @@ import losses
 import report
 import systems as peers
 from checks import Wrong
-from ours import Failed, Ours, Refused
+from binaries import Binary, Failed, Refused
 
 SHAPES = {
     "cuda": [(128, 10), (4096, 100), (4096, 1000), (32768, 1024), (32768, 4096), (8192, 32000), (4096, 32768), (4096, 65536), (8192, 128256), (16384, 131072)],
@@ -104,7 +105,16 @@ def calls_for(milliseconds, slice_ms):
     return max(1, min(100, round(slice_ms / max(milliseconds, 1e-3))))
 
 
-def run_loss(loss, problem, listed, ours, options, copies):
+def rust_answer(binary, loss, problem_of):
+    """The first answer of another library's binary, and its gradient."""
+    rows, classes = problem_of["rows"], problem_of["classes"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "gradient")
+        answer = binary.ask(loss.ours, **problem_of, rounds=2, gradient_to=path)
+        return answer, torch.from_file(path, size=rows * classes).view(rows, classes).clone()
+
+
+def run_loss(loss, problem, listed, binaries, options, copies):
     """Checks all systems that compute a loss on one problem and times them in turn. Returns one result per system."""
     storage, student, teacher, labels = problem
     rows, classes = student.shape
@@ -136,12 +146,16 @@ def run_loss(loss, problem, listed, ours, options, copies):
         except Exception as error:  # such as a missing compiler or too little memory; the others go on
             left_out(system.name, first_line(error))
 
-    answers, ours_calls = {}, {}
-    for name, binary in ours.items():
+    answers, binary_calls = {}, {}
+    asked = {"rows": rows, "classes": classes, "storage": storage, "seed": seed}
+    for name, binary in binaries.items():
         try:
-            answer = binary.ask(loss.ours, rows, classes, storage, seed, 2)
-            verify((answer["loss"], None))
-            answers[name], ours_calls[name] = answer, calls_for(answer["times_ms"][-1], options.slice_ms)
+            if name.startswith(OURS):
+                answer, gradient = binary.ask(loss.ours, **asked, rounds=2), None
+            else:
+                answer, gradient = rust_answer(binary, loss, asked)
+            verify((answer["loss"], gradient))
+            answers[name], binary_calls[name] = answer, calls_for(answer["times_ms"][-1], options.slice_ms)
         except Wrong as error:
             left_out(name, f"WRONG: {error}", wrong=True)
         except (Refused, Failed) as error:
@@ -163,7 +177,7 @@ def run_loss(loss, problem, listed, ours, options, copies):
                 if device == "cuda":
                     torch.cuda.empty_cache()  # for the other process
                 try:
-                    got = ours[name].ask(loss.ours, rows, classes, storage, seed, ours_calls[name] + 1)
+                    got = binaries[name].ask(loss.ours, **asked, rounds=binary_calls[name] + 1)
                 except (Refused, Failed) as error:
                     left_out(name, str(error), wrong=True)
                     del answers[name]
@@ -183,9 +197,9 @@ def run_loss(loss, problem, listed, ours, options, copies):
     for name in runs:
         results.append({**base, "system": name, "times_ms": times[name]})
     for name, answer in answers.items():
-        results.append({**base, "system": answer["system"], "times_ms": times[name], "plan": answer["plan"], "value": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
+        results.append({**base, "system": answer["system"], "times_ms": times[name], "plan": answer.get("plan"), "value": answer["loss"], "copy_gb_s": answer.get("copy_gb_s")})
     # Ratios are relative to the first requested engine.
-    first = next(iter(ours), None)
+    first = next((name for name in binaries if name.startswith(OURS)), None)
     ours_median = statistics.median(times[first]) if first in answers else None
     for r in results:
         if "times_ms" in r:
@@ -214,6 +228,7 @@ def parse():
     parser.add_argument("--storage", choices=list(BYTES), action="append", help="may be repeated; default: both")
     parser.add_argument("--systems", help="comma-separated parts of names; default: all available systems")
     parser.add_argument("--ours", metavar="PATH", help="the crate's bench `serve`, which answers requests on stdin")
+    parser.add_argument("--rust-peers", metavar="PATH", help="the binary of `rust/`: Burn and candle, on the CPU")
     parser.add_argument("--engine", action="append", help="engine for the binary, may be repeated; default: cpu, or the name of the CUDA device")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slice-ms", type=float, default=200, help="approximate duration of a system's turn")
@@ -259,7 +274,9 @@ def main():
                     results.append({"loss": loss.name, "rows": 6, "classes": 131, "storage": storage, "system": system.name, "skipped": why, "wrong": wrong})
 
     engines = options.engine or ["cpu" if options.device == "cpu" else torch.cuda.get_device_name(0)]
-    ours = {f"{OURS} {engine}": Ours(options.ours, engine) for engine in engines} if options.ours else {}
+    binaries = {f"{OURS} {engine}": Binary(options.ours, "serve", "--engine", engine) for engine in engines} if options.ours else {}
+    if options.rust_peers and options.device == "cpu":
+        binaries |= {library: Binary(options.rust_peers, library) for library in ("burn", "candle")}
     try:
         for rows, classes in options.shape or SHAPES[options.device]:
             for storage in storages:
@@ -273,10 +290,10 @@ def main():
                 problem = (storage, student, teacher, inputs.labels(rows, classes, options.seed, options.device))
                 for loss in chosen:
                     print(f"{loss.name}, {rows} x {classes}, {storage}", flush=True)
-                    results += run_loss(loss, problem, trusted[loss.name, storage], ours, options, copies)
+                    results += run_loss(loss, problem, trusted[loss.name, storage], binaries, options, copies)
                 del student, teacher, problem
     finally:
-        for binary in ours.values():
+        for binary in binaries.values():
             binary.close()
 
     # All shares are relative to the fastest copy, whether PyTorch or the crate's bench measured it.
@@ -284,7 +301,7 @@ def main():
     for r in results:
         if "gb_s" in r:
             r["share"] = r["gb_s"] / max(copies.values())
-    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "compile_mode": options.compile_mode, "engines": engines if ours else None}
+    settings = {"rounds": options.rounds, "slice_ms": options.slice_ms, "seed": options.seed, "compile_mode": options.compile_mode, "engines": engines if options.ours else None}
     record = {"machine": report.machine(options.device), "settings": settings, "losses": {loss.name: loss.formula for loss in chosen}, "copy_gb_s": copies, "absent": absent, "results": results}
     print("\n" + report.table(record))
     if options.record != "none":

@@ -111,7 +111,7 @@ def plot(record, path):
     losses = [loss for loss in record["losses"] if any(r["loss"] == loss for r in done)]
     storages = sorted({r["storage"] for r in done}, reverse=True)
     systems = list(dict.fromkeys(r["system"] for r in done))
-    ours = {r["system"] for r in done if "plan" in r}
+    ours = {r["system"] for r in done if r.get("plan")}
     size = (6.5 * len(storages), 4 * len(losses) + 0.5)
     figure, panels = plt.subplots(len(losses), len(storages), figsize=size, sharex=True, sharey="row", squeeze=False)
     lines = {}

@@ -15,8 +15,10 @@ use wgpu_distill::{
 };
 
 use gpu::GpuRunner;
+use inputs::{label, logit};
 
 pub mod gpu;
+mod inputs;
 mod timer;
 
 /// Half of the training.
@@ -42,24 +44,6 @@ pub fn config(loss: &str) -> Result<Config> {
         selection: Selection::Fixed(0.0),
         ..Config::default()
     })
-}
-
-/// Number `index` of a stream of uniform 64-bit numbers. `benches/peers/inputs.py` has the same formula.
-fn hash(seed: u64, stream: u64, index: u64) -> u64 {
-    let start = (index + 1)
-        .wrapping_add(stream << 40)
-        .wrapping_add(seed.wrapping_shl(48));
-    let z = start.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn logit(seed: u64, stream: u64, index: u64) -> f32 {
-    let z = hash(seed, stream, index);
-    let unit = (z >> 40) as f32 / (1u32 << 24) as f32;
-    let x = (unit - 0.5) * 8.0;
-    if z & 0xff == 0 { x * 5.0 } else { x }
 }
 
 /// Owned values in one of the storage types.
@@ -99,7 +83,6 @@ impl Work {
             let all = (0..(rows * classes) as u64).into_par_iter();
             stored(storage, all.map(|i| logit(seed, stream, i)).collect())
         };
-        let label = |row| ((hash(seed, 2, row) >> 33) % classes as u64) as i32;
         Self {
             rows,
             classes,
@@ -113,7 +96,9 @@ impl Work {
                     .map(|i| logit(seed, 3, i) / 8.0 - 8.0)
                     .collect(),
             ),
-            labels: (0..rows as u64).map(label).collect(),
+            labels: (0..rows as u64)
+                .map(|row| label(seed, row, classes))
+                .collect(),
         }
     }
 
