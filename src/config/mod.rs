@@ -243,8 +243,8 @@ pub enum MaskedClasses {
     /// that both have has no finite result.
     ///
     /// For vocabularies that are padded to different sizes, beside `CommonPrefix`: with `Each`, reverse KL is infinite in every row. The
-    /// hard part is infinite if the label is masked. Labels that the teacher lacks need a call of their own, with the label alone
-    /// (docs/LOSSES.md, section 12).
+    /// hard part is infinite if the label is masked, and with `label_smoothing` unless `smoothed_classes` is `Unmasked`. Labels that the
+    /// teacher lacks need a call of their own, with the label alone (docs/LOSSES.md, section 12).
     Both,
 }
 
