@@ -433,7 +433,25 @@ pub fn on_every_engine<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Resu
     draw: impl Fn(Kernels) -> S,
     law: L,
 ) {
-    for engine in engines() {
+    on_engines(engines(), draw, law);
+}
+
+/// The same for a law whose kernels the table has: on the CPU path alone, but in a full run.
+pub fn on_the_cpu_path<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Result<(), String>>(
+    draw: impl Fn(Kernels) -> S,
+    law: L,
+) {
+    let runs = |engine: &Engine| is_full() || matches!(engine, Engine::Cpu { .. });
+    let engines = engines().into_iter().filter(runs).collect();
+    on_engines(engines, draw, law);
+}
+
+fn on_engines<S: Strategy<Value = Drawn>, L: Fn(&Engine, Drawn) -> Result<(), String>>(
+    engines: Vec<Engine>,
+    draw: impl Fn(Kernels) -> S,
+    law: L,
+) {
+    for engine in engines {
         let (kernels, cases) = match engine {
             Engine::Gpu(_) if is_long() => (Kernels::Any, [0, 300]),
             Engine::Gpu(_) => (Kernels::Few, [of_gpu(24), 0]),

@@ -6,7 +6,7 @@ use wgpu_distill::{
 };
 
 use super::agree::outcomes;
-use super::drawn::{Drawn, drawn, on_every_engine};
+use super::drawn::{Drawn, drawn, on_every_engine, on_the_cpu_path};
 use crate::cases::compare::Outcome;
 use crate::cases::inputs::{Random, Stored, spread};
 
@@ -85,7 +85,7 @@ fn classes_that_only_the_teacher_has_are_not_looked_at() {
 /// Joined masks change nothing but the logits: each row has the masks of both.
 #[test]
 fn joined_masks_are_those_of_both_rows() {
-    on_every_engine(
+    on_the_cpu_path(
         |of| drawn(of, true),
         |engine, mut drawn| {
             let mut random = Random::new(drawn.seed);
