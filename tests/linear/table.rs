@@ -110,7 +110,8 @@ fn check(case: &Case, got: &Outcome) -> Result<(), String> {
 fn cases_of_the_table() {
     let mut failures = Vec::new();
     let (mut passed, mut elsewhere) = (0, 0);
-    for mut case in cases::all() {
+    // The engines run all of them.
+    for mut case in cases::for_drivers() {
         // Other tests accumulate.
         case.config.grad_write = GradWrite::Overwrite;
         case.storage[2] = Storage::F32;
@@ -136,5 +137,5 @@ fn cases_of_the_table() {
         failures.len(),
         failures.join("\n")
     );
-    assert!(passed > 600, "only {passed}");
+    assert!(passed > 150, "only {passed}");
 }
