@@ -107,12 +107,6 @@ impl Vector for Neon {
         Self([0, 4, 8, 12].map(|i| unsafe { vld1q_f32(at.add(i)) }))
     }
     #[inline(always)]
-    fn load_part(from: &[f32], fill: f32) -> Self {
-        let mut lanes = [fill; LANES];
-        lanes[..from.len()].copy_from_slice(from);
-        Self::load(&lanes)
-    }
-    #[inline(always)]
     fn filled_from(self, first: usize, fill: f32) -> Self {
         const INDICES: [u32; 4] = [0, 1, 2, 3];
         let Self([a, b, c, d]) = self;
@@ -131,12 +125,6 @@ impl Vector for Neon {
         for (i, four) in self.0.into_iter().enumerate() {
             unsafe { vst1q_f32(at.add(4 * i), four) }
         }
-    }
-    #[inline(always)]
-    fn store_part(self, to: &mut [f32]) {
-        let mut lanes = [0.0; LANES];
-        self.store(&mut lanes);
-        to.copy_from_slice(&lanes[..to.len()]);
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -220,10 +208,6 @@ impl Vector for Neon {
         let ([a0, a1], [b0, b1]) = (wide_sum(a, c), wide_sum(b, d));
         unsafe { vaddvq_f64(vaddq_f64(vaddq_f64(a0, b0), vaddq_f64(a1, b1))) }
     }
-    #[inline(always)]
-    fn prefetch<T>(_: *const T) {}
-    #[inline(always)]
-    fn prefetch_to_write<T>(_: *const T) {}
     #[inline(always)]
     fn interleave(self, b: Self) -> [Self; 2] {
         [

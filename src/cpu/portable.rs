@@ -36,12 +36,6 @@ impl Vector for Portable {
         Self(*from)
     }
     #[inline(always)]
-    fn load_part(from: &[f32], fill: f32) -> Self {
-        let mut lanes = [fill; LANES];
-        lanes[..from.len()].copy_from_slice(from);
-        Self(lanes)
-    }
-    #[inline(always)]
     fn filled_from(mut self, first: usize, fill: f32) -> Self {
         self.0[first..].fill(fill);
         self
@@ -49,10 +43,6 @@ impl Vector for Portable {
     #[inline(always)]
     fn store(self, to: &mut Lanes) {
         *to = self.0;
-    }
-    #[inline(always)]
-    fn store_part(self, to: &mut [f32]) {
-        to.copy_from_slice(&self.0[..to.len()]);
     }
     #[inline(always)]
     fn add(self, b: Self) -> Self {
@@ -111,10 +101,6 @@ impl Vector for Portable {
     fn sum(self) -> f64 {
         lanes::sum(self.0)
     }
-    #[inline(always)]
-    fn prefetch<T>(_: *const T) {}
-    #[inline(always)]
-    fn prefetch_to_write<T>(_: *const T) {}
     #[inline(always)]
     fn interleave(self, b: Self) -> [Self; 2] {
         [0, 2].map(|from| {

@@ -16,12 +16,22 @@ pub(super) trait Vector: Copy {
     fn splat(x: f32) -> Self;
     fn load(from: &Lanes) -> Self;
     /// The first lanes from a slice of fewer, the others with `fill`.
-    fn load_part(from: &[f32], fill: f32) -> Self;
+    #[inline(always)]
+    fn load_part(from: &[f32], fill: f32) -> Self {
+        let mut lanes = [fill; LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        Self::load(&lanes)
+    }
     /// The lanes from `first` on with `fill`.
     fn filled_from(self, first: usize, fill: f32) -> Self;
     fn store(self, to: &mut Lanes);
     /// The first lanes to a slice of fewer.
-    fn store_part(self, to: &mut [f32]);
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32]) {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
+        to.copy_from_slice(&lanes[..to.len()]);
+    }
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;
@@ -71,10 +81,12 @@ pub(super) trait Vector: Copy {
     fn largest_bits(self) -> u32;
     /// The sum of all lanes, in f64 and in the order of `lanes::sum`.
     fn sum(self) -> f64;
-    /// Asks for the cache line at an address, which may lie outside of any allocation.
-    fn prefetch<T>(at: *const T);
+    /// Asks for the cache line at an address, which may lie outside of any allocation. Where that was not measured, it does nothing.
+    #[inline(always)]
+    fn prefetch<T>(_at: *const T) {}
     /// The same for a line that will be written.
-    fn prefetch_to_write<T>(at: *const T);
+    #[inline(always)]
+    fn prefetch_to_write<T>(_at: *const T) {}
     /// `[a0 b0 a1 b1]` and `[a2 b2 a3 b3]` of every four lanes of `self` and `b`.
     fn interleave(self, b: Self) -> [Self; 2];
     /// `[a0 a1 b0 b1]` and `[a2 a3 b2 b3]` of every four lanes of `self` and `b`.

@@ -289,10 +289,6 @@ impl Vector for Simd128 {
         f64x2_extract_lane::<0>(two) + f64x2_extract_lane::<1>(two)
     }
     #[inline(always)]
-    fn prefetch<T>(_: *const T) {}
-    #[inline(always)]
-    fn prefetch_to_write<T>(_: *const T) {}
-    #[inline(always)]
     fn interleave(self, b: Self) -> [Self; 2] {
         self.both(
             b,
