@@ -61,7 +61,7 @@ function withoutPanicMessages(bytes) {
 
 function optimized(from, to) {
     const optimizer = join(FOLDER, "node_modules", "binaryen", "bin", "wasm-opt");
-    const passes = ["-Oz", "--flatten", "--rereloop", "-Oz", "-Oz", "--converge", "--strip-debug", "--strip-producers", "--strip-target-features"];
+    const passes = ["-Oz", "--flatten", "--rereloop", "-Oz", "--gufa-optimizing", "-Oz", "--converge", "--strip-debug", "--strip-producers", "--strip-target-features"];
     execFileSync(process.execPath, [optimizer, ...FEATURES.map((name) => `--enable-${name}`), ...passes, from, "-o", to], { stdio: "inherit" });
 }
 

@@ -44,9 +44,10 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
         }
 #if masks_joined
         let masked = 0xff800000u;
-        let dropped = label_logit == masked || teacher_label_logit == masked;
-        label_logit = select(label_logit, masked, dropped);
-        teacher_label_logit = select(teacher_label_logit, masked, dropped);
+        if (label_logit == masked || teacher_label_logit == masked) {
+            label_logit = masked;
+            teacher_label_logit = masked;
+        }
 #end
     }
 #if listed

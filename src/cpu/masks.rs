@@ -9,14 +9,16 @@ use crate::Values;
 /// The row that observe and apply see: with joined masks a copy of both sides in `to`, else the row itself.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-pub(super) fn joined<'a, V: Vector>(row: &Row<'a>, to: &'a mut [Vec<f32>; 2]) -> Row<'a> {
+pub(super) fn joined<'a, V: Vector>(row: &Row<'a>, to: &'a mut Vec<f32>) -> Row<'a> {
     if !row.setup.masks_joined || row.label == row.setup.config.ignore_index {
         return *row;
     }
     let classes = row.student.len();
-    let [student, teacher] = to;
-    copy::<V>(row.student, classes, student);
-    copy::<V>(row.teacher, classes, teacher);
+    let padded = classes.next_multiple_of(LANES);
+    to.resize(2 * padded, 0.0);
+    let (student, teacher) = to.split_at_mut(padded);
+    copy::<V>(row.student, student);
+    copy::<V>(row.teacher, teacher);
     for (s, t) in student.iter_mut().zip(&mut *teacher) {
         let masked = *s == f32::NEG_INFINITY || *t == f32::NEG_INFINITY;
         // NaN and `+inf` stay, so that their row is found.
@@ -36,9 +38,8 @@ pub(super) fn joined<'a, V: Vector>(row: &Row<'a>, to: &'a mut [Vec<f32>; 2]) ->
 /// The values as f32 in whole lanes. Those that are not there are masked.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-fn copy<V: Vector>(values: Values<'_>, classes: usize, to: &mut Vec<f32>) {
+fn copy<V: Vector>(values: Values<'_>, to: &mut [f32]) {
     let have = values.len();
-    to.resize(classes.next_multiple_of(LANES), 0.0);
     match values {
         Values::F32(v) => widen::<V, _>(v, to),
         Values::F16(v) => widen::<V, _>(v, to),

@@ -19,8 +19,8 @@ pub(super) struct Scratch {
     pub second: Tile,
     pub third: Tile,
     pub kept: Kept,
-    /// Rows of student and teacher with their masks joined.
-    pub joined: [Vec<f32>; 2],
+    /// A row of student and teacher with their masks joined.
+    pub joined: Vec<f32>,
     pub list: List,
     pub listed: Vec<(u32, f32)>,
 }
@@ -83,7 +83,7 @@ impl Scratch {
             second: [0.0; TILE],
             third: [0.0; TILE],
             kept: Kept::default(),
-            joined: Default::default(),
+            joined: Vec::new(),
             list: List::default(),
             listed: Vec::new(),
         }

@@ -30,7 +30,7 @@ pub(crate) fn choices(config: &Config, beside: Beside) -> Result<()> {
     if config.joins_masks() {
         return refuse(
             "`MaskedClasses::Both`".to_owned(),
-            "the classes off the list are not masked",
+            "it needs the teacher's whole row",
         );
     }
     if config.standardization != Standardization::None {
