@@ -7,7 +7,7 @@ use super::lanes::{LANES, sum};
 use super::scalar::{exp_tile, exp2, mul_add};
 use super::setup::Setup;
 use super::sums::Sums;
-use super::tile::{Tile, chunks};
+use super::tile::{Ahead, Tile, chunks};
 use super::vector::Vector;
 use crate::Similarity;
 use crate::moments::{Moment, Moments};
@@ -281,6 +281,7 @@ impl Sums {
         setup: &Setup<'_>,
         (es, et): (&mut Tile, &mut Tile),
         weights: Option<&[f32]>,
+        ahead: [Ahead; 2],
     ) {
         let set = setup.moments.without(APART);
         let exps = (&mut *es, &mut *et);
@@ -295,9 +296,9 @@ impl Sums {
                     match set.bits() {
                         $( $set => {
                             let set = const { Moments::from_bits($set) };
-                            self.add_lanes::<V>(lane_sums(s, t, maxima, setup, set, exps), set);
+                            self.add_lanes::<V>(lane_sums(s, t, maxima, setup, set, exps, ahead), set);
                         } )*
-                        _ => self.add_lanes::<V>(lane_sums_of_any(s, t, maxima, setup, set, exps), set),
+                        _ => self.add_lanes::<V>(lane_sums_of_any(s, t, maxima, setup, set, exps, ahead), set),
                     }
                 };
             }

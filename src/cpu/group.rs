@@ -15,7 +15,7 @@ use super::lanes::{LANES, Lanes};
 use super::row::values;
 use super::scalar::{exp2, mul_add};
 use super::setup::Setup;
-use super::tile::{chunks, extremes, padded};
+use super::tile::{Ahead, chunks, extremes, padded};
 use super::vector::{Fold, Largest, LargestMagnitude, Sum, Vector, fold_rows};
 use crate::batch::is_class;
 use crate::moments::{Moment, Moments};
@@ -218,13 +218,14 @@ impl<'a> Groups<'a> {
             &mut workspace.student_exps[i * width..(i + 1) * width],
             &mut workspace.teacher_exps[i * width..(i + 1) * width],
         );
+        let ahead = [student, teacher].map(|logits| Ahead::of(values(logits, row, classes), ROWS * logits.row_stride));
         let set = self.setup.moments;
         // The loop of a constant set computes nothing else.
         macro_rules! sets {
             ($($set:ident),*) => {
                 match set.bits() {
-                    $( $set => lane_sums::<V>(s, t, maxima, self.setup, const { Moments::from_bits($set) }, exps), )*
-                    _ => lane_sums_of_any::<V>(s, t, maxima, self.setup, set, exps),
+                    $( $set => lane_sums::<V>(s, t, maxima, self.setup, const { Moments::from_bits($set) }, exps, ahead), )*
+                    _ => lane_sums_of_any::<V>(s, t, maxima, self.setup, set, exps, ahead),
                 }
             };
         }

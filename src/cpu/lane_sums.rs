@@ -4,7 +4,7 @@
 
 use super::powers::{half_power, halves};
 use super::setup::Setup;
-use super::tile::chunks;
+use super::tile::{Ahead, chunks};
 use super::vector::Vector;
 use crate::moments::{Moment, Moments};
 
@@ -30,8 +30,9 @@ pub(super) fn lane_sums_of_any<V: Vector>(
     setup: &Setup<'_>,
     set: Moments,
     exps: (&mut [f32], &mut [f32]),
+    ahead: [Ahead; 2],
 ) -> LaneSums<V> {
-    lane_sums::<V>(s, t, maxima, setup, set, exps)
+    lane_sums::<V>(s, t, maxima, setup, set, exps, ahead)
 }
 
 /// Sums plain numbers `s` and `t`, whole vectors of them, relative to their maxima. Writes their exponentials to `exps`.
@@ -43,6 +44,7 @@ pub(super) fn lane_sums<V: Vector>(
     setup: &Setup<'_>,
     set: Moments,
     (es, et): (&mut [f32], &mut [f32]),
+    ahead: [Ahead; 2],
 ) -> LaneSums<V> {
     let has = |moment| set.has(moment);
     let powers = has(Moment::PowerCross) || has(Moment::PowerDifference);
@@ -107,6 +109,7 @@ pub(super) fn lane_sums<V: Vector>(
                 TeacherPower: partial_pt into pt;
             }
         }
+        ahead.iter().for_each(|ahead| ahead.ask::<V>(i));
         let s = V::load(s).sub(ms);
         let ds = s.mul(ks);
         let t = V::load(t).sub(mt);

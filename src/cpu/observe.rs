@@ -8,7 +8,7 @@ use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
 use super::sums::Sums;
-use super::tile::{Scratch, TILE, measured, tile};
+use super::tile::{Ahead, Scratch, TILE, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
 use crate::{RowStats, Standardization, flags};
@@ -102,11 +102,12 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
+        let ahead = [row.student, row.teacher].map(|values| Ahead::of(values, start + n));
         let weights = setup.summed_weights();
         let weights = weights.map(|weights| &weights[start..start + n]);
         match sampled {
             true => sums.add_student::<V>(s, n, setup, exps.0),
-            false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights),
+            false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights, ahead),
         }
         if let Some(soft_label) = row.soft_label {
             let y = &tile::<V>(soft_label, start, n, &mut scratch.third)[..n];

@@ -15,7 +15,7 @@ use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::setup::Setup;
 use super::sums::Sums;
-use super::tile::{Scratch, TILE, measured, measured_without};
+use super::tile::{Ahead, Scratch, TILE, measured, measured_without};
 use super::vector::Vector;
 use crate::validate::listed::MOST_ENTRIES;
 use crate::{Decision, GradWrite, RowStats, Values, ValuesMut, flags};
@@ -187,7 +187,7 @@ fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> 
     sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
     let exps = (&mut scratch.first, &mut scratch.second);
     if n > 0 && sums.flags & flags::NON_FINITE == 0 {
-        sums.add_any::<V>((s, t), n, true, setup, exps, None);
+        sums.add_any::<V>((s, t), n, true, setup, exps, None, [Ahead::of(row.student, 0); 2]);
     }
     sums
 }

@@ -99,6 +99,33 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
     }
 }
 
+/// The memory behind a tile, which the next tile or row reads. Lines are asked for one at a time, between the arithmetic of a tile: all at
+/// once they are more than a core can wait for.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    from: *const u8,
+    /// Bytes of a vector.
+    step: usize,
+}
+
+impl Ahead {
+    /// Of the tile that ends at `end`.
+    #[inline(always)]
+    pub fn of(values: Values<'_>, end: usize) -> Self {
+        let size = values.storage().bytes();
+        Self {
+            from: values.as_bytes().as_ptr().wrapping_add(end * size),
+            step: LANES * size,
+        }
+    }
+
+    /// Asks for the line behind vector `at` of the tile.
+    #[inline(always)]
+    pub fn ask<V: Vector>(self, at: usize) {
+        V::prefetch(self.from.wrapping_add(at * self.step));
+    }
+}
+
 /// The largest value of some lanes and the largest magnitude.
 #[derive(Clone, Copy)]
 pub(super) struct Extremes<V> {
@@ -132,7 +159,6 @@ impl<V: Vector> Extremes<V> {
     fn of(tile: &[f32]) -> (f32, u32) {
         let mut extremes = Self::empty();
         for x in chunks(tile) {
-            V::prefetch(x.as_ptr().wrapping_add(tile.len()));
             extremes.add(V::load(x));
         }
         extremes.finish()
@@ -247,7 +273,6 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut [f32]) -> Extrem
     let (whole, rest) = from.as_chunks::<LANES>();
     let to = to.as_chunks_mut::<LANES>().0;
     for (vector, to) in whole.iter().zip(&mut *to) {
-        V::prefetch(vector.as_ptr().wrapping_add(from.len()));
         let x: V = T::load(vector);
         extremes.add(x);
         x.store(to);
