@@ -218,7 +218,8 @@ impl<'a> Groups<'a> {
             &mut workspace.student_exps[i * width..(i + 1) * width],
             &mut workspace.teacher_exps[i * width..(i + 1) * width],
         );
-        let ahead = [student, teacher].map(|logits| Ahead::of(values(logits, row, classes), ROWS * logits.row_stride));
+        let ahead = [student, teacher]
+            .map(|logits| Ahead::of(values(logits, row, classes), ROWS * logits.row_stride));
         let set = self.setup.moments;
         // The loop of a constant set computes nothing else.
         macro_rules! sets {

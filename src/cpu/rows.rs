@@ -187,7 +187,15 @@ fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> 
     sums.flags |= inspect(&t[..n], flags::TEACHER_LIVE, 0);
     let exps = (&mut scratch.first, &mut scratch.second);
     if n > 0 && sums.flags & flags::NON_FINITE == 0 {
-        sums.add_any::<V>((s, t), n, true, setup, exps, None, [Ahead::of(row.student, 0); 2]);
+        sums.add_any::<V>(
+            (s, t),
+            n,
+            true,
+            setup,
+            exps,
+            None,
+            [Ahead::of(row.student, 0); 2],
+        );
     }
     sums
 }
