@@ -27,14 +27,8 @@ pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
 /// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.
 #[inline(always)]
 pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
-    if !V::FROM_LOOPS {
-        let (max, k) = (V::splat(max), V::splat(k));
-        in_vectors!(V, out = |x| x.sub(max).mul(k).exp2());
-        return;
-    }
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = exp2::<V>((x - max) * k);
-    }
+    let (max, k) = (V::splat(max), V::splat(k));
+    in_vectors!(V, out = |x| x.sub(max).mul(k).exp2());
 }
 
 /// Takes the exponentials of `tiles` tiles, which stay in the first-level cache. Returns a sum of some of them.

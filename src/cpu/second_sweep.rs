@@ -7,7 +7,6 @@ use std::f32::consts::LOG2_E;
 use super::lanes::{LANES, sum};
 use super::mixture;
 use super::row::Row;
-use super::scalar::exp2;
 use super::tile::{Scratch, TILE, Tile, chunks, tile};
 use super::vector::{Vector, in_vectors};
 use crate::rule::SweepSum;
@@ -76,14 +75,8 @@ pub(super) fn second_sweep<V: Vector>(row: &Row<'_>, stats: &mut RowStats, scrat
 /// `2^((x - max) k) inverse` of every value.
 #[inline(always)]
 fn probabilities<V: Vector>(x: &[f32], max: f32, k: f32, inverse: f32, out: &mut [f32]) {
-    if !V::FROM_LOOPS {
-        let [max, k, inverse] = [max, k, inverse].map(V::splat);
-        in_vectors!(V, out = |x| x.sub(max).mul(k).exp2().mul(inverse));
-        return;
-    }
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = exp2::<V>((x - max) * k) * inverse;
-    }
+    let [max, k, inverse] = [max, k, inverse].map(V::splat);
+    in_vectors!(V, out = |x| x.sub(max).mul(k).exp2().mul(inverse));
 }
 
 /// The sum of a tile's terms. Compilers vectorise the elementwise loop; the sum is in lanes.

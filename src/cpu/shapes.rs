@@ -20,24 +20,16 @@ pub(super) fn plain<V: Vector>(
     out: &mut [f32],
 ) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
-    if !V::FROM_LOOPS {
-        let [ms, mt, ks, kt] = [d.student_max, d.teacher_max, ks, kt].map(V::splat);
-        let [s_scale, t_scale] = [d.student_scale, d.teacher_scale].map(V::splat);
-        let uniform = V::splat(d.uniform_share);
-        in_vectors!(
-            V,
-            out = |s, t| {
-                let (es, et) = (s.sub(ms).mul(ks).exp2(), t.sub(mt).mul(kt).exp2());
-                es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
-            }
-        );
-        return;
-    }
-    for ((o, s), t) in out.iter_mut().zip(s).zip(t) {
-        let es = exp2::<V>((s - d.student_max) * ks);
-        let et = exp2::<V>((t - d.teacher_max) * kt);
-        *o = mul_add::<V>(es, d.student_scale, -(et * d.teacher_scale)) - d.uniform_share;
-    }
+    let [ms, mt, ks, kt] = [d.student_max, d.teacher_max, ks, kt].map(V::splat);
+    let [s_scale, t_scale] = [d.student_scale, d.teacher_scale].map(V::splat);
+    let uniform = V::splat(d.uniform_share);
+    in_vectors!(
+        V,
+        out = |s, t| {
+            let (es, et) = (s.sub(ms).mul(ks).exp2(), t.sub(mt).mul(kt).exp2());
+            es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
+        }
+    );
 }
 
 /// The gradient of a tile with the shape `Plain`, from exponentials that are `scales` times too small.
@@ -50,36 +42,23 @@ pub(super) fn plain_of_kept<V: Vector>(
     out: &mut [f32],
 ) {
     let (s_scale, t_scale) = (d.student_scale * scales.0, d.teacher_scale * scales.1);
-    if !V::FROM_LOOPS {
-        let (s_scale, t_scale) = (V::splat(s_scale), V::splat(t_scale));
-        let uniform = V::splat(d.uniform_share);
-        in_vectors!(
-            V,
-            out = |es, et| es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
-        );
-        return;
-    }
-    for ((o, es), et) in out.iter_mut().zip(es).zip(et) {
-        *o = mul_add::<V>(*es, s_scale, -(et * t_scale)) - d.uniform_share;
-    }
+    let (s_scale, t_scale) = (V::splat(s_scale), V::splat(t_scale));
+    let uniform = V::splat(d.uniform_share);
+    in_vectors!(
+        V,
+        out = |es, et| es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
+    );
 }
 
 /// The gradient of a tile without terms of the teacher, from logits.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn student<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
-    if !V::FROM_LOOPS {
-        let [ms, ks] = [d.student_max, setup.student_log2].map(V::splat);
-        let [scale, uniform] = [d.student_scale, d.uniform_share].map(V::splat);
-        in_vectors!(
-            V,
-            out = |s| s.sub(ms).mul(ks).exp2().mul(scale).sub(uniform)
-        );
-        return;
-    }
-    for (o, s) in out.iter_mut().zip(s) {
-        let es = exp2::<V>((s - d.student_max) * setup.student_log2);
-        *o = mul_add::<V>(es, d.student_scale, -d.uniform_share);
-    }
+    let [ms, ks] = [d.student_max, setup.student_log2].map(V::splat);
+    let [scale, uniform] = [d.student_scale, d.uniform_share].map(V::splat);
+    in_vectors!(
+        V,
+        out = |s| s.sub(ms).mul(ks).exp2().mul(scale).sub(uniform)
+    );
 }
 
 /// The gradient of a tile without terms of the teacher, from exponentials that are `scale` times too small.
@@ -227,16 +206,9 @@ fn linear<V: Vector>(s: &[f32], t: &[f32], d: &Decision, setup: &Setup<'_>, out:
 /// Adds the hard part at its own temperature.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 pub(super) fn add_hard<V: Vector>(s: &[f32], d: &Decision, setup: &Setup<'_>, out: &mut [f32]) {
-    if !V::FROM_LOOPS {
-        let [ms, kh] = [d.student_max, setup.hard_log2].map(V::splat);
-        let scale = V::splat(d.hard_scale);
-        in_vectors!(V, out += |s| s.sub(ms).mul(kh).exp2().mul(scale));
-        return;
-    }
-    for (o, s) in out.iter_mut().zip(s) {
-        let e = exp2::<V>((s - d.student_max) * setup.hard_log2);
-        *o = mul_add::<V>(e, d.hard_scale, *o);
-    }
+    let [ms, kh] = [d.student_max, setup.hard_log2].map(V::splat);
+    let scale = V::splat(d.hard_scale);
+    in_vectors!(V, out += |s| s.sub(ms).mul(kh).exp2().mul(scale));
 }
 
 /// Adds the uniform share again at the classes that the student masks.

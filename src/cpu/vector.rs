@@ -11,8 +11,6 @@ use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
 pub(super) trait Vector: Copy {
     /// True if `a * b + c` is one instruction.
     const FMA: bool;
-    /// True if compilers make instructions of this set from loops over slices of f32.
-    const FROM_LOOPS: bool = true;
     fn splat(x: f32) -> Self;
     fn load(from: &Lanes) -> Self;
     /// The first lanes from a slice of fewer, the others with `fill`.

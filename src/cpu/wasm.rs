@@ -162,7 +162,6 @@ fn wide_sum(a: v128, b: v128) -> [v128; 2] {
 
 impl Vector for Simd128 {
     const FMA: bool = false;
-    const FROM_LOOPS: bool = false;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Self([f32x4_splat(x); 4])
