@@ -21,13 +21,13 @@ pub(super) fn plain<V: Vector>(
 ) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
     let [ms, mt, ks, kt] = [d.student_max, d.teacher_max, ks, kt].map(V::splat);
-    let [s_scale, t_scale] = [d.student_scale, d.teacher_scale].map(V::splat);
+    let [s_scale, t_scale] = [d.student_scale, -d.teacher_scale].map(V::splat);
     let uniform = V::splat(d.uniform_share);
     in_vectors!(
         V,
         out = |s, t| {
             let (es, et) = (s.sub(ms).mul(ks).exp2(), t.sub(mt).mul(kt).exp2());
-            es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
+            es.mul_add(s_scale, et.mul(t_scale)).sub(uniform)
         }
     );
 }
@@ -42,11 +42,11 @@ pub(super) fn plain_of_kept<V: Vector>(
     out: &mut [f32],
 ) {
     let (s_scale, t_scale) = (d.student_scale * scales.0, d.teacher_scale * scales.1);
-    let (s_scale, t_scale) = (V::splat(s_scale), V::splat(t_scale));
+    let (s_scale, t_scale) = (V::splat(s_scale), V::splat(-t_scale));
     let uniform = V::splat(d.uniform_share);
     in_vectors!(
         V,
-        out = |es, et| es.mul(s_scale).sub(et.mul(t_scale)).sub(uniform)
+        out = |es, et| es.mul_add(s_scale, et.mul(t_scale)).sub(uniform)
     );
 }
 
