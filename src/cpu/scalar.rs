@@ -34,8 +34,10 @@ pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) 
 /// Takes the exponentials of `tiles` tiles, which stay in the first-level cache. Returns a sum of some of them.
 #[inline(always)]
 pub(super) fn exponentials<V: Vector>(tiles: usize) -> f64 {
-    let x: Tile = std::array::from_fn(|i| i as f32 / -64.0);
-    let mut out: Tile = [0.0; TILE];
+    let [mut x, mut out] = [const { Tile::ZERO }; 2];
+    for (i, x) in x.iter_mut().enumerate() {
+        *x = i as f32 / -64.0;
+    }
     let mut total = 0.0;
     for tile in 0..tiles {
         let k = V::splat(1.0 / (tile + 1) as f32);
