@@ -5,11 +5,11 @@
 use half::bf16;
 
 use super::compiled::{Compiled, RowToWrite};
-use super::lanes::LANES;
+use super::element::narrow;
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::shapes;
-use super::tile::{Scratch, TILE, narrow, tile, widen};
+use super::tile::{Scratch, TILE, tile, widen};
 use super::vector::Vector;
 use crate::rule::Shape;
 use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
@@ -99,7 +99,11 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         match &gradient {
-            ValuesMut::F32(g) => if !plain {prefetch_behind::<V, _>(&g[start..start + n])},
+            ValuesMut::F32(g) => {
+                if !plain {
+                    prefetch_behind::<V, _>(&g[start..start + n])
+                }
+            }
             ValuesMut::F16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
             ValuesMut::Bf16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
         }
@@ -201,19 +205,9 @@ pub(super) fn store_tile<V: Vector>(
                 let sums = values[..g.len()].iter_mut().zip(there);
                 sums.for_each(|(x, g)| *x += *g);
             }
-            narrow::<V>(values, g);
+            narrow::<V, _>(values, g);
         }
-        (ValuesMut::Bf16(g), false) => {
-            let (whole, rest) = g.as_chunks_mut::<LANES>();
-            let values = values.as_chunks::<LANES>().0;
-            for (g, x) in whole.iter_mut().zip(values) {
-                *g = bytemuck::cast(V::rounded_to_bf16(x));
-            }
-            if !rest.is_empty() {
-                let last = V::rounded_to_bf16(&values[whole.len()]);
-                V::store_halves(&last, bytemuck::cast_slice_mut(rest));
-            }
-        }
+        (ValuesMut::Bf16(g), false) => narrow::<V, _>(values, g),
         // The sum may be NaN.
         (ValuesMut::Bf16(g), true) => {
             for (g, x) in g.iter_mut().zip(values) {

@@ -8,6 +8,7 @@ mod compiled;
 mod decide;
 mod deviation;
 mod divergences;
+mod element;
 mod group;
 mod isa;
 mod lane_rule;

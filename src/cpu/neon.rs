@@ -172,14 +172,12 @@ impl Vector for Neon {
         Self::from_bits(load_halves(from).map(|half| unsafe { vshll_n_u16::<16>(half) }))
     }
     #[inline(always)]
-    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-        let mut out = [0; LANES];
-        let rounded = Self::load(values).bits().map(|bits| unsafe {
+    fn store_bf16(self, to: &mut [bf16; LANES]) {
+        let rounded = self.bits().map(|bits| unsafe {
             let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
             vaddhn_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)))
         });
-        store_halves(rounded, &mut out);
-        out
+        store_halves(rounded, to);
     }
     #[inline(always)]
     fn max_magnitude(self, b: Self) -> Self {

@@ -1,8 +1,9 @@
 //! Functions of one f32. The compiler turns loops over them into vector instructions. `V` states the instruction set.
 
+use super::element::in_vectors;
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, ROUND};
 use super::tile::{TILE, Tile, chunks};
-use super::vector::{Vector, in_vectors};
+use super::vector::Vector;
 
 /// `a * b + c`, fused if the instruction set has such an instruction (a call of the library's `fmaf` would be slow).
 #[inline(always)]

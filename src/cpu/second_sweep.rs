@@ -4,11 +4,12 @@
 
 use std::f32::consts::LOG2_E;
 
+use super::element::in_vectors;
 use super::lanes::{LANES, sum};
 use super::mixture;
 use super::row::Row;
 use super::tile::{Scratch, TILE, Tile, chunks, tile};
-use super::vector::{Vector, in_vectors};
+use super::vector::Vector;
 use crate::rule::SweepSum;
 use crate::{RowStats, Similarity};
 

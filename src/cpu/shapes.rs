@@ -2,11 +2,12 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use super::element::in_vectors;
 use super::mixture;
 use super::scalar::{exp2, mul_add};
 use super::second_sweep::below;
 use super::setup::Setup;
-use super::vector::{Vector, in_vectors};
+use super::vector::Vector;
 use crate::Decision;
 use crate::rule::{ClassWeights, Shape};
 

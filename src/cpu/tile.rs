@@ -2,8 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use half::{bf16, f16};
-
+use super::element::Element;
 use super::lanes::{LANES, Lanes};
 use super::list::List;
 use super::vector::Vector;
@@ -191,52 +190,6 @@ impl<V: Vector> Extremes<V> {
     }
 }
 
-/// A storage type. Closures instead of this trait would be compiled without the instruction set of their caller.
-pub(super) trait Element: Copy {
-    fn load<V: Vector>(from: &[Self; LANES]) -> V;
-
-    /// Lanes from a slice of fewer. Its first value fills the others.
-    fn load_part<V: Vector>(from: &[Self]) -> V;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn load<V: Vector>(from: &Lanes) -> V {
-        V::load(from)
-    }
-
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        V::load_part(from, from[0])
-    }
-}
-
-impl Element for f16 {
-    #[inline(always)]
-    fn load<V: Vector>(from: &[Self; LANES]) -> V {
-        V::from_f16(from)
-    }
-
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        let halves = V::load_halves(bytemuck::cast_slice(from));
-        V::from_f16(&bytemuck::cast(halves))
-    }
-}
-
-impl Element for bf16 {
-    #[inline(always)]
-    fn load<V: Vector>(from: &[Self; LANES]) -> V {
-        V::from_bf16(from)
-    }
-
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        let halves = V::load_halves(bytemuck::cast_slice(from));
-        V::from_bf16(&bytemuck::cast(halves))
-    }
-}
-
 /// The extremes of the values of a row.
 #[inline(always)]
 pub(super) fn extremes<V: Vector>(values: Values<'_>) -> Extremes<V> {
@@ -309,21 +262,6 @@ pub(super) fn widen<V: Vector, T: Element>(from: &[T], to: &mut [f32]) -> Extrem
         x.store(&mut to[whole.len()]);
     }
     extremes
-}
-
-/// Rounds the first values of a tile to f16.
-#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-pub(super) fn narrow<V: Vector>(from: &[f32], to: &mut [f16]) {
-    let from = from.as_chunks::<LANES>().0;
-    let (whole, rest) = to.as_chunks_mut::<LANES>();
-    for (to, from) in whole.iter_mut().zip(from) {
-        V::load(from).store_f16(to);
-    }
-    if !rest.is_empty() {
-        let mut last = [f16::ZERO; LANES];
-        V::load(&from[whole.len()]).store_f16(&mut last);
-        V::store_halves(&bytemuck::cast(last), bytemuck::cast_slice_mut(rest));
-    }
 }
 
 /// Values `[start, start + n)` as f32 with their extremes, padded with `-inf` up to a multiple of `LANES` and for classes that the teacher

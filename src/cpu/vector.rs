@@ -49,15 +49,15 @@ pub(super) trait Vector: Copy {
         }
         Self::load(&lanes)
     }
-    /// The upper halves of finite numbers, rounded to nearest, ties to even.
+    /// Rounds finite numbers to nearest, ties to even.
     #[inline(always)]
-    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-        let mut out = [0; LANES];
+    fn store_bf16(self, to: &mut [bf16; LANES]) {
+        let mut lanes = [0.0; LANES];
+        self.store(&mut lanes);
         for i in 0..LANES {
-            let bits = values[i].to_bits();
-            out[i] = ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+            let bits: u32 = lanes[i].to_bits();
+            to[i] = bf16::from_bits(((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16);
         }
-        out
     }
     /// The first 16-bit numbers from a slice of fewer than `LANES`, the others with the first of them.
     #[inline(always)]
@@ -108,48 +108,6 @@ pub(super) trait Vector: Copy {
         p.mul(rounded.exponent())
     }
 }
-
-/// Fills a slice with a function of the lanes of slices of its length, or with `+=` adds it, for instruction sets that compilers do not make
-/// from loops. A closure could be compiled without the instruction set of its caller.
-macro_rules! in_vectors {
-    ($V:ident, $out:ident = |$($x:ident),+| $value:expr) => {
-        let ahead = $out.as_ptr().wrapping_add($out.len());
-        for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {
-            let at = $crate::cpu::lanes::LANES * i;
-            $( let $x: $V = $crate::cpu::vector::load_up_to(&$x[at..at + out.len()]); )+
-            $V::prefetch_to_write(ahead.wrapping_add(at));
-            $crate::cpu::vector::store_up_to($value, out);
-        }
-    };
-    ($V:ident, $out:ident += |$($x:ident),+| $value:expr) => {
-        for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {
-            let at = $crate::cpu::lanes::LANES * i;
-            $( let $x: $V = $crate::cpu::vector::load_up_to(&$x[at..at + out.len()]); )+
-            let there: $V = $crate::cpu::vector::load_up_to(out);
-            $crate::cpu::vector::store_up_to(there.add($value), out);
-        }
-    };
-}
-
-/// Up to `LANES` numbers. The other lanes are 0.
-#[inline(always)]
-pub(super) fn load_up_to<V: Vector>(from: &[f32]) -> V {
-    match from.first_chunk() {
-        Some(lanes) => V::load(lanes),
-        None => V::load_part(from, 0.0),
-    }
-}
-
-/// As many lanes as a slice of up to `LANES` numbers holds.
-#[inline(always)]
-pub(super) fn store_up_to<V: Vector>(lanes: V, to: &mut [f32]) {
-    match to.first_chunk_mut() {
-        Some(whole) => lanes.store(whole),
-        None => lanes.store_part(to),
-    }
-}
-
-pub(super) use in_vectors;
 
 /// Copies fewer than `LANES` numbers to the start of `to`. The library's copy of a length that is not constant is a call.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]

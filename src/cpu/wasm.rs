@@ -251,15 +251,13 @@ impl Vector for Simd128 {
         load_halves(from).map(|half| u32x4_shl(half, 16))
     }
     #[inline(always)]
-    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-        let mut out = [0; LANES];
+    fn store_bf16(self, to: &mut [bf16; LANES]) {
         let (one, below_half) = (u32x4_splat(1), u32x4_splat(0x7fff));
-        let rounded = Self::load(values).map(|bits| {
+        let rounded = self.map(|bits| {
             let odd = v128_and(u32x4_shr(bits, 16), one);
             u32x4_shr(u32x4_add(u32x4_add(bits, below_half), odd), 16)
         });
-        store_halves(rounded, &mut out);
-        out
+        store_halves(rounded, to);
     }
     #[inline(always)]
     fn max_magnitude(self, b: Self) -> Self {

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::lanes::{LANES, Lanes};
 use super::vector::{MAGNITUDE, Vector};
@@ -216,16 +216,14 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-        let mut out = [0; LANES];
+    fn store_bf16(self, to: &mut [bf16; LANES]) {
         unsafe {
-            let bits = _mm512_castps_si512(Self::load(values).0);
+            let bits = _mm512_castps_si512(self.0);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
             let upper = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
-            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(upper));
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(upper));
         }
-        out
     }
     #[inline(always)]
     fn load_halves(from: &[u16]) -> [u16; LANES] {
@@ -558,16 +556,14 @@ impl Vector for Avx2 {
         Self([exp2_of_eight(self.0[0]), exp2_of_eight(self.0[1])])
     }
     #[inline(always)]
-    fn rounded_to_bf16(values: &Lanes) -> [u16; LANES] {
-        let mut out = [0; LANES];
+    fn store_bf16(self, to: &mut [bf16; LANES]) {
         unsafe {
-            let [low, high] = Self::load(values).0;
+            let [low, high] = self.0;
             let (low, high) = (upper_halves_of_eight(low), upper_halves_of_eight(high));
             // The halves of both, in fours of 16-bit numbers that alternate.
             let packed = _mm256_packus_epi32(low, high);
             let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
-            _mm256_storeu_si256(out.as_mut_ptr().cast(), ordered);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), ordered);
         }
-        out
     }
 }
