@@ -5,14 +5,15 @@
 use half::bf16;
 
 use super::compiled::{Compiled, RowToWrite};
-use super::element::narrow;
+use super::element::{Element, narrow};
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
+use super::setup::Setup;
 use super::shapes;
-use super::tile::{Scratch, TILE, tile, widen};
+use super::tile::{Kept, Scratch, TILE, tile, widen};
 use super::vector::Vector;
 use crate::rule::Shape;
-use crate::{Decision, GradWrite, Standardization, ValuesMut, flags};
+use crate::{Decision, GradWrite, Standardization, Values, ValuesMut, flags};
 
 /// Apply: one row of the gradient. `kept` is true if this row was observed last, so that `scratch` may hold its exponentials.
 #[inline(always)]
@@ -90,6 +91,11 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
         scratch,
     } = to_write;
     let (setup, classes) = (row.setup, row.student.len());
+    let is_direct = plain && !accumulate && !cfg!(target_arch = "wasm32");
+    if is_direct && write_directly::<V>(row, decision, kept.then_some(&scratch.kept), &mut gradient)
+    {
+        return;
+    }
     let student_alone = setup.rule.sampled || row.ids.is_some();
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
     let weights = if plain { None } else { setup.summed_weights() };
@@ -112,13 +118,6 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
             _ => &mut scratch.first[..n],
         };
         let kept = scratch.kept.tile(start / TILE).filter(|_| kept);
-        // Kept exponentials are relative to the maxima up to their tile.
-        let scales = |(student_max, teacher_max): (f32, f32)| {
-            (
-                exp2::<V>((student_max - decision.student_max) * setup.student_log2),
-                exp2::<V>((teacher_max - decision.teacher_max) * setup.teacher_log2),
-            )
-        };
         match kept {
             Some((es, _, (student_max, _))) if !plain && student_alone => {
                 let scale = exp2::<V>((student_max - decision.student_max) * setup.student_log2);
@@ -129,17 +128,23 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
                 shapes::student::<V>(s, decision, setup, out);
             }
             Some((es, et, maxima)) if plain => {
-                shapes::plain_of_kept::<V>(&es[..n], &et[..n], scales(maxima), decision, out);
+                shapes::plain_of_kept::<V, _>(
+                    &es[..n],
+                    &et[..n],
+                    scales::<V>(setup, decision, maxima),
+                    decision,
+                    out,
+                );
             }
             Some((es, et, maxima)) if from_probabilities => {
-                let scales = scales(maxima);
+                let scales = scales::<V>(setup, decision, maxima);
                 shapes::of_probabilities::<V>(&es[..n], &et[..n], scales, decision, setup, out);
             }
             _ => {
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 let t = &tile::<V>(row.teacher, start, n, &mut scratch.teacher)[..n];
                 if plain {
-                    shapes::plain::<V>(s, t, decision, setup, out);
+                    shapes::plain::<V, _, _>(s, t, decision, setup, out);
                 } else if from_probabilities {
                     let (es, et) = (&mut scratch.second[..n], &mut scratch.third[..n]);
                     exp_tile::<V>(s, decision.student_max, setup.student_log2, es);
@@ -185,6 +190,89 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
         let part = gradient.part(start..start + n);
         store_tile::<V>(part, accumulate, &mut scratch.first, &mut scratch.second);
     }
+}
+
+/// Writes the gradient of a row without further terms in its storage, without tiles in f32. Returns false if the row needs them. In
+/// WebAssembly every row goes through tiles, for the size of a module.
+#[inline(always)]
+fn write_directly<V: Vector>(
+    row: &Row<'_>,
+    decision: &Decision,
+    kept: Option<&Kept>,
+    gradient: &mut ValuesMut<'_>,
+) -> bool {
+    let returns_uniform =
+        row.setup.smooths_unmasked && decision.result.flags & flags::STUDENT_MASKED != 0;
+    if row.soft_label.is_some() || row.ids.is_some() || returns_uniform {
+        return false;
+    }
+    let kept = kept.filter(|kept| kept.tile(0).is_some());
+    match (kept, row.student, row.teacher, gradient) {
+        (Some(kept), _, _, ValuesMut::F32(g)) => write_kept::<V, _>(row, decision, kept, g),
+        (Some(kept), _, _, ValuesMut::F16(g)) => write_kept::<V, _>(row, decision, kept, g),
+        (Some(kept), _, _, ValuesMut::Bf16(g)) => write_kept::<V, _>(row, decision, kept, g),
+        _ if row.teacher.len() < row.student.len() => return false,
+        (None, Values::F32(s), Values::F32(t), ValuesMut::F32(g)) => {
+            write_logits::<V, _>((s, t), row, decision, g);
+        }
+        (None, Values::F16(s), Values::F16(t), ValuesMut::F16(g)) => {
+            write_logits::<V, _>((s, t), row, decision, g);
+        }
+        (None, Values::Bf16(s), Values::Bf16(t), ValuesMut::Bf16(g)) => {
+            write_logits::<V, _>((s, t), row, decision, g);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// [`write_directly`] from the row's exponentials.
+#[inline(always)]
+fn write_kept<V: Vector, T: Element>(
+    row: &Row<'_>,
+    decision: &Decision,
+    kept: &Kept,
+    gradient: &mut [T],
+) {
+    for (at, out) in gradient.chunks_mut(TILE).enumerate() {
+        let (es, et, maxima) = kept.tile(at).expect("all tiles of the row are kept");
+        let scales = scales::<V>(row.setup, decision, maxima);
+        shapes::plain_of_kept::<V, _>(&es[..out.len()], &et[..out.len()], scales, decision, out);
+        let label = (decision.label as usize).wrapping_sub(at * TILE);
+        if label < out.len() {
+            let (es, et) = (&es[label..=label], &et[label..=label]);
+            let mut value = [0.0];
+            shapes::plain_of_kept::<V, _>(es, et, scales, decision, &mut value);
+            out[label] = T::rounded(value[0] - decision.label_share);
+        }
+    }
+}
+
+/// [`write_directly`] from logits in the gradient's storage.
+#[inline(always)]
+fn write_logits<V: Vector, T: Element>(
+    (s, t): (&[T], &[T]),
+    row: &Row<'_>,
+    decision: &Decision,
+    gradient: &mut [T],
+) {
+    shapes::plain::<V, _, _>(s, t, decision, row.setup, gradient);
+    let label = decision.label as usize;
+    if label < gradient.len() {
+        let (s, t) = (&s[label..=label], &t[label..=label]);
+        let mut value = [0.0];
+        shapes::plain::<V, _, _>(s, t, decision, row.setup, &mut value);
+        gradient[label] = T::rounded(value[0] - decision.label_share);
+    }
+}
+
+/// The factors of kept exponentials, which are relative to the maxima up to their tile.
+#[inline(always)]
+fn scales<V: Vector>(setup: &Setup<'_>, decision: &Decision, maxima: (f32, f32)) -> (f32, f32) {
+    (
+        exp2::<V>((maxima.0 - decision.student_max) * setup.student_log2),
+        exp2::<V>((maxima.1 - decision.teacher_max) * setup.teacher_log2),
+    )
 }
 
 /// Writes a tile of the gradient, or adds it to the memory. f32 that are not added are there already. `values` and `there` have whole

@@ -2,7 +2,7 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::element::in_vectors;
+use super::element::{Element, in_vectors};
 use super::mixture;
 use super::scalar::{exp2, mul_add};
 use super::second_sweep::below;
@@ -13,12 +13,12 @@ use crate::rule::{ClassWeights, Shape};
 
 /// The gradient of a tile with the shape `Plain`, from logits.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-pub(super) fn plain<V: Vector>(
-    s: &[f32],
-    t: &[f32],
+pub(super) fn plain<V: Vector, T: Element, O: Element>(
+    s: &[T],
+    t: &[T],
     d: &Decision,
     setup: &Setup<'_>,
-    out: &mut [f32],
+    out: &mut [O],
 ) {
     let (ks, kt) = (setup.student_log2, setup.teacher_log2);
     let [ms, mt, ks, kt] = [d.student_max, d.teacher_max, ks, kt].map(V::splat);
@@ -35,12 +35,12 @@ pub(super) fn plain<V: Vector>(
 
 /// The gradient of a tile with the shape `Plain`, from exponentials that are `scales` times too small.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-pub(super) fn plain_of_kept<V: Vector>(
+pub(super) fn plain_of_kept<V: Vector, O: Element>(
     es: &[f32],
     et: &[f32],
     scales: (f32, f32),
     d: &Decision,
-    out: &mut [f32],
+    out: &mut [O],
 ) {
     let (s_scale, t_scale) = (d.student_scale * scales.0, d.teacher_scale * scales.1);
     let (s_scale, t_scale) = (V::splat(s_scale), V::splat(-t_scale));
@@ -126,7 +126,7 @@ pub(super) fn of_logits<V: Vector>(
         Shape::LogRatio => log_ratio::<V>(s, t, d, setup, out),
         Shape::Power => power::<V>(s, t, d, setup, out),
         Shape::Linear => linear::<V>(s, t, d, setup, out),
-        _ => plain::<V>(s, t, d, setup, out),
+        _ => plain::<V, _, _>(s, t, d, setup, out),
     }
 }
 

@@ -216,6 +216,13 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
+    fn from_bf16(from: &[bf16; LANES]) -> Self {
+        Self(unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        })
+    }
+    #[inline(always)]
     fn store_bf16(self, to: &mut [bf16; LANES]) {
         unsafe {
             let bits = _mm512_castps_si512(self.0);
@@ -554,6 +561,14 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn exp2(self) -> Self {
         Self([exp2_of_eight(self.0[0]), exp2_of_eight(self.0[1])])
+    }
+    #[inline(always)]
+    fn from_bf16(from: &[bf16; LANES]) -> Self {
+        let eight = |i: usize| unsafe {
+            let halves = _mm_loadu_si128(from[8 * i..8 * i + 8].as_ptr().cast());
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        };
+        Self([eight(0), eight(1)])
     }
     #[inline(always)]
     fn store_bf16(self, to: &mut [bf16; LANES]) {
