@@ -281,7 +281,7 @@ impl Sums {
         setup: &Setup<'_>,
         (es, et): (&mut Tile, &mut Tile),
         weights: Option<&[f32]>,
-        ahead: [Ahead; 2],
+        ahead: [Ahead; 3],
     ) {
         let set = setup.moments.without(APART);
         let exps = (&mut *es, &mut *et);

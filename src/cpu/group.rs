@@ -19,7 +19,7 @@ use super::tile::{Ahead, chunks, extremes, padded};
 use super::vector::{Fold, Largest, LargestMagnitude, Sum, Vector, fold_rows};
 use crate::batch::is_class;
 use crate::moments::{Moment, Moments};
-use crate::{Batch, GradWrite, GradientMut, RowResult, ValuesMut, flags};
+use crate::{Batch, GradWrite, GradientMut, Logits, RowResult, ValuesMut, flags};
 
 /// Rows of a group.
 pub(super) const ROWS: usize = LANES;
@@ -124,7 +124,11 @@ impl<'a> Groups<'a> {
         }
         for i in (0..rows.len()).filter(|i| left_out >> i & 1 == 0) {
             let maxima = (lanes.student_max[i], teacher_max[i]);
-            self.add_row::<V>(rows.start + i, i, maxima, workspace);
+            let memory = match gradient {
+                Some(gradient) => Ahead::gradient(gradient.row(first + i)),
+                None => Ahead::nothing(self.batch.student_logits.values),
+            };
+            self.add_row::<V>(rows.start + i, i, maxima, memory, workspace);
             lanes.label_logit[i] = self.label_logit(rows.start + i);
             lanes.weight[i] = self.batch.row_weight(rows.start + i);
         }
@@ -199,6 +203,7 @@ impl<'a> Groups<'a> {
         row: usize,
         i: usize,
         maxima: (f32, f32),
+        gradient: Ahead,
         workspace: &mut Workspace,
     ) {
         let classes = self.batch.classes();
@@ -218,8 +223,11 @@ impl<'a> Groups<'a> {
             &mut workspace.student_exps[i * width..(i + 1) * width],
             &mut workspace.teacher_exps[i * width..(i + 1) * width],
         );
-        let ahead = [student, teacher]
-            .map(|logits| Ahead::of(values(logits, row, classes), ROWS * logits.row_stride));
+        // The same row of the next group.
+        let next = |logits: &Logits<'_>| {
+            Ahead::behind(values(logits, row, classes), ROWS * logits.row_stride)
+        };
+        let ahead = [next(student), next(teacher), gradient];
         let set = self.setup.moments;
         // The loop of a constant set computes nothing else.
         macro_rules! sets {

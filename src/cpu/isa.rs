@@ -13,7 +13,7 @@ pub(super) use super::portable::Portable as Baseline;
 use super::row::Row;
 use super::rows::{apply_row, observe_row, sweep_row};
 use super::scalar::exponentials;
-use super::tile::Scratch;
+use super::tile::{Ahead, Scratch};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use super::wasm::Simd128 as Baseline;
 #[cfg(target_arch = "x86_64")]
@@ -64,7 +64,12 @@ impl Isa {
         }
     }
 
-    pub(super) fn observe(self, row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+    pub(super) fn observe(
+        self,
+        row: &Row<'_>,
+        keep: Option<Ahead>,
+        scratch: &mut Scratch,
+    ) -> RowStats {
         match self {
             Self::Baseline => observe_row::<Baseline>(row, keep, scratch),
             // SAFETY: only `available` makes these values, after it has checked that the processor has every feature named below.
@@ -177,13 +182,13 @@ fn write_tiles_avx512<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn observe_avx2(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+fn observe_avx2(row: &Row<'_>, keep: Option<Ahead>, scratch: &mut Scratch) -> RowStats {
     observe_row::<Avx2>(row, keep, scratch)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-fn observe_avx512(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+fn observe_avx512(row: &Row<'_>, keep: Option<Ahead>, scratch: &mut Scratch) -> RowStats {
     observe_row::<Avx512>(row, keep, scratch)
 }
 

@@ -30,7 +30,7 @@ pub(super) fn lane_sums_of_any<V: Vector>(
     setup: &Setup<'_>,
     set: Moments,
     exps: (&mut [f32], &mut [f32]),
-    ahead: [Ahead; 2],
+    ahead: [Ahead; 3],
 ) -> LaneSums<V> {
     lane_sums::<V>(s, t, maxima, setup, set, exps, ahead)
 }
@@ -44,7 +44,7 @@ pub(super) fn lane_sums<V: Vector>(
     setup: &Setup<'_>,
     set: Moments,
     (es, et): (&mut [f32], &mut [f32]),
-    ahead: [Ahead; 2],
+    ahead: [Ahead; 3],
 ) -> LaneSums<V> {
     let has = |moment| set.has(moment);
     let powers = has(Moment::PowerCross) || has(Moment::PowerDifference);

@@ -59,7 +59,7 @@ use row::{Row, values};
 use setup::Setup;
 use summary::SummaryAccumulator;
 use tasks::{rows_per_task, tasks};
-use tile::{Scratch, TILE, is_kept};
+use tile::{Ahead, Scratch, TILE, is_kept};
 pub(crate) use zeros::{zero_gradient, zeros};
 
 /// The CPU engine.
@@ -170,7 +170,9 @@ impl Cpu {
                     setup: &setup,
                 };
                 // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
-                let stats = self.isa.observe(&r, true, &mut scratch);
+                let gradient = task.gradient.as_mut().expect("softmax has an output");
+                let keep = Ahead::gradient(gradient.row(row - task.rows.start));
+                let stats = self.isa.observe(&r, Some(keep), &mut scratch);
                 let decision = Decision {
                     result: RowResult {
                         flags: stats.flags,
@@ -181,7 +183,6 @@ impl Cpu {
                     student_scale: 1.0 / stats.student_sum,
                     ..Decision::default()
                 };
-                let gradient = task.gradient.as_mut().expect("softmax has an output");
                 let target = gradient.row(row - task.rows.start);
                 self.isa.apply(&r, &decision, target, true, &mut scratch);
             }
@@ -210,7 +211,7 @@ impl Cpu {
             let mut scratch = Scratch::new();
             for (i, stats) in stats.iter_mut().enumerate() {
                 let row = Row::of(setup, batch, task * per_task + i);
-                *stats = self.isa.observe(&row, false, &mut scratch);
+                *stats = self.isa.observe(&row, None, &mut scratch);
             }
         });
         Ok(stats)
@@ -416,7 +417,11 @@ impl Cpu {
                     let r = Row::of(&setup, batch, row);
                     let stats = match stats.get(row) {
                         Some(stats) => *stats,
-                        None => self.isa.observe(&r, keep, scratch),
+                        None => {
+                            let gradient = task.gradient.as_mut();
+                            let memory = gradient.map(|all| Ahead::gradient(all.row(local)));
+                            self.isa.observe(&r, memory, scratch)
+                        }
                     };
                     let decision = rule.decide(&stats);
                     totals.add(&decision.result);

@@ -25,12 +25,16 @@ pub(super) fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
     })
 }
 
-/// Observe: the statistics of one row, KDR included. With `keep`, the exponentials of a row of
-/// at most `MOST_KEPT` tiles stay in `scratch` for `apply`.
+/// Observe: the statistics of one row, KDR included. If `apply` follows, `keep` is the memory of the gradient: the exponentials of a row of
+/// at most `MOST_KEPT` tiles then stay in `scratch`.
 #[inline(always)]
-pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+pub(super) fn observe<V: Vector>(
+    row: &Row<'_>,
+    keep: Option<Ahead>,
+    scratch: &mut Scratch,
+) -> RowStats {
     let classes = row.student.len();
-    let keep = keep && scratch.kept.begin(classes);
+    let keep = keep.filter(|_| scratch.kept.begin(classes));
     let mut stats = started(row);
     if stats.flags & flags::IGNORED != 0 {
         return stats;
@@ -81,7 +85,7 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, setup);
-        let exps = if keep {
+        let exps = if keep.is_some() {
             scratch.kept.next((sums.student_max, sums.teacher_max))
         } else {
             (&mut scratch.first, &mut scratch.second)
@@ -102,7 +106,11 @@ pub(super) fn observe<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratc
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
-        let ahead = [row.student, row.teacher].map(|values| Ahead::of(values, start + n));
+        let ahead = [
+            Ahead::behind(row.student, start + n),
+            Ahead::behind(row.teacher, start + n),
+            keep.map_or(Ahead::nothing(row.student), |gradient| gradient.from(start)),
+        ];
         let weights = setup.summed_weights();
         let weights = weights.map(|weights| &weights[start..start + n]);
         match sampled {
@@ -321,7 +329,7 @@ mod tests {
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().copied().map(f64::from).collect() };
             let (wide_s, wide_t) = (wide(&s), wide(&t));
             for isa in Isa::available() {
-                let stats = isa.observe(&row, false, &mut Scratch::new());
+                let stats = isa.observe(&row, None, &mut Scratch::new());
                 for moment in Moment::ALL {
                     let want = by_definition(moment, &wide_s, &wide_t, &y, &setup);
                     let got = f64::from(moment.of(&stats));

@@ -25,7 +25,11 @@ const _: () = assert!(MOST_ENTRIES <= TILE);
 
 /// Observe: the statistics of any row. With `keep`, its exponentials may stay in `scratch` for [`apply_row`].
 #[inline(always)]
-pub(super) fn observe_row<V: Vector>(row: &Row<'_>, keep: bool, scratch: &mut Scratch) -> RowStats {
+pub(super) fn observe_row<V: Vector>(
+    row: &Row<'_>,
+    keep: Option<Ahead>,
+    scratch: &mut Scratch,
+) -> RowStats {
     let mut memory = std::mem::take(&mut scratch.joined);
     let row = &joined::<V>(row, &mut memory);
     let stats = match row.ids {
@@ -66,10 +70,10 @@ pub(super) fn apply_row<V: Compiled>(
 fn observe_list<V: Vector>(
     row: &Row<'_>,
     ids: &[i32],
-    keep: bool,
+    keep: Option<Ahead>,
     scratch: &mut Scratch,
 ) -> RowStats {
-    let keep = keep && scratch.kept.begin(row.student.len());
+    let keep = keep.is_some() && scratch.kept.begin(row.student.len());
     let mut stats = started(row);
     if stats.flags & flags::IGNORED != 0 {
         return stats;
@@ -194,7 +198,7 @@ fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> 
             setup,
             exps,
             None,
-            [Ahead::of(row.student, 0); 2],
+            [Ahead::nothing(row.student); 3],
         );
     }
     sums

@@ -6,7 +6,7 @@ use super::element::Element;
 use super::lanes::{LANES, Lanes};
 use super::list::List;
 use super::vector::Vector;
-use crate::Values;
+use crate::{Values, ValuesMut};
 
 /// Elements handled at a time. Two tiles of f32 take 8 KiB.
 pub(super) const TILE: usize = 1024;
@@ -124,8 +124,8 @@ fn in_place<'a>(values: Values<'a>, start: usize, n: usize) -> Option<&'a [f32]>
     }
 }
 
-/// The memory behind a tile, which the next tile or row reads. Lines are asked for one at a time, between the arithmetic of a tile: all at
-/// once they are more than a core can wait for.
+/// Memory that is read or written after a tile. Its lines are asked for one at a time, between the arithmetic of the tile: all at once they
+/// are more than a core can wait for.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     from: *const u8,
@@ -134,9 +134,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Of the tile that ends at `end`.
+    /// The values of the next tile or row.
     #[inline(always)]
-    pub fn of(values: Values<'_>, end: usize) -> Self {
+    pub fn behind(values: Values<'_>, end: usize) -> Self {
         let size = values.storage().bytes();
         Self {
             from: values.as_bytes().as_ptr().wrapping_add(end * size),
@@ -144,7 +144,32 @@ impl Ahead {
         }
     }
 
-    /// Asks for the line behind vector `at` of the tile.
+    /// A row of the gradient.
+    pub fn gradient(row: ValuesMut<'_>) -> Self {
+        let step = LANES * row.storage().bytes();
+        let from = match row {
+            ValuesMut::F32(v) => v.as_ptr().cast(),
+            ValuesMut::F16(v) => v.as_ptr().cast(),
+            ValuesMut::Bf16(v) => v.as_ptr().cast(),
+        };
+        Self { from, step }
+    }
+
+    /// No memory but that of the row itself.
+    #[inline(always)]
+    pub fn nothing(row: Values<'_>) -> Self {
+        let from = row.as_bytes().as_ptr();
+        Self { from, step: 0 }
+    }
+
+    /// The memory of a row from element `start` on, the first of a tile.
+    #[inline(always)]
+    pub fn from(self, start: usize) -> Self {
+        let from = self.from.wrapping_add(start / LANES * self.step);
+        Self { from, ..self }
+    }
+
+    /// Asks for the line of vector `at`.
     #[inline(always)]
     pub fn ask<V: Vector>(self, at: usize) {
         V::prefetch(self.from.wrapping_add(at * self.step));
