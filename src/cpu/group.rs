@@ -44,10 +44,10 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub fn new(classes: usize) -> Self {
+    pub fn boxed(classes: usize) -> Box<Self> {
         let exps = vec![0.0; ROWS * classes.next_multiple_of(LANES)];
         const EMPTY: OfRows = [[0.0; LANES]; ROWS];
-        Self {
+        Box::new(Self {
             student_exps: exps.clone(),
             teacher_exps: exps,
             student: [0.0; MOST_CLASSES],
@@ -56,7 +56,7 @@ impl Workspace {
             lanes: [EMPTY; 2],
             magnitudes: EMPTY,
             moments: [EMPTY; READ.len()],
-        }
+        })
     }
 }
 

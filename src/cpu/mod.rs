@@ -16,6 +16,7 @@ mod lane_sums;
 mod lanes;
 mod list;
 mod masks;
+mod memory;
 mod merge;
 mod metrics;
 mod mixture;
@@ -35,6 +36,7 @@ mod shapes;
 mod shards;
 mod similarity;
 mod soft_labels;
+mod softmax;
 mod summary;
 mod sums;
 mod tasks;
@@ -46,19 +48,20 @@ mod zeros;
 
 use crate::rule::statistics;
 use crate::{
-    Batch, Config, Decision, Distillation, GradientMut, Logits, Outputs, OutputsMut, Progress,
-    Result, RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
+    Batch, Config, Decision, Distillation, GradientMut, Outputs, OutputsMut, Progress, Result,
+    RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
 };
 use decide::Rule;
 use group::{Group, Groups};
 use isa::Isa;
+use memory::Memory;
 #[cfg(feature = "gpu")]
 pub(crate) use merge::whole_rows;
 pub use merge::{finish_shards, merge_shards};
-use row::{Row, values};
+use row::Row;
 use setup::Setup;
 use summary::SummaryAccumulator;
-use tasks::{rows_per_task, tasks};
+use tasks::{Task, rows_per_task, tasks};
 use tile::{Ahead, Scratch, TILE, is_kept};
 pub(crate) use zeros::{zero_gradient, zeros};
 
@@ -127,68 +130,14 @@ impl Cpu {
     /// Runs the tasks and adds up their sums in order.
     fn run_tasks(
         &self,
-        tasks: Vec<tasks::Task<'_>>,
-        work: impl Fn(tasks::Task<'_>) -> SummaryAccumulator + Sync,
+        tasks: Vec<Task<'_>>,
+        work: impl Fn(&mut Memory, Task<'_>) -> SummaryAccumulator + Sync,
     ) -> SummaryAccumulator {
         let mut total = SummaryAccumulator::default();
-        for part in tasks::run(self.threads, tasks, work) {
+        for part in tasks::run_in(self.threads, tasks, Memory::default, work) {
             total.merge(&part);
         }
         total
-    }
-
-    /// The probabilities `softmax(logits / temperature)`, `[rows, classes]` without gaps.
-    ///
-    /// A row with NaN or `+inf`, or with only `-inf`, gives NaN.
-    ///
-    /// # Errors
-    /// As for [`Engine::run`](crate::Engine::run).
-    pub fn softmax(&self, logits: &Logits<'_>, rows: usize, temperature: f32) -> Result<Vec<f32>> {
-        validate::temperature("temperature", temperature)?;
-        validate::logits("logits", logits, rows)?;
-        let classes = logits.classes;
-        let config = Config {
-            student_temperature: temperature,
-            teacher_temperature: temperature,
-            ..Config::default()
-        };
-        let setup = Setup::of(&config, false);
-        let mut out = zero_gradient(Storage::F32, rows * classes)?;
-        let target = GradientMut::new(&mut out, classes);
-        let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
-        self.run_tasks(tasks, |mut task| {
-            let mut scratch = Scratch::new();
-            for row in task.rows.clone() {
-                let values = values(logits, row, classes);
-                let r = Row {
-                    student: values,
-                    teacher: values,
-                    ids: None,
-                    label: 0,
-                    soft_label: None,
-                    weight: 1.0,
-                    setup: &setup,
-                };
-                // Softmax equals the gradient of a row without a teacher: the student's coefficient is 1 / z, all others are 0.
-                let gradient = task.gradient.as_mut().expect("softmax has an output");
-                let keep = Ahead::gradient(gradient.row(row - task.rows.start));
-                let stats = self.isa.observe(&r, Some(keep), &mut scratch);
-                let decision = Decision {
-                    result: RowResult {
-                        flags: stats.flags,
-                        ..RowResult::default()
-                    },
-                    student_max: stats.student_max,
-                    teacher_max: stats.teacher_max,
-                    student_scale: 1.0 / stats.student_sum,
-                    ..Decision::default()
-                };
-                let target = gradient.row(row - task.rows.start);
-                self.isa.apply(&r, &decision, target, true, &mut scratch);
-            }
-            SummaryAccumulator::default()
-        });
-        Ok(out.into_f32())
     }
 
     /// Observe: each row's statistics, KDR included.
@@ -207,13 +156,17 @@ impl Cpu {
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
-        tasks::run(self.threads, tasks, |(task, stats)| {
-            let mut scratch = Scratch::new();
-            for (i, stats) in stats.iter_mut().enumerate() {
-                let row = Row::of(setup, batch, task * per_task + i);
-                *stats = self.isa.observe(&row, None, &mut scratch);
-            }
-        });
+        tasks::run_in(
+            self.threads,
+            tasks,
+            Scratch::boxed,
+            |scratch, (task, stats)| {
+                for (i, stats) in stats.iter_mut().enumerate() {
+                    let row = Row::of(setup, batch, task * per_task + i);
+                    *stats = self.isa.observe(&row, None, scratch);
+                }
+            },
+        );
         Ok(stats)
     }
 
@@ -295,17 +248,16 @@ impl Cpu {
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
         let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
-        self.run_tasks(tasks, |mut task| {
-            let mut scratch = Scratch::new();
+        self.run_tasks(tasks, |memory, mut task| {
+            let scratch = memory.scratch();
             for row in task.rows.clone() {
                 let gradient = task.gradient.as_mut().expect("the gradient is the output");
                 let target = gradient.row(row - task.rows.start);
                 let r = Row::of(&setup, batch, row);
                 if let Some(stats) = stats.get(row) {
-                    rows::recall(&r, stats, &mut scratch);
+                    rows::recall(&r, stats, scratch);
                 }
-                self.isa
-                    .apply(&r, &decisions[row], target, false, &mut scratch);
+                self.isa.apply(&r, &decisions[row], target, false, scratch);
             }
             SummaryAccumulator::default()
         });
@@ -382,24 +334,22 @@ impl Cpu {
             true => None,
             false => Groups::of(&rule, &setup, batch),
         };
-        let totals = self.run_tasks(tasks, |mut task| {
+        let totals = self.run_tasks(tasks, |memory, mut task| {
             let mut totals = SummaryAccumulator::default();
-            let mut scratch = None;
             let observed_before = !stats.is_empty();
             let keep = !observed_before && task.gradient.is_some();
-            let mut workspace = groups.map(|groups| (groups, group::Workspace::new(classes)));
             let mut results = [RowResult::default(); group::ROWS];
             for start in task.rows.clone().step_by(group::ROWS) {
                 let rows = start..task.rows.end.min(start + group::ROWS);
                 let first = start - task.rows.start;
                 // In WebAssembly groups are slower than single rows, and would be a sixth of a module.
-                let workspace = workspace.as_mut().filter(|_| !cfg!(target_arch = "wasm32"));
-                let left = workspace.map(|(groups, workspace)| {
+                let groups = groups.as_ref().filter(|_| !cfg!(target_arch = "wasm32"));
+                let left = groups.map(|groups| {
                     let group = Group {
                         rows: rows.clone(),
                         gradient: &mut task.gradient,
                         first,
-                        workspace,
+                        workspace: memory.workspace(classes),
                         results: &mut results,
                     };
                     self.isa.distill(groups, group)
@@ -413,7 +363,7 @@ impl Cpu {
                         }
                         continue;
                     }
-                    let scratch = scratch.get_or_insert_with(Scratch::new);
+                    let scratch = memory.scratch();
                     let r = Row::of(&setup, batch, row);
                     let stats = match stats.get(row) {
                         Some(stats) => *stats,

@@ -329,7 +329,7 @@ mod tests {
             let wide = |x: &[f32]| -> Vec<f64> { x.iter().copied().map(f64::from).collect() };
             let (wide_s, wide_t) = (wide(&s), wide(&t));
             for isa in Isa::available() {
-                let stats = isa.observe(&row, None, &mut Scratch::new());
+                let stats = isa.observe(&row, None, &mut Scratch::boxed());
                 for moment in Moment::ALL {
                     let want = by_definition(moment, &wide_s, &wide_t, &y, &setup);
                     let got = f64::from(moment.of(&stats));

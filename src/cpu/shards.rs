@@ -57,20 +57,24 @@ impl Cpu {
         let mut sums: Vec<SweepSums> = zeros(batch.rows())?;
         let per_task = rows_per_task(batch.rows(), batch.classes());
         let tasks: Vec<_> = sums.chunks_mut(per_task).enumerate().collect();
-        tasks::run(self.threads, tasks, |(task, sums)| {
-            let mut scratch = Scratch::new();
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let row = task * per_task + i;
-                let mut stats = rows[row];
-                sums.classes = batch.classes() as u32;
-                if setup.second_sweep && stats.has_sums() {
-                    let row = Row::of(&setup, batch, row);
-                    self.isa.sweep(&row, &mut stats, &mut scratch);
-                    sums.similarity = stats.similarity_sum;
-                    (sums.first, sums.second) = (stats.sweep_first, stats.sweep_second);
+        tasks::run_in(
+            self.threads,
+            tasks,
+            Scratch::boxed,
+            |scratch, (task, sums)| {
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let row = task * per_task + i;
+                    let mut stats = rows[row];
+                    sums.classes = batch.classes() as u32;
+                    if setup.second_sweep && stats.has_sums() {
+                        let row = Row::of(&setup, batch, row);
+                        self.isa.sweep(&row, &mut stats, scratch);
+                        sums.similarity = stats.similarity_sum;
+                        (sums.first, sums.second) = (stats.sweep_first, stats.sweep_second);
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(sums)
     }
 

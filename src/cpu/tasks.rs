@@ -87,3 +87,21 @@ pub(super) fn run<T: Send, R: Send>(
     };
     slots.into_iter().map(result).collect()
 }
+
+/// [`run`], with memory that a task leaves to a later one: each thread makes one of its own.
+pub(super) fn run_in<M: Send, T: Send, R: Send>(
+    threads: usize,
+    tasks: Vec<T>,
+    new: impl Fn() -> M + Sync,
+    work: impl Fn(&mut M, T) -> R + Sync,
+) -> Vec<R> {
+    let left = Mutex::new(Vec::new());
+    let left = || left.lock().unwrap_or_else(PoisonError::into_inner);
+    run(threads, tasks, |task| {
+        let last = left().pop();
+        let mut memory = last.unwrap_or_else(&new);
+        let result = work(&mut memory, task);
+        left().push(memory);
+        result
+    })
+}
