@@ -5,7 +5,7 @@
 use half::bf16;
 
 use super::compiled::{Compiled, RowToWrite};
-use super::element::{Element, Streamed, narrow};
+use super::element::{Element, narrow};
 use super::row::Row;
 use super::scalar::{exp_tile, exp2};
 use super::setup::Setup;
@@ -207,25 +207,19 @@ fn write_directly<V: Vector>(
         return false;
     }
     let kept = kept.filter(|kept| kept.tile(0).is_some());
-    let streams = row.setup.streams;
     match (kept, row.student, row.teacher, gradient) {
         (Some(kept), _, _, ValuesMut::F32(g)) => write_kept::<V, _>(row, decision, kept, g),
         (Some(kept), _, _, ValuesMut::F16(g)) => write_kept::<V, _>(row, decision, kept, g),
         (Some(kept), _, _, ValuesMut::Bf16(g)) => write_kept::<V, _>(row, decision, kept, g),
         _ if row.teacher.len() < row.student.len() => return false,
-        (None, Values::F32(s), Values::F32(t), ValuesMut::F32(g)) if streams => {
-            let g: &mut [Streamed] = bytemuck::cast_slice_mut(g);
-            write_logits::<V, _, _>((s, t), row, decision, g);
-            V::finish_streams();
-        }
         (None, Values::F32(s), Values::F32(t), ValuesMut::F32(g)) => {
-            write_logits::<V, _, _>((s, t), row, decision, g);
+            write_logits::<V, _>((s, t), row, decision, g);
         }
         (None, Values::F16(s), Values::F16(t), ValuesMut::F16(g)) => {
-            write_logits::<V, _, _>((s, t), row, decision, g);
+            write_logits::<V, _>((s, t), row, decision, g);
         }
         (None, Values::Bf16(s), Values::Bf16(t), ValuesMut::Bf16(g)) => {
-            write_logits::<V, _, _>((s, t), row, decision, g);
+            write_logits::<V, _>((s, t), row, decision, g);
         }
         _ => return false,
     }
@@ -256,22 +250,19 @@ fn write_kept<V: Vector, T: Element>(
 
 /// [`write_directly`] from logits in the gradient's storage.
 #[inline(always)]
-fn write_logits<V: Vector, T: Element, O: Element>(
+fn write_logits<V: Vector, T: Element>(
     (s, t): (&[T], &[T]),
     row: &Row<'_>,
     decision: &Decision,
-    gradient: &mut [O],
+    gradient: &mut [T],
 ) {
-    let at = O::before_lines(gradient);
-    let (first, lines) = gradient.split_at_mut(at);
-    shapes::plain::<V, _, _>(&s[..at], &t[..at], decision, row.setup, first);
-    shapes::plain::<V, _, _>(&s[at..], &t[at..], decision, row.setup, lines);
+    shapes::plain::<V, _, _>(s, t, decision, row.setup, gradient);
     let label = decision.label as usize;
     if label < gradient.len() {
         let (s, t) = (&s[label..=label], &t[label..=label]);
         let mut value = [0.0];
         shapes::plain::<V, _, _>(s, t, decision, row.setup, &mut value);
-        gradient[label] = O::rounded(value[0] - decision.label_share);
+        gradient[label] = T::rounded(value[0] - decision.label_share);
     }
 }
 

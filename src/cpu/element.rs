@@ -2,11 +2,10 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
 
 use super::lanes::{LANES, Lanes};
-use super::vector::{Line, Vector};
+use super::vector::Vector;
 
 /// A storage type. Closures instead of this trait would be compiled without the instruction set of their caller.
 pub(super) trait Element: Copy {
@@ -23,12 +22,6 @@ pub(super) trait Element: Copy {
 
     /// Rounds a finite number as `store` does.
     fn rounded(x: f32) -> Self;
-
-    /// The number of elements before the first that `store` is fast from.
-    #[inline(always)]
-    fn before_lines(_: &[Self]) -> usize {
-        0
-    }
 }
 
 impl Element for f32 {
@@ -55,49 +48,6 @@ impl Element for f32 {
     #[inline(always)]
     fn rounded(x: f32) -> Self {
         x
-    }
-}
-
-/// An f32 of memory that is larger than the caches: whole lines are stored past them, so that they do not read what is overwritten.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(transparent)]
-pub(super) struct Streamed(f32);
-
-impl Element for Streamed {
-    #[inline(always)]
-    fn load<V: Vector>(from: &[Self; LANES]) -> V {
-        V::load(bytemuck::cast_ref(from))
-    }
-
-    #[inline(always)]
-    fn load_part<V: Vector>(from: &[Self]) -> V {
-        f32::load_part(bytemuck::cast_slice(from))
-    }
-
-    #[inline(always)]
-    fn store<V: Vector>(lanes: V, to: &mut [Self; LANES]) {
-        match bytemuck::try_cast_mut(to) {
-            Ok(line) => lanes.stream(line),
-            Err(_) => lanes.store(bytemuck::cast_mut(to)),
-        }
-    }
-
-    #[inline(always)]
-    fn store_part<V: Vector>(lanes: V, to: &mut [Self]) {
-        lanes.store_part(bytemuck::cast_slice_mut(to));
-    }
-
-    #[inline(always)]
-    fn rounded(x: f32) -> Self {
-        Self(x)
-    }
-
-    #[inline(always)]
-    fn before_lines(values: &[Self]) -> usize {
-        values
-            .as_ptr()
-            .align_offset(align_of::<Line>())
-            .min(values.len())
     }
 }
 

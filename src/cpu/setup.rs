@@ -46,12 +46,7 @@ pub(super) struct Setup<'a> {
     pub weights: ClassWeights,
     /// The rows are parts of rows: their statistics are merged before the label's class and KDR join them.
     pub is_part: bool,
-    /// A gradient in f32 is larger than caches, which would first read what it overwrites.
-    pub streams: bool,
 }
-
-/// Bytes of a gradient that most last-level caches do not hold.
-const STREAMED_FROM: usize = 32 << 20;
 
 impl<'a> Setup<'a> {
     /// With `metrics`, rows also get the sums of their metrics.
@@ -83,7 +78,6 @@ impl<'a> Setup<'a> {
             class_weights: None,
             weights: ClassWeights::default(),
             is_part: false,
-            streams: false,
         };
         setup.at([
             f64::from(config.student_temperature),
@@ -133,8 +127,6 @@ impl<'a> Setup<'a> {
 
     /// The same numbers with the moments that a batch needs, and with its weights of classes.
     pub fn for_batch(mut self, batch: &Batch<'a>) -> Self {
-        let elements = batch.rows() * batch.classes();
-        self.streams = size_of::<f32>() * elements > STREAMED_FROM;
         if batch.soft_labels.is_some() {
             self.moments = self.moments.with(rule::SOFT_LABELS);
         }

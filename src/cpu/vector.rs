@@ -4,12 +4,6 @@
 use half::{bf16, f16};
 
 use super::lanes::{EXP2_COEFFICIENTS, EXP2_FIRST, LANES, Lanes, ROUND};
-use bytemuck::{Pod, Zeroable};
-
-/// Sixteen f32 that fill a cache line.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub Lanes);
 
 /// Sixteen f32 of one instruction set.
 ///
@@ -36,13 +30,6 @@ pub(super) trait Vector: Copy {
         self.store(&mut lanes);
         to.copy_from_slice(&lanes[..to.len()]);
     }
-    /// Stores past the caches, where the instruction set can. Other threads see it after `finish_streams`.
-    #[inline(always)]
-    fn stream(self, to: &mut Line) {
-        self.store(&mut to.0);
-    }
-    #[inline(always)]
-    fn finish_streams() {}
     fn add(self, b: Self) -> Self;
     fn sub(self, b: Self) -> Self;
     fn mul(self, b: Self) -> Self;

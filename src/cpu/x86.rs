@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::lanes::{LANES, Lanes};
-use super::vector::{Line, MAGNITUDE, Vector};
+use super::vector::{MAGNITUDE, Vector};
 
 /// One register of AVX-512.
 #[derive(Clone, Copy)]
@@ -70,8 +70,7 @@ const EIGHTHS: [u32; 8] = powers([
 ]);
 
 // SAFETY of all blocks below: `isa.rs` checks that the processor has these instruction sets before it enters a function with these
-// types. Loads and stores access whole arrays behind references, or the lanes of a mask;
-// `Line` has the alignment that stores past the caches need.
+// types. Loads and stores access whole arrays behind references, or the lanes of a mask.
 
 /// The sum of eight f64: lanes 4, 2 and 1 apart are added.
 #[inline(always)]
@@ -175,14 +174,6 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn store(self, to: &mut Lanes) {
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
-    }
-    #[inline(always)]
-    fn stream(self, to: &mut Line) {
-        unsafe { _mm512_stream_ps(to.0.as_mut_ptr(), self.0) }
-    }
-    #[inline(always)]
-    fn finish_streams() {
-        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     fn store_part(self, to: &mut [f32]) {
@@ -434,18 +425,6 @@ impl Vector for Avx2 {
             _mm256_storeu_ps(low.as_mut_ptr(), self.0[0]);
             _mm256_storeu_ps(high.as_mut_ptr(), self.0[1]);
         }
-    }
-    #[inline(always)]
-    fn stream(self, to: &mut Line) {
-        let (low, high) = to.0.split_at_mut(8);
-        unsafe {
-            _mm256_stream_ps(low.as_mut_ptr(), self.0[0]);
-            _mm256_stream_ps(high.as_mut_ptr(), self.0[1]);
-        }
-    }
-    #[inline(always)]
-    fn finish_streams() {
-        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     fn store_part(self, to: &mut [f32]) {
