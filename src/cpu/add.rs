@@ -2,7 +2,7 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
-use super::lane_sums::{LaneSums, VECTORS_PER_PARTIAL_SUM, lane_sums, lane_sums_of_any};
+use super::lane_sums::{Columns, LaneSums, VECTORS_PER_PARTIAL_SUM, lane_sums, lane_sums_of_any};
 use super::lanes::{LANES, sum};
 use super::scalar::{exp_tile, exp2, mul_add};
 use super::setup::Setup;
@@ -291,14 +291,15 @@ impl Sums {
             // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
             let maxima = (self.student_max, self.teacher_max);
             let exps = (&mut exps.0[..], &mut exps.1[..]);
+            let columns = Columns::whole(s, t);
             macro_rules! sets {
                 ($($set:ident),*) => {
                     match set.bits() {
                         $( $set => {
                             let set = const { Moments::from_bits($set) };
-                            self.add_lanes::<V>(lane_sums(s, t, maxima, setup, set, exps, ahead), set);
+                            self.add_lanes::<V>(lane_sums(columns, maxima, setup, set, exps, ahead), set);
                         } )*
-                        _ => self.add_lanes::<V>(lane_sums_of_any(s, t, maxima, setup, set, exps, ahead), set),
+                        _ => self.add_lanes::<V>(lane_sums_of_any(columns, maxima, setup, set, exps, ahead), set),
                     }
                 };
             }

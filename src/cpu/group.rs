@@ -10,7 +10,7 @@ use super::add::COSINE;
 use super::apply::{fill, store_tile};
 use super::decide::Rule;
 use super::lane_rule::{DecisionLanes, LaneRule, READ, RowLanes};
-use super::lane_sums::{lane_sums, lane_sums_of_any};
+use super::lane_sums::{Columns, lane_sums, lane_sums_of_any};
 use super::lanes::{LANES, Lanes};
 use super::row::values;
 use super::scalar::{exp2, mul_add};
@@ -233,8 +233,8 @@ impl<'a> Groups<'a> {
         macro_rules! sets {
             ($($set:ident),*) => {
                 match set.bits() {
-                    $( $set => lane_sums::<V>(s, t, maxima, self.setup, const { Moments::from_bits($set) }, exps, ahead), )*
-                    _ => lane_sums_of_any::<V>(s, t, maxima, self.setup, set, exps, ahead),
+                    $( $set => lane_sums::<V, _>(Columns::whole(s, t), maxima, self.setup, const { Moments::from_bits($set) }, exps, ahead), )*
+                    _ => lane_sums_of_any::<V, _>(Columns::whole(s, t), maxima, self.setup, set, exps, ahead),
                 }
             };
         }

@@ -2,9 +2,11 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use super::element::Element;
+use super::lanes::LANES;
 use super::powers::{half_power, halves};
 use super::setup::Setup;
-use super::tile::{Ahead, chunks};
+use super::tile::Ahead;
 use super::vector::Vector;
 use crate::moments::{Moment, Moments};
 
@@ -20,186 +22,236 @@ pub(super) struct LaneSums<V> {
     pub moments: [(Moment, V); 15],
 }
 
+/// The columns of a row or tile, with what stands for those that its last vectors lack: their weights must be 0.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a, T> {
+    pub student: &'a [T],
+    pub teacher: &'a [T],
+    pub padding: [f32; 2],
+}
+
+impl<'a> Columns<'a, f32> {
+    /// Whole vectors.
+    pub fn whole(student: &'a [f32], teacher: &'a [f32]) -> Self {
+        Self {
+            student,
+            teacher,
+            padding: [0.0; 2],
+        }
+    }
+}
+
 /// [`lane_sums`] of a set that is not known before the program runs. WebAssembly has one such function, for its size.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 #[cfg_attr(target_arch = "wasm32", inline(never))]
-pub(super) fn lane_sums_of_any<V: Vector>(
-    s: &[f32],
-    t: &[f32],
+pub(super) fn lane_sums_of_any<V: Vector, T: Element>(
+    columns: Columns<'_, T>,
     maxima: (f32, f32),
     setup: &Setup<'_>,
     set: Moments,
     exps: (&mut [f32], &mut [f32]),
     ahead: [Ahead; 3],
 ) -> LaneSums<V> {
-    lane_sums::<V>(s, t, maxima, setup, set, exps, ahead)
+    lane_sums::<V, T>(columns, maxima, setup, set, exps, ahead)
 }
 
-/// Sums plain numbers `s` and `t`, whole vectors of them, relative to their maxima. Writes their exponentials to `exps`.
+/// Sums plain numbers relative to their maxima. Writes their exponentials to `exps`, whole vectors of them.
 #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-pub(super) fn lane_sums<V: Vector>(
-    s: &[f32],
-    t: &[f32],
-    (student_max, teacher_max): (f32, f32),
+pub(super) fn lane_sums<V: Vector, T: Element>(
+    columns: Columns<'_, T>,
+    maxima: (f32, f32),
     setup: &Setup<'_>,
     set: Moments,
     (es, et): (&mut [f32], &mut [f32]),
     ahead: [Ahead; 3],
 ) -> LaneSums<V> {
-    let has = |moment| set.has(moment);
-    let powers = has(Moment::PowerCross) || has(Moment::PowerDifference);
-    let (ks, kt) = (V::splat(setup.student_log2), V::splat(setup.teacher_log2));
-    let kh = V::splat(setup.hard_log2);
-    let [u, v] = setup.rule.shape_numbers;
-    // The powers of the two normalisers' sums.
-    let plain = u + v == 1.0;
-    let halves = halves(u, v).filter(|_| !has(Moment::PowerDifference));
-    let (u, v, both) = (V::splat(u), V::splat(v), V::splat(u + v));
-    let (ms, mt) = (V::splat(student_max), V::splat(teacher_max));
-    let zero = V::splat(0.0);
-    let [
-        mut zs,
-        mut zt,
-        mut difference,
-        mut soft_moment,
-        mut reverse,
-        mut teacher_moment,
-    ] = [zero; 6];
-    let [
-        mut cross,
-        mut root_cross,
-        mut ss,
-        mut tt,
-        mut student_moment,
-    ] = [zero; 5];
-    let [
-        mut hard,
-        mut power_cross,
-        mut power_difference,
-        mut ps,
-        mut pt,
-    ] = [zero; 5];
-    let [
-        mut partial_s,
-        mut partial_t,
-        mut partial_h,
-        mut partial_th,
-        mut teacher_hard,
-    ] = [zero; 5];
-    let [mut partial_x, mut partial_ps, mut partial_pt] = [zero; 3];
+    let numbers = Numbers::<V>::of(maxima, setup, set);
+    let mut sums = Partial::empty();
+    let (s_whole, s_rest) = columns.student.as_chunks::<LANES>();
+    let (t_whole, t_rest) = columns.teacher.as_chunks::<LANES>();
     let (es, et) = (es.as_chunks_mut().0, et.as_chunks_mut().0);
-    for (i, (((s, t), es), et)) in chunks(s).zip(chunks(t)).zip(es).zip(et).enumerate() {
+    let exps = es.iter_mut().zip(&mut *et);
+    for (i, ((s, t), (es, et))) in s_whole.iter().zip(t_whole).zip(exps).enumerate() {
         if i % VECTORS_PER_PARTIAL_SUM == 0 {
-            zs = zs.add(partial_s);
-            zt = zt.add(partial_t);
-            [partial_s, partial_t] = [zero; 2];
-            macro_rules! fold {
-                    ($($moment:ident: $partial:ident into $sum:ident;)*) => {
-                        $( if has(Moment::$moment) {
-                            $sum = $sum.add($partial);
-                            $partial = zero;
-                        } )*
-                    };
-                }
-            fold! {
-                HardSum: partial_h into hard;
-                TeacherHardSum: partial_th into teacher_hard;
-                PowerCross: partial_x into power_cross;
-                StudentPower: partial_ps into ps;
-                TeacherPower: partial_pt into pt;
-            }
+            sums.fold(set);
         }
         ahead.iter().for_each(|ahead| ahead.ask::<V>(i));
-        let s = V::load(s).sub(ms);
-        let ds = s.mul(ks);
-        let t = V::load(t).sub(mt);
-        let dt = t.mul(kt);
-        let (p, q) = (ds.exp2(), dt.exp2());
+        let (p, q) = sums.add(T::load(s), T::load(t), &numbers, set);
         p.store(es);
         q.store(et);
-        partial_s = partial_s.add(p);
-        partial_t = partial_t.add(q);
-        if has(Moment::Difference) {
-            difference = q.mul_add(dt.sub(ds), difference);
+    }
+    // In WebAssembly all columns are whole vectors, for the size of a module.
+    if !s_rest.is_empty() && !cfg!(target_arch = "wasm32") {
+        let last = s_whole.len();
+        let [s_padding, t_padding] = columns.padding;
+        let s = T::load_part::<V>(s_rest).filled_from(s_rest.len(), s_padding);
+        let t = T::load_part::<V>(t_rest).filled_from(t_rest.len(), t_padding);
+        sums.fold(set);
+        let (p, q) = sums.add(s, t, &numbers, set);
+        p.store(&mut es[last]);
+        q.store(&mut et[last]);
+    }
+    sums.finish(set)
+}
+
+/// The numbers of a row that the sums use.
+struct Numbers<V> {
+    student_max: V,
+    teacher_max: V,
+    student_log2: V,
+    teacher_log2: V,
+    hard_log2: V,
+    /// Exponents of teacher and student in the powers, and their sum.
+    exponents: [V; 3],
+    halves: Option<[u32; 3]>,
+    /// The powers of the two normalisers' sums are the exponentials.
+    plain: bool,
+}
+
+impl<V: Vector> Numbers<V> {
+    #[inline(always)]
+    fn of((student_max, teacher_max): (f32, f32), setup: &Setup<'_>, set: Moments) -> Self {
+        let [u, v] = setup.rule.shape_numbers;
+        Self {
+            student_max: V::splat(student_max),
+            teacher_max: V::splat(teacher_max),
+            student_log2: V::splat(setup.student_log2),
+            teacher_log2: V::splat(setup.teacher_log2),
+            hard_log2: V::splat(setup.hard_log2),
+            exponents: [u, v, u + v].map(V::splat),
+            halves: halves(u, v).filter(|_| !set.has(Moment::PowerDifference)),
+            plain: u + v == 1.0,
         }
-        if has(Moment::TeacherMoment) {
-            teacher_moment = q.mul_add(dt, teacher_moment);
+    }
+
+    /// The power of an exponential, with both exponents, whose binary logarithm is `log`.
+    #[inline(always)]
+    fn power(&self, x: V, log: V) -> V {
+        match self.halves {
+            _ if self.plain => x,
+            Some([.., both]) => half_power(x, both),
+            None => log.mul(self.exponents[2]).exp2(),
         }
-        if has(Moment::SoftMoment) {
-            soft_moment = q.mul_add(ds, soft_moment);
+    }
+}
+
+/// Sums of the vectors so far. The compiler keeps those of the set in registers.
+struct Partial<V> {
+    student: V,
+    teacher: V,
+    sums: [V; Moment::ALL.len()],
+    /// Those of the last few vectors, of student, teacher and moments that are sums of exponentials.
+    last_student: V,
+    last_teacher: V,
+    last: [V; Moment::ALL.len()],
+}
+
+impl<V: Vector> Partial<V> {
+    #[inline(always)]
+    fn empty() -> Self {
+        let zero = V::splat(0.0);
+        Self {
+            student: zero,
+            teacher: zero,
+            sums: [zero; Moment::ALL.len()],
+            last_student: zero,
+            last_teacher: zero,
+            last: [zero; Moment::ALL.len()],
         }
-        if has(Moment::Cross) {
-            cross = p.mul_add(q, cross);
+    }
+
+    /// Adds the sums of the last few vectors to those before.
+    #[inline(always)]
+    fn fold(&mut self, set: Moments) {
+        let zero = V::splat(0.0);
+        self.student = self.student.add(self.last_student);
+        self.teacher = self.teacher.add(self.last_teacher);
+        [self.last_student, self.last_teacher] = [zero; 2];
+        macro_rules! fold {
+            ($($moment:ident)*) => {
+                $( if set.has(Moment::$moment) {
+                    let at = Moment::$moment as usize;
+                    self.sums[at] = self.sums[at].add(self.last[at]);
+                    self.last[at] = zero;
+                } )*
+            };
         }
-        if has(Moment::StudentSquare) {
-            ss = p.mul_add(p, ss);
+        fold!(HardSum TeacherHardSum PowerCross StudentPower TeacherPower);
+    }
+
+    /// Adds a vector of each row. Returns their exponentials.
+    #[inline(always)]
+    fn add(&mut self, s: V, t: V, numbers: &Numbers<V>, set: Moments) -> (V, V) {
+        let s = s.sub(numbers.student_max);
+        let t = t.sub(numbers.teacher_max);
+        let (ds, dt) = (s.mul(numbers.student_log2), t.mul(numbers.teacher_log2));
+        let (p, q) = (ds.exp2(), dt.exp2());
+        self.last_student = self.last_student.add(p);
+        self.last_teacher = self.last_teacher.add(q);
+        macro_rules! add {
+            ($($moment:ident: $weight:expr, $factor:expr;)*) => {
+                $( if set.has(Moment::$moment) {
+                    let sum = &mut self.sums[Moment::$moment as usize];
+                    *sum = $weight.mul_add($factor, *sum);
+                } )*
+            };
         }
-        if has(Moment::TeacherSquare) {
-            tt = q.mul_add(q, tt);
+        add! {
+            Difference: q, dt.sub(ds);
+            TeacherMoment: q, dt;
+            SoftMoment: q, ds;
+            Cross: p, q;
+            StudentSquare: p, p;
+            TeacherSquare: q, q;
+            ReverseDifference: p, ds.sub(dt);
+            StudentMoment: p, ds;
         }
-        if has(Moment::RootCross) {
-            root_cross = root_cross.add(p.mul(q).sqrt());
+        macro_rules! add_exponentials {
+            ($($moment:ident: $weight:expr;)*) => {
+                $( if set.has(Moment::$moment) {
+                    let sum = &mut self.last[Moment::$moment as usize];
+                    *sum = sum.add($weight);
+                } )*
+            };
         }
-        if has(Moment::ReverseDifference) {
-            reverse = p.mul_add(ds.sub(dt), reverse);
+        add_exponentials! {
+            HardSum: s.mul(numbers.hard_log2).exp2();
+            TeacherHardSum: t.mul(numbers.hard_log2).exp2();
+            StudentPower: numbers.power(p, ds);
+            TeacherPower: numbers.power(q, dt);
         }
-        if has(Moment::StudentMoment) {
-            student_moment = p.mul_add(ds, student_moment);
+        if set.has(Moment::RootCross) {
+            let sum = &mut self.sums[Moment::RootCross as usize];
+            *sum = sum.add(p.mul(q).sqrt());
         }
-        if has(Moment::HardSum) {
-            partial_h = partial_h.add(s.mul(kh).exp2());
-        }
-        if has(Moment::TeacherHardSum) {
-            partial_th = partial_th.add(t.mul(kh).exp2());
-        }
-        if powers {
-            let x = match halves {
+        if set.has(Moment::PowerCross) || set.has(Moment::PowerDifference) {
+            let [u, v, _] = numbers.exponents;
+            let x = match numbers.halves {
                 Some([u, v, _]) => half_power(q, u).mul(half_power(p, v)),
                 None => dt.mul_add(u, ds.mul(v)).exp2(),
             };
-            if has(Moment::PowerCross) {
-                partial_x = partial_x.add(x);
-            }
-            if has(Moment::PowerDifference) {
-                power_difference = x.mul_add(dt.sub(ds), power_difference);
-            }
+            add_exponentials!(PowerCross: x;);
+            add!(PowerDifference: x, dt.sub(ds););
         }
-        if has(Moment::StudentPower) {
-            let x = match halves {
-                _ if plain => p,
-                Some([.., both]) => half_power(p, both),
-                None => ds.mul(both).exp2(),
-            };
-            partial_ps = partial_ps.add(x);
-        }
-        if has(Moment::TeacherPower) {
-            let x = match halves {
-                _ if plain => q,
-                Some([.., both]) => half_power(q, both),
-                None => dt.mul(both).exp2(),
-            };
-            partial_pt = partial_pt.add(x);
-        }
+        (p, q)
     }
-    LaneSums {
-        student: zs.add(partial_s),
-        teacher: zt.add(partial_t),
-        moments: [
-            (Moment::Difference, difference),
-            (Moment::SoftMoment, soft_moment),
-            (Moment::Cross, cross),
-            (Moment::StudentSquare, ss),
-            (Moment::TeacherSquare, tt),
-            (Moment::RootCross, root_cross),
-            (Moment::HardSum, hard.add(partial_h)),
-            (Moment::TeacherMoment, teacher_moment),
-            (Moment::ReverseDifference, reverse),
-            (Moment::StudentMoment, student_moment),
-            (Moment::TeacherHardSum, teacher_hard.add(partial_th)),
-            (Moment::PowerCross, power_cross.add(partial_x)),
-            (Moment::PowerDifference, power_difference),
-            (Moment::StudentPower, ps.add(partial_ps)),
-            (Moment::TeacherPower, pt.add(partial_pt)),
-        ],
+
+    #[inline(always)]
+    fn finish(mut self, set: Moments) -> LaneSums<V> {
+        self.fold(set);
+        macro_rules! moments {
+            ($($moment:ident)*) => {
+                [$( (Moment::$moment, self.sums[Moment::$moment as usize]) ),*]
+            };
+        }
+        LaneSums {
+            student: self.student,
+            teacher: self.teacher,
+            moments: moments!(
+                Difference SoftMoment Cross StudentSquare TeacherSquare RootCross HardSum
+                TeacherMoment ReverseDifference StudentMoment TeacherHardSum
+                PowerCross PowerDifference StudentPower TeacherPower
+            ),
+        }
     }
 }
