@@ -2,6 +2,8 @@
 //!
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use super::compiled::{Compiled, PlainTile};
+use super::element::Element;
 use super::lane_sums::{Columns, LaneSums, VECTORS_PER_PARTIAL_SUM, lane_sums, lane_sums_of_any};
 use super::lanes::{LANES, sum};
 use super::scalar::{exp_tile, exp2, mul_add};
@@ -9,8 +11,8 @@ use super::setup::Setup;
 use super::sums::Sums;
 use super::tile::{Ahead, Tile, chunks};
 use super::vector::Vector;
-use crate::Similarity;
 use crate::moments::{Moment, Moments};
+use crate::{Similarity, Values};
 
 /// Moments that do not belong to the loops over vectors: they need the tile's length or the checked path.
 const APART: Moments = Moments::of(&[
@@ -271,9 +273,63 @@ impl Sums {
         }
     }
 
+    /// Adds a tile of plain numbers, without sums that need more than its exponentials.
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+    pub fn add_plain<V: Vector, T: Element>(&mut self, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+        let PlainTile {
+            columns,
+            exps: (es, et),
+            ahead,
+        } = tile;
+        let set = setup.moments.without(APART);
+        let maxima = (self.student_max, self.teacher_max);
+        let exps = (&mut es[..], &mut et[..]);
+        // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
+        macro_rules! sets {
+            ($($set:ident),*) => {
+                match set.bits() {
+                    $( $set => {
+                        let set = const { Moments::from_bits($set) };
+                        self.add_lanes::<V>(lane_sums(columns, maxima, setup, set, exps, ahead), set);
+                    } )*
+                    _ => self.add_lanes::<V>(lane_sums_of_any(columns, maxima, setup, set, exps, ahead), set),
+                }
+            };
+        }
+        // In WebAssembly the others share the loop too, for its size.
+        #[cfg(not(target_arch = "wasm32"))]
+        sets!(COSINE, BHATTACHARYYA, EXP_NEG_KL, OTHER);
+        #[cfg(target_arch = "wasm32")]
+        sets!(COSINE);
+    }
+
+    /// [`add_plain`](Self::add_plain) of numbers in one storage, with the padding of their last vector.
+    #[inline(always)]
+    pub fn add_stored<V: Compiled>(
+        &mut self,
+        (s, t): (Values<'_>, Values<'_>),
+        padding: [f32; 2],
+        setup: &Setup<'_>,
+        exps: (&mut Tile, &mut Tile),
+        ahead: [Ahead; 3],
+    ) {
+        macro_rules! of {
+            ($($storage:ident),*) => {
+                match (s, t) {
+                    $( (Values::$storage(student), Values::$storage(teacher)) => {
+                        let columns = Columns { student, teacher, padding };
+                        V::add_plain(self, PlainTile { columns, exps, ahead }, setup);
+                    } )*
+                    _ => unreachable!("both have one storage"),
+                }
+            };
+        }
+        of!(F32, F16, Bf16);
+    }
+
     /// Adds a tile of `n` values and their padding. `weights` are those of their classes, if sums need them.
     #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-    pub fn add_any<V: Vector>(
+    pub fn add_any<V: Compiled>(
         &mut self,
         (s, t): (&[f32], &[f32]),
         n: usize,
@@ -288,26 +344,16 @@ impl Sums {
         if checked {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
-            // The loop of a constant set computes nothing else. Sets that are not listed share one loop that asks for every moment.
-            let maxima = (self.student_max, self.teacher_max);
-            let exps = (&mut exps.0[..], &mut exps.1[..]);
             let columns = Columns::whole(s, t);
-            macro_rules! sets {
-                ($($set:ident),*) => {
-                    match set.bits() {
-                        $( $set => {
-                            let set = const { Moments::from_bits($set) };
-                            self.add_lanes::<V>(lane_sums(columns, maxima, setup, set, exps, ahead), set);
-                        } )*
-                        _ => self.add_lanes::<V>(lane_sums_of_any(columns, maxima, setup, set, exps, ahead), set),
-                    }
-                };
-            }
-            // In WebAssembly the others share the loop too, for its size.
-            #[cfg(not(target_arch = "wasm32"))]
-            sets!(COSINE, BHATTACHARYYA, EXP_NEG_KL, OTHER);
-            #[cfg(target_arch = "wasm32")]
-            sets!(COSINE);
+            V::add_plain(
+                self,
+                PlainTile {
+                    columns,
+                    exps,
+                    ahead,
+                },
+                setup,
+            );
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);

@@ -1,8 +1,12 @@
-//! The function of a row that is long and has several callers: `isa.rs` compiles it for each instruction set, and not into each caller.
+//! Functions that are long and have several callers: `isa.rs` compiles them for each instruction set, and not into each caller.
 
+use super::element::Element;
+use super::lane_sums::Columns;
 use super::list::Listed;
 use super::row::Row;
-use super::tile::Scratch;
+use super::setup::Setup;
+use super::sums::Sums;
+use super::tile::{Ahead, Scratch, Tile};
 use super::vector::Vector;
 use crate::{Decision, ValuesMut};
 
@@ -18,8 +22,18 @@ pub(super) struct RowToWrite<'a> {
     pub scratch: &'a mut Scratch,
 }
 
-/// A vector type with its compiled function.
+/// A tile of plain numbers, and where its exponentials go.
+pub(super) struct PlainTile<'a, T> {
+    pub columns: Columns<'a, T>,
+    pub exps: (&'a mut Tile, &'a mut Tile),
+    pub ahead: [Ahead; 3],
+}
+
+/// A vector type with its compiled functions.
 pub(super) trait Compiled: Vector {
     /// [`write_tiles`](super::apply::write_tiles)
     fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>);
+
+    /// [`Sums::add_plain`]
+    fn add_plain<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>);
 }

@@ -1,7 +1,8 @@
 //! The row functions compiled for several instruction sets, chosen when the program runs.
 
 use super::apply::write_tiles;
-use super::compiled::{Compiled, RowToWrite};
+use super::compiled::{Compiled, PlainTile, RowToWrite};
+use super::element::Element;
 use super::group::{Group, Groups};
 #[cfg(target_arch = "aarch64")]
 pub(super) use super::neon::Neon as Baseline;
@@ -13,6 +14,8 @@ pub(super) use super::portable::Portable as Baseline;
 use super::row::Row;
 use super::rows::{apply_row, observe_row, sweep_row};
 use super::scalar::exponentials;
+use super::setup::Setup;
+use super::sums::Sums;
 use super::tile::{Ahead, Scratch};
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(super) use super::wasm::Simd128 as Baseline;
@@ -146,6 +149,11 @@ impl Compiled for Baseline {
     fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
         write_tiles::<Self>((ACCUMULATE, PLAIN), row);
     }
+
+    #[cfg_attr(not(target_arch = "wasm32"), inline(never))]
+    fn add_plain<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+        sums.add_plain::<Self, T>(tile, setup);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -155,6 +163,12 @@ impl Compiled for Avx2 {
         // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
         unsafe { write_tiles_avx2::<ACCUMULATE, PLAIN>(row) }
     }
+
+    #[inline(always)]
+    fn add_plain<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+        // SAFETY: as above.
+        unsafe { add_plain_avx2(sums, tile, setup) }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -163,6 +177,12 @@ impl Compiled for Avx512 {
     fn write_tiles<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
         // SAFETY: functions of these vectors run only where `Isa` has checked the processor's features.
         unsafe { write_tiles_avx512::<ACCUMULATE, PLAIN>(row) }
+    }
+
+    #[inline(always)]
+    fn add_plain<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+        // SAFETY: as above.
+        unsafe { add_plain_avx512(sums, tile, setup) }
     }
 }
 
@@ -174,10 +194,24 @@ fn write_tiles_avx2<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'
 }
 
 #[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
+fn add_plain_avx2<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+    sums.add_plain::<Avx2, T>(tile, setup);
+}
+
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
 #[inline(never)]
 fn write_tiles_avx512<const ACCUMULATE: bool, const PLAIN: bool>(row: RowToWrite<'_>) {
     write_tiles::<Avx512>((ACCUMULATE, PLAIN), row);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
+#[inline(never)]
+fn add_plain_avx512<T: Element>(sums: &mut Sums, tile: PlainTile<'_, T>, setup: &Setup<'_>) {
+    sums.add_plain::<Avx512, T>(tile, setup);
 }
 
 #[cfg(target_arch = "x86_64")]

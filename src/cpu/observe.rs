@@ -3,12 +3,15 @@
 //! Elementwise arithmetic is f32, in lanes. The sums of a tile are merged in f64, so that the error does not grow with the length of the row.
 //! All functions are `inline(always)`: `isa.rs` compiles them once for each instruction set.
 
+use std::ops::Range;
+
+use super::compiled::Compiled;
 use super::deviation::Spreads;
 use super::row::Row;
 use super::second_sweep::second_sweep;
 use super::similarity;
 use super::sums::Sums;
-use super::tile::{Ahead, Scratch, TILE, measured, tile};
+use super::tile::{Ahead, Scratch, TILE, extremes, measured, tile};
 use super::vector::Vector;
 use crate::moments::Moment;
 use crate::{RowStats, Standardization, flags};
@@ -28,7 +31,7 @@ pub(super) fn inspect(values: &[f32], live: u32, masked: u32) -> u32 {
 /// Observe: the statistics of one row, KDR included. If `apply` follows, `keep` is the memory of the gradient: the exponentials of a row of
 /// at most `MOST_KEPT` tiles then stay in `scratch`.
 #[inline(always)]
-pub(super) fn observe<V: Vector>(
+pub(super) fn observe<V: Compiled>(
     row: &Row<'_>,
     keep: Option<Ahead>,
     scratch: &mut Scratch,
@@ -55,9 +58,27 @@ pub(super) fn observe<V: Vector>(
     let (checked_from, [s_padding, t_padding]) = (setup.checked_from, setup.padding);
     let sampled = setup.rule.sampled;
     let counted = setup.moments.has(Moment::StudentOffset);
+    let stored = padding_of_stored(row);
     let mut sums = Sums::EMPTY;
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
+        let ahead = [
+            Ahead::behind(row.student, start + n),
+            Ahead::behind(row.teacher, start + n),
+            keep.map_or(Ahead::nothing(row.student), |gradient| gradient.from(start)),
+        ];
+        if let Some(padding) = stored
+            && add_stored::<V>(
+                row,
+                start..start + n,
+                padding,
+                keep.is_some(),
+                (ahead, scratch),
+                &mut sums,
+            )
+        {
+            continue;
+        }
         let left_out = label
             .filter(|label| setup.rule.label_apart && (start..start + n).contains(label))
             .map(|label| label - start);
@@ -85,11 +106,9 @@ pub(super) fn observe<V: Vector>(
         let s_max = sums.student_max.max(s_max);
         let t_max = sums.teacher_max.max(t_max);
         sums.rescale(s_max, t_max, setup);
-        let exps = if keep.is_some() {
-            scratch.kept.next((sums.student_max, sums.teacher_max))
-        } else {
-            (&mut scratch.first, &mut scratch.second)
-        };
+        let own = (&mut scratch.first, &mut scratch.second);
+        let maxima = (sums.student_max, sums.teacher_max);
+        let exps = scratch.kept.room(keep.is_some(), own, maxima);
         // After an earlier tile with a huge maximum, ordinary values need the checked path too: their distance to it may overflow.
         let checked = s_magnitude.max(t_magnitude) >= checked_from
             || s_max.max(t_max) >= f32::from_bits(checked_from);
@@ -106,11 +125,6 @@ pub(super) fn observe<V: Vector>(
         } else {
             sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
         }
-        let ahead = [
-            Ahead::behind(row.student, start + n),
-            Ahead::behind(row.teacher, start + n),
-            keep.map_or(Ahead::nothing(row.student), |gradient| gradient.from(start)),
-        ];
         let weights = setup.summed_weights();
         let weights = weights.map(|weights| &weights[start..start + n]);
         match sampled {
@@ -159,6 +173,54 @@ pub(super) fn observe<V: Vector>(
         finish::<V>(row, label.is_some(), &mut stats, scratch);
     }
     stats
+}
+
+/// The padding of a row's last vectors, if its tiles are summed in their storage: one storage for both, and no sums that need more than the
+/// exponentials. In WebAssembly there are none, for the size of a module.
+#[inline(always)]
+fn padding_of_stored(row: &Row<'_>) -> Option<[f32; 2]> {
+    let setup = row.setup;
+    let is_stored = !cfg!(target_arch = "wasm32")
+        && row.student.storage() == row.teacher.storage()
+        && row.student.len() == row.teacher.len()
+        && row.soft_label.is_none()
+        && setup.summed_weights().is_none()
+        && !setup.rule.label_apart
+        && !setup.rule.sampled
+        && !setup.moments.has(Moment::StudentOffset)
+        && !setup.moments.has(Moment::Agreement);
+    match setup.padding {
+        [Some(student), Some(teacher)] if is_stored => Some([student, teacher]),
+        _ => None,
+    }
+}
+
+/// Adds a tile in its storage. Returns false, and leaves the sums, if it has values for the checked path.
+#[inline(always)]
+fn add_stored<V: Compiled>(
+    row: &Row<'_>,
+    tile: Range<usize>,
+    padding: [f32; 2],
+    keep: bool,
+    (ahead, scratch): ([Ahead; 3], &mut Scratch),
+    sums: &mut Sums,
+) -> bool {
+    let checked_from = row.setup.checked_from;
+    let (s, t) = (row.student.part(tile.clone()), row.teacher.part(tile));
+    let (s_max, s_magnitude) = extremes::<V>(s).finish();
+    let (t_max, t_magnitude) = extremes::<V>(t).finish();
+    let maxima = (sums.student_max.max(s_max), sums.teacher_max.max(t_max));
+    if s_magnitude.max(t_magnitude) >= checked_from
+        || maxima.0.max(maxima.1) >= f32::from_bits(checked_from)
+    {
+        return false;
+    }
+    sums.flags |= flags::STUDENT_LIVE | flags::TEACHER_LIVE;
+    sums.rescale(maxima.0, maxima.1, row.setup);
+    let own = (&mut scratch.first, &mut scratch.second);
+    let exps = scratch.kept.room(keep, own, maxima);
+    sums.add_stored::<V>((s, t), padding, row.setup, exps, ahead);
+    true
 }
 
 /// The statistics of a row before its logits are read. An ignored row has no others.

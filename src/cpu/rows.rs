@@ -25,7 +25,7 @@ const _: () = assert!(MOST_ENTRIES <= TILE);
 
 /// Observe: the statistics of any row. With `keep`, its exponentials may stay in `scratch` for [`apply_row`].
 #[inline(always)]
-pub(super) fn observe_row<V: Vector>(
+pub(super) fn observe_row<V: Compiled>(
     row: &Row<'_>,
     keep: Option<Ahead>,
     scratch: &mut Scratch,
@@ -67,7 +67,7 @@ pub(super) fn apply_row<V: Compiled>(
 }
 
 #[inline(always)]
-fn observe_list<V: Vector>(
+fn observe_list<V: Compiled>(
     row: &Row<'_>,
     ids: &[i32],
     keep: Option<Ahead>,
@@ -159,10 +159,8 @@ fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scr
         } else if here.len() < n {
             sums.flags |= flags::STUDENT_LIVE;
         }
-        let es = match keep {
-            true => scratch.kept.next((sums.student_max, f32::MIN)).0,
-            false => &mut scratch.first,
-        };
+        let own = (&mut scratch.first, &mut scratch.second);
+        let (es, _) = scratch.kept.room(keep, own, (sums.student_max, f32::MIN));
         sums.add_student::<V>(s, n, setup, es);
     }
     sums
@@ -170,7 +168,7 @@ fn off_list<V: Vector>(row: &Row<'_>, list: &List, keep: bool, scratch: &mut Scr
 
 /// The sums over the classes of the list.
 #[inline(always)]
-fn on_list<V: Vector>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> Sums {
+fn on_list<V: Compiled>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -> Sums {
     let setup = row.setup;
     let n = list.entries.len();
     let padded = n.next_multiple_of(LANES);

@@ -84,9 +84,17 @@ impl Kept {
         true
     }
 
-    /// Room for the exponentials of the next tile, relative to these maxima.
+    /// Room for the exponentials of the next tile, relative to these maxima: here with `keep`, else in `other`.
     #[inline(always)]
-    pub fn next(&mut self, maxima: (f32, f32)) -> (&mut Tile, &mut Tile) {
+    pub fn room<'a>(
+        &'a mut self,
+        keep: bool,
+        other: (&'a mut Tile, &'a mut Tile),
+        maxima: (f32, f32),
+    ) -> (&'a mut Tile, &'a mut Tile) {
+        if !keep {
+            return other;
+        }
         let at = self.maxima.len();
         self.maxima.push(maxima);
         (&mut self.student[at], &mut self.teacher[at])
@@ -202,7 +210,7 @@ impl<V: Vector> Extremes<V> {
 
     /// The largest value, and the bits of the largest magnitude.
     #[inline(always)]
-    fn finish(self) -> (f32, u32) {
+    pub fn finish(self) -> (f32, u32) {
         (self.max.largest(), self.magnitude.largest_bits())
     }
 
