@@ -19,7 +19,7 @@ use super::tile::{Ahead, chunks, extremes, padded};
 use super::vector::{Fold, Largest, LargestMagnitude, Sum, Vector, fold_rows};
 use crate::batch::is_class;
 use crate::moments::{Moment, Moments};
-use crate::{Batch, GradWrite, GradientMut, Logits, RowResult, ValuesMut, flags};
+use crate::{Batch, GradWrite, GradientMut, Logits, RowResult, Values, ValuesMut, flags};
 
 /// Rows of a group.
 pub(super) const ROWS: usize = LANES;
@@ -209,16 +209,18 @@ impl<'a> Groups<'a> {
         let classes = self.batch.classes();
         let width = classes.next_multiple_of(LANES);
         let [student, teacher] = [&self.batch.student_logits, &self.batch.teacher_logits];
-        let s = padded::<V>(
-            values(student, row, classes),
-            self.padding[0],
-            &mut workspace.student,
-        );
-        let t = padded::<V>(
-            values(teacher, row, classes),
-            self.padding[1],
-            &mut workspace.teacher,
-        );
+        let padding = self.padding;
+        let columns = match (values(student, row, classes), values(teacher, row, classes)) {
+            (Values::F32(student), Values::F32(teacher)) => Columns {
+                student,
+                teacher,
+                padding,
+            },
+            (student, teacher) => Columns::whole(
+                padded::<V>(student, padding[0], &mut workspace.student),
+                padded::<V>(teacher, padding[1], &mut workspace.teacher),
+            ),
+        };
         let exps = (
             &mut workspace.student_exps[i * width..(i + 1) * width],
             &mut workspace.teacher_exps[i * width..(i + 1) * width],
@@ -233,8 +235,8 @@ impl<'a> Groups<'a> {
         macro_rules! sets {
             ($($set:ident),*) => {
                 match set.bits() {
-                    $( $set => lane_sums::<V, _>(Columns::whole(s, t), maxima, self.setup, const { Moments::from_bits($set) }, exps, ahead), )*
-                    _ => lane_sums_of_any::<V, _>(Columns::whole(s, t), maxima, self.setup, set, exps, ahead),
+                    $( $set => lane_sums::<V, _>(columns, maxima, self.setup, const { Moments::from_bits($set) }, exps, ahead), )*
+                    _ => lane_sums_of_any::<V, _>(columns, maxima, self.setup, set, exps, ahead),
                 }
             };
         }
