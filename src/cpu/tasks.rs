@@ -95,6 +95,13 @@ pub(super) fn run_in<M: Send, T: Send, R: Send>(
     new: impl Fn() -> M + Sync,
     work: impl Fn(&mut M, T) -> R + Sync,
 ) -> Vec<R> {
+    if threads <= 1 || tasks.len() <= 1 || cfg!(target_arch = "wasm32") {
+        let mut memory = new();
+        return tasks
+            .into_iter()
+            .map(|task| work(&mut memory, task))
+            .collect();
+    }
     let left = Mutex::new(Vec::new());
     let left = || left.lock().unwrap_or_else(PoisonError::into_inner);
     run(threads, tasks, |task| {
