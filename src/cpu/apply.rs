@@ -105,11 +105,7 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
     for start in (0..classes).step_by(TILE) {
         let n = TILE.min(classes - start);
         match &gradient {
-            ValuesMut::F32(g) => {
-                if !plain {
-                    prefetch_behind::<V, _>(&g[start..start + n])
-                }
-            }
+            ValuesMut::F32(g) => prefetch_behind::<V, _>(&g[start..start + n]),
             ValuesMut::F16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
             ValuesMut::Bf16(g) => prefetch_behind::<V, _>(&g[start..start + n]),
         }

@@ -146,11 +146,9 @@ pub(super) fn narrow<V: Vector, T: Element>(from: &[f32], to: &mut [T]) {
 /// from loops. A closure could be compiled without the instruction set of its caller.
 macro_rules! in_vectors {
     ($V:ident, $out:ident = |$($x:ident),+| $value:expr) => {
-        let ahead = $out.as_ptr().wrapping_add($out.len());
         for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {
             let at = $crate::cpu::lanes::LANES * i;
             $( let $x: $V = $crate::cpu::element::load_up_to(&$x[at..at + out.len()]); )+
-            $V::prefetch_to_write(ahead.wrapping_add(at));
             $crate::cpu::element::store_up_to($value, out);
         }
     };
