@@ -96,7 +96,7 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
     {
         return;
     }
-    let student_alone = setup.rule.sampled || row.ids.is_some();
+    let student_alone = row.student_alone();
     let from_probabilities = matches!(setup.shape, Shape::Mixture | Shape::Below);
     let weights = if plain { None } else { setup.summed_weights() };
     let whole = decision;
@@ -123,7 +123,7 @@ pub(super) fn write_tiles<V: Vector>((accumulate, plain): (bool, bool), to_write
                 let s = &tile::<V>(row.student, start, n, &mut scratch.student)[..n];
                 shapes::student::<V>(s, decision, setup, out);
             }
-            Some((es, et, maxima)) if plain => {
+            Some((es, et, maxima)) if plain || setup.shape == Shape::Plain => {
                 shapes::plain_of_kept::<V, _>(
                     &es[..n],
                     &et[..n],

@@ -142,8 +142,8 @@ pub(super) fn narrow<V: Vector, T: Element>(from: &[f32], to: &mut [T]) {
     }
 }
 
-/// Fills a slice with a function of the lanes of slices of its length, or with `+=` adds it, for instruction sets that compilers do not make
-/// from loops. A closure could be compiled without the instruction set of its caller.
+/// Fills a slice with a function of the lanes of slices of its length, or with `+=` adds it. A closure could be compiled without the
+/// instruction set of its caller.
 macro_rules! in_vectors {
     ($V:ident, $out:ident = |$($x:ident),+| $value:expr) => {
         for (i, out) in $out.chunks_mut($crate::cpu::lanes::LANES).enumerate() {

@@ -44,6 +44,7 @@ mod tile;
 mod vector;
 mod wasm;
 mod x86;
+mod x86_exp2;
 mod zeros;
 
 use crate::rule::statistics;

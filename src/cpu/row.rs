@@ -1,6 +1,7 @@
 //! One row of a batch.
 
 use super::setup::Setup;
+use crate::rule::Shape;
 use crate::{Batch, Logits, Values};
 
 /// The logits and the label of one row, and the numbers of the call.
@@ -19,6 +20,17 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    /// Returns true if the gradient has no term of the teacher's row.
+    pub fn student_alone(&self) -> bool {
+        self.setup.rule.sampled || self.ids.is_some()
+    }
+
+    /// Returns true if the gradient follows from the row's exponentials, so that they are worth keeping.
+    pub fn applies_exponentials(&self) -> bool {
+        let shape = self.setup.shape;
+        self.student_alone() || matches!(shape, Shape::Plain | Shape::Mixture | Shape::Below)
+    }
+
     pub fn of(setup: &'a Setup<'a>, batch: &Batch<'a>, row: usize) -> Self {
         let classes = batch.classes();
         Self {

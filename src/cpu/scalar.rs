@@ -51,21 +51,44 @@ pub(super) fn exponentials<V: Vector>(tiles: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cpu::isa::Baseline;
+    use crate::cpu::lanes::LANES;
+
+    /// The largest relative error of an exponential over all exponents of its range.
+    fn worst_error(exp2: impl Fn(f32) -> f32) -> f64 {
+        let error = |i: i32| {
+            let x = -(i as f32) * 126.0 / 400_000.0;
+            let exact = f64::from(x).exp2();
+            (f64::from(exp2(x)) - exact).abs() / exact
+        };
+        (0..400_000).map(error).fold(0.0, f64::max)
+    }
+
+    /// Checks an exponential against f64.
+    pub fn check_exp2(exp2: impl Fn(f32) -> f32) {
+        let worst = worst_error(&exp2);
+        assert!(worst < 2.4e-7, "{worst}");
+        assert_eq!(exp2(0.0), 1.0);
+        assert_eq!(exp2(-126.0), f32::MIN_POSITIVE);
+        for tiny in [f32::NEG_INFINITY, f32::MIN, -1e30, -128.0, -126.6] {
+            assert_eq!(exp2(tiny), 0.0, "{tiny}");
+        }
+    }
+
+    /// `exp2` of vectors, of one number in all lanes.
+    #[inline(always)]
+    pub fn exp2_in_lanes<V: Vector>(x: f32) -> f32 {
+        let mut lanes = [0.0; LANES];
+        V::splat(x).exp2().store(&mut lanes);
+        assert_eq!(lanes, [lanes[0]; LANES]);
+        lanes[0]
+    }
 
     #[test]
     fn exp2_is_within_two_units_of_f64() {
-        let mut worst = 0.0f64;
-        for i in 0..400_000 {
-            let x = -(i as f32) * 126.0 / 400_000.0;
-            let exact = f64::from(x).exp2();
-            worst = worst.max((f64::from(exp2::<Baseline>(x)) - exact).abs() / exact);
-        }
-        assert!(worst < 2.4e-7, "{worst}");
-        assert_eq!(exp2::<Baseline>(0.0), 1.0);
-        assert_eq!(exp2::<Baseline>(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp2::<Baseline>(-1e30), 0.0);
+        check_exp2(exp2::<Baseline>);
+        check_exp2(exp2_in_lanes::<Baseline>);
     }
 }

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use super::element::Element;
 use super::lanes::{LANES, Lanes};
 use super::list::List;
+use super::row::Row;
 use super::vector::Vector;
 use crate::{Values, ValuesMut};
 
@@ -70,10 +71,11 @@ pub(super) fn is_kept(classes: usize) -> bool {
 }
 
 impl Kept {
-    /// Makes room for a row. Returns false if the row is too long.
-    pub fn begin(&mut self, classes: usize) -> bool {
+    /// Makes room for a row. Returns false if the row is too long, or its gradient needs more than exponentials.
+    pub fn begin(&mut self, row: &Row<'_>) -> bool {
+        let classes = row.student.len();
         self.maxima.clear();
-        if !is_kept(classes) {
+        if !is_kept(classes) || !row.applies_exponentials() {
             return false;
         }
         let tiles = classes.div_ceil(TILE);
