@@ -2,7 +2,7 @@
 //!
 //! `cargo run --features cpp --example cpp_source -- 4096 32000 > distill.cu`
 
-use wgpu_distill::plan::{Limits, List, Lists, Matrix, Plan, Problem};
+use wgpu_distill::plan::{LabelType, Limits, List, Lists, Matrix, Plan, Problem};
 use wgpu_distill::{Config, Progress, Storage, shader};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::new(&config, &problem, &limits)?;
     let lists = Lists {
         labels: List::new(4 * rows as u64),
+        label_type: LabelType::I32,
         teacher_ids: None,
         row_weights: None,
         class_weights: None,

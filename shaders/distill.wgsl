@@ -15,7 +15,7 @@
 @group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
 #end
 @group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
-@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows] of one or two words
 #if gradient
 @group(0) @binding(4) var<storage, read_write> grad_student_logits: array<GradWord>;  // [rows, grad_stride]
 #end
@@ -41,6 +41,7 @@
 
 #import params
 #import invocation
+#import labels
 #import row
 #if class_weights
 #import class_weights
@@ -67,7 +68,7 @@ fn distill_group(group: u32, invocation: Invocation, denominator: f32) -> Partia
     let exists = index < params.rows;
     // Lanes beyond the last row do no work but take part, because barriers need all invocations.
     let at = min(index, params.rows - 1u);
-    let label = labels[params.label_offset + at];
+    let label = label_at(at);
     let ignored = label == params.ignore_index;
     let row = row_at(at, exists && !ignored);
     let stats = row_stats_of(row, invocation, label, weight_of(at), ignored || !exists);

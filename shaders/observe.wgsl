@@ -12,7 +12,7 @@
 @group(0) @binding(1) var<storage, $INPUT_ACCESS> student_logits: array<StudentWord>;  // [rows, student_stride]
 #end
 @group(0) @binding(2) var<storage, $INPUT_ACCESS> teacher_logits: array<TeacherWord>;  // [rows, teacher_stride]
-@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows] of one or two words
 @group(0) @binding(5) var<storage, read_write> row_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
 #if class_weights
@@ -30,6 +30,7 @@
 
 #import params
 #import invocation
+#import labels
 #import row
 #if class_weights
 #import class_weights
@@ -50,7 +51,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < segments;
         let at = min(index, segments - 1u);
-        let label = labels[params.label_offset + at / params.segments];
+        let label = label_at(at / params.segments);
         let ignored = label == params.ignore_index;
         let segment = segment_at(at / params.segments, at % params.segments, exists && !ignored);
         let weight = weight_of(at / params.segments);

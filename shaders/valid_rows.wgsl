@@ -4,7 +4,7 @@
 // One invocation owns each label and reads it once. Integers: atomics may add them in any order.
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows]
+@group(0) @binding(3) var<storage, $INPUT_ACCESS> labels: array<i32>;  // [rows] of one or two words
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups]
 
 #import params

@@ -71,6 +71,8 @@ pub struct Params {
     pub soft_label_offset: u32,
     pub soft_label_stride: u32,
     pub id_offset: u32,
+    /// Words of a label.
+    pub label_words: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
@@ -178,6 +180,7 @@ impl Params {
             soft_label_offset: self.soft_label_offset,
             soft_label_stride: self.soft_label_stride,
             id_offset: self.id_offset,
+            label_words: self.label_words,
             ..*numbers
         }
     }

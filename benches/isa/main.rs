@@ -172,9 +172,11 @@ impl Compiler {
 
             let mut sizes = vk::PhysicalDeviceSubgroupSizeControlProperties::default();
             let mut subgroup = vk::PhysicalDeviceSubgroupProperties::default();
+            let mut driver = vk::PhysicalDeviceDriverProperties::default();
             let mut properties = vk::PhysicalDeviceProperties2::default()
                 .push_next(&mut sizes)
-                .push_next(&mut subgroup);
+                .push_next(&mut subgroup)
+                .push_next(&mut driver);
             instance.get_physical_device_properties2(physical, &mut properties);
             let properties = properties.properties;
             let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default();
@@ -238,7 +240,8 @@ impl Compiler {
                 subgroup: subgroups.then_some((sizes.min_subgroup_size, sizes.max_subgroup_size)),
                 ..Limits::DEFAULT
             }
-            .with_registers_of(properties.vendor_id);
+            .with_registers_of(properties.vendor_id)
+            .with_registers_of_driver(&name_in(&driver.driver_name));
             Self {
                 executables: ash::khr::pipeline_executable_properties::Device::new(
                     &instance, &device,

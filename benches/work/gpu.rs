@@ -47,7 +47,8 @@ impl Buffers {
             labels: GpuSlice {
                 buffer: &self.labels,
                 offset: 0,
-            },
+            }
+            .into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

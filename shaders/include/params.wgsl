@@ -74,6 +74,8 @@ struct Params {
     soft_label_offset: u32,
     soft_label_stride: u32,
     id_offset: u32,         // of the teacher's list, whose rows have no gaps
+
+    label_words: u32,       // of a label: 1, or 2 of 64 bits
 }
 
 const SCOPE_ROW: u32 = 0u;

@@ -1,10 +1,12 @@
 // Valid labels, and their count over a workgroup. Counts are integers, so the order does not matter.
 
+#import labels
+
 var<workgroup> shared_count: atomic<u32>;
 
 // 1 if the label of a row is a class and not ignore_index, else 0.
 fn valid_at(row: u32) -> u32 {
-    let label = labels[params.label_offset + row];
+    let label = label_at(row);
     return u32(label != params.ignore_index && label >= 0 && u32(label) < params.label_classes);
 }
 

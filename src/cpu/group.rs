@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::add::COSINE;
 use super::apply::{fill, store_tile};
 use super::decide::Rule;
+use super::element::Element;
 use super::lane_rule::{DecisionLanes, LaneRule, READ, RowLanes};
 use super::lane_sums::{Columns, lane_sums, lane_sums_of_any};
 use super::lanes::{LANES, Lanes};
@@ -257,7 +258,7 @@ impl<'a> Groups<'a> {
         row: usize,
         i: usize,
         coefficients: &Coefficients,
-        mut target: ValuesMut<'_>,
+        target: ValuesMut<'_>,
         workspace: &mut Workspace,
     ) {
         let classes = self.batch.classes();
@@ -266,21 +267,26 @@ impl<'a> Groups<'a> {
             &workspace.student_exps[i * width..(i + 1) * width],
             &workspace.teacher_exps[i * width..(i + 1) * width],
         );
-        let accumulate = self.setup.config.grad_write == GradWrite::Accumulate;
-        let out = match &mut target {
-            ValuesMut::F32(g) if !accumulate => &mut **g,
-            _ => &mut workspace.gradient[..classes],
-        };
         let label = self.batch.labels[row] as usize;
-        if self.setup.own_hard {
-            let student = values(&self.batch.student_logits, row, classes);
-            let s = padded::<V>(student, self.padding[0], &mut workspace.student);
-            coefficients.write::<V, true>(exps, s, self.setup.hard_log2, label, out);
-        } else {
-            coefficients.write::<V, false>(exps, &[], 0.0, label, out);
+        let hard = match self.setup.own_hard {
+            true => {
+                let student = values(&self.batch.student_logits, row, classes);
+                let s = padded::<V>(student, self.padding[0], &mut workspace.student);
+                Some((s, self.setup.hard_log2))
+            }
+            false => None,
+        };
+        if self.setup.config.grad_write == GradWrite::Accumulate {
+            let values = &mut workspace.gradient;
+            coefficients.write_any::<V, _>(exps, hard, label, &mut values[..classes]);
+            store_tile::<V>(target, true, values, &mut workspace.teacher);
+            return;
         }
-        let values = &mut workspace.gradient;
-        store_tile::<V>(target, accumulate, values, &mut workspace.teacher);
+        match target {
+            ValuesMut::F32(g) => coefficients.write_any::<V, _>(exps, hard, label, g),
+            ValuesMut::F16(g) => coefficients.write_any::<V, _>(exps, hard, label, g),
+            ValuesMut::Bf16(g) => coefficients.write_any::<V, _>(exps, hard, label, g),
+        }
     }
 }
 
@@ -310,15 +316,29 @@ impl DecisionLanes {
 }
 
 impl Coefficients {
-    /// Writes the gradient from exponentials, with the hard part's own temperature from logits `s`.
+    /// Writes the gradient from exponentials; of a hard part with its own temperature, from logits with log2(e) over it.
     #[inline(always)]
-    fn write<V: Vector, const HARD: bool>(
+    fn write_any<V: Vector, T: Element>(
+        &self,
+        exps: (&[f32], &[f32]),
+        hard: Option<(&[f32], f32)>,
+        label: usize,
+        out: &mut [T],
+    ) {
+        match hard {
+            Some((s, log2)) => self.write::<V, T, true>(exps, s, log2, label, out),
+            None => self.write::<V, T, false>(exps, &[], 0.0, label, out),
+        }
+    }
+
+    #[inline(always)]
+    fn write<V: Vector, T: Element, const HARD: bool>(
         &self,
         (es, et): (&[f32], &[f32]),
         s: &[f32],
         hard_log2: f32,
         label: usize,
-        out: &mut [f32],
+        out: &mut [T],
     ) {
         let (student, teacher) = (V::splat(self.student), V::splat(-self.teacher));
         let (max, k, hard) = (
@@ -337,8 +357,8 @@ impl Coefficients {
                 value = eh.mul_add(hard, value);
             }
             match whole.get_mut(at) {
-                Some(out) => value.store(out),
-                None => value.store_part(rest),
+                Some(out) => T::store(value, out),
+                None => T::store_part(value, rest),
             }
         }
         // The same operations. To read the vector that was just stored would take longer.
@@ -347,6 +367,6 @@ impl Coefficients {
             let eh = exp2::<V>((s[label] - self.student_max) * hard_log2);
             value = mul_add::<V>(eh, self.hard, value);
         }
-        out[label] = value - self.label;
+        out[label] = T::rounded(value - self.label);
     }
 }

@@ -1,7 +1,7 @@
 //! The caller's buffers: matrices, lists, batches and outputs.
 
 use crate::Storage;
-use crate::plan::{List, Lists, Matrix, Operand};
+use crate::plan::{LabelType, List, Lists, Matrix, Operand};
 
 /// A list in a buffer of the context's device.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,34 @@ impl GpuSlice<'_> {
         List {
             offset: self.offset,
             buffer_bytes: self.buffer.size(),
+        }
+    }
+}
+
+/// Labels in a buffer of the context's device. A list of `i32` converts into it.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuLabels<'a> {
+    /// At a multiple of the bytes of a label.
+    pub slice: GpuSlice<'a>,
+    /// The type of a label.
+    pub label_type: LabelType,
+}
+
+impl<'a> GpuLabels<'a> {
+    /// Labels of 64 bits, as frameworks hold them. Those that 32 bits do not hold are out of range.
+    pub fn i64(slice: GpuSlice<'a>) -> Self {
+        Self {
+            slice,
+            label_type: LabelType::I64,
+        }
+    }
+}
+
+impl<'a> From<GpuSlice<'a>> for GpuLabels<'a> {
+    fn from(slice: GpuSlice<'a>) -> Self {
+        Self {
+            slice,
+            label_type: LabelType::I32,
         }
     }
 }
@@ -75,9 +103,8 @@ pub struct GpuBatch<'a> {
     /// and not -1 is no error on buffers: its row counts as a row with NaN among its logits. Of a class that a row has twice, the first
     /// entry counts.
     pub teacher_ids: Option<GpuSlice<'a>>,
-    /// `i32 [rows]`, at a multiple of 4 bytes. A label out of range is no error on buffers: loss and gradient of its row become NaN, and
-    /// the summary counts it.
-    pub labels: GpuSlice<'a>,
+    /// `[rows]`. A label out of range is no error on buffers: loss and gradient of its row become NaN, and the summary counts it.
+    pub labels: GpuLabels<'a>,
     /// `[rows, classes]`: [`Batch::soft_labels`](crate::Batch::soft_labels). A number out of range is no error on buffers: its row counts as
     /// a row with NaN among its logits.
     pub soft_labels: Option<GpuLogits<'a>>,
@@ -120,7 +147,7 @@ impl<'a> CallerBuffers<'a> {
             Operand::StudentLogits => Some(batch.student_logits.buffer),
             Operand::TeacherLogits => Some(batch.teacher_logits.buffer),
             Operand::TeacherIds => batch.teacher_ids.map(|ids| ids.buffer),
-            Operand::Labels => Some(batch.labels.buffer),
+            Operand::Labels => Some(batch.labels.slice.buffer),
             Operand::SoftLabels => batch.soft_labels.map(|y| y.buffer),
             Operand::RowWeights => batch.row_weights.map(|w| w.buffer),
             Operand::ClassWeights => batch.class_weights.map(|w| w.buffer),
@@ -135,7 +162,8 @@ impl<'a> CallerBuffers<'a> {
     /// Placement of the lists.
     pub fn lists(&self) -> Lists {
         Lists {
-            labels: self.batch.labels.list(),
+            labels: self.batch.labels.slice.list(),
+            label_type: self.batch.labels.label_type,
             row_results: self.outputs.row_results.as_ref().map(GpuSlice::list),
             row_metrics: self.outputs.row_metrics.as_ref().map(GpuSlice::list),
             summary: self.outputs.summary.as_ref().map(GpuSlice::list),

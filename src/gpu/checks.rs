@@ -59,7 +59,9 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     validate::teacher(config, student.classes, teacher.classes, is_list)?;
     Region::logits("student_logits", student, rows).check(student.storage.bytes() as u64)?;
     Region::logits("teacher_logits", teacher, rows).check(teacher.storage.bytes() as u64)?;
-    Region::slice("labels", &batch.labels, 4 * rows as u64).check(4)?;
+    let labels = &batch.labels;
+    let label_bytes = labels.label_type.bytes();
+    Region::slice("labels", &labels.slice, label_bytes * rows as u64).check(label_bytes)?;
     if let Some(ids) = &batch.teacher_ids {
         Region::slice("teacher_ids", ids, 4 * (rows * teacher.classes) as u64).check(4)?;
     }

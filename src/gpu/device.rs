@@ -186,4 +186,5 @@ fn limits_of(device: &wgpu::Device) -> Limits {
         ..Limits::DEFAULT
     }
     .with_registers_of(info.vendor)
+    .with_registers_of_driver(&info.driver)
 }

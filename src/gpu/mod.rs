@@ -25,6 +25,6 @@ mod workspace;
 pub use adapters::{AdapterDescription, adapters};
 #[cfg(not(target_arch = "wasm32"))]
 pub use blocking::adapters_blocking;
-pub use buffers::{GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+pub use buffers::{GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuSlice};
 pub use device::Gpu;
 pub use workspace::Workspace;

@@ -12,8 +12,8 @@ use super::row_ranges::{
 };
 use super::summaries::stats_summary;
 use crate::plan::{
-    DECISION_BYTES, DispatchBuilder, List, Lists, Operand, Plan, Problem, ROW_STATS_BYTES,
-    SWEEP_SUMS_BYTES, Tiling,
+    DECISION_BYTES, DispatchBuilder, LabelType, List, Lists, Operand, Plan, Problem,
+    ROW_STATS_BYTES, SWEEP_SUMS_BYTES, Tiling,
 };
 use crate::shader::Kernel;
 use crate::{
@@ -321,6 +321,7 @@ impl Gpu {
         self.pipelines.get(&self.device, step.kernel, &variant)?;
         let lists = Lists {
             labels: List::new(padded(4 * range.len())),
+            label_type: LabelType::I32,
             row_results: None,
             summary: None,
             row_weights: Some(List::new(padded(4 * range.len()))),

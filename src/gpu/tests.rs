@@ -144,7 +144,7 @@ fn encode(gpu: &Gpu, config: &Config) -> Result<String> {
         rows: 3,
         student_logits: on(student),
         teacher_logits: on(teacher),
-        labels: at(labels),
+        labels: at(labels).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -64,7 +64,7 @@ impl UploadedBatch {
             student_logits: matrix(&self.student, &batch.student_logits),
             teacher_logits: matrix(&self.teacher, &teacher_of(batch)),
             teacher_ids: self.teacher_ids.as_ref().map(at),
-            labels: at(&self.labels),
+            labels: at(&self.labels).into(),
             soft_labels: (self.soft_labels.as_ref().zip(batch.soft_labels.as_ref()))
                 .map(|(buffer, soft_labels)| matrix(buffer, soft_labels)),
             row_weights: self.row_weights.as_ref().map(at),

@@ -96,7 +96,10 @@ impl Plan {
             matrix("soft_labels", soft_labels, p.classes)?;
         }
         let rows = p.rows as u64;
-        lists.labels.check("labels", 4 * rows, 4)?;
+        let label_bytes = lists.label_type.bytes();
+        lists
+            .labels
+            .check("labels", label_bytes * rows, label_bytes)?;
         if let Some(weights) = &lists.row_weights {
             weights.check("row_weights", 4 * rows, 4)?;
         }
@@ -142,6 +145,7 @@ impl<'a> DispatchBuilder<'a> {
             grad_stride: p.gradient.map_or(0, |g| g.row_stride as u32),
             soft_label_stride: p.soft_labels.map_or(0, |y| y.row_stride as u32),
             count_labels: plan.count_labels,
+            label_words: (lists.label_type.bytes() / 4) as u32,
             partials: workgroups(&plan.chunks) as u32,
             counts: row_workgroups(&plan.counted_first) as u32,
             segments: plan.segments,
@@ -322,7 +326,7 @@ impl<'a> DispatchBuilder<'a> {
             Operand::TeacherIds => lists
                 .teacher_ids
                 .map(|l| Items::each(&l, p.teacher_classes)),
-            Operand::Labels => Some(Items::of(&lists.labels, 4)),
+            Operand::Labels => Some(Items::of(&lists.labels, lists.label_type.bytes())),
             Operand::RowWeights => lists.row_weights.map(|l| Items::of(&l, 4)),
             Operand::ClassWeights => lists.class_weights.map(|l| Items::whole(&l, p.classes)),
             Operand::RowResults => lists.row_results.map(|l| Items::of(&l, ROW_RESULT_BYTES)),

@@ -35,5 +35,5 @@ pub(crate) use problem::{
     DECISION_BYTES, ROW_REPORT_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES,
     SWEEP_SUMS_BYTES,
 };
-pub use problem::{List, Lists, Matrix, Problem};
+pub use problem::{LabelType, List, Lists, Matrix, Problem};
 pub use tiling::Tiling;

@@ -89,7 +89,11 @@ impl Problem {
                 &self.teacher,
                 self.teacher_classes,
             )),
-            Some(Region::list(Operand::Labels, &lists.labels, 4 * rows)),
+            Some(Region::list(
+                Operand::Labels,
+                &lists.labels,
+                lists.label_type.bytes() * rows,
+            )),
             list(Operand::TeacherIds, &lists.teacher_ids, ids),
             self.soft_labels.as_ref().map(labels),
             list(Operand::RowWeights, &lists.row_weights, 4 * rows),

@@ -164,11 +164,33 @@ impl List {
     }
 }
 
+/// The type of labels in a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LabelType {
+    /// 32 bits.
+    #[default]
+    I32,
+    /// 64 bits, as frameworks hold labels. The kernels read two words.
+    I64,
+}
+
+impl LabelType {
+    /// Bytes of a label.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::I32 => 4,
+            Self::I64 => 8,
+        }
+    }
+}
+
 /// Placement of labels, weights, row results and summary in their buffers. The matrices are in the [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
-    /// `i32 [rows]`, at a multiple of 4 bytes.
+    /// `[rows]` of `label_type`, at a multiple of its bytes.
     pub labels: List,
+    /// The type of the labels.
+    pub label_type: LabelType,
     /// `i32 [rows, k]` without gaps, at a multiple of 4 bytes; `None` exactly if the teacher has no list.
     pub teacher_ids: Option<List>,
     /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use wgpu_distill::half::{bf16, f16};
-use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem};
+use wgpu_distill::plan::{
+    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, Problem,
+};
 use wgpu_distill::{RowMetrics, RowReport, RowResult, Storage, Summary, bytemuck, reference};
 
 use crate::cases::Case;
@@ -143,6 +145,7 @@ impl CaseBuffers {
         };
         let lists = Lists {
             labels: list(12, &labels),
+            label_type: LabelType::I32,
             row_results: (!case.metrics).then(|| list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
             row_weights: weights.as_deref().map(|bytes| list(4, bytes)),

@@ -10,8 +10,8 @@ pub mod poison;
 pub mod report;
 
 pub use adapter::gpu;
-use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
-use wgpu_distill::plan::{Limits, Matrix, Plan, PlanKind, Problem, Tiling};
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuSlice};
+use wgpu_distill::plan::{LabelType, Limits, Matrix, Plan, PlanKind, Problem, Tiling};
 use wgpu_distill::{RowReport, Storage, Summary, wgpu};
 
 use crate::cases::Case;
@@ -105,6 +105,26 @@ impl Bench {
         self.buffer(stored.values().as_bytes())
     }
 
+    /// The labels at an offset that is not aligned for a binding. Of 64 bits, those that are no class have a class in their lower words.
+    fn labels(&self, case: &Case) -> (wgpu::Buffer, u64) {
+        match label_type(case) {
+            LabelType::I32 => {
+                let labels = [vec![i32::MAX; 3], case.labels()].concat();
+                (self.buffer(bytemuck::cast_slice(&labels)), 12)
+            }
+            LabelType::I64 => {
+                let wide = |label| match label {
+                    i32::MAX => 1 << 32,
+                    i32::MIN => -1 << 32,
+                    label => i64::from(label),
+                };
+                let labels: Vec<i64> = case.labels().into_iter().map(wide).collect();
+                let labels = [vec![i64::MAX; 3], labels].concat();
+                (self.buffer(bytemuck::cast_slice(&labels)), 24)
+            }
+        }
+    }
+
     pub fn run(&self, case: &Case) -> Result<Outcome, String> {
         self.run_for(case, Wanted::ALL).map(|(outcome, _)| outcome)
     }
@@ -128,10 +148,7 @@ impl Bench {
             case.offsets[1],
             t_storage,
         );
-        // Labels at an offset that is not aligned for a binding.
-        let mut labels = vec![i32::MAX; 3];
-        labels.extend(case.labels());
-        let labels_buffer = self.buffer(bytemuck::cast_slice(&labels));
+        let (labels_buffer, labels_offset) = self.labels(case);
         let y_stride = case.classes + case.gaps[1];
         let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
         let soft_labels = soft_labels.map(|(values, storage)| {
@@ -199,9 +216,12 @@ impl Bench {
             teacher_ids: ids_buffer
                 .as_ref()
                 .map(|buffer| GpuSlice { buffer, offset: 4 }),
-            labels: GpuSlice {
-                buffer: &labels_buffer,
-                offset: 12,
+            labels: GpuLabels {
+                slice: GpuSlice {
+                    buffer: &labels_buffer,
+                    offset: labels_offset,
+                },
+                label_type: label_type(case),
             },
             soft_labels: soft_labels.as_ref().map(|(buffer, storage)| {
                 logits(buffer, case.offsets[1], *storage, case.classes, y_stride)
@@ -376,4 +396,12 @@ fn invented_plan(
         ..limits
     };
     Plan::new(&case.config, &problem, &limits).expect("the limits leave room for a row")
+}
+
+/// Both types occur with every choice of the table.
+fn label_type(case: &Case) -> LabelType {
+    match case.classes % 2 {
+        0 => LabelType::I32,
+        _ => LabelType::I64,
+    }
 }

@@ -195,7 +195,8 @@ impl OnDevice {
             labels: GpuSlice {
                 buffer: &self.labels,
                 offset: 0,
-            },
+            }
+            .into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

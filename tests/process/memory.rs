@@ -31,7 +31,7 @@ fn added(gpu: &Gpu, rows: usize, classes: usize, scope: Scope) -> (u64, u64) {
         rows,
         student_logits: on(&student),
         teacher_logits: on(&teacher),
-        labels: slice(&labels),
+        labels: slice(&labels).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -463,7 +463,8 @@ fn encode_narrow(gpu: &Gpu, batch: &Batch<'_>) -> Result<(), Error> {
         labels: GpuSlice {
             buffer: &buffer,
             offset: 0,
-        },
+        }
+        .into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

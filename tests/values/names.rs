@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, check_bindings};
+use wgpu_distill::plan::{LabelType, Limits, List, Lists, Operand, Plan, check_bindings};
 use wgpu_distill::*;
 
 use crate::cases;
@@ -143,6 +143,7 @@ fn lists(rows: usize) -> Lists {
     let of = |bytes: usize| List::new((bytes * rows).max(256) as u64);
     Lists {
         labels: of(4),
+        label_type: LabelType::I32,
         teacher_ids: None,
         row_weights: None,
         class_weights: None,

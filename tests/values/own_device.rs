@@ -302,7 +302,7 @@ fn encode_takes_its_turn_among_the_applications_work() {
             rows,
             student_logits: on(&student_buffer, student),
             teacher_logits: on(&teacher_buffer, teacher),
-            labels: at(&labels_buffer, 0),
+            labels: at(&labels_buffer, 0).into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

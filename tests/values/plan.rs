@@ -2,7 +2,7 @@
 //!
 //! Every row is covered once, bindings and workgroups fit the limits, and memory is in proportion to the rows.
 
-use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan, PlanKind, Problem};
+use wgpu_distill::plan::{LabelType, Limits, List, Lists, Operand, Plan, PlanKind, Problem};
 use wgpu_distill::shader::{Access, Kernel};
 use wgpu_distill::{
     Config, Decision, Divergence, HardTemperature, Progress, Reduction, RowStats, Scope, Selection,
@@ -388,6 +388,7 @@ fn chunks_have_statistics_of_their_own() {
     let list = List::new(1 << 20);
     let lists = Lists {
         labels: list,
+        label_type: LabelType::I32,
         row_results: None,
         summary: None,
         row_weights: None,

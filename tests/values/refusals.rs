@@ -152,7 +152,7 @@ fn encode(gpu: &Gpu, config: &Config, change: impl Fn(&mut GpuOutputs<'_>)) -> R
         rows: ROWS,
         student_logits: logits(&student),
         teacher_logits: logits(&teacher),
-        labels: list(&labels),
+        labels: list(&labels).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -105,7 +105,7 @@ pub(crate) fn distill(
         rows: tensors.row_count(),
         student_logits: student.logits(&tensors.student),
         teacher_logits: teacher.logits(&tensors.teacher),
-        labels: labels.slice(),
+        labels: labels.slice().into(),
         soft_labels: matrix(&soft_labels, &tensors.soft_labels),
         row_weights: row_weights.as_ref().map(TensorBuffer::slice),
         class_weights: class_weights.as_ref().map(TensorBuffer::slice),

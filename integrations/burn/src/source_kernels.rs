@@ -10,7 +10,9 @@ use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use wgpu_distill::plan::{Dispatch, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window};
+use wgpu_distill::plan::{
+    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window,
+};
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
 use wgpu_distill::{Config, Storage};
 
@@ -88,6 +90,7 @@ pub(crate) fn distill(
     let rows = list(&tensors.rows.tensor);
     let lists = Lists {
         labels: list(&tensors.labels),
+        label_type: LabelType::I32,
         row_weights: tensors.row_weights.as_ref().map(list),
         class_weights: tensors.class_weights.as_ref().map(list),
         teacher_ids: tensors.teacher_ids.as_ref().map(list),

@@ -128,7 +128,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
         rows,
         student_logits,
         teacher_logits: world.logits(from, theirs),
-        labels: world.slice(from, 4),
+        labels: world.slice(from, 4).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -1,7 +1,8 @@
 //! Plans for invented devices: any limits, shapes and tilings give a sound plan or an error.
 
 use wgpu_distill::plan::{
-    Dispatch, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling, Window,
+    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling,
+    Window,
 };
 use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Batch, Config, Error, Progress, reference};
@@ -174,6 +175,10 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
 
 fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     let rows = problem.rows;
+    let label_type = match from.rarely(4) {
+        true => LabelType::I64,
+        false => LabelType::I32,
+    };
     let mut list = |item: u64, rows: usize, alignment: u64| {
         let offset = match from.rarely(40) {
             true => from.u64(),
@@ -188,7 +193,7 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
             buffer_bytes: offset.saturating_add(bytes),
         }
     };
-    let labels = list(4, rows, 4);
+    let labels = list(label_type.bytes(), rows, label_type.bytes());
     let results = list(16, rows, 16);
     let summary = list(80, 1, 256);
     let metrics = problem.metrics.then(|| list(64, rows, 64));
@@ -199,6 +204,7 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
         .then(|| list(4, problem.rows * problem.teacher_classes, 4));
     Lists {
         labels,
+        label_type,
         teacher_ids: ids,
         row_results: (metrics.is_none() && !from.rarely(3)).then_some(results),
         summary: (!from.rarely(3)).then_some(summary),

@@ -45,7 +45,8 @@ fn refused_encode(gpu: &Gpu, small: &Workspace, work: &Work) {
         labels: GpuSlice {
             buffer: &buffer,
             offset: 0,
-        },
+        }
+        .into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -82,7 +82,7 @@ impl Case {
             rows,
             student_logits: on(&student),
             teacher_logits: on(&teacher),
-            labels: at(&labels),
+            labels: at(&labels).into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

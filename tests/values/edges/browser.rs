@@ -28,7 +28,7 @@ fn run(gpu: &Gpu, scope: Scope, gradient: u64) -> Result<Vec<u8>> {
         rows: ROWS,
         student_logits: matrix(256),
         teacher_logits: matrix(512),
-        labels: record::at(&whole, 0),
+        labels: record::at(&whole, 0).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -90,7 +90,7 @@ fn check(gpu: &Gpu, storage: Storage, scope: Scope) {
             rows: ROWS,
             student_logits: on(student),
             teacher_logits: on(teacher),
-            labels: record::at(&labels_buffer, 0),
+            labels: record::at(&labels_buffer, 0).into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

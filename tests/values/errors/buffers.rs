@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLogits, GpuOutputs, GpuSlice};
+use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuSlice};
 use wgpu_distill::{
     ClassWeighting, Config, Divergence, Error, Progress, Result, Selection, Storage, wgpu,
 };
@@ -137,7 +137,7 @@ impl Right {
                 rows: ROWS,
                 student_logits: logits(&self.student),
                 teacher_logits: logits(&self.teacher),
-                labels: at(&self.labels, 0),
+                labels: at(&self.labels, 0).into(),
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,
@@ -203,7 +203,7 @@ fn cases() -> Vec<Case> {
         ("one row short", |_, w| w.batch.rows = 5, too_small(student, 160, MATRIX)),
         ("student's stride", |_, w| w.batch.student_logits.row_stride = 9, too_small(student, 140, MATRIX)),
         ("teacher's offset", |_, w| w.batch.teacher_logits.offset = 4, too_small(teacher, 132, MATRIX)),
-        ("labels' offset", |_, w| w.batch.labels.offset = 4, too_small(labels, 20, 16)),
+        ("labels' offset", |_, w| w.batch.labels.slice.offset = 4, too_small(labels, 20, 16)),
         ("gradient's offset", |_, w| gradient(w).offset = 16, too_small(grad, 144, MATRIX)),
         ("results' offset", |_, w| w.outputs.row_results.as_mut().unwrap().offset = 16, too_small(results, 80, 64)),
         ("summary's offset", |_, w| w.outputs.summary.as_mut().unwrap().offset = 256, too_small(summary, 336, 80)),
@@ -213,7 +213,8 @@ fn cases() -> Vec<Case> {
         }, too_small(student, 72, 64)),
         ("f32 between words", |r, w| w.batch.student_logits = GpuLogits { buffer: &r.large, offset: 2, ..w.batch.student_logits }, misaligned(student, 2, 4)),
         ("bf16 between elements", |r, w| w.batch.teacher_logits = GpuLogits { buffer: &r.large, offset: 3, storage: Storage::Bf16, ..w.batch.teacher_logits }, misaligned(teacher, 3, 2)),
-        ("labels between words", |r, w| w.batch.labels = at(&r.large, 6), misaligned(labels, 6, 4)),
+        ("labels between words", |r, w| w.batch.labels = at(&r.large, 6).into(), misaligned(labels, 6, 4)),
+        ("labels of 64 bits between them", |r, w| w.batch.labels = GpuLabels::i64(at(&r.large, 4)), misaligned(labels, 4, 8)),
         ("gradient between words", |r, w| *gradient(w) = GpuLogits { buffer: &r.large, offset: 1, ..*gradient(w) }, misaligned(grad, 1, 4)),
         ("results between rows", |r, w| w.outputs.row_results = Some(at(&r.large, 8)), misaligned(results, 8, 16)),
         ("summary where no binding starts", |r, w| w.outputs.summary = Some(at(&r.large, 128)), misaligned(summary, 128, 256)),
@@ -228,7 +229,7 @@ fn cases() -> Vec<Case> {
             gradient(w).buffer = &r.student;
         }, overlap(grad, teacher)),
         ("results on labels", |r, w| {
-            w.batch.labels = at(&r.large, 60);
+            w.batch.labels = at(&r.large, 60).into();
             w.outputs.row_results = Some(at(&r.large, 0));
         }, overlap(results, labels)),
         ("summary on the student", |r, w| w.outputs.summary = Some(at(&r.student, 0)), overlap(summary, student)),
@@ -335,7 +336,7 @@ fn offsets_at_the_end_of_the_world_are_refused() {
         ("teacher_logits", |w| {
             w.batch.teacher_logits.offset = u64::MAX - 63
         }),
-        ("labels", |w| w.batch.labels.offset = u64::MAX - 3),
+        ("labels", |w| w.batch.labels.slice.offset = u64::MAX - 3),
         ("gradient", |w| gradient(w).offset = u64::MAX - 15),
         ("row_results", |w| {
             w.outputs.row_results.as_mut().unwrap().offset = u64::MAX - 15
@@ -369,7 +370,7 @@ fn buffers_without_the_usage_are_refused() {
     let changes: [(&str, Change); 6] = [
         ("student_logits", |w, b| w.batch.student_logits.buffer = b),
         ("teacher_logits", |w, b| w.batch.teacher_logits.buffer = b),
-        ("labels", |w, b| w.batch.labels.buffer = b),
+        ("labels", |w, b| w.batch.labels.slice.buffer = b),
         ("gradient", |w, b| gradient(w).buffer = b),
         ("row_results", |w, b| w.outputs.row_results = Some(at(b, 0))),
         ("summary", |w, b| w.outputs.summary = Some(at(b, 0))),
@@ -422,7 +423,7 @@ fn plans_know_what_a_browser_refuses() {
     bench.encode(&right.work()).expect("nothing is wrong yet");
     let many = |w: &mut Work<'_>| {
         w.batch.rows = 1500;
-        w.batch.labels.offset = 0;
+        w.batch.labels.slice.offset = 0;
     };
     let large = || bench.buffer(1 << 16, wgpu::BufferUsages::STORAGE);
     let [a, b, c] = [(); 3].map(|()| large());
@@ -431,7 +432,7 @@ fn plans_know_what_a_browser_refuses() {
     let on = |buffer| GpuLogits::new(buffer, Storage::F32, CLASSES);
     work.batch.student_logits = on(&a);
     work.batch.teacher_logits = on(&b);
-    work.batch.labels = at(&c, 0);
+    work.batch.labels = at(&c, 0).into();
     work.outputs = GpuOutputs {
         gradient: Some(on(&a)),
         ..GpuOutputs::default()

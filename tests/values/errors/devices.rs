@@ -92,7 +92,7 @@ fn plans_for_another_problem_are_refused() {
             };
             w.batch.student_logits = on_large(0);
             w.batch.teacher_logits = on_large(8 << 10);
-            w.batch.labels = at(&r.large, 16 << 10);
+            w.batch.labels = at(&r.large, 16 << 10).into();
             w.outputs.gradient = Some(on_large(24 << 10));
             w.outputs.row_results = Some(at(&r.large, 32 << 10));
             w.batch.rows = 200;
@@ -166,7 +166,7 @@ fn plans_for_another_device_are_refused() {
         rows,
         student_logits: logits,
         teacher_logits: logits,
-        labels: at(&labels, 0),
+        labels: at(&labels, 0).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,
@@ -431,7 +431,7 @@ fn devices_that_are_too_small_are_refused() {
                 rows,
                 student_logits: logits,
                 teacher_logits: logits,
-                labels: at(&labels, 0),
+                labels: at(&labels, 0).into(),
                 soft_labels: None,
                 row_weights: None,
                 class_weights: None,

@@ -29,7 +29,7 @@ fn inputs_stay_as_they_are() {
         rows,
         student_logits: GpuLogits::new(&s, Storage::F32, classes),
         teacher_logits: GpuLogits::new(&t, Storage::F32, classes),
-        labels: record::at(&l, 0),
+        labels: record::at(&l, 0).into(),
         soft_labels: None,
         row_weights: None,
         class_weights: None,

@@ -189,7 +189,7 @@ fn encoding_for_a_destroyed_device_is_an_error() {
             rows: 2,
             student_logits: logits,
             teacher_logits: logits,
-            labels: at(&buffer, 512),
+            labels: at(&buffer, 512).into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

@@ -87,7 +87,7 @@ fn encodings_share_an_encoder_and_a_workspace() {
             rows,
             student_logits: logits(&s),
             teacher_logits: logits(&t),
-            labels: at(&l[usize::from(cases[n].1.ignore_index == 7)], 0),
+            labels: at(&l[usize::from(cases[n].1.ignore_index == 7)], 0).into(),
             soft_labels: None,
             row_weights: None,
             class_weights: None,

@@ -1,6 +1,6 @@
 //! The place of the counts of `valid_rows`, and the kernels that read them.
 
-use wgpu_distill::plan::{Limits, List, Lists, Operand};
+use wgpu_distill::plan::{LabelType, Limits, List, Lists, Operand};
 use wgpu_distill::shader::Kernel;
 use wgpu_distill::{Config, Progress, Storage};
 
@@ -27,6 +27,7 @@ fn counts_of_labels_follow_the_partial_summaries() {
         );
         let lists = Lists {
             labels: List::new(1 << 40),
+            label_type: LabelType::I32,
             row_results: None,
             summary: None,
             row_weights: None,

@@ -1,6 +1,6 @@
 //! Plans of divergences of sampled tokens, whose teacher is one number a row.
 
-use wgpu_distill::plan::{Limits, List, Lists, Operand, Plan};
+use wgpu_distill::plan::{LabelType, Limits, List, Lists, Operand, Plan};
 use wgpu_distill::shader::{Access, Kernel};
 use wgpu_distill::{Config, Divergence, Error, Progress, Selection, Storage};
 
@@ -23,6 +23,7 @@ fn sampled_tokens_have_no_row_of_the_teacher() {
         let plan = planned(&config, &tokens, &Limits::DEFAULT);
         let lists = Lists {
             labels: List::new(4 * rows as u64),
+            label_type: LabelType::I32,
             row_weights: None,
             class_weights: None,
             teacher_ids: None,

@@ -2,7 +2,7 @@
 
 use wgpu_distill::bytemuck;
 use wgpu_distill::plan::{
-    Dispatch, List, Lists, Matrix, Operand, Plan, Problem, Window, check_bindings,
+    Dispatch, LabelType, List, Lists, Matrix, Operand, Plan, Problem, Window, check_bindings,
 };
 use wgpu_distill::shader::{Binding, BindingKind, Dialect, Kernel, Params, Variant, assemble};
 use wgpu_distill::{Config, Error, Progress};
@@ -78,6 +78,7 @@ impl Planned {
         let list = |operand| request.place(operand).map(list);
         let lists = Lists {
             labels: list(Operand::Labels).ok_or_else(|| Refusal::request("no labels"))?,
+            label_type: LabelType::I32,
             teacher_ids: list(Operand::TeacherIds),
             row_weights: list(Operand::RowWeights),
             class_weights: list(Operand::ClassWeights),
