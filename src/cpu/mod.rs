@@ -9,6 +9,8 @@ mod decide;
 mod deviation;
 mod divergences;
 mod element;
+#[cfg(test)]
+mod exp2_tests;
 mod group;
 mod isa;
 mod lane_rule;

@@ -37,7 +37,7 @@ pub(super) fn observe<V: Compiled>(
     scratch: &mut Scratch,
 ) -> RowStats {
     let classes = row.student.len();
-    let keep = keep.filter(|_| scratch.kept.begin(row));
+    let keep = keep.filter(|_| scratch.kept.begin(classes, row.applies_exponentials()));
     let mut stats = started(row);
     if stats.flags & flags::IGNORED != 0 {
         return stats;

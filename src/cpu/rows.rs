@@ -73,7 +73,10 @@ fn observe_list<V: Compiled>(
     keep: Option<Ahead>,
     scratch: &mut Scratch,
 ) -> RowStats {
-    let keep = keep.is_some() && scratch.kept.begin(row);
+    let keep = keep.is_some()
+        && scratch
+            .kept
+            .begin(row.student.len(), row.applies_exponentials());
     let mut stats = started(row);
     if stats.flags & flags::IGNORED != 0 {
         return stats;

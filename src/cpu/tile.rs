@@ -5,7 +5,6 @@ use std::ops::{Deref, DerefMut};
 use super::element::Element;
 use super::lanes::{LANES, Lanes};
 use super::list::List;
-use super::row::Row;
 use super::vector::Vector;
 use crate::{Values, ValuesMut};
 
@@ -71,11 +70,10 @@ pub(super) fn is_kept(classes: usize) -> bool {
 }
 
 impl Kept {
-    /// Makes room for a row. Returns false if the row is too long, or its gradient needs more than exponentials.
-    pub fn begin(&mut self, row: &Row<'_>) -> bool {
-        let classes = row.student.len();
+    /// Makes room for a row whose exponentials are `wanted`. Returns false if they are not kept.
+    pub fn begin(&mut self, classes: usize, wanted: bool) -> bool {
         self.maxima.clear();
-        if !is_kept(classes) || !row.applies_exponentials() {
+        if !wanted || !is_kept(classes) {
             return false;
         }
         let tiles = classes.div_ceil(TILE);

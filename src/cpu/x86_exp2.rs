@@ -102,31 +102,3 @@ pub(super) fn exp2_of_eight(x: __m256) -> __m256 {
         _mm256_and_ps(normal, _mm256_fmadd_ps(_mm256_mul_ps(power, f), p, power))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::cpu::isa::Isa;
-    use crate::cpu::scalar::tests::{check_exp2, exp2_in_lanes};
-    use crate::cpu::x86::{Avx2, Avx512};
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn exp2_avx2(x: f32) -> f32 {
-        exp2_in_lanes::<Avx2>(x)
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512bw,avx512dq")]
-    fn exp2_avx512(x: f32) -> f32 {
-        exp2_in_lanes::<Avx512>(x)
-    }
-
-    #[test]
-    fn exp2_is_within_two_units_of_f64() {
-        for isa in Isa::available() {
-            match isa {
-                Isa::Baseline => {}
-                Isa::Avx2 => check_exp2(|x| unsafe { exp2_avx2(x) }),
-                Isa::Avx512 => check_exp2(|x| unsafe { exp2_avx512(x) }),
-            }
-        }
-    }
-}

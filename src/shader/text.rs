@@ -57,6 +57,7 @@ includes!(
     "deviation",
     "f16",
     "invocation",
+    "labels",
     "label_apart",
     "list",
     "log_sum",
