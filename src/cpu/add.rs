@@ -335,9 +335,8 @@ impl Sums {
         n: usize,
         checked: bool,
         setup: &Setup<'_>,
-        (es, et): (&mut Tile, &mut Tile),
+        ((es, et), ahead): ((&mut Tile, &mut Tile), [Ahead; 3]),
         weights: Option<&[f32]>,
-        ahead: [Ahead; 3],
     ) {
         let set = setup.moments.without(APART);
         let exps = (&mut *es, &mut *et);

@@ -129,7 +129,7 @@ pub(super) fn observe<V: Compiled>(
         let weights = weights.map(|weights| &weights[start..start + n]);
         match sampled {
             true => sums.add_student::<V>(s, n, setup, exps.0),
-            false => sums.add_any::<V>((s, t), n, checked, setup, exps, weights, ahead),
+            false => sums.add_any::<V>((s, t), n, checked, setup, (exps, ahead), weights),
         }
         if let Some(soft_label) = row.soft_label {
             let y = &tile::<V>(soft_label, start, n, &mut scratch.third)[..n];

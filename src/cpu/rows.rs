@@ -197,9 +197,8 @@ fn on_list<V: Compiled>(row: &Row<'_>, list: &mut List, scratch: &mut Scratch) -
             n,
             true,
             setup,
-            exps,
+            (exps, [Ahead::nothing(row.student); 3]),
             None,
-            [Ahead::nothing(row.student); 3],
         );
     }
     sums

@@ -7,6 +7,7 @@
 )]
 
 use std::arch::x86_64::*;
+use std::f32::consts::LN_2;
 
 /// The bits of `2^(i / N)` less `i` in the upper bits of the mantissa: a shift brings exponent and `i` of the rounded logarithm to their
 /// places at once, and so adds `i` there.
@@ -24,7 +25,7 @@ const fn powers<const N: usize>(bits: [u32; N]) -> [u32; N] {
 const ROUND: f32 = 12_582_912.0;
 
 /// Coefficients of (2^f - 1) / f, highest power first, on [-1/32, 1/32] (relative error of 2^f 2e-9) and on [-1/16, 1/16] (3e-8).
-const SIXTEENTH_COEFFICIENTS: [f32; 3] = [0.055_502_135, 0.240_234_29, 0.693_147_2];
+const SIXTEENTH_COEFFICIENTS: [f32; 3] = [0.055_502_135, 0.240_234_29, LN_2];
 const EIGHTH_COEFFICIENTS: [f32; 3] = [0.055_496_223, 0.240_257_64, 0.693_147_24];
 
 /// `2^(i / 16)`, rounded to f32.
