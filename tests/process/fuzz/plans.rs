@@ -343,7 +343,7 @@ fn rows_of(
             Some(soft_labels) => (of(soft_labels, problem.classes), p.soft_label_offset),
             None => return Err("soft labels that no row has".to_owned()),
         },
-        Operand::Labels => (list(lists.labels, 4), p.label_offset),
+        Operand::Labels => (list(lists.labels, lists.label_type.bytes()), p.label_offset),
         Operand::RowMetrics => match lists.row_metrics {
             Some(metrics) => (list(metrics, 64), p.result_offset),
             None => return Err("metrics that were not requested".to_owned()),
