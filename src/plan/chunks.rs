@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::limits::Limits;
-use super::problem::{Matrix, Problem, ROW_STATS_BYTES};
+use super::problem::{LabelType, Matrix, Problem, ROW_STATS_BYTES};
 use crate::Result;
 use crate::shader::Variant;
 use crate::validate::within;
@@ -97,9 +97,9 @@ pub(super) fn chunks(
     Ok((all, counted))
 }
 
-/// The runs of rows whose labels a binding holds: fewer than the chunks, whose rows are longer than a label.
+/// The runs of rows whose labels, of either type, a binding holds: fewer than the chunks, whose rows are longer than a label.
 fn counted_chunks(rows: usize, limits: &Limits, most: u64) -> Vec<Chunk> {
-    let per_chunk = usize::try_from(limits.room() / 4).unwrap_or(usize::MAX);
+    let per_chunk = usize::try_from(limits.room() / LabelType::I64.bytes()).unwrap_or(usize::MAX);
     let chunk = |start: usize| {
         let rows = start..rows.min(start.saturating_add(per_chunk));
         let workgroups = (rows.len().div_ceil(LABELS_PER_COUNT) as u64).min(most) as u32;
