@@ -13,8 +13,8 @@ fn counts_of_labels_follow_the_partial_summaries() {
         (4096, 128 << 20, 0),
         (4097, 128 << 20, 1),
         (3_000_000, 128 << 20, 1),
-        // The labels of 4,028 rows fit a binding, the logits of 402.
-        (10_000, 16 << 10, 3),
+        // The labels of 2,014 rows fit a binding, whatever their type, the logits of 402.
+        (10_000, 16 << 10, 5),
     ] {
         let limits = Limits {
             binding_bytes,
@@ -27,7 +27,7 @@ fn counts_of_labels_follow_the_partial_summaries() {
         );
         let lists = Lists {
             labels: List::new(1 << 40),
-            label_type: LabelType::I32,
+            label_type: LabelType::I64,
             row_results: None,
             summary: None,
             row_weights: None,
@@ -42,6 +42,11 @@ fn counts_of_labels_follow_the_partial_summaries() {
         let partials: u32 = of(Kernel::Distill).map(|d| d.workgroups).sum();
         let mut next = partials;
         for counted in of(Kernel::ValidRows) {
+            let mut windows = counted.windows.iter();
+            assert!(
+                windows.all(|(_, window)| window.bytes <= binding_bytes),
+                "{plan}"
+            );
             assert_eq!(counted.params.partial_offset, next, "{plan}");
             next += counted.workgroups;
         }
