@@ -344,15 +344,12 @@ impl Sums {
             self.add_checked::<V>(s, t, setup, set, exps);
         } else {
             let columns = Columns::whole(s, t);
-            V::add_plain(
-                self,
-                PlainTile {
-                    columns,
-                    exps,
-                    ahead,
-                },
-                setup,
-            );
+            let tile = PlainTile {
+                columns,
+                exps,
+                ahead,
+            };
+            V::add_plain(self, tile, setup);
         }
         if setup.moments.has(Moment::StudentOffset) {
             self.add_offsets(s, n, setup);

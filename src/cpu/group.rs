@@ -126,7 +126,7 @@ impl<'a> Groups<'a> {
         for i in (0..rows.len()).filter(|i| left_out >> i & 1 == 0) {
             let maxima = (lanes.student_max[i], teacher_max[i]);
             let memory = match gradient {
-                Some(gradient) => Ahead::gradient(gradient.row(first + i)),
+                Some(gradient) => Ahead::gradient(&gradient.row(first + i)),
                 None => Ahead::nothing(self.batch.student_logits.values),
             };
             self.add_row::<V>(rows.start + i, i, maxima, memory, workspace);

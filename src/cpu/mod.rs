@@ -52,7 +52,7 @@ mod zeros;
 use crate::rule::statistics;
 use crate::{
     Batch, Config, Decision, Distillation, GradientMut, Outputs, OutputsMut, Progress, Result,
-    RowMetrics, RowResult, RowStats, Scope, Storage, Summary, validate,
+    RowMetrics, RowResult, RowStats, Scope, Storage, Summary, ValuesMut, validate,
 };
 use decide::Rule;
 use group::{Group, Groups};
@@ -157,20 +157,32 @@ impl Cpu {
 
     fn observe_rows(&self, setup: &Setup<'_>, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         let mut stats: Vec<RowStats> = zeros(batch.rows())?;
-        let per_task = rows_per_task(batch.rows(), batch.classes());
-        let tasks: Vec<_> = stats.chunks_mut(per_task).enumerate().collect();
+        self.fill_rows(&mut stats, batch.classes(), |row, stats, scratch| {
+            let row = Row::of(setup, batch, row);
+            *stats = self.isa.observe(&row, None, scratch);
+        });
+        Ok(stats)
+    }
+
+    /// Fills the items of rows, one a row.
+    fn fill_rows<T: Send>(
+        &self,
+        items: &mut [T],
+        classes: usize,
+        fill: impl Fn(usize, &mut T, &mut Scratch) + Sync,
+    ) {
+        let per_task = rows_per_task(items.len(), classes);
+        let tasks: Vec<_> = items.chunks_mut(per_task).enumerate().collect();
         tasks::run_in(
             self.threads,
             tasks,
             Scratch::boxed,
-            |scratch, (task, stats)| {
-                for (i, stats) in stats.iter_mut().enumerate() {
-                    let row = Row::of(setup, batch, task * per_task + i);
-                    *stats = self.isa.observe(&row, None, scratch);
+            |scratch, (task, items)| {
+                for (i, item) in items.iter_mut().enumerate() {
+                    fill(task * per_task + i, item, scratch);
                 }
             },
         );
-        Ok(stats)
     }
 
     /// Decide: each row's results and gradient coefficients from its statistics. `classes` are the student's.
@@ -248,21 +260,30 @@ impl Cpu {
             Some(_) => self.observe_rows(&setup, batch)?,
             None => Vec::new(),
         };
+        self.new_matrix(rows, classes, |row, target, scratch| {
+            let r = Row::of(&setup, batch, row);
+            if let Some(stats) = stats.get(row) {
+                rows::recall(&r, stats, scratch);
+            }
+            self.isa.apply(&r, &decisions[row], target, false, scratch);
+        })
+    }
+
+    /// A new matrix `[rows, classes]`, whose rows `write` fills.
+    fn new_matrix(
+        &self,
+        rows: usize,
+        classes: usize,
+        write: impl Fn(usize, ValuesMut<'_>, &mut Scratch) + Sync,
+    ) -> Result<Vec<f32>> {
         let mut out = zero_gradient(Storage::F32, rows * classes)?;
         let target = GradientMut::new(&mut out, classes);
         let tasks = tasks(rows, classes, Some(target), (&mut [], &mut []));
-        self.run_tasks(tasks, |memory, mut task| {
-            let scratch = memory.scratch();
-            for row in task.rows.clone() {
-                let gradient = task.gradient.as_mut().expect("the gradient is the output");
-                let target = gradient.row(row - task.rows.start);
-                let r = Row::of(&setup, batch, row);
-                if let Some(stats) = stats.get(row) {
-                    rows::recall(&r, stats, scratch);
-                }
-                self.isa.apply(&r, &decisions[row], target, false, scratch);
+        tasks::run_in(self.threads, tasks, Scratch::boxed, |scratch, mut task| {
+            let matrix = task.gradient.as_mut().expect("the matrix is the output");
+            for (i, row) in task.rows.enumerate() {
+                write(row, matrix.row(i), scratch);
             }
-            SummaryAccumulator::default()
         });
         Ok(out.into_f32())
     }
@@ -372,7 +393,7 @@ impl Cpu {
                         Some(stats) => *stats,
                         None => {
                             let gradient = task.gradient.as_mut();
-                            let memory = gradient.map(|all| Ahead::gradient(all.row(local)));
+                            let memory = gradient.map(|all| Ahead::gradient(&all.row(local)));
                             self.isa.observe(&r, memory, scratch)
                         }
                     };

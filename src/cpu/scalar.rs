@@ -25,7 +25,7 @@ pub(super) fn exp2<V: Vector>(x: f32) -> f32 {
     p * f32::from_bits(rounded.to_bits() << 23)
 }
 
-/// `2^((x - max) k)` of every value. It loops over slices, because compilers vectorise them more reliably than arrays of lanes.
+/// `2^((x - max) k)` of every value.
 #[inline(always)]
 pub(super) fn exp_tile<V: Vector>(x: &[f32], max: f32, k: f32, out: &mut [f32]) {
     let (max, k) = (V::splat(max), V::splat(k));

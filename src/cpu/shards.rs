@@ -4,8 +4,6 @@ use super::Cpu;
 use super::merge::whole_rows;
 use super::row::Row;
 use super::setup::Setup;
-use super::tasks::{self, rows_per_task};
-use super::tile::Scratch;
 use super::zeros::zeros;
 use crate::rule::statistics;
 use crate::{Batch, Config, Decision, Result, RowStats, Shard, SweepSums, validate};
@@ -55,26 +53,16 @@ impl Cpu {
         let rows = whole_rows(config, merged)?;
         let setup = Setup::of(config, false);
         let mut sums: Vec<SweepSums> = zeros(batch.rows())?;
-        let per_task = rows_per_task(batch.rows(), batch.classes());
-        let tasks: Vec<_> = sums.chunks_mut(per_task).enumerate().collect();
-        tasks::run_in(
-            self.threads,
-            tasks,
-            Scratch::boxed,
-            |scratch, (task, sums)| {
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let row = task * per_task + i;
-                    let mut stats = rows[row];
-                    sums.classes = batch.classes() as u32;
-                    if setup.second_sweep && stats.has_sums() {
-                        let row = Row::of(&setup, batch, row);
-                        self.isa.sweep(&row, &mut stats, scratch);
-                        sums.similarity = stats.similarity_sum;
-                        (sums.first, sums.second) = (stats.sweep_first, stats.sweep_second);
-                    }
-                }
-            },
-        );
+        self.fill_rows(&mut sums, batch.classes(), |row, sums, scratch| {
+            let mut stats = rows[row];
+            sums.classes = batch.classes() as u32;
+            if setup.second_sweep && stats.has_sums() {
+                let row = Row::of(&setup, batch, row);
+                self.isa.sweep(&row, &mut stats, scratch);
+                sums.similarity = stats.similarity_sum;
+                (sums.first, sums.second) = (stats.sweep_first, stats.sweep_second);
+            }
+        });
         Ok(sums)
     }
 

@@ -154,7 +154,7 @@ impl Ahead {
     }
 
     /// A row of the gradient.
-    pub fn gradient(row: ValuesMut<'_>) -> Self {
+    pub fn gradient(row: &ValuesMut<'_>) -> Self {
         let step = LANES * row.storage().bytes();
         let from = match row {
             ValuesMut::F32(v) => v.as_ptr().cast(),
