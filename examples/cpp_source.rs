@@ -42,6 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         row_results: Some(List::new(16 * rows as u64)),
         row_metrics: None,
         summary: Some(List::new(80)),
+        shard: None,
     };
     println!("// {rows} x {classes}: {plan}");
     for (operand, bytes) in plan.workspace() {

@@ -3,7 +3,7 @@
 //! The plain way holds all logits: a product for each of student and teacher, the loss, two products for the gradients. Its products are
 //! those of the same crate, cut into as many tasks on as many threads.
 //!
-//! `cargo run --release --no-default-features --features linear --example linear [rows hidden classes [MiB]]`
+//! `cargo run --release --no-default-features --features linear --example linear [rows hidden classes [MiB [runs]]]`
 
 #[path = "../tests/allocator/mod.rs"]
 mod allocator;
@@ -21,8 +21,6 @@ const TILE: usize = 512;
 
 /// Parts of the sum over the classes.
 const PARTS: usize = 16;
-
-const RUNS: usize = 9;
 
 /// Pointer to a matrix of which each task writes other elements.
 #[derive(Clone, Copy)]
@@ -176,12 +174,12 @@ fn main() -> Result<(), Error> {
         .skip(1)
         .filter_map(|n| n.parse().ok())
         .collect();
-    let mut sizes = [1024, 256, 32_000, 64];
+    let mut sizes = [1024, 256, 32_000, 64, 9];
     sizes
         .iter_mut()
         .zip(given)
         .for_each(|(size, given)| *size = given);
-    let [rows, hidden, classes, budget] = sizes;
+    let [rows, hidden, classes, budget, runs] = sizes;
     let cpu = Cpu::new();
     println!(
         "{}; {rows} rows, hidden size {hidden}, {classes} classes",
@@ -205,7 +203,7 @@ fn main() -> Result<(), Error> {
     let mut times = [const { Vec::new() }; 3];
     let (mut peaks, mut losses) = ([0; 3], [0.0; 3]);
     // They take turns, after a run of each that warms up.
-    for run in 0..=RUNS {
+    for run in 0..=runs {
         for way in 0..3 {
             let (loss, time, peak) = timed(|| -> Result<f32, Error> {
                 if way == 2 {

@@ -47,6 +47,17 @@
 #end
 #import $GRAD_STORE
 #import main
+#if sharded
+#import shard
+#end
+
+fn decision_of(row: u32) -> Decision {
+    var decision = decisions[params.decision_offset + row];
+#if sharded
+    decision.label = column_of(decision.label);
+#end
+    return decision;
+}
 
 // The gradient of a segment. With a list, its classes are in the table.
 fn apply_segment(segment: Row, invocation: Invocation, decision: Decision) {
@@ -67,7 +78,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let at = min(index, segments - 1u);
         let row = at / params.segments;
         let segment = segment_at(row, at % params.segments, exists);
-        let decision = decisions[params.decision_offset + row];
+        let decision = decision_of(row);
         read_list(segment, invocation, exists && !is_filled(decision.result.flags));
         set_kept_tail(row_stats[row]);
         set_tail_scale(decision);
@@ -77,7 +88,7 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         if (index < segments) {
             let row = index / params.segments;
             let segment = segment_at(row, index % params.segments, true);
-            let decision = decisions[params.decision_offset + row];
+            let decision = decision_of(row);
 #end
 #if standardized
             set_deviations(decision.student_deviation, decision.teacher_deviation);

@@ -3,6 +3,8 @@
 //   ms = max of the segments' ms; every sum is rescaled to it and added: the merge of the monoid in include/sums.wgsl
 //
 // segment_stats, sweep_sums: [rows, segments]; row_stats: [rows]. sweep_sums: from `second_sweep`, if similarity or divergence need it.
+// Slices of the classes are merged as segments are, from lists [shards, rows]. A row whose shards do not cover all classes counts as a row with
+// NaN among its logits.
 // LANES invocations own a row and read each of its segments once. Sums are f32, merged in a fixed order.
 // Beside a list, the segments have the classes off it. This kernel reads the list and the student's logits of its classes, adds them and the
 // tail, and sweeps over these k + 1 classes.
@@ -15,7 +17,7 @@
 @group(0) @binding(5) var<storage, read> segment_stats: array<RowStats>;  // [rows, segments]
 @group(0) @binding(6) var<storage, read_write> partials: array<PartialSummary>;  // [workgroups], KDR and counts
 #if not_listed
-@group(0) @binding(7) var<storage, read> sweep_sums: array<vec4<f32>>;  // [rows, segments]
+@group(0) @binding(7) var<storage, read> sweep_sums: array<SweepSums>;  // [rows, segments]
 #end
 @group(0) @binding(8) var<storage, read_write> row_stats: array<RowStats>;  // [rows]
 #if listed
@@ -47,14 +49,39 @@
 #import aligned
 #end
 
+#if sharded
+// The merged sums of a row with the flags of labels that no shard has, and of rows that the shards do not cover.
+fn checked_shards(merged: Sums, row: u32) -> Sums {
+    var sums = merged;
+    var covered = vec2<u32>();
+    for (var i = 0u; i < params.segments; i++) {
+        let place = place_of(row, i);
+        covered.x += segment_stats[place].shard_classes;
+        if (SECOND_SWEEP) {
+            covered.y += sweep_sums[place].classes;
+        }
+    }
+    let swept = !SECOND_SWEEP || covered.y == params.all_classes;
+    sums.flags |= select(NON_FINITE, 0u, covered.x == params.all_classes && swept);
+    let elsewhere = (segment_stats[place_of_label(row)].flags & LABEL_ELSEWHERE) != 0u;
+    sums.flags |= select(0u, INVALID_LABEL, elsewhere);
+    return sums;
+}
+#end
+
 fn kernel(workgroup: u32, invocation: Invocation) {
     var accumulator: SummaryAccumulator;
     for (var group = workgroup; group * ROWS_PER_WORKGROUP < params.rows; group += params.workgroups) {
         let index = group * ROWS_PER_WORKGROUP + invocation.row;
         let exists = index < params.rows;
         let at = min(index, params.rows - 1u);
+#if whole_classes
         let merged = merge_segments(at, invocation);
-        let first = segment_stats[at * params.segments];
+#end
+#if sharded
+        let merged = checked_shards(merge_segments(at, invocation), at);
+#end
+        let first = segment_stats[place_of_label(at)];
 #if row_whole
         let sums = in_nats(merged);
 #end
@@ -76,7 +103,8 @@ fn kernel(workgroup: u32, invocation: Invocation) {
 #if not_listed
         if (SECOND_SWEEP) {
             for (var i = invocation.lane; i < params.segments; i += LANES) {
-                sweeps += sweep_sums[at * params.segments + i].xyz;
+                let part = sweep_sums[place_of(at, i)];
+                sweeps += vec3<f32>(part.similarity, part.first, part.second);
             }
             sweeps = reduce_sweep_sums(sweeps, invocation);
         }

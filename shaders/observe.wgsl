@@ -4,7 +4,7 @@
 //   zs = sum e^(s-ms), zt = sum e^(t-mt), and the moments that similarity and divergence need (src/moments.rs)
 //
 // No gradient passes through KDR. student_logits, teacher_logits: [rows, classes]; labels, row_weights: [rows]; class_weights: [classes]; row_stats: [rows, segments].
-// LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments. Each logit is read once; a row of one segment is read
+// LANES invocations own a row, or a segment of one: `merge_row_stats` merges segments, and slices of the classes on several devices. Each logit is read once; a row of one segment is read
 // once more for similarities with a second sweep, but for the classes that stay in registers. Sums are f32, merged in a fixed order.
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -55,9 +55,14 @@ fn kernel(workgroup: u32, invocation: Invocation) {
         let ignored = label == params.ignore_index;
         let segment = segment_at(at / params.segments, at % params.segments, exists && !ignored);
         let weight = weight_of(at / params.segments);
+#if whole_classes
         let stats = row_stats_of(segment, invocation, label, weight, ignored || !exists);
+#end
+#if sharded
+        let stats = shard_stats(row_stats_of(segment, invocation, column_of(label), weight, ignored || !exists), label);
+#end
         if (exists && invocation.lane == 0u) {
-            row_stats[index] = stats;
+            row_stats[params.record_offset + index] = stats;
             if (params.segments == 1u) {
                 add_row(&accumulator, partial_of(RowResult(0u, stats.kdr, 0u, stats.flags), 1.0));
             }

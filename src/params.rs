@@ -71,8 +71,11 @@ pub struct Params {
     pub soft_label_offset: u32,
     pub soft_label_stride: u32,
     pub id_offset: u32,
-    /// Words of a label.
     pub label_words: u32,
+    pub first_class: u32,
+    pub all_classes: u32,
+    pub record_offset: u32,
+    pub record_stride: u32,
 }
 
 /// Bits of the magnitude from which logits take the checked path. The difference of two smaller logits, over the temperature, cannot overflow.
@@ -181,6 +184,10 @@ impl Params {
             soft_label_stride: self.soft_label_stride,
             id_offset: self.id_offset,
             label_words: self.label_words,
+            first_class: self.first_class,
+            all_classes: self.all_classes,
+            record_offset: self.record_offset,
+            record_stride: self.record_stride,
             ..*numbers
         }
     }

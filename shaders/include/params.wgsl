@@ -76,6 +76,11 @@ struct Params {
     id_offset: u32,         // of the teacher's list, whose rows have no gaps
 
     label_words: u32,       // of a label: 1, or 2 of 64 bits
+    first_class: u32,       // of a shard: the number of its first column among all classes
+    all_classes: u32,       // of all shards
+    record_offset: u32,     // rows before the first in lists of statistics of shards
+
+    record_stride: u32,     // rows of such a list, which has one record of each for every shard
 }
 
 const SCOPE_ROW: u32 = 0u;

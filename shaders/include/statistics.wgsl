@@ -18,6 +18,14 @@
 #import deviation
 #end
 #import $REDUCE
+#if sharded
+#import shard
+#end
+
+// Returns true if the sums are those of all classes of a row.
+fn row_is_complete() -> bool {
+    return !SHARDED && params.segments == 1u;
+}
 
 // The bits of a row's weight.
 fn weight_of(row: u32) -> u32 {
@@ -70,7 +78,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
 #if listed
     let rest = reduce_sums(observe_row(row, invocation), invocation);
     var sums = in_nats(rest);
-    if (params.segments == 1u) {
+    if (row_is_complete()) {
         sums = in_nats(with_list(row, invocation, rest, list_is_valid, !ignored));
     }
 #end
@@ -82,7 +90,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     observed.label = select(0xffffffffu, u32(label), is_class);
     let rest = reduce_sums(observe_row(observed, invocation), invocation);
     var sums = in_nats(rest);
-    if (params.segments == 1u) {
+    if (row_is_complete()) {
         sums = in_nats(with_label(rest, label_logit, teacher_label_logit));
     }
 #end
@@ -102,7 +110,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
         sums.flags = IGNORED;
     }
     var sweep_sums = vec3<f32>();
-    if (SECOND_SWEEP && params.segments == 1u) {
+    if (SECOND_SWEEP && row_is_complete()) {
 #if listed
         sweep_sums = reduce_sweep_sums(sweep_list(row, invocation, sums, !ignored), invocation);
 #end
@@ -127,7 +135,7 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
         stats.student_offset = spreads.student.count * (mean * student_inverse());
     }
 #end
-    if (params.segments > 1u) {
+    if (!row_is_complete()) {
         return stats;
     }
 #if label_apart
@@ -140,3 +148,17 @@ fn row_stats_of(row: Row, invocation: Invocation, label: i32, weight: u32, ignor
     return complete_stats(stats, sums, sweep_sums);
 #end
 }
+
+#if sharded
+// The statistics of a slice's row, whose label was observed as a column.
+fn shard_stats(stats: RowStats, label: i32) -> RowStats {
+    var y = stats;
+    y.label = label;
+    y.first_class = params.first_class;
+    y.shard_classes = params.classes;
+    y.all_classes = params.all_classes;
+    let elsewhere = (y.flags & INVALID_LABEL) != 0u;
+    y.flags = (y.flags & ~INVALID_LABEL) | SHARD | select(0u, LABEL_ELSEWHERE, elsewhere);
+    return y;
+}
+#end

@@ -11,6 +11,8 @@ const SKIPPED: u32 = 128u;
 const CLAMPED: u32 = 256u;
 const SOFT_LABEL: u32 = 512u;
 const SOFT_LABEL_MASKED: u32 = 1024u;
+const SHARD: u32 = 2048u;
+const LABEL_ELSEWHERE: u32 = 4096u;
 
 // The result of a row. Floats that may be NaN or infinite are stored as bits: a compiler may assume that arithmetic is finite.
 struct RowResult {
@@ -84,9 +86,17 @@ struct RowStats {
     teacher_deviation: f32,
     soft_label_sum: f32,
     soft_label_moment: f32,
-    first_class: u32,  // of a shard, as the two that follow; kernels write 0
+    first_class: u32,  // of a shard, as the two that follow; 0 of whole rows
     shard_classes: u32,
     all_classes: u32,
+}
+
+// Sums of the second sweep over a segment or a shard.
+struct SweepSums {
+    similarity: f32,
+    first: f32,
+    second: f32,
+    classes: u32,  // that a shard's sums cover
 }
 
 struct Decision {

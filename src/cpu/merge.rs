@@ -6,7 +6,7 @@ use super::sums::Sums;
 use super::zeros::zeros;
 use super::{pool, tasks};
 use crate::moments::Moments;
-use crate::rule::{SOFT_LABELS, statistics};
+use crate::rule::{SOFT_LABELS, metrics, statistics};
 use crate::{Config, Error, Result, RowStats, SweepSums, flags, validate};
 
 /// A configuration's numbers for the sums of single steps, with and without those of soft labels.
@@ -19,7 +19,12 @@ struct Merger<'a> {
 impl<'a> Merger<'a> {
     fn new(config: &'a Config) -> Self {
         let setup = Setup::of(config, false);
-        let without = setup.moments.with(statistics(setup.rule.sampled));
+        // Kernels that report metrics observe their moments too; they are 0 otherwise.
+        let sampled = setup.rule.sampled;
+        let without = setup
+            .moments
+            .with(statistics(sampled))
+            .with(metrics(sampled));
         Self {
             setup,
             with_soft_labels: without.with(SOFT_LABELS),

@@ -149,7 +149,7 @@ impl Cpu {
     /// As for [`Engine::run`](crate::Engine::run).
     pub fn observe(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        validate::no_class_weights(batch)?;
+        validate::no_class_weights(batch.class_weights.is_some())?;
         let mut setup = Setup::of(config, false).for_batch(batch);
         setup.moments = setup.moments.with(statistics(setup.rule.sampled));
         self.observe_rows(&setup, batch)
@@ -241,7 +241,7 @@ impl Cpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
-        validate::no_class_weights(batch)?;
+        validate::no_class_weights(batch.class_weights.is_some())?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
         self.apply_rows(config, batch, decisions)

@@ -1,7 +1,7 @@
 //! The caller's buffers: matrices, lists, batches and outputs.
 
-use crate::Storage;
-use crate::plan::{LabelType, List, Lists, Matrix, Operand};
+use crate::plan::{LabelType, List, Lists, Matrix, Operand, ShardLists, ShardStep};
+use crate::{Shard, Storage};
 
 /// A list in a buffer of the context's device.
 #[derive(Clone, Copy, Debug)]
@@ -132,14 +132,70 @@ pub struct GpuOutputs<'a> {
     pub gradient: Option<GpuLogits<'a>>,
 }
 
+/// A slice of the classes in buffers, and the outputs of its last step. Every step takes all of it: the statistics have what the outputs need.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuShard<'a> {
+    /// The place of the columns among all classes.
+    pub shard: Shard,
+    /// The slice's columns of both matrices and of soft labels, and every row's label as a number among all classes.
+    pub batch: GpuBatch<'a>,
+    /// Summary and results of the rows are those of all classes; the gradient has the slice's columns.
+    pub outputs: GpuOutputs<'a>,
+}
+
+/// The statistics of all shards of a vocabulary in buffers, gathered from their devices, the same on each.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuShardStats<'a> {
+    /// The shards.
+    pub shards: usize,
+    /// [`RowStats`](crate::RowStats)` [shards, rows]`, 224 bytes each, at a multiple of 256 bytes: what
+    /// [`encode_observe_shard`](super::Gpu::encode_observe_shard) wrote on each device, in one order on all. Merged on the host by
+    /// [`merge_shards`](crate::merge_shards) they are one shard.
+    pub row_stats: GpuSlice<'a>,
+    /// [`SweepSums`](crate::SweepSums)` [shards, rows]`, 16 bytes each, at a multiple of 256 bytes: what
+    /// [`encode_sweep_shard`](super::Gpu::encode_sweep_shard) wrote on each device; `None` exactly if
+    /// [`Config::sweeps_twice`](crate::Config::sweeps_twice) is false, and before the sweep.
+    pub sweep_sums: Option<GpuSlice<'a>>,
+}
+
+/// A step on a slice of the classes, and the statistics that it reads and writes.
+#[derive(Clone, Copy)]
+pub(super) struct ShardBuffers<'a> {
+    pub shard: Shard,
+    pub step: ShardStep,
+    pub stats: GpuShardStats<'a>,
+}
+
+impl ShardBuffers<'_> {
+    pub fn lists(&self) -> ShardLists {
+        ShardLists {
+            step: self.step,
+            shards: u32::try_from(self.stats.shards).unwrap_or(u32::MAX),
+            row_stats: self.stats.row_stats.list(),
+            sweep_sums: self.stats.sweep_sums.as_ref().map(GpuSlice::list),
+        }
+    }
+}
+
 /// The caller's buffers of one call.
 #[derive(Clone, Copy)]
 pub(super) struct CallerBuffers<'a> {
     pub batch: &'a GpuBatch<'a>,
     pub outputs: &'a GpuOutputs<'a>,
+    /// `None` if the matrices have all classes.
+    pub shard: Option<ShardBuffers<'a>>,
 }
 
 impl<'a> CallerBuffers<'a> {
+    /// Those of matrices with all classes.
+    pub fn new(batch: &'a GpuBatch<'a>, outputs: &'a GpuOutputs<'a>) -> Self {
+        Self {
+            batch,
+            outputs,
+            shard: None,
+        }
+    }
+
     /// The buffer of an operand; `None` for operands of the workspace.
     pub fn get(&self, operand: Operand) -> Option<&'a wgpu::Buffer> {
         let (batch, outputs) = (self.batch, self.outputs);
@@ -155,6 +211,8 @@ impl<'a> CallerBuffers<'a> {
             Operand::RowResults => outputs.row_results.map(|r| r.buffer),
             Operand::RowMetrics => outputs.row_metrics.map(|r| r.buffer),
             Operand::Summary => outputs.summary.map(|s| s.buffer),
+            Operand::SegmentStats => self.shard.map(|s| s.stats.row_stats.buffer),
+            Operand::SweepSums => self.shard?.stats.sweep_sums.map(|s| s.buffer),
             _ => None,
         }
     }
@@ -170,6 +228,7 @@ impl<'a> CallerBuffers<'a> {
             row_weights: self.batch.row_weights.as_ref().map(GpuSlice::list),
             class_weights: self.batch.class_weights.as_ref().map(GpuSlice::list),
             teacher_ids: self.batch.teacher_ids.as_ref().map(GpuSlice::list),
+            shard: self.shard.as_ref().map(ShardBuffers::lists),
         }
     }
 }

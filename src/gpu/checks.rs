@@ -50,13 +50,20 @@ impl<'a> Region<'a> {
 
 /// Checks the buffers and returns the problem that a plan is made for.
 pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Problem> {
-    let CallerBuffers { batch, outputs } = buffers;
+    let CallerBuffers {
+        batch,
+        outputs,
+        shard,
+    } = buffers;
     let (student, teacher) = (&batch.student_logits, &batch.teacher_logits);
     let rows = batch.rows;
     validate::shape("student_logits", rows, student.classes, student.row_stride)?;
     validate::shape("teacher_logits", rows, teacher.classes, teacher.row_stride)?;
     let is_list = batch.teacher_ids.is_some();
-    validate::teacher(config, student.classes, teacher.classes, is_list)?;
+    match shard {
+        Some(_) => validate::shards::teacher_columns(config, student.classes, teacher.classes)?,
+        None => validate::teacher(config, student.classes, teacher.classes, is_list)?,
+    }
     Region::logits("student_logits", student, rows).check(student.storage.bytes() as u64)?;
     Region::logits("teacher_logits", teacher, rows).check(teacher.storage.bytes() as u64)?;
     let labels = &batch.labels;
@@ -108,6 +115,14 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
     if let Some(summary) = &outputs.summary {
         Region::slice("summary", summary, SUMMARY_BYTES).check(256)?;
     }
+    if let Some(shard) = &shard {
+        let lists = shard.lists();
+        let [stats, sums] = lists.bytes(rows);
+        Region::slice("row_stats", &shard.stats.row_stats, stats).check(256)?;
+        if let Some(list) = &shard.stats.sweep_sums {
+            Region::slice("sweep_sums", list, sums).check(256)?;
+        }
+    }
     let gradient = outputs.gradient.map(|g| g.matrix());
     let [student, teacher] = [student, teacher].map(|m| (m.matrix(), m.classes));
     let problem = Problem {
@@ -116,6 +131,7 @@ pub(super) fn problem(config: &Config, buffers: CallerBuffers<'_>) -> Result<Pro
         row_weights: batch.row_weights.is_some(),
         class_weights: batch.class_weights.is_some(),
         metrics: outputs.row_metrics.is_some(),
+        shard: shard.map(|shard| shard.shard),
         ..Problem::new(rows, student, teacher, gradient)
     };
     problem.in_buffers(&buffers.lists(), |a, b| buffers.get(a) == buffers.get(b))

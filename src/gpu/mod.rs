@@ -13,6 +13,7 @@ mod pipelines;
 mod readback;
 mod record;
 mod row_ranges;
+mod shard_buffers;
 mod shards;
 mod slices;
 mod steps;
@@ -25,6 +26,6 @@ mod workspace;
 pub use adapters::{AdapterDescription, adapters};
 #[cfg(not(target_arch = "wasm32"))]
 pub use blocking::adapters_blocking;
-pub use buffers::{GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuSlice};
+pub use buffers::{GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuShard, GpuShardStats, GpuSlice};
 pub use device::Gpu;
 pub use workspace::Workspace;

@@ -23,7 +23,7 @@ impl Gpu {
         batch: &GpuBatch<'_>,
         outputs: &GpuOutputs<'_>,
     ) -> Result<Plan> {
-        self.checked_plan(config, CallerBuffers { batch, outputs }, None)
+        self.checked_plan(config, CallerBuffers::new(batch, outputs), None)
     }
 
     /// Returns the plan with a tiling chosen by the caller, for [`encode_plan`](Self::encode_plan).
@@ -37,7 +37,7 @@ impl Gpu {
         outputs: &GpuOutputs<'_>,
         tiling: &Tiling,
     ) -> Result<Plan> {
-        self.checked_plan(config, CallerBuffers { batch, outputs }, Some(tiling))
+        self.checked_plan(config, CallerBuffers::new(batch, outputs), Some(tiling))
     }
 
     fn checked_plan(
@@ -55,7 +55,7 @@ impl Gpu {
         Ok(plan)
     }
 
-    fn plan_of(
+    pub(super) fn plan_of(
         &self,
         config: &Config,
         buffers: CallerBuffers<'_>,
@@ -102,13 +102,10 @@ impl Gpu {
         workspace: Option<&Workspace>,
     ) -> Result<()> {
         validate::progress(config.selection, progress)?;
-        let buffers = CallerBuffers { batch, outputs };
+        let buffers = CallerBuffers::new(batch, outputs);
         let plan = self.plan_of(config, buffers, None)?;
         let dispatches = plan.dispatches(config, progress, &buffers.lists())?;
-        if self.browser_rules {
-            checks::overlaps(&dispatches, buffers)?;
-        }
-        self.record_plan(encoder, &plan, &dispatches, buffers, workspace)
+        self.record_checked(encoder, &plan, &dispatches, buffers, workspace)
     }
 
     /// [`encode`](Self::encode) with a plan that was made earlier for the same problem.
@@ -129,7 +126,7 @@ impl Gpu {
     ) -> Result<()> {
         validate::config(config)?;
         validate::progress(config.selection, progress)?;
-        let buffers = CallerBuffers { batch, outputs };
+        let buffers = CallerBuffers::new(batch, outputs);
         if !plan.is_for(config, &checks::problem(config, buffers)?) {
             return Err(Error::PlanMismatch);
         }
@@ -137,10 +134,22 @@ impl Gpu {
         if !plan.is_supported_by(&self.limits, &dispatches) {
             return Err(Error::PlanMismatch);
         }
+        self.record_checked(encoder, plan, &dispatches, buffers, workspace)
+    }
+
+    /// [`record_plan`](Self::record_plan) under the rules of browsers, where they hold.
+    pub(super) fn record_checked(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        plan: &Plan,
+        dispatches: &[Dispatch],
+        buffers: CallerBuffers<'_>,
+        workspace: Option<&Workspace>,
+    ) -> Result<()> {
         if self.browser_rules {
-            checks::overlaps(&dispatches, buffers)?;
+            checks::overlaps(dispatches, buffers)?;
         }
-        self.record_plan(encoder, plan, &dispatches, buffers, workspace)
+        self.record_plan(encoder, plan, dispatches, buffers, workspace)
     }
 
     /// Records all dispatches of a plan that was made for these buffers and this device.

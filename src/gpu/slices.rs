@@ -203,6 +203,7 @@ impl Gpu {
         let buffers = CallerBuffers {
             batch: &uploaded.batch(batch),
             outputs: &targets,
+            shard: None,
         };
         #[cfg(any(test, debug_assertions))]
         assert!(plan.is_for(config, &super::checks::problem(config, buffers)?));

@@ -13,12 +13,12 @@ use super::row_ranges::{
 use super::summaries::stats_summary;
 use crate::plan::{
     DECISION_BYTES, DispatchBuilder, LabelType, List, Lists, Operand, Plan, Problem,
-    ROW_STATS_BYTES, SWEEP_SUMS_BYTES, Tiling,
+    ROW_STATS_BYTES, SWEEP_SUMS_BYTES, ShardLists, ShardStep, Tiling,
 };
 use crate::shader::Kernel;
 use crate::{
-    Batch, Config, Decision, Error, Logits, Progress, Reduction, Result, RowStats, Scope, Storage,
-    Values, validate,
+    Batch, Config, Decision, Error, Logits, Progress, Reduction, Result, RowStats, Scope, Shard,
+    Storage, Values, validate,
 };
 
 /// A kernel with its inputs and the operand that holds its results.
@@ -30,8 +30,8 @@ pub(super) struct Step<'a> {
     pub classes: usize,
     pub inputs: &'a [(Operand, Input<'a>)],
     pub result: Operand,
-    /// 1, or 2 to keep statistics as those of a segment are, before the kernels complete those of a row. The second segment is then empty.
-    pub segments: u32,
+    /// The place of the columns among all classes, and the step, if the matrices are a slice of them.
+    pub shard: Option<(Shard, ShardStep)>,
 }
 
 /// One column stands for a matrix in a plan of `decide`, which reads none.
@@ -85,11 +85,9 @@ impl<'a> Step<'a> {
 
     /// Bytes of one row's results.
     fn result_bytes(&self) -> usize {
-        let segments = self.segments as usize;
         match self.result {
-            Operand::RowStats => ROW_STATS_BYTES as usize,
-            Operand::SegmentStats => ROW_STATS_BYTES as usize * segments,
-            Operand::SweepSums => SWEEP_SUMS_BYTES as usize * segments,
+            Operand::RowStats | Operand::SegmentStats => ROW_STATS_BYTES as usize,
+            Operand::SweepSums => SWEEP_SUMS_BYTES as usize,
             Operand::Decisions => DECISION_BYTES as usize,
             _ => 4 * self.classes,
         }
@@ -105,6 +103,7 @@ impl<'a> Step<'a> {
         let problem = Problem {
             row_weights: self.input(Operand::RowWeights).is_some(),
             teacher_list: self.input(Operand::TeacherIds).is_some(),
+            shard: self.shard.map(|(shard, _)| shard),
             ..problem(rows, student, teacher, soft_labels, gradient)
         };
         // `Batch` scope plans observe, decide and apply as separate dispatches.
@@ -113,7 +112,7 @@ impl<'a> Step<'a> {
             ..self.config
         };
         let tiling = Tiling {
-            segments: self.segments,
+            segments: 1,
             ..Plan::tiling(&config, &problem, &gpu.limits)
         };
         Plan::with_tiling(&config, &problem, &one_buffer_each(&gpu.limits), &tiling)
@@ -171,7 +170,7 @@ impl Gpu {
             classes: logits.classes,
             inputs: &[(Operand::StudentLogits, Input::Matrix(*logits))],
             result: Operand::Gradient,
-            segments: 1,
+            shard: None,
         })
         .await
     }
@@ -179,7 +178,7 @@ impl Gpu {
     /// Observe on slices, without blocking. See [`Cpu::observe`](crate::cpu::Cpu::observe).
     pub async fn observe_async(&self, config: &Config, batch: &Batch<'_>) -> Result<Vec<RowStats>> {
         validate::batch(config, batch)?;
-        validate::no_class_weights(batch)?;
+        validate::no_class_weights(batch.class_weights.is_some())?;
         let inputs = observed(batch);
         self.run_step(&Step {
             kernel: Kernel::Observe,
@@ -189,7 +188,7 @@ impl Gpu {
             classes: batch.classes(),
             inputs: &inputs,
             result: Operand::RowStats,
-            segments: 1,
+            shard: None,
         })
         .await
     }
@@ -226,7 +225,7 @@ impl Gpu {
             classes,
             inputs: &inputs,
             result: Operand::Decisions,
-            segments: 1,
+            shard: None,
         })
         .await
     }
@@ -239,16 +238,17 @@ impl Gpu {
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         validate::batch(config, batch)?;
-        validate::no_class_weights(batch)?;
+        validate::no_class_weights(batch.class_weights.is_some())?;
         validate::new_gradient(config)?;
         validate::row_count("decisions", batch.rows(), decisions.len())?;
-        self.apply_rows(config, batch, decisions).await
+        self.apply_rows(config, batch, None, decisions).await
     }
 
     pub(super) async fn apply_rows(
         &self,
         config: &Config,
         batch: &Batch<'_>,
+        shard: Option<Shard>,
         decisions: &[Decision],
     ) -> Result<Vec<f32>> {
         let mut inputs = vec![
@@ -279,7 +279,7 @@ impl Gpu {
             classes: batch.classes(),
             inputs: &inputs,
             result: Operand::Gradient,
-            segments: 1,
+            shard: shard.map(|shard| (shard, ShardStep::Apply)),
         })
         .await
     }
@@ -292,7 +292,7 @@ impl Gpu {
         let widest = widest
             .unwrap_or(0)
             .max(step.result_bytes())
-            .max(ROW_STATS_BYTES as usize * step.segments as usize);
+            .max(ROW_STATS_BYTES as usize);
         let ranges = row_ranges(step.rows, widest, bound_bytes(&self.limits));
         if ranges.is_empty() {
             return Ok(results);
@@ -331,12 +331,15 @@ impl Gpu {
                 List::new(padded(bytes))
             }),
             row_metrics: None,
+            shard: step.shard.map(|(_, of)| ShardLists {
+                step: of,
+                shards: 1,
+                row_stats: List::new(ROW_STATS_BYTES * range.len() as u64),
+                sweep_sums: Some(List::new(SWEEP_SUMS_BYTES * range.len() as u64)),
+            }),
         };
         let builder = DispatchBuilder::new(plan, &step.config, step.progress, &lists);
-        let mut builder = builder.with_classes(step.classes);
-        if step.segments > 1 {
-            builder = builder.with_one_full_segment();
-        }
+        let builder = builder.with_classes(step.classes);
         let dispatch = builder.one(step.kernel, chunk, 0);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let mut buffers = Vec::new();

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::limits::Limits;
-use super::problem::{LabelType, Matrix, Problem, ROW_STATS_BYTES};
+use super::lists::{LabelType, ROW_STATS_BYTES};
+use super::problem::{Matrix, Problem};
 use crate::Result;
 use crate::shader::Variant;
 use crate::validate::within;

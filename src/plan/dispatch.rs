@@ -1,9 +1,10 @@
 //! Lists the dispatches of a plan with their parameters and bindings. A pure function, so that every host records the same list.
 
 use super::chunks::{Chunk, row_workgroups, workgroups};
+use super::lists::{List, Lists, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use super::operand::{Operand, Window};
 use super::planner::{Plan, PlanKind};
-use super::problem::{List, Lists, Matrix, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use super::problem::Matrix;
 use crate::params::label_classes;
 use crate::shader::{Binding, Kernel, Params, Variant};
 use crate::{Config, Error, Progress, Result, validate};
@@ -45,11 +46,15 @@ impl Plan {
         let fits = p.row_weights == lists.row_weights.is_some()
             && p.class_weights == lists.class_weights.is_some()
             && p.teacher_list == lists.teacher_ids.is_some()
-            && p.metrics == lists.row_metrics.is_some();
+            && p.metrics == lists.row_metrics.is_some()
+            && p.shard.is_some() == lists.shard.is_some();
         if !self.has_choices_of(config) || !fits {
             return Err(Error::PlanMismatch);
         }
         self.check_buffers(lists)?;
+        if let Some(shard) = &lists.shard {
+            shard.check(config, self)?;
+        }
         Ok(DispatchBuilder::new(self, config, progress, lists).all())
     }
 
@@ -127,8 +132,8 @@ impl Plan {
 
 /// Makes dispatches: finds the operand and window of each binding and sets the offsets in the parameters.
 pub(crate) struct DispatchBuilder<'a> {
-    plan: &'a Plan,
-    lists: &'a Lists,
+    pub(super) plan: &'a Plan,
+    pub(super) lists: &'a Lists,
     workspace: [(Operand, u64); 7],
     params: Params,
 }
@@ -168,13 +173,6 @@ impl<'a> DispatchBuilder<'a> {
         self
     }
 
-    /// Gives all vectors of a row to its first segment. The others are empty.
-    #[cfg(feature = "gpu")]
-    pub fn with_one_full_segment(mut self) -> Self {
-        self.params.segment_vectors = u32::MAX;
-        self
-    }
-
     /// Bytes of one workspace buffer.
     fn bytes_of(&self, operand: Operand) -> u64 {
         let found = self.workspace.iter().find(|(other, _)| *other == operand);
@@ -183,6 +181,9 @@ impl<'a> DispatchBuilder<'a> {
 
     /// The whole method.
     pub fn all(&self) -> Vec<Dispatch> {
+        if let Some(lists) = &self.lists.shard {
+            return self.of_shard(lists);
+        }
         let plan = self.plan;
         let mut list = Vec::new();
         let mut counts = self.params.partials;
@@ -201,7 +202,7 @@ impl<'a> DispatchBuilder<'a> {
         }
         for chunk in &plan.chunks {
             list.push(self.one(Kernel::Observe, chunk, partials));
-            if plan.sweeps_segments() {
+            if plan.sweeps_parts() {
                 list.push(self.one(Kernel::SecondSweep, chunk, 0));
             }
             if plan.kind == PlanKind::Split {
@@ -209,18 +210,23 @@ impl<'a> DispatchBuilder<'a> {
             }
             partials += chunk.workgroups;
         }
+        self.decide_and_apply(&mut list, partials);
+        list
+    }
+
+    /// Adds the dispatches that follow the statistics of whole rows, whose partial summaries are `partials`.
+    pub(super) fn decide_and_apply(&self, list: &mut Vec<Dispatch>, partials: u32) {
         list.push(self.summary(partials, Operand::StatsSummary));
-        partials = 0;
-        for chunk in &plan.chunks {
+        let mut partials = 0;
+        for chunk in &self.plan.chunks {
             list.push(self.one(Kernel::Decide, chunk, partials));
             partials += chunk.row_workgroups;
             // `apply` must run before the next chunk overwrites these decisions.
-            if plan.variant.gradient.is_some() {
+            if self.plan.variant.gradient.is_some() {
                 list.push(self.one(Kernel::Apply, chunk, 0));
             }
         }
         list.push(self.summary(partials, self.or_placeholder(Operand::Summary)));
-        list
     }
 
     /// One kernel on one chunk; its partial summaries start at `partial_offset`.
@@ -229,12 +235,13 @@ impl<'a> DispatchBuilder<'a> {
             Kernel::Decide | Kernel::ValidRows => chunk.row_workgroups,
             _ => chunk.workgroups,
         };
-        let params = Params {
+        let mut params = Params {
             rows: chunk.rows.len() as u32,
             workgroups,
             partial_offset,
             ..self.params
         };
+        self.set_shard(kernel, chunk, &mut params);
         self.bind(
             kernel,
             Some(chunk),
@@ -277,7 +284,7 @@ impl<'a> DispatchBuilder<'a> {
                 "row_results" => self.or_placeholder(Operand::RowResults),
                 "row_metrics" => Operand::RowMetrics,
                 "summary" => summary,
-                "row_stats" if kernel == Kernel::Observe && self.plan.segments > 1 => {
+                "row_stats" if kernel == Kernel::Observe && self.plan.observes_parts() => {
                     Operand::SegmentStats
                 }
                 "row_stats" => Operand::RowStats,
@@ -318,6 +325,9 @@ impl<'a> DispatchBuilder<'a> {
     /// Returns the bytes of an operand that a chunk binds. Sets its offset parameter: the elements in the binding before the first item.
     fn window(&self, operand: Operand, chunk: Option<&Chunk>, params: &mut Params) -> Window {
         let (p, lists) = (&self.plan.problem, self.lists);
+        if let Some(window) = self.shard_window(operand) {
+            return window;
+        }
         let items = match operand {
             Operand::StudentLogits => Some(Items::rows(&p.student, p.classes)),
             Operand::TeacherLogits => Some(Items::rows(&p.teacher, p.teacher_classes)),

@@ -14,10 +14,12 @@ mod chunks;
 mod describe;
 mod dispatch;
 mod limits;
+mod lists;
 mod operand;
 mod overlaps;
 mod planner;
 mod problem;
+mod shards;
 #[cfg(feature = "gpu")]
 mod support;
 mod tiling;
@@ -27,13 +29,14 @@ pub use dispatch::Dispatch;
 #[cfg(feature = "gpu")]
 pub(crate) use dispatch::DispatchBuilder;
 pub use limits::Limits;
-pub use operand::{Operand, Window};
-pub use overlaps::check_bindings;
-pub use planner::{Plan, PlanKind};
 #[cfg(feature = "gpu")]
-pub(crate) use problem::{
+pub(crate) use lists::{
     DECISION_BYTES, ROW_REPORT_BYTES, ROW_RESULT_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES,
     SWEEP_SUMS_BYTES,
 };
-pub use problem::{LabelType, List, Lists, Matrix, Problem};
+pub use lists::{LabelType, List, Lists, ShardLists, ShardStep};
+pub use operand::{Operand, Window};
+pub use overlaps::check_bindings;
+pub use planner::{Plan, PlanKind};
+pub use problem::{Matrix, Problem};
 pub use tiling::Tiling;

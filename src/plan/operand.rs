@@ -28,9 +28,9 @@ pub enum Operand {
     Summary,
     /// Workspace: [`RowStats`](crate::RowStats)` [rows]`.
     RowStats,
-    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`.
+    /// Workspace: [`RowStats`](crate::RowStats)` [rows of a chunk, segments]`. Caller: the statistics of [`ShardLists`](super::ShardLists).
     SegmentStats,
-    /// Workspace: sums of the second sweep, `f32 [rows of a chunk, segments]`.
+    /// Workspace: [`SweepSums`](crate::SweepSums)` [rows of a chunk, segments]`. Caller: those of [`ShardLists`](super::ShardLists).
     SweepSums,
     /// Workspace: [`Decision`](crate::Decision)` [rows of a chunk]`.
     Decisions,

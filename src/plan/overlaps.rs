@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::dispatch::Dispatch;
+use super::lists::{List, Lists};
+use super::lists::{ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
 use super::operand::Operand;
-use super::problem::{List, Lists, Matrix, Problem};
-use super::problem::{ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use super::problem::{Matrix, Problem};
 use crate::shader::BindingKind;
 use crate::{Error, Result};
 
@@ -82,6 +83,15 @@ impl Problem {
         let labels = |y| matrix(Operand::SoftLabels, y, self.classes);
         let gradient = |g| matrix(Operand::Gradient, g, self.classes);
         let (results, reports) = (ROW_RESULT_BYTES * rows, ROW_REPORT_BYTES * rows);
+        let mut of_shards = [[None, None], [None, None]];
+        if let Some(shard) = &lists.shard {
+            let [stats, sums] = shard.bytes(self.rows);
+            let stats = Region::list(Operand::SegmentStats, &shard.row_stats, stats);
+            of_shards[usize::from(shard.writes_stats())][0] = Some(stats);
+            of_shards[usize::from(shard.writes_sums())][1] =
+                list(Operand::SweepSums, &shard.sweep_sums, sums);
+        }
+        let [read, written] = of_shards;
         let inputs = [
             Some(matrix(Operand::StudentLogits, &self.student, self.classes)),
             Some(matrix(
@@ -105,8 +115,10 @@ impl Problem {
             list(Operand::RowMetrics, &lists.row_metrics, reports),
             list(Operand::Summary, &lists.summary, SUMMARY_BYTES),
         ];
-        let there = |all: Vec<Option<Region>>| all.into_iter().flatten().collect();
-        (there(inputs.into()), there(outputs.into()))
+        let all = |given: Vec<Option<Region>>, of_shards: [Option<Region>; 2]| {
+            given.into_iter().chain(of_shards).flatten().collect()
+        };
+        (all(inputs.into(), read), all(outputs.into(), written))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::chunks::{Chunk, check_partials, chunks, row_workgroups, workgroups};
 use super::limits::{Limits, check_limits, check_storage_buffers};
+use super::lists::{DECISION_BYTES, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
 use super::operand::{Operand, Window};
-use super::problem::{DECISION_BYTES, Problem, ROW_STATS_BYTES, SUMMARY_BYTES, SWEEP_SUMS_BYTES};
+use super::problem::Problem;
 use super::tiling::{Tiling, check_workgroup};
 use crate::rule::ClassWeights;
 use crate::shader::{Access, BindingKind, Kernel, LossVariant, Variant};
@@ -30,7 +31,7 @@ impl PlanKind {
     fn of(problem: &Problem, variant: &Variant, segments: u32, two_phase: bool) -> Self {
         if segments > 1 {
             Self::Split
-        } else if two_phase {
+        } else if two_phase || problem.shard.is_some() {
             Self::TwoPhase
         } else if variant.lanes < variant.workgroup_size {
             Self::Packed
@@ -123,6 +124,7 @@ pub struct Plan {
     pub(super) problem: Problem,
     choices: Choices,
     pub(super) offset_alignment: u64,
+    pub(super) largest_binding: u64,
 }
 
 /// Workgroup size of the kernels in which one invocation owns a row.
@@ -150,6 +152,7 @@ fn variant_of(choices: Choices, problem: &Problem, tiling: &Tiling) -> Variant {
         in_place: problem.in_place && problem.gradient.is_some(),
         soft_labels: problem.soft_labels.map(|y| y.storage),
         row_weights: problem.row_weights,
+        sharded: problem.shard.is_some(),
         list_slots: match problem.teacher_list {
             true => list_slots(problem.teacher_classes),
             false => 0,
@@ -190,7 +193,7 @@ impl Plan {
             };
             tiling = Tiling::for_shape(problem.rows, problem.classes, &fewer);
         }
-        if LossVariant::of(config).standardized {
+        if LossVariant::of(config).standardized || problem.shard.is_some() {
             tiling.segments = 1;
         }
         let choices = Choices::of(config);
@@ -229,6 +232,13 @@ impl Plan {
         if problem.class_weights {
             validate::class_weighting(config)?;
         }
+        if let Some(shard) = problem.shard {
+            validate::shards::standardization(config)?;
+            validate::shards::inputs(problem.class_weights, problem.teacher_list)?;
+            let teacher = problem.teacher_classes;
+            validate::shards::teacher_columns(config, problem.classes, teacher)?;
+            validate::shards::range(shard, problem.rows, problem.classes)?;
+        }
         for (matrix, classes) in problem.matrices() {
             validate::shape("logits", problem.rows, classes, matrix.row_stride)?;
         }
@@ -242,6 +252,12 @@ impl Plan {
                 what: "`GradWrite::Accumulate` with the gradient in place of the student's logits"
                     .to_owned(),
                 why: "the gradient would be added to the logits; use `Overwrite`, or a buffer for the gradient",
+            });
+        }
+        if tiling.segments > 1 && problem.shard.is_some() {
+            return Err(Error::Unsupported {
+                what: "segments of a row with classes in shards".to_owned(),
+                why: "the shards are the segments of their row; use one segment",
             });
         }
         if tiling.segments > 1 && choices.loss.standardized {
@@ -290,6 +306,7 @@ impl Plan {
             problem: *problem,
             choices,
             offset_alignment: limits.offset_alignment,
+            largest_binding: limits.largest_binding(),
         };
         for kernel in plan.kernels() {
             let needed = plan.storage_buffers(kernel);
@@ -339,8 +356,8 @@ impl Plan {
         }
         if self.in_steps() {
             list.push(Kernel::Observe);
-            if self.kind == PlanKind::Split {
-                list.extend(self.sweeps_segments().then_some(Kernel::SecondSweep));
+            if self.observes_parts() {
+                list.extend(self.sweeps_parts().then_some(Kernel::SecondSweep));
                 list.push(Kernel::MergeRowStats);
             }
             list.extend([Kernel::Summary, Kernel::Decide]);
@@ -359,11 +376,16 @@ impl Plan {
         self.kind.in_steps()
     }
 
-    /// Returns true if similarity or divergence need a second sweep over the segments of rows. That over the classes of a list is part of
+    /// Returns true if `observe` gives the statistics of parts of a row: segments, or a slice of the classes.
+    pub(super) fn observes_parts(&self) -> bool {
+        self.kind == PlanKind::Split || self.problem.shard.is_some()
+    }
+
+    /// Returns true if similarity or divergence need a second sweep over the parts of rows. That over the classes of a list is part of
     /// the merge.
-    pub(super) fn sweeps_segments(&self) -> bool {
+    pub(super) fn sweeps_parts(&self) -> bool {
         let sweeps = self.variant.loss.second_sweep && !self.problem.teacher_list;
-        self.kind == PlanKind::Split && sweeps
+        self.observes_parts() && sweeps
     }
 
     /// Vectors of four classes in a segment of a row.
@@ -401,7 +423,10 @@ impl Plan {
             ),
             (
                 Operand::SweepSums,
-                only(self.sweeps_segments(), SWEEP_SUMS_BYTES * segments),
+                only(
+                    self.segments > 1 && self.sweeps_parts(),
+                    SWEEP_SUMS_BYTES * segments,
+                ),
             ),
             (Operand::StatsSummary, SUMMARY_BYTES),
             (Operand::Placeholder, SUMMARY_BYTES),

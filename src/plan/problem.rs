@@ -1,15 +1,8 @@
-//! The problem that a plan is made for: shapes, storage types, and the buffers that hold matrices and lists.
+//! The problem that a plan is made for: shapes, storage types, and the buffers that hold matrices.
 
+use super::lists::{ROW_REPORT_BYTES, ROW_RESULT_BYTES};
 use crate::shader::Access;
-use crate::{Result, Storage, validate};
-
-/// Bytes of the structs that the device keeps per row, per workgroup or per batch.
-pub(crate) const ROW_STATS_BYTES: u64 = 224;
-pub(crate) const DECISION_BYTES: u64 = 80;
-pub(crate) const ROW_RESULT_BYTES: u64 = 16;
-pub(crate) const SWEEP_SUMS_BYTES: u64 = 16;
-pub(crate) const ROW_REPORT_BYTES: u64 = 64;
-pub(crate) const SUMMARY_BYTES: u64 = 80;
+use crate::{Shard, Storage};
 
 /// A matrix `[rows, classes]` in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,10 +67,12 @@ pub struct Problem {
     pub class_weights: bool,
     /// True if rows have metrics.
     pub metrics: bool,
+    /// The place of the columns among all classes, if they lie on several devices.
+    pub shard: Option<Shard>,
 }
 
 impl Problem {
-    /// A problem without soft labels, weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
+    /// A problem of whole rows without soft labels, weights and metrics, whose outputs share no buffer with its inputs. Teacher classes that the student lacks are left out.
     pub fn new(
         rows: usize,
         (student, classes): (Matrix, usize),
@@ -98,6 +93,7 @@ impl Problem {
             row_weights: false,
             class_weights: false,
             metrics: false,
+            shard: None,
         }
     }
 
@@ -138,78 +134,3 @@ impl Problem {
         }
     }
 }
-
-/// A list in a caller buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct List {
-    /// Bytes from the buffer's start to the first item.
-    pub offset: u64,
-    /// Bytes of the buffer.
-    pub buffer_bytes: u64,
-}
-
-impl List {
-    /// A list at the start of a buffer.
-    pub fn new(buffer_bytes: u64) -> Self {
-        Self {
-            offset: 0,
-            buffer_bytes,
-        }
-    }
-
-    /// Checks that `bytes` bytes fit, and that they start at a multiple of `alignment`.
-    pub(super) fn check(&self, name: &'static str, bytes: u64, alignment: u64) -> Result<()> {
-        let end = self.offset.saturating_add(bytes);
-        validate::region(name, self.offset..end, alignment, self.buffer_bytes)
-    }
-}
-
-/// The type of labels in a buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum LabelType {
-    /// 32 bits.
-    #[default]
-    I32,
-    /// 64 bits, as frameworks hold labels. The kernels read two words.
-    I64,
-}
-
-impl LabelType {
-    /// Bytes of a label.
-    pub const fn bytes(self) -> u64 {
-        match self {
-            Self::I32 => 4,
-            Self::I64 => 8,
-        }
-    }
-}
-
-/// Placement of labels, weights, row results and summary in their buffers. The matrices are in the [`Problem`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lists {
-    /// `[rows]` of `label_type`, at a multiple of its bytes.
-    pub labels: List,
-    /// The type of the labels.
-    pub label_type: LabelType,
-    /// `i32 [rows, k]` without gaps, at a multiple of 4 bytes; `None` exactly if the teacher has no list.
-    pub teacher_ids: Option<List>,
-    /// `f32 [rows]`, at a multiple of 4 bytes; `None` exactly if the problem has no weights.
-    pub row_weights: Option<List>,
-    /// `f32 [classes]` of the student, at a multiple of 4 bytes; `None` exactly if the problem has none.
-    pub class_weights: Option<List>,
-    /// [`RowResult`](crate::RowResult)` [rows]`, 16 bytes each, at a multiple of 16; `None` if they are not needed.
-    pub row_results: Option<List>,
-    /// [`RowReport`](crate::RowReport)` [rows]`, 64 bytes each, at a multiple of 64, instead of `row_results`; `Some` exactly if the problem
-    /// has metrics.
-    pub row_metrics: Option<List>,
-    /// One [`Summary`](crate::Summary), 80 bytes, at a multiple of 256; `None` if it is not needed.
-    pub summary: Option<List>,
-}
-
-const _: () = {
-    assert!(size_of::<crate::RowStats>() as u64 == ROW_STATS_BYTES);
-    assert!(size_of::<crate::Decision>() as u64 == DECISION_BYTES);
-    assert!(size_of::<crate::RowResult>() as u64 == ROW_RESULT_BYTES);
-    assert!(size_of::<crate::Summary>() as u64 == SUMMARY_BYTES);
-    assert!(size_of::<crate::RowReport>() as u64 == ROW_REPORT_BYTES);
-};

@@ -77,6 +77,14 @@ impl Kernel {
             .saturating_add(16)
     }
 
+    /// Returns true if a slice of the classes has another text than a row.
+    fn knows_shards(self) -> bool {
+        matches!(
+            self,
+            Self::Observe | Self::SecondSweep | Self::MergeRowStats | Self::Apply
+        )
+    }
+
     /// The choices that change the text of a kernel.
     fn loss_choices(self, loss: LossVariant) -> LossVariant {
         let none = LossVariant::none();
@@ -152,6 +160,7 @@ impl Kernel {
             loss: self.loss_choices(variant.loss),
             one_tile: variant.one_tile && self == Self::Distill,
             one_group: variant.one_group && self == Self::Distill,
+            sharded: variant.sharded && self.knows_shards(),
             list_slots: match self {
                 Self::Distill | Self::Observe | Self::MergeRowStats | Self::Apply => {
                     variant.list_slots

@@ -79,6 +79,7 @@ includes!(
     "rows_half_element",
     "rows_half_vec4",
     "rows_none",
+    "shard",
     "similarity",
     "soft_labels",
     "statistics",
@@ -208,6 +209,7 @@ impl Variant {
             self.loss.smoothing_unmasked
         ));
         line(format!("const IN_PLACE: bool = {};", self.in_place));
+        line(format!("const SHARDED: bool = {};", self.sharded));
         let upper = |name: &str| name.to_ascii_uppercase().replace('-', "_");
         for similarity in Similarity::ALL {
             let (name, index) = (upper(similarity.name()), similarity.index());
@@ -358,6 +360,8 @@ impl Variant {
             "many_tiles" => !self.one_tile,
             "one_group" => self.one_group,
             "many_groups" => !self.one_group,
+            "sharded" => self.sharded,
+            "whole_classes" => !self.sharded,
             "standardized" => self.loss.standardized,
             "shared_temperatures" => !self.loss.standardized,
             "student_bound" => !self.in_place,

@@ -36,6 +36,8 @@ pub struct Variant {
     pub soft_labels: Option<Storage>,
     /// True if each row has a weight.
     pub row_weights: bool,
+    /// True if the matrices are a slice of the classes, whose statistics merge with those of other devices.
+    pub sharded: bool,
     /// Slots of the table of a row's list, a power of two; 0 without a list.
     pub list_slots: u32,
     /// Invocations of a workgroup, a power of two.

@@ -83,10 +83,10 @@ pub(crate) fn class_weighting(config: &Config) -> Result<()> {
 }
 
 /// Refuses weights of classes in a single step, whose statistics do not say that they have them.
-pub(crate) fn no_class_weights(batch: &Batch<'_>) -> Result<()> {
-    match batch.class_weights {
-        None => Ok(()),
-        Some(_) => Err(Error::Unsupported {
+pub(crate) fn no_class_weights(given: bool) -> Result<()> {
+    match given {
+        false => Ok(()),
+        true => Err(Error::Unsupported {
             what: "`class_weights` in a single step".to_owned(),
             why: "the steps have weights of rows only; use `run`, `run_into` or `encode`",
         }),

@@ -137,8 +137,8 @@ pub(crate) fn sort_by_class(entries: &mut [Entry]) {
 pub(crate) const EMPTY: i32 = -1;
 
 /// Refuses a list with classes in shards.
-pub(crate) fn no_list(batch: &Batch<'_>) -> Result<()> {
-    if batch.teacher_ids.is_some() {
+pub(crate) fn no_list(given: bool) -> Result<()> {
+    if given {
         return Err(Error::Unsupported {
             what: "`teacher_ids` with classes in shards".to_owned(),
             why: "the list may have classes of every shard; give the teacher's logits of the shard instead",

@@ -6,6 +6,11 @@ use crate::{Batch, Config, Error, Result, RowStats, Shard, Standardization, flag
 /// Refuses a configuration whose statistics do not merge.
 pub(crate) fn choices(config: &Config) -> Result<()> {
     super::config(config)?;
+    standardization(config)
+}
+
+/// Refuses standardised logits.
+pub(crate) fn standardization(config: &Config) -> Result<()> {
     match config.standardization {
         Standardization::None => Ok(()),
         Standardization::ZScore => Err(Error::Unsupported {
@@ -18,9 +23,22 @@ pub(crate) fn choices(config: &Config) -> Result<()> {
 /// Checks a step on a slice: configuration, shapes, every label, the soft labels and weights of rows with a label.
 pub(crate) fn batch(config: &Config, batch: &Batch<'_>, shard: Shard) -> Result<()> {
     choices(config)?;
-    class_weights::no_class_weights(batch)?;
-    listed::no_list(batch)?;
+    inputs(batch.class_weights.is_some(), batch.teacher_ids.is_some())?;
     let (own, teacher) = (batch.classes(), batch.teacher_logits.classes);
+    teacher_columns(config, own, teacher)?;
+    super::shapes(config, batch)?;
+    range(shard, batch.rows(), own)?;
+    super::rows(config, batch, shard.classes)
+}
+
+/// Refuses inputs that have no place in the statistics of a slice.
+pub(crate) fn inputs(class_weights: bool, teacher_list: bool) -> Result<()> {
+    class_weights::no_class_weights(class_weights)?;
+    listed::no_list(teacher_list)
+}
+
+/// Refuses a teacher whose slice has other classes than the student's.
+pub(crate) fn teacher_columns(config: &Config, own: usize, teacher: usize) -> Result<()> {
     if teacher != own && !config.divergence.is_sampled() {
         return Err(Error::Unsupported {
             what: format!(
@@ -29,12 +47,16 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>, shard: Shard) -> Result<
             why: "a slice has the same classes of both; give the teacher's missing classes the logit `-inf`",
         });
     }
-    super::shapes(config, batch)?;
+    Ok(())
+}
+
+/// Checks the place of `own` columns among all classes.
+pub(crate) fn range(shard: Shard, rows: usize, own: usize) -> Result<()> {
     let Shard {
         first_class,
         classes,
     } = shard;
-    super::shape("shard", batch.rows(), classes, classes)?;
+    super::shape("shard", rows, classes, classes)?;
     if first_class.saturating_add(own) > classes {
         return Err(Error::ShardRange {
             first_class,
@@ -42,7 +64,7 @@ pub(crate) fn batch(config: &Config, batch: &Batch<'_>, shard: Shard) -> Result<
             classes,
         });
     }
-    super::rows(config, batch, classes)
+    Ok(())
 }
 
 /// Refuses the statistics of shards where those of whole rows are needed.

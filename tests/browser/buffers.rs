@@ -148,6 +148,7 @@ impl CaseBuffers {
             label_type: LabelType::I32,
             row_results: (!case.metrics).then(|| list(ROWS_AT, &results)),
             summary: Some(list(SUMMARY_AT, &summary)),
+            shard: None,
             row_weights: weights.as_deref().map(|bytes| list(4, bytes)),
             teacher_ids: ids.as_deref().map(|bytes| list(4, bytes)),
             class_weights: class_weights.as_deref().map(|bytes| list(4, bytes)),

@@ -8,6 +8,9 @@ pub mod adapter;
 pub mod poison;
 #[path = "../report/mod.rs"]
 pub mod report;
+mod shards;
+
+use std::ops::Range;
 
 pub use adapter::gpu;
 use wgpu_distill::gpu::{Gpu, GpuBatch, GpuLabels, GpuLogits, GpuOutputs, GpuSlice};
@@ -40,6 +43,8 @@ enum Plans {
     Own,
     Of(Limits),
     With(Tiling, PlanKind),
+    /// The columns of several devices.
+    InShards(Vec<Range<usize>>),
 }
 
 pub struct Bench {
@@ -71,8 +76,15 @@ impl Bench {
         Self { gpu, plans }
     }
 
+    /// Gives these columns to a device each.
+    pub fn in_shards(gpu: Gpu, cuts: Vec<Range<usize>>) -> Self {
+        let plans = Plans::InShards(cuts);
+        Self { gpu, plans }
+    }
+
     pub fn describe(&self) -> String {
         let plans = match self.plans {
+            Plans::InShards(_) => ", in shards",
             Plans::Own => "",
             Plans::Of(Limits { subgroup: None, .. }) => ", plans for hardware",
             Plans::Of(_) => ", plans for hardware with subgroups",
@@ -253,7 +265,7 @@ impl Bench {
             .create_command_encoder(&Default::default());
         let (config, progress) = (&case.config, case.progress);
         let plan = match &self.plans {
-            Plans::Own => self.gpu.plan(config, &batch, &outputs),
+            Plans::Own | Plans::InShards(_) => self.gpu.plan(config, &batch, &outputs),
             Plans::Of(limits) => Ok(invented_plan(case, &batch, &outputs, *limits)),
             Plans::With(tiling, kind) => {
                 let plan = self.gpu.plan_with_tiling(config, &batch, &outputs, tiling);
@@ -265,8 +277,11 @@ impl Bench {
             }
         };
         let plan = plan.map_err(|e| e.to_string())?;
-        self.gpu
-            .encode_plan(
+        let encoded = match &self.plans {
+            Plans::InShards(cuts) => {
+                shards::encode(&self.gpu, &mut encoder, case, (&batch, &outputs), cuts)
+            }
+            _ => self.gpu.encode_plan(
                 &mut encoder,
                 &plan,
                 config,
@@ -274,8 +289,9 @@ impl Bench {
                 &batch,
                 &outputs,
                 None,
-            )
-            .map_err(|e| e.to_string())?;
+            ),
+        };
+        encoded.map_err(|e| e.to_string())?;
         let read = |encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer| {
             let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: None,

@@ -14,6 +14,7 @@ mod plans;
 mod problem;
 mod tolerance;
 mod whole;
+mod windows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -150,6 +150,7 @@ fn lists(rows: usize) -> Lists {
         row_results: Some(of(16)),
         row_metrics: None,
         summary: Some(of(80)),
+        shard: None,
     }
 }
 

@@ -391,6 +391,7 @@ fn chunks_have_statistics_of_their_own() {
         label_type: LabelType::I32,
         row_results: None,
         summary: None,
+        shard: None,
         row_weights: None,
         class_weights: None,
         teacher_ids: None,

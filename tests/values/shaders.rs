@@ -242,7 +242,7 @@ fn structs_have_the_layout_of_their_twins() {
             hard_loss_factor, hard_grad_factor, hard_log2, hard_inverse, hard_ratio, z_loss, z_grad_factor, rule_first,
             rule_second, shape_first, shape_second, grad_loss, teacher_hard_ratio, skip_non_finite, counts,
             loss_least, loss_greatest, clamps_loss, class_weight_offset,
-            soft_label_offset, soft_label_stride, id_offset, label_words)
+            soft_label_offset, soft_label_stride, id_offset, label_words, first_class, all_classes, record_offset, record_stride)
     );
     assert_eq!(
         members_of(&module, "RowResult"),

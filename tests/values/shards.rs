@@ -1,5 +1,6 @@
 //! Classes in shards: any cut of the columns gives loss, KDR, TSSR and gradient of the whole row. `rows` has rows in shards.
 
+mod buffers;
 mod refused;
 mod rows;
 

@@ -24,6 +24,7 @@ pub fn base() -> Variant {
         in_place: false,
         soft_labels: None,
         row_weights: false,
+        sharded: false,
         list_slots: 0,
         workgroup_size: 64,
         lanes: 64,
@@ -143,6 +144,42 @@ fn lists() -> Vec<Variant> {
                     });
                 }
             }
+        }
+    }
+    list
+}
+
+/// Slices of the classes, whose kernels merge what others observed.
+fn shards() -> Vec<Variant> {
+    let base = base();
+    let mut list = Vec::new();
+    for loss in losses().into_iter().step_by(7) {
+        if !loss.standardized {
+            for (subgroup_min, in_place) in [(None, false), (Some(4), true)] {
+                list.push(Variant {
+                    loss,
+                    subgroup_min,
+                    in_place,
+                    shared_buffers: in_place,
+                    sharded: true,
+                    ..base
+                });
+            }
+        }
+    }
+    for access in [Access::Vec4, Access::Element] {
+        for storage in Storage::ALL {
+            list.push(Variant {
+                access,
+                student: storage,
+                teacher: storage,
+                gradient: Some(storage),
+                loss: base.loss.with_soft_labels().with_metrics(),
+                soft_labels: Some(storage),
+                row_weights: true,
+                sharded: true,
+                ..base
+            });
         }
     }
     list
@@ -311,6 +348,7 @@ fn variants() -> Vec<Variant> {
         }
     }
     list.extend(lists());
+    list.extend(shards());
     // The reduction and the tile meet no choice of the loss in one function, so the short run has each loss with one of them.
     let kinds = [
         (None, false),

@@ -97,6 +97,7 @@ pub(crate) fn distill(
         row_results: (!tensors.row_metrics).then_some(rows),
         row_metrics: tensors.row_metrics.then_some(rows),
         summary: Some(list(&tensors.summary.tensor)),
+        shard: None,
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
     let workspace = workspace(&tensors, &plan);

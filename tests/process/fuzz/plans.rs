@@ -1,13 +1,13 @@
 //! Plans for invented devices: any limits, shapes and tilings give a sound plan or an error.
 
 use wgpu_distill::plan::{
-    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, PlanKind, Problem, Tiling,
-    Window,
+    LabelType, Limits, List, Lists, Matrix, Plan, PlanKind, Problem, ShardLists, ShardStep, Tiling,
 };
 use wgpu_distill::shader::Kernel;
-use wgpu_distill::{Batch, Config, Error, Progress, reference};
+use wgpu_distill::{Batch, Config, Error, Progress, Shard, reference};
 
 use super::bytes::{self, Bytes};
+use super::windows::{buffer_bytes, rows_of};
 
 /// Usually the value of a real device, sometimes one that no device has.
 fn number(from: &mut Bytes<'_>, usual: &[u64], odd: &[u64]) -> u64 {
@@ -113,6 +113,15 @@ fn problem(from: &mut Bytes<'_>, sampled: bool) -> Problem {
         teacher_list: from.rarely(4),
         metrics: from.rarely(4),
         soft_labels: from.rarely(4).then(|| matrix(from, rows, classes)),
+        shard: from.rarely(6).then(|| {
+            let first = from.below(1000);
+            Shard::new(
+                first,
+                first
+                    .saturating_add(classes)
+                    .saturating_add(from.below(1000)),
+            )
+        }),
     }
 }
 
@@ -159,7 +168,7 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     match plan {
         Err(_) => Ok(false),
         Ok(plan) => {
-            let lists = lists(from, &problem);
+            let lists = lists(from, &config, &problem);
             // The dispatches of thousands of chunks take thousands of times as long, so only a few such plans are listed.
             let listed = plan.chunks().len() <= 64 || from.rarely(100);
             sound(&plan, &problem, &limits)
@@ -173,8 +182,13 @@ pub fn check(bytes: &[u8]) -> Result<bool, String> {
     }
 }
 
-fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
+fn lists(from: &mut Bytes<'_>, config: &Config, problem: &Problem) -> Lists {
     let rows = problem.rows;
+    let step = from.of(&[ShardStep::Observe, ShardStep::Sweep, ShardStep::Apply]);
+    let shards = match step {
+        ShardStep::Observe => 1,
+        _ => 1 + from.below(20),
+    };
     let label_type = match from.rarely(4) {
         true => LabelType::I64,
         false => LabelType::I32,
@@ -202,7 +216,20 @@ fn lists(from: &mut Bytes<'_>, problem: &Problem) -> Lists {
     let ids = problem
         .teacher_list
         .then(|| list(4, problem.rows * problem.teacher_classes, 4));
+    let records = rows.saturating_mul(shards);
+    let sums = match step {
+        ShardStep::Observe => None,
+        ShardStep::Sweep => Some(list(16, rows, 256)),
+        ShardStep::Apply => config.sweeps_twice().then(|| list(16, records, 256)),
+    };
+    let shard = problem.shard.map(|_| ShardLists {
+        step,
+        shards: shards as u32,
+        row_stats: list(224, records, 256),
+        sweep_sums: sums,
+    });
     Lists {
+        shard,
         labels,
         label_type,
         teacher_ids: ids,
@@ -275,8 +302,14 @@ fn dispatched(
         kernels.push(dispatch.kernel);
     }
     for kernel in plan.kernels() {
+        let of_step = match lists.shard.map(|shard| shard.step) {
+            None => true,
+            Some(ShardStep::Observe) => kernel == Kernel::Observe,
+            Some(ShardStep::Sweep) => kernel == Kernel::SecondSweep,
+            Some(ShardStep::Apply) => !matches!(kernel, Kernel::Observe | Kernel::SecondSweep),
+        };
         ensure(
-            problem.rows == 0 || kernels.contains(&kernel),
+            problem.rows == 0 || !of_step || kernels.contains(&kernel),
             "a kernel of the plan is not dispatched",
         )?;
         let own = runs.iter().filter(|(other, ..)| *other == kernel);
@@ -287,91 +320,6 @@ fn dispatched(
         ensure(all, "a kernel leaves rows out, or meets them twice")?;
     }
     Ok(())
-}
-
-fn buffer_bytes(
-    operand: Operand,
-    workspace: &[(Operand, u64)],
-    problem: &Problem,
-    lists: &Lists,
-) -> u64 {
-    let list = |list: Option<List>| list.map_or(0, |l| l.buffer_bytes);
-    match operand {
-        Operand::StudentLogits => problem.student.buffer_bytes,
-        Operand::TeacherLogits => problem.teacher.buffer_bytes,
-        Operand::Gradient => problem.gradient.map_or(0, |g| g.buffer_bytes),
-        Operand::SoftLabels => problem.soft_labels.map_or(0, |y| y.buffer_bytes),
-        Operand::Labels => lists.labels.buffer_bytes,
-        Operand::RowResults => list(lists.row_results),
-        Operand::RowWeights => list(lists.row_weights),
-        Operand::TeacherIds => list(lists.teacher_ids),
-        Operand::ClassWeights => list(lists.class_weights),
-        Operand::RowMetrics => list(lists.row_metrics),
-        Operand::Summary => list(lists.summary),
-        own => {
-            let found = workspace.iter().find(|(other, _)| *other == own);
-            found.map_or(0, |(_, bytes)| *bytes)
-        }
-    }
-}
-
-/// The rows of a window that a kernel's parameters select. `None` if the buffer is bound whole.
-fn rows_of(
-    dispatch: &Dispatch,
-    window: &Window,
-    problem: &Problem,
-    lists: &Lists,
-) -> Result<Option<(u64, u64)>, String> {
-    let p = &dispatch.params;
-    let of = |m: &Matrix, classes: usize| {
-        let element = m.storage.bytes() as u64;
-        let (row, stride) = (classes as u64 * element, m.row_stride as u64 * element);
-        (m.offset, stride, row, element)
-    };
-    let list = |l: List, item: u64| (l.offset, item, item, item);
-    let ((origin, stride, row, element), first) = match window.operand {
-        Operand::StudentLogits => (of(&problem.student, problem.classes), p.student_offset),
-        Operand::TeacherLogits => (
-            of(&problem.teacher, problem.teacher_classes),
-            p.teacher_offset,
-        ),
-        Operand::Gradient => match &problem.gradient {
-            Some(gradient) => (of(gradient, problem.classes), p.grad_offset),
-            None => return Err("a gradient that was not requested".to_owned()),
-        },
-        Operand::SoftLabels => match &problem.soft_labels {
-            Some(soft_labels) => (of(soft_labels, problem.classes), p.soft_label_offset),
-            None => return Err("soft labels that no row has".to_owned()),
-        },
-        Operand::Labels => (list(lists.labels, lists.label_type.bytes()), p.label_offset),
-        Operand::RowMetrics => match lists.row_metrics {
-            Some(metrics) => (list(metrics, 64), p.result_offset),
-            None => return Err("metrics that were not requested".to_owned()),
-        },
-        Operand::RowWeights => match lists.row_weights {
-            Some(weights) => (list(weights, 4), p.weight_offset),
-            None => return Err("weights that no row has".to_owned()),
-        },
-        Operand::RowResults => match lists.row_results {
-            Some(results) => (list(results, 16), p.result_offset),
-            None => return Err("results that were not requested".to_owned()),
-        },
-        _ => return Ok(None),
-    };
-    let start = window.offset + u64::from(first) * element;
-    let from = start
-        .checked_sub(origin)
-        .filter(|at| at.is_multiple_of(stride));
-    let from = from.ok_or("a window does not start at a row")? / stride;
-    let last = start + (u64::from(p.rows) - 1) * stride + row;
-    if last > window.offset + window.bytes {
-        return Err("a row beyond its window".to_owned());
-    }
-    // The kernels use 32-bit indices.
-    if (last - window.offset) / element > u64::from(u32::MAX) {
-        return Err("an index beyond 32 bits".to_owned());
-    }
-    Ok(Some((from, from + u64::from(p.rows))))
 }
 
 /// Checks that the plan covers every row once and stays within the device's limits.

@@ -27,6 +27,7 @@ pub fn softmax(
         in_place: false,
         soft_labels: None,
         row_weights: false,
+        sharded: false,
         list_slots: 0,
         workgroup_size: lanes,
         lanes,

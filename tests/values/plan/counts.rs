@@ -30,6 +30,7 @@ fn counts_of_labels_follow_the_partial_summaries() {
             label_type: LabelType::I64,
             row_results: None,
             summary: None,
+            shard: None,
             row_weights: None,
             class_weights: None,
             teacher_ids: None,

@@ -30,6 +30,7 @@ fn sampled_tokens_have_no_row_of_the_teacher() {
             row_results: None,
             row_metrics: None,
             summary: None,
+            shard: None,
         };
         let dispatches = plan.dispatches(&config, Progress::NONE, &lists);
         for dispatch in dispatches.expect("valid") {

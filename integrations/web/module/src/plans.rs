@@ -85,6 +85,7 @@ impl Planned {
             row_results: list(Operand::RowResults),
             row_metrics: list(Operand::RowMetrics),
             summary: list(Operand::Summary),
+            shard: None,
         };
         let buffer = |operand| request.place(operand).map(|place| place.numbers[2]);
         // Each operand of the workspace has its own buffer.
