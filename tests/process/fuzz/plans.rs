@@ -261,6 +261,8 @@ fn dispatched(
             | Error::BufferMisaligned { .. }
             | Error::InvalidConfig { .. },
         ) => return Ok(()),
+        // The statistics of all shards are one binding.
+        Err(Error::LimitExceeded { .. }) if lists.shard.is_some() => return Ok(()),
         Err(e) => return Err(format!("refused: {e}")),
     };
     let workspace = plan.workspace();

@@ -34,7 +34,7 @@ fn the_table_in_shards_on_buffers_equals_the_whole() {
         return;
     };
     let mut count = 0;
-    let others = cases::share(1, 12).into_iter().filter_map(for_buffers);
+    let others = cases::share(1, 30).into_iter().filter_map(for_buffers);
     for (n, case) in one_of_each().into_iter().chain(others).enumerate() {
         let cuts = cuts(case.classes, SHARDS[n % SHARDS.len()], n % 2 == 1);
         let bench = Bench::in_shards(gpu.clone(), cuts.clone());
