@@ -25,6 +25,9 @@ const IGNORED: i32 = -1;
 ///    are equal on devices with the same engine, so nothing is sent. Each applies to its slice of the gradient: `apply_shard`. The third
 ///    message is the caller's: the gradient of the layer below the logits is a sum over the devices.
 ///
+/// In buffers of a GPU these are `Gpu::encode_observe_shard`, `encode_sweep_shard` and `encode_apply_shard`; the last merges, decides and applies,
+/// so that nothing is read back but what the collective carries.
+///
 /// Each divergence and similarity works, with label smoothing over all classes, soft labels (each device has its columns), weights of rows
 /// and an attached TSSR. Refused by name, as in the single steps: weights of classes, teachers that are lists; and in shards alone
 /// [`Standardization::ZScore`](crate::Standardization::ZScore) and a teacher whose slice has another width than the student's.

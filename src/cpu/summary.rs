@@ -3,6 +3,15 @@
 use crate::metrics::MetricSums;
 use crate::{Reduction, RowMetrics, RowResult, Summary, flags};
 
+impl Summary {
+    /// The summary of the rows of a batch, as `run` gives it, for results that came from single steps or from shards. It has no metrics.
+    pub fn of_rows(rows: &[RowResult], reduction: Reduction) -> Self {
+        let mut sums = SummaryAccumulator::default();
+        rows.iter().for_each(|row| sums.add(row));
+        sums.finish(reduction)
+    }
+}
+
 /// Sums over rows that give the summary.
 #[derive(Clone, Copy, Default)]
 pub(super) struct SummaryAccumulator {

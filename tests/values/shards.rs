@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::{
-    Batch, Config, Divergence, Engine, GradWrite, Logits, NonFinite, Result, RowResult, RowStats,
-    Shard, Similarity, Standardization, Storage, Summary, SweepSums, TeacherClasses, Values,
-    bytemuck, finish_shards, flags, merge_shards, reference, wgpu,
+    Batch, Config, Divergence, Engine, GradWrite, Logits, NonFinite, Result, RowStats, Shard,
+    Similarity, Standardization, Storage, Summary, SweepSums, TeacherClasses, Values, bytemuck,
+    finish_shards, flags, merge_shards, reference, wgpu,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -98,28 +98,6 @@ fn statistics(
     finish_shards(config, &merged, &sweeps)
 }
 
-/// The summary of rows by its definition.
-fn summary(config: &Config, rows: &[RowResult]) -> Summary {
-    let mut summary = Summary::default();
-    let (mut loss, mut kdr, mut tssr, mut averaged) = (0.0, 0.0, 0.0, 0u32);
-    for row in rows.iter().filter(|row| !row.is_ignored()) {
-        summary.valid_rows += 1;
-        loss += f64::from(row.loss);
-        if row.is_non_finite() || row.is_skipped() {
-            summary.non_finite_rows += 1;
-            continue;
-        }
-        averaged += 1;
-        kdr += f64::from(row.kdr);
-        tssr += f64::from(row.tssr);
-    }
-    summary.ignored_rows = rows.len() as u32 - summary.valid_rows;
-    let mean = f64::from(averaged.max(1));
-    summary.loss = (loss / config.reduction.denominator(summary.valid_rows)) as f32;
-    (summary.kdr, summary.tssr) = ((kdr / mean) as f32, (tssr / mean) as f32);
-    summary
-}
-
 /// A case whose columns lie on several devices, each of which decides.
 fn sharded(
     engines: &[Engine],
@@ -144,7 +122,7 @@ fn sharded(
         rows = decisions.into_iter().map(|d| d.result).collect();
     }
     let outcome = Outcome {
-        summary: summary(config, &rows),
+        summary: Summary::of_rows(&rows, config.reduction),
         rows,
         metrics: Vec::new(),
         gradient,

@@ -344,6 +344,7 @@ fn beyond_i32(given: Tensor<2, Int>, row: usize) -> Option<i128> {
 }
 
 /// Labels and classes as the caller gave them, where an error can name them: on the host, if their type is wider than i32.
+#[derive(Clone)]
 pub(crate) struct Given {
     labels: Option<Tensor<2, Int>>,
     teacher_ids: Option<Tensor<2, Int>>,

@@ -44,7 +44,7 @@ pub trait LossOps: Backend {
 }
 
 #[cfg(feature = "fusion")]
-fn loss_specs(
+pub(crate) fn loss_specs(
     inputs: &KernelInputsMetadata,
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec) {
@@ -57,7 +57,7 @@ fn loss_specs(
 }
 
 #[cfg(feature = "fusion")]
-fn loss_and_gradient_specs(
+pub(crate) fn loss_and_gradient_specs(
     inputs: &KernelInputsMetadata,
     call: &LossCall,
 ) -> (TensorSpec, TensorSpec, TensorSpec, TensorSpec) {
@@ -68,11 +68,13 @@ fn loss_and_gradient_specs(
 }
 
 impl<B: Backend> KernelOutputs<B> {
-    fn without_gradient(self) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>) {
+    pub(crate) fn without_gradient(self) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>) {
         (self.rows, self.summary, self.counts)
     }
 
-    fn with_gradient(self) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>) {
+    pub(crate) fn with_gradient(
+        self,
+    ) -> (FloatTensor<B>, FloatTensor<B>, IntTensor<B>, FloatTensor<B>) {
         let gradient = self
             .gradient
             .expect("the kernels were asked for the gradient");
@@ -132,12 +134,12 @@ fn distill_on_cubecl(
 }
 
 /// Unwinds with the error through Burn's dispatch, whose operations return no `Result`, up to [`catch_error`].
-fn raise(error: Error) -> ! {
+pub(crate) fn raise(error: Error) -> ! {
     std::panic::resume_unwind(Box::new(error))
 }
 
 /// With fusion the kernels run later, on a thread of Burn. The next read returns the message of a panic on that thread.
-fn raise_in_queue(error: Error) -> ! {
+pub(crate) fn raise_in_queue(error: Error) -> ! {
     if cfg!(feature = "fusion") {
         panic!("{error}");
     }

@@ -98,6 +98,14 @@ pub enum Error {
         /// The shape of the student's logits.
         student: Vec<usize>,
     },
+    /// Batches that are not the shards of one vocabulary, or a choice that shards lack.
+    #[error("shard {shard}: {why}")]
+    Shards {
+        /// The batch in the list of [`try_forward_shards`](crate::DistillationLoss::try_forward_shards).
+        shard: usize,
+        /// What is wrong, in words.
+        why: String,
+    },
     /// A denominator that is not one number.
     #[error("denominator has shape {shape:?}, expected [1]: one number for the whole batch")]
     DenominatorShape {

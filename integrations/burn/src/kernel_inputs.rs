@@ -5,6 +5,7 @@ use burn::backend::{Backend, Dispatch, ExtensionType};
 use burn::tensor::{Int, Tensor};
 
 /// Tensors of one device whose shapes and types fit together, as Burn's public tensors.
+#[derive(Clone)]
 pub(crate) struct Arguments {
     /// `[rows, classes]`, with the caller's autodiff.
     pub student: Tensor<2>,
@@ -98,7 +99,7 @@ pub enum OptionalInt<B: Backend> {
 }
 
 impl OptionalInt<Dispatch> {
-    fn of(tensor: Option<Tensor<1, Int>>) -> Self {
+    pub(crate) fn of<const D: usize>(tensor: Option<Tensor<D, Int>>) -> Self {
         tensor.map_or(Self::None, |tensor| Self::Some(tensor.into_dispatch()))
     }
 }

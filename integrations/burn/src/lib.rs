@@ -40,6 +40,7 @@ mod loss;
 #[cfg(feature = "train")]
 pub mod metrics;
 mod output;
+mod shards;
 mod training_steps;
 #[cfg(test)]
 mod views_test;

@@ -11,10 +11,11 @@ use cubecl::prelude::*;
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use wgpu_distill::plan::{
-    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, Problem, Window,
+    Dispatch, LabelType, Limits, List, Lists, Matrix, Operand, Plan, Problem, ShardLists,
+    ShardStep, Window,
 };
 use wgpu_distill::shader::{BindingKind, Dialect, Kernel, Variant, assemble};
-use wgpu_distill::{Config, Storage};
+use wgpu_distill::{Config, Shard, Storage};
 
 use crate::error::{Error, Result};
 use crate::kernel_outputs::KernelOutputs;
@@ -69,6 +70,41 @@ pub(crate) fn distill(
     tensors: KernelTensors,
     call: &LossCall,
 ) -> Result<KernelOutputs<CubeBackend>> {
+    run(&tensors, call, None)?;
+    // Each binding starts at its tensor.
+    Ok(tensors.into_outputs([0; 2]))
+}
+
+/// A step on a slice of the classes, and the statistics that it reads and writes.
+pub(crate) struct ShardTensors {
+    pub shard: Shard,
+    pub step: ShardStep,
+    /// Records of a row in the lists that the step reads.
+    pub shards: usize,
+    /// `i32`, the words of [`RowStats`](wgpu_distill::RowStats).
+    pub row_stats: CubeTensor,
+    /// `i32`, the words of [`SweepSums`](wgpu_distill::SweepSums).
+    pub sweep_sums: Option<CubeTensor>,
+}
+
+impl ShardTensors {
+    fn lists(&self) -> ShardLists {
+        let list = |tensor: &CubeTensor| List::new(tensor.handle.size_in_used());
+        ShardLists {
+            step: self.step,
+            shards: u32::try_from(self.shards).unwrap_or(u32::MAX),
+            row_stats: list(&self.row_stats),
+            sweep_sums: self.sweep_sums.as_ref().map(list),
+        }
+    }
+}
+
+/// Launches the kernels of the whole loss, or those of a step on a slice of the classes.
+pub(crate) fn run(
+    tensors: &KernelTensors,
+    call: &LossCall,
+    of_shard: Option<&ShardTensors>,
+) -> Result<()> {
     let columns = |tensor: &CubeTensor| tensor.meta.shape()[1];
     let problem = problem(
         tensors.row_count(),
@@ -83,6 +119,7 @@ pub(crate) fn distill(
         row_weights: tensors.row_weights.is_some(),
         class_weights: tensors.class_weights.is_some(),
         metrics: tensors.row_metrics,
+        shard: of_shard.map(|of| of.shard),
         ..problem
     };
     let plan = plan(&call.config, &problem, &limits(&tensors.student.device))?;
@@ -97,15 +134,25 @@ pub(crate) fn distill(
         row_results: (!tensors.row_metrics).then_some(rows),
         row_metrics: tensors.row_metrics.then_some(rows),
         summary: Some(list(&tensors.summary.tensor)),
-        shard: None,
+        shard: of_shard.map(ShardTensors::lists),
     };
     let dispatches = plan.dispatches(&call.config, call.progress, &lists)?;
-    let workspace = workspace(&tensors, &plan);
+    let workspace = workspace(tensors, &plan);
+    let handle_of = |operand| match tensor_of(tensors, of_shard, operand) {
+        Some(tensor) => tensor.handle.clone(),
+        None => {
+            let mut temporary = workspace.iter();
+            let found = temporary.find(|(of, _)| *of == operand);
+            found
+                .expect("a plan lists all its temporary buffers")
+                .1
+                .clone()
+        }
+    };
     for dispatch in dispatches {
-        launch(&tensors, &workspace, dispatch);
+        launch(tensors, &handle_of, dispatch);
     }
-    // Each binding starts at its tensor.
-    Ok(tensors.into_outputs([0; 2]))
+    Ok(())
 }
 
 fn matrix(tensor: &CubeTensor) -> Matrix {
@@ -192,9 +239,13 @@ fn workspace(tensors: &KernelTensors, plan: &Plan) -> Vec<(Operand, Handle)> {
     plan.workspace().into_iter().map(allocate).collect()
 }
 
-/// The part of an operand's buffer that a dispatch binds.
-fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Window) -> Handle {
-    let tensor = match window.operand {
+/// The tensor of an operand; `None` for temporary buffers.
+fn tensor_of<'a>(
+    tensors: &'a KernelTensors,
+    of_shard: Option<&'a ShardTensors>,
+    operand: Operand,
+) -> Option<&'a CubeTensor> {
+    match operand {
         Operand::StudentLogits => Some(&tensors.student),
         Operand::TeacherLogits => Some(&tensors.teacher),
         Operand::TeacherIds => tensors.teacher_ids.as_ref(),
@@ -205,25 +256,22 @@ fn bound(tensors: &KernelTensors, workspace: &[(Operand, Handle)], window: &Wind
         Operand::Gradient => tensors.gradient.as_ref(),
         Operand::RowResults | Operand::RowMetrics => Some(&tensors.rows.tensor),
         Operand::Summary => Some(&tensors.summary.tensor),
+        Operand::SegmentStats => of_shard.map(|of| &of.row_stats),
+        Operand::SweepSums => of_shard?.sweep_sums.as_ref(),
         _ => None,
-    };
-    let temporary = || workspace.iter().find(|(of, _)| *of == window.operand);
-    let handle = match tensor {
-        Some(tensor) => &tensor.handle,
-        None => {
-            &temporary()
-                .expect("a plan lists all its temporary buffers")
-                .1
-        }
-    };
+    }
+}
+
+/// The part of a buffer that a dispatch binds.
+fn bound(handle: Handle, window: &Window) -> Handle {
     // CubeCL rounds a binding up to whole words.
     let rest = handle
         .size_in_used()
         .saturating_sub(window.offset + window.bytes);
-    handle.clone().offset_start(window.offset).offset_end(rest)
+    handle.offset_start(window.offset).offset_end(rest)
 }
 
-fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Dispatch) {
+fn launch(tensors: &KernelTensors, handle_of: &dyn Fn(Operand) -> Handle, dispatch: Dispatch) {
     let client = &tensors.student.client;
     let params = client.create_from_slice(bytemuck::bytes_of(&dispatch.params));
     let mut arguments =
@@ -243,7 +291,8 @@ fn launch(tensors: &KernelTensors, workspace: &[(Operand, Handle)], dispatch: Di
             ) => BufferIOAttr::ReadOnly,
             _ => BufferIOAttr::ReadWrite,
         };
-        arguments = arguments.with_buffer_io(bound(tensors, workspace, window).binding(), io);
+        arguments =
+            arguments.with_buffer_io(bound(handle_of(window.operand), window).binding(), io);
     }
     let shader = Shader {
         kernel: dispatch.kernel,

@@ -35,7 +35,7 @@ impl Dataset<(Vec<u8>, i32)> for FirstDigits {
 }
 
 #[derive(Clone)]
-struct DigitBatcher;
+pub struct DigitBatcher;
 
 impl Batcher<(Vec<u8>, i32), DigitBatch> for DigitBatcher {
     fn batch(&self, items: Vec<(Vec<u8>, i32)>, device: &Device) -> DigitBatch {

@@ -20,6 +20,7 @@ mod refusals;
 mod report;
 mod rows;
 mod saved_configuration;
+mod shards;
 #[cfg(feature = "train")]
 #[path = "../../examples/mnist/silent_renderer.rs"]
 mod silent_renderer;

@@ -1,7 +1,10 @@
 //! The table of cases of wgpu-distill on each execution path, against the f64 reference. Gradients go through autodiff.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use burn_distill::{DistillationBatch, DistillationLossConfig, ExecutionPath, RowMetrics};
+use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
+use burn_distill::{
+    DistillationBatch, DistillationLoss, DistillationLossConfig, DistillationOutput, ExecutionPath,
+    RowMetrics,
+};
 use wgpu_distill::{
     Config, Divergence, GradWrite, Reduction, RowResult, Selection, SmoothedClasses,
     Standardization, Storage, Summary, TssrGradient, Values, flags,
@@ -12,7 +15,7 @@ use crate::cases::inputs::{self, Stored};
 use crate::cases::{self, Case, SoftLabels, TeacherList, Weights};
 use crate::devices::{self, TestDevice};
 
-fn dtype(storage: Storage) -> DType {
+pub fn dtype(storage: Storage) -> DType {
     match storage {
         Storage::F32 => DType::F32,
         Storage::F16 => DType::F16,
@@ -46,7 +49,7 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
 }
 
 /// The case as Burn can run it: Burn allocates each gradient, in the student's type.
-fn in_burn(mut case: Case) -> Case {
+pub fn in_burn(mut case: Case) -> Case {
     case.in_place = false;
     case.config.grad_write = GradWrite::Overwrite;
     case.storage[2] = case.storage[0];
@@ -89,61 +92,82 @@ fn not_applicable(case: &Case, on: &TestDevice) -> Option<&'static str> {
     None
 }
 
-fn run(case: &Case, on: &TestDevice) -> Outcome {
+/// The tensors of a case, without autodiff.
+pub fn batch(case: &Case, device: &Device) -> DistillationBatch<2, 1> {
     let [student, teacher] = case.logits();
-    let device = on.device.clone().autodiff();
     let matrix = |values: &[f32], classes, gap, storage| {
-        matrix(values, [case.rows, classes], gap, storage, &on.device)
+        matrix(values, [case.rows, classes], gap, storage, device)
     };
     let (gaps, storage) = (case.gaps, case.storage);
     let student = matrix(&student, case.classes, gaps[0], storage[0]);
-    let student = Tensor::from_inner(student).require_grad();
     let teacher = matrix(&teacher, case.teacher_classes, gaps[1], storage[1]);
     let labels = TensorData::new(case.labels(), [case.rows]);
-    let labels = Tensor::<1, Int>::from_data(labels, (&on.device, DType::I32));
+    let labels = Tensor::<1, Int>::from_data(labels, (device, DType::I32));
+    let mut batch = DistillationBatch::new(student, teacher, labels);
+    let list = |numbers: Vec<f32>| {
+        let shape = [numbers.len()];
+        Tensor::from_data(TensorData::new(numbers, shape), (device, DType::F32))
+    };
+    batch.row_weights = case.row_weights().map(list);
+    batch.teacher_ids = case.teacher_ids().map(|ids| {
+        let shape = [case.rows, case.teacher_classes];
+        Tensor::from_data(TensorData::new(ids, shape), (device, DType::I32))
+    });
+    batch.class_weights = case.class_weights().map(list);
+    let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
+    batch.soft_labels =
+        soft_labels.map(|(numbers, storage)| matrix(&numbers, case.classes, gaps[1], storage));
+    batch
+}
+
+/// The loss of a case.
+pub fn loss(case: &Case) -> DistillationLoss {
     let c = &case.config;
     let config = DistillationLossConfig::from(Config {
         // Burn's scale of the gradient until backward: positive.
         grad_loss: if c.grad_loss > 0.0 { c.grad_loss } else { 1.0 },
         ..*c
     });
-    let loss = on.loss(config.init());
-    assert!(student.device() == device);
-    let loss = match case.metrics {
-        true => loss.with_row_metrics(),
-        false => loss,
+    match case.metrics {
+        true => config.init().with_row_metrics(),
+        false => config.init(),
+    }
+}
+
+/// The backward of a case.
+pub fn backward(case: &Case, loss: Tensor<1>) -> Gradients {
+    let root = match case.config.reduction {
+        Reduction::None => loss.sum(),
+        _ => loss,
     };
-    let mut batch = DistillationBatch::new(student.clone(), teacher, labels);
-    let list = |numbers: Vec<f32>| {
-        let shape = [numbers.len()];
-        Tensor::from_data(TensorData::new(numbers, shape), (&on.device, DType::F32))
-    };
-    batch.row_weights = case.row_weights().map(list);
-    batch.teacher_ids = case.teacher_ids().map(|ids| {
-        let shape = [case.rows, case.teacher_classes];
-        Tensor::from_data(TensorData::new(ids, shape), (&on.device, DType::I32))
-    });
-    batch.class_weights = case.class_weights().map(list);
-    let soft_labels = case.soft_labels().zip(case.soft_labels.storage());
-    batch.soft_labels =
-        soft_labels.map(|(numbers, storage)| matrix(&numbers, case.classes, gaps[1], storage));
-    let out = loss.forward_batch(batch, case.progress);
-    let root = match c.reduction {
-        Reduction::None => out.loss.clone().sum(),
-        _ => out.loss.clone(),
-    };
-    let grads = (root * c.grad_loss).backward();
-    let gradient = student.grad(&grads).expect("a gradient");
+    (root * case.config.grad_loss).backward()
+}
+
+/// The gradient of the student's logits.
+pub fn gradient(case: &Case, student: &Tensor<2>, grads: &Gradients) -> Vec<f32> {
+    let gradient = student.grad(grads).expect("a gradient");
     assert_eq!(gradient.dtype(), dtype(case.storage[0]));
-    let gradient: Vec<f32> = {
-        let data = gradient.into_data();
-        let values = match case.storage[0] {
-            Storage::F32 => Values::F32(data.as_slice().expect("f32")),
-            Storage::F16 => Values::F16(data.as_slice().expect("f16")),
-            Storage::Bf16 => Values::Bf16(data.as_slice().expect("bf16")),
-        };
-        (0..values.len()).map(|i| values.get(i)).collect()
+    let data = gradient.into_data();
+    let values = match case.storage[0] {
+        Storage::F32 => Values::F32(data.as_slice().expect("f32")),
+        Storage::F16 => Values::F16(data.as_slice().expect("f16")),
+        Storage::Bf16 => Values::Bf16(data.as_slice().expect("bf16")),
     };
+    (0..values.len()).map(|i| values.get(i)).collect()
+}
+
+fn run(case: &Case, on: &TestDevice) -> Outcome {
+    let mut batch = batch(case, &on.device);
+    let student = Tensor::from_inner(batch.student_logits).require_grad();
+    assert!(student.device() == on.device.clone().autodiff());
+    batch.student_logits = student.clone();
+    let out = on.loss(loss(case)).forward_batch(batch, case.progress);
+    let grads = backward(case, out.loss.clone());
+    outcome(case, out, gradient(case, &student, &grads))
+}
+
+/// The results of a case in the form of the core's.
+pub fn outcome(case: &Case, out: DistillationOutput, gradient: Vec<f32>) -> Outcome {
     let want = case.reference();
     let (losses, kdr, tssr) = (
         floats(out.row_loss),
@@ -165,7 +189,7 @@ fn run(case: &Case, on: &TestDevice) -> Outcome {
     let loss = floats(out.loss);
     assert_eq!(
         loss.len(),
-        if c.reduction == Reduction::None {
+        if case.config.reduction == Reduction::None {
             case.rows
         } else {
             1
