@@ -42,7 +42,7 @@ pub fn train(task: &Task, devices: &[Device]) -> Vec<f32> {
             let teacher = images.clone().matmul(part(&task.teacher, i));
             DistillationBatch::new(images.matmul(own[i].clone()), teacher, labels)
         });
-        let progress = Progress::new(step as u64 + 1, task.steps as u64);
+        let progress = Progress::new(step as u64, task.steps as u64);
         let grads = task
             .loss
             .forward_shards(shards.collect(), progress)

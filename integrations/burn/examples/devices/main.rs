@@ -1,9 +1,10 @@
-//! One student trained three ways: on one device, with rows on two devices, and with classes on two devices. All end with the same weights.
+//! One student trained four ways: on one device, with rows on two workers of Burn's learner, with rows on two devices, and with classes on two
+//! devices. All end with the same weights.
 //!
 //! `cargo run --release -p burn-distill --example devices` (`-- --help` for options)
 //!
-//! Student and teacher are linear classifiers of handwritten digits. Rows on two devices are Burn's own `ExecutionStrategy::multi`
-//! (`rows.rs`); classes on two devices are `DistillationLoss::forward_shards` (`classes.rs`).
+//! Student and teacher are linear classifiers of handwritten digits. The workers are Burn's own `ExecutionStrategy::multi` (`learner.rs`),
+//! classes on two devices are `DistillationLoss::forward_shards` (`classes.rs`), and `rows.rs` is a loop by hand.
 
 mod classes;
 #[path = "../../../../examples/mnist/src/data.rs"]
@@ -12,6 +13,7 @@ mod data;
 #[path = "../mnist/digits.rs"]
 #[allow(dead_code, reason = "shared with the example of one device")]
 mod digits;
+mod learner;
 mod pair;
 mod rows;
 #[path = "../mnist/silent_renderer.rs"]
@@ -30,7 +32,7 @@ use clap::Parser;
 use data::{Digits, PIXELS};
 use pair::On;
 
-/// Trains a student on one device, with rows on two devices, and with classes on two devices.
+/// Trains a student on one device, with rows on two workers and on two devices, and with classes on two devices.
 #[derive(Parser)]
 struct Options {
     /// The two devices.
@@ -115,21 +117,24 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         100.0 * accuracy(&task.teacher, &test),
         test.len()
     );
+    let one = vec![first.clone()];
+    let workers = vec![first.clone(), first.clone()];
+    let two = [first, second];
+    type Training<'a> = dyn Fn() -> Result<Vec<f32>, Box<dyn Error>> + 'a;
+    let trainings: [(&str, &Training<'_>); 4] = [
+        ("one device", &|| learner::train(&task, one.clone())),
+        ("rows on two workers", &|| {
+            learner::train(&task, workers.clone())
+        }),
+        ("rows on two devices", &|| Ok(rows::train(&task, &two))),
+        ("classes on two devices", &|| {
+            Ok(classes::train(&task, &two))
+        }),
+    ];
     let mut one_device: Option<Vec<f32>> = None;
-    for (name, devices, by_classes) in [
-        ("one device", vec![first.clone()], false),
-        (
-            "rows on two devices",
-            vec![first.clone(), second.clone()],
-            false,
-        ),
-        ("classes on two devices", vec![first, second], true),
-    ] {
+    for (name, training) in trainings {
         let start = Instant::now();
-        let own = match by_classes {
-            true => classes::train(&task, &devices),
-            false => rows::train(&task, devices)?,
-        };
+        let own = training()?;
         let seconds = start.elapsed().as_secs_f64();
         let reference = one_device.get_or_insert_with(|| own.clone());
         let apart = own.iter().zip(reference.iter()).map(|(a, b)| (a - b).abs());

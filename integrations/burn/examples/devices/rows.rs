@@ -1,138 +1,33 @@
-//! Rows on several devices, by Burn's learner.
+//! Rows on several devices: each has all weights and a part of the rows of a step. The first sums the gradients and sends the weights.
 
-use std::error::Error;
-use std::sync::Arc;
+use burn::tensor::{Device, Tensor};
+use burn_distill::Progress;
 
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
-use burn::data::dataset::InMemDataset;
-use burn::module::{Module, Param};
-use burn::optim::SgdConfig;
-use burn::optim::lr_scheduler::constant::ConstantLr;
-use burn::tensor::Device;
-use burn::train::logger::InMemoryMetricLogger;
-use burn::train::{
-    ExecutionStrategy, InferenceStep, Learner, MultiDeviceOptim, SupervisedTraining, TrainOutput,
-    TrainStep, TrainingStrategy,
-};
-use burn_distill::metrics::{DistillationTrainOutput, KdrMetric};
-use burn_distill::{DistillationLoss, Progress, TrainingSteps};
-
-use crate::data::{Digits, PIXELS};
-use crate::digits::{DigitBatch, DigitBatcher};
-use crate::silent_renderer::SilentRenderer;
+use crate::classes::step_rows;
+use crate::data::PIXELS;
 use crate::{CLASSES, LEARNING_RATE, ROWS, Task, weights};
 
-#[derive(Module, Debug)]
-struct Distilled {
-    /// `[PIXELS, CLASSES]`, as the teacher's.
-    student: Param<Tensor>,
-    teacher: Param<Tensor>,
-    loss: DistillationLoss,
-    #[module(skip)]
-    steps: TrainingSteps,
-}
-
-type Tensor = burn::tensor::Tensor<2>;
-
-impl Distilled {
-    fn classify(&self, batch: DigitBatch, progress: Progress) -> DistillationTrainOutput {
-        let images: Tensor = batch.images.flatten(1, 3);
-        let student = images.clone().matmul(self.student.val());
-        let teacher = images.matmul(self.teacher.val()).without_autodiff();
-        let (own, other) = (student.clone(), teacher.clone());
-        let out = self
-            .loss
-            .forward_with_metrics(own, other, batch.labels, progress);
-        DistillationTrainOutput::new(out, student, teacher)
-    }
-}
-
-impl TrainStep for Distilled {
-    type Input = DigitBatch;
-    type Output = DistillationTrainOutput;
-
-    fn step(&self, batch: DigitBatch) -> TrainOutput<DistillationTrainOutput> {
-        let output = self.classify(batch, self.steps.advance());
-        TrainOutput::new(self, output.distillation.loss.backward(), output)
-    }
-}
-
-impl InferenceStep for Distilled {
-    type Input = DigitBatch;
-    type Output = DistillationTrainOutput;
-
-    fn step(&self, batch: DigitBatch) -> DistillationTrainOutput {
-        self.classify(batch, self.steps.now())
-    }
-}
-
-/// The digits in an order in which the rows of a step are the batches of all workers: Burn gives each worker a part of the data set.
-fn loader(task: &Task, workers: usize, device: &Device) -> Arc<dyn DataLoader<DigitBatch>> {
-    let own = ROWS / workers;
-    let digits: &Digits = &task.train;
-    let rows = (0..workers).flat_map(|worker| {
-        let of_step = move |step| (0..own).map(move |row| step * ROWS + worker * own + row);
-        (0..task.steps).flat_map(of_step)
-    });
-    let items = rows.map(|row| {
-        let i = row % digits.len();
-        (digits.image(i).to_vec(), digits.label(i))
-    });
-    DataLoaderBuilder::new(DigitBatcher)
-        .batch_size(own)
-        .set_device(device.clone())
-        .build(InMemDataset::new(items.collect()))
-}
-
 /// Trains with a part of each step's rows on each device. Returns the weights.
-pub fn train(task: &Task, devices: Vec<Device>) -> Result<Vec<f32>, Box<dyn Error>> {
-    let (main, workers) = (devices[0].clone(), devices.len());
-    let tracked = main.clone().autodiff();
-    let model = Distilled {
-        student: Param::from_tensor(weights(&vec![0.0; PIXELS * CLASSES], &tracked)),
-        teacher: Param::from_tensor(weights(&task.teacher, &tracked)).set_require_grad(false),
-        loss: task.loss.clone(),
-        // Every worker counts its batches.
-        steps: TrainingSteps::accumulating(1, (workers * task.steps) as u64, workers as u64),
-    };
-    let strategy = match workers {
-        1 => ExecutionStrategy::single(tracked.clone()),
-        _ => {
-            let workers = devices.into_iter().map(Device::autodiff).collect();
-            ExecutionStrategy::multi(workers, MultiDeviceOptim::OptimMainDevice)
-        }
-    };
-    let train = loader(task, workers, &tracked);
-    let valid = loader(
-        &Task {
-            steps: 1,
-            train: task.train.clone(),
-            loss: task.loss.clone(),
-            teacher: Vec::new(),
-        },
-        1,
-        &main,
-    );
-    let trained = SupervisedTraining::new(std::env::temp_dir(), train, valid)
-        .metrics((KdrMetric::new(),))
-        .with_metric_logger(InMemoryMetricLogger::new())
-        .with_application_logger(None)
-        .renderer(Box::new(SilentRenderer))
-        .with_training_strategy(TrainingStrategy::from(strategy))
-        .num_epochs(1)
-        .launch(Learner::new(
-            model,
-            SgdConfig::new().init(),
-            ConstantLr::from(LEARNING_RATE),
-        ));
-    match trained.error {
-        Some(error) => Err(error.to_string().into()),
-        None => Ok(trained
-            .model
-            .student
-            .val()
-            .without_autodiff()
-            .into_data()
-            .try_to_vec()?),
+pub fn train(task: &Task, devices: &[Device]) -> Vec<f32> {
+    let tracked: Vec<Device> = devices.iter().map(|d| d.clone().autodiff()).collect();
+    let mut own = weights(&vec![0.0; PIXELS * CLASSES], &devices[0]);
+    for step in 0..task.steps {
+        let progress = Progress::new(step as u64, task.steps as u64);
+        let gradients = tracked.iter().enumerate().map(|(i, device)| {
+            let (images, labels) = step_rows(&task.train, step, device);
+            let part = ROWS / devices.len() * i..ROWS / devices.len() * (i + 1);
+            let images = images.slice([part.clone(), 0..PIXELS]);
+            let copy = Tensor::from_inner(own.clone().to_device(&devices[i])).require_grad();
+            let student = images.clone().matmul(copy.clone());
+            let teacher = images.matmul(weights(&task.teacher, device));
+            let loss = task
+                .loss
+                .forward(student, teacher, labels.slice([part]), progress);
+            let gradient: Tensor<2> = copy.grad(&loss.backward()).expect("a gradient");
+            gradient.to_device(&devices[0])
+        });
+        let sum = gradients.reduce(Tensor::add).expect("a device");
+        own = own.clone() - sum * LEARNING_RATE;
     }
+    own.into_data().try_to_vec().expect("f32")
 }

@@ -178,7 +178,7 @@ fn a_layer_in_shards_trains_as_the_whole() {
                 let out = loss.forward_shards(shards.collect(), Progress::new(step, 4));
                 let grads = out.loss.backward();
                 for own in &mut weights {
-                    let step = own.grad(&grads).expect("a gradient") * 0.5;
+                    let step = own.grad(&grads).expect("a gradient") * 20.0;
                     *own = Tensor::from_inner(own.clone().inner() - step).require_grad();
                 }
             }
