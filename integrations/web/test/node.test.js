@@ -15,7 +15,7 @@ const FOLDER = dirname(dirname(fileURLToPath(import.meta.url)));
 const PROGRESS = { step: 3, total: 10 };
 
 /** Upper bound on the package's code, in bytes of brotli. */
-const BUDGET = 120_000;
+const BUDGET = 122_000;
 
 test("the CPU path computes the method", async () => {
     for (const [rows, classes] of [[1, 2], [7, 10], [33, 1000], [3, 5003]]) {
