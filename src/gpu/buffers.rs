@@ -133,6 +133,41 @@ pub struct GpuOutputs<'a> {
 }
 
 /// A slice of the classes in buffers, and the outputs of its last step. Every step takes all of it: the statistics have what the outputs need.
+///
+/// ```no_run
+/// use wgpu_distill::gpu::{Gpu, GpuShard, GpuShardStats, GpuSlice};
+/// use wgpu_distill::{Config, Progress, Result, wgpu};
+///
+/// /// One step of a loss of one sweep. `gather` copies the statistics of every device, in the order of the classes, into `all` on this one.
+/// fn step(
+///     gpu: &Gpu,
+///     config: &Config,
+///     progress: Progress,
+///     slice: &GpuShard<'_>,
+///     [own, all]: [&wgpu::Buffer; 2],
+///     devices: usize,
+///     gather: impl FnOnce(&wgpu::Buffer, &wgpu::Buffer),
+/// ) -> Result<()> {
+///     let new_encoder = || gpu.device().create_command_encoder(&Default::default());
+///     let at = |buffer| GpuSlice { buffer, offset: 0 };
+///     assert!(!config.sweeps_twice());
+///
+///     let mut encoder = new_encoder();
+///     gpu.encode_observe_shard(&mut encoder, config, slice, at(own), None)?;
+///     gpu.queue().submit([encoder.finish()]);
+///     gather(own, all);
+///
+///     let gathered = GpuShardStats {
+///         shards: devices,
+///         row_stats: at(all),
+///         sweep_sums: None,
+///     };
+///     let mut encoder = new_encoder();
+///     gpu.encode_apply_shard(&mut encoder, config, progress, slice, &gathered, None)?;
+///     gpu.queue().submit([encoder.finish()]);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct GpuShard<'a> {
     /// The place of the columns among all classes.
