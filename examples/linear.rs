@@ -174,7 +174,8 @@ fn main() -> Result<(), Error> {
         .skip(1)
         .filter_map(|n| n.parse().ok())
         .collect();
-    let mut sizes = [1024, 256, 32_000, 64, 9];
+    // 0 MiB: the default.
+    let mut sizes = [1024, 256, 32_000, 0, 9];
     sizes
         .iter_mut()
         .zip(given)
@@ -196,7 +197,10 @@ fn main() -> Result<(), Error> {
     let ((mut plain_states, mut plain_weights), (mut fused_states, mut fused_weights)) =
         (new(), new());
     let batch = LinearBatch::new(student, Teacher::Linear(teacher), &labels);
-    let fused = FusedLinear::on(cpu.clone()).with_memory_budget(budget << 20);
+    let mut fused = FusedLinear::on(cpu.clone());
+    if budget > 0 {
+        fused = fused.with_memory_budget(budget << 20);
+    }
     println!("chunks of {} rows", fused.chunk_rows(&batch));
     let (kept, kept_bytes) = peak_of(|| Matrices::new(rows, hidden, classes));
     let mut kept = Some(kept);

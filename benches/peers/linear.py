@@ -102,7 +102,7 @@ def main():
             seconds, mib = statistics.median(result["seconds"]), result["bytes"] / 2**20
             print(f"{WAYS[way]}: median {seconds * 1e3:.0f} ms, peak {mib:.0f} MiB, loss {result['loss']:.4f}", flush=True)
         if options.ours:
-            subprocess.run([options.ours, *map(str, shape), "64", str(options.runs)], check=True)
+            subprocess.run([options.ours, *map(str, shape), "0", str(options.runs)], check=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,12 @@ use super::batch::LinearBatch;
 use super::products::Segments;
 use crate::{RowMetrics, RowResult, chunk_rows};
 
+/// The least default budget, in bytes.
+pub(super) const MEMORY_BUDGET: usize = 64 << 20;
+
+/// Rows of a chunk that the default budget has room for, however long they are.
+const LEAST_ROWS: usize = 256;
+
 /// The sizes that determine a chunk. Formula and default are those of [`FusedLinear::with_memory_budget`](super::FusedLinear::with_memory_budget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -37,8 +43,16 @@ impl Shape {
         elements * size_of::<f32>() + size_of::<RowResult>() + size_of::<RowMetrics>()
     }
 
+    /// The budget if the caller gives none. Each chunk reads the heads and adds to the gradient of the weights, which takes as long as the
+    /// products of a few dozen rows.
+    fn default_budget(&self) -> usize {
+        let rows = self.row_bytes().saturating_mul(LEAST_ROWS);
+        MEMORY_BUDGET.max(rows)
+    }
+
     /// [`chunk_rows`]
-    pub fn chunk_rows(&self, budget: usize) -> usize {
+    pub fn chunk_rows(&self, budget: Option<usize>) -> usize {
+        let budget = budget.unwrap_or_else(|| self.default_budget());
         chunk_rows(self.rows, self.row_bytes(), budget)
     }
 }
@@ -55,6 +69,15 @@ mod tests {
             teacher_columns: 0,
             teacher_hidden: 0,
         }
+    }
+
+    #[test]
+    fn the_default_budget_has_room_for_256_rows_of_many_classes() {
+        let few = shape(9000, 32_000, 256);
+        assert_eq!(few.chunk_rows(None), few.chunk_rows(Some(MEMORY_BUDGET)));
+        assert!(few.chunk_rows(None) > LEAST_ROWS);
+        let many = shape(2048, 128_256, 2048);
+        assert_eq!(many.chunk_rows(None), LEAST_ROWS);
     }
 
     #[test]

@@ -57,14 +57,15 @@ use run::Call;
 #[derive(Debug)]
 pub struct FusedLinear {
     cpu: Cpu,
-    memory_budget: usize,
+    /// None: the default, which depends on the shape.
+    memory_budget: Option<usize>,
     /// None while a call has it.
     memory: Mutex<Option<Memory>>,
 }
 
 impl FusedLinear {
-    /// The default of [`with_memory_budget`](Self::with_memory_budget): 64 MiB.
-    pub const MEMORY_BUDGET: usize = 64 << 20;
+    /// The least default of [`with_memory_budget`](Self::with_memory_budget): 64 MiB.
+    pub const MEMORY_BUDGET: usize = chunks::MEMORY_BUDGET;
 
     /// The loss on the default CPU engine, with the default budget.
     pub fn new() -> Self {
@@ -75,12 +76,13 @@ impl FusedLinear {
     pub fn on(cpu: Cpu) -> Self {
         Self {
             cpu,
-            memory_budget: Self::MEMORY_BUDGET,
+            memory_budget: None,
             memory: Mutex::default(),
         }
     }
 
-    /// Sets the bytes for the matrices of a chunk. A larger chunk reads the weights less often.
+    /// Sets the bytes for the matrices of a chunk. A larger chunk reads the weights less often. The default is the larger of 64 MiB and 256
+    /// rows.
     ///
     /// A row of a chunk needs
     ///
@@ -104,7 +106,7 @@ impl FusedLinear {
     /// The results for another budget differ by rounding. They do not depend on the number of threads.
     pub fn with_memory_budget(self, bytes: usize) -> Self {
         Self {
-            memory_budget: bytes,
+            memory_budget: Some(bytes),
             ..Self::on(self.cpu)
         }
     }
@@ -145,7 +147,10 @@ impl FusedLinear {
 
 impl Clone for FusedLinear {
     fn clone(&self) -> Self {
-        Self::on(self.cpu.clone()).with_memory_budget(self.memory_budget)
+        Self {
+            memory_budget: self.memory_budget,
+            ..Self::on(self.cpu.clone())
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl<'a> Call<'a> {
         config: &Config,
         progress: Progress,
         batch: &'a LinearBatch<'a>,
-        budget: usize,
+        budget: Option<usize>,
     ) -> Self {
         let rows = batch.labels.iter().enumerate();
         let kept = rows.filter(|(_, label)| **label != config.ignore_index);
