@@ -55,7 +55,7 @@ impl LabelType {
     }
 }
 
-/// Placement of labels, weights, row results and summary in their buffers. The matrices are in the [`Problem`].
+/// Placement of labels, weights, row results and summary in their buffers. The matrices are in the [`Problem`](super::Problem).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lists {
     /// `[rows]` of `label_type`, at a multiple of its bytes.
@@ -75,7 +75,7 @@ pub struct Lists {
     pub row_metrics: Option<List>,
     /// One [`Summary`](crate::Summary), 80 bytes, at a multiple of 256; `None` if it is not needed.
     pub summary: Option<List>,
-    /// The statistics of shards; `Some` exactly if the problem has a [`shard`](Problem::shard).
+    /// The statistics of shards; `Some` exactly if the problem has a [`shard`](super::Problem::shard).
     pub shard: Option<ShardLists>,
 }
 
