@@ -117,16 +117,6 @@ impl ShardLists {
             sums.saturating_mul(SWEEP_SUMS_BYTES),
         ]
     }
-
-    /// Returns true if the step writes the statistics.
-    pub(super) fn writes_stats(&self) -> bool {
-        self.step == ShardStep::Observe
-    }
-
-    /// Returns true if the step writes the sums.
-    pub(super) fn writes_sums(&self) -> bool {
-        self.step == ShardStep::Sweep
-    }
 }
 
 const _: () = {

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::dispatch::Dispatch;
-use super::lists::{List, Lists};
-use super::lists::{ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES};
+use super::lists::{List, Lists, ROW_REPORT_BYTES, ROW_RESULT_BYTES, SUMMARY_BYTES, ShardStep};
 use super::operand::Operand;
 use super::problem::{Matrix, Problem};
 use crate::shader::BindingKind;
@@ -83,16 +82,7 @@ impl Problem {
         let labels = |y| matrix(Operand::SoftLabels, y, self.classes);
         let gradient = |g| matrix(Operand::Gradient, g, self.classes);
         let (results, reports) = (ROW_RESULT_BYTES * rows, ROW_REPORT_BYTES * rows);
-        let mut of_shards = [[None, None], [None, None]];
-        if let Some(shard) = &lists.shard {
-            let [stats, sums] = shard.bytes(self.rows);
-            let stats = Region::list(Operand::SegmentStats, &shard.row_stats, stats);
-            of_shards[usize::from(shard.writes_stats())][0] = Some(stats);
-            of_shards[usize::from(shard.writes_sums())][1] =
-                list(Operand::SweepSums, &shard.sweep_sums, sums);
-        }
-        let [read, written] = of_shards;
-        let inputs = [
+        let mut inputs = vec![
             Some(matrix(Operand::StudentLogits, &self.student, self.classes)),
             Some(matrix(
                 Operand::TeacherLogits,
@@ -109,16 +99,27 @@ impl Problem {
             list(Operand::RowWeights, &lists.row_weights, 4 * rows),
             list(Operand::ClassWeights, &lists.class_weights, weights),
         ];
-        let outputs = [
+        let mut outputs = vec![
             self.gradient.as_ref().map(gradient),
             list(Operand::RowResults, &lists.row_results, results),
             list(Operand::RowMetrics, &lists.row_metrics, reports),
             list(Operand::Summary, &lists.summary, SUMMARY_BYTES),
         ];
-        let all = |given: Vec<Option<Region>>, of_shards: [Option<Region>; 2]| {
-            given.into_iter().chain(of_shards).flatten().collect()
-        };
-        (all(inputs.into(), read), all(outputs.into(), written))
+        if let Some(shard) = &lists.shard {
+            let [stats, sums] = shard.bytes(self.rows);
+            let stats = Region::list(Operand::SegmentStats, &shard.row_stats, stats);
+            let sums = list(Operand::SweepSums, &shard.sweep_sums, sums);
+            match shard.step {
+                ShardStep::Observe => outputs.push(Some(stats)),
+                ShardStep::Sweep => {
+                    inputs.push(Some(stats));
+                    outputs.push(sums);
+                }
+                ShardStep::Apply => inputs.extend([Some(stats), sums]),
+            }
+        }
+        let there = |all: Vec<Option<Region>>| all.into_iter().flatten().collect();
+        (there(inputs), there(outputs))
     }
 }
 

@@ -76,20 +76,18 @@ impl DispatchBuilder<'_> {
 
     /// Sets what a kernel on a slice has besides the parameters of a row.
     pub(super) fn set_shard(&self, kernel: Kernel, chunk: &Chunk, params: &mut Params) {
-        let Some(shard) = self.plan.problem.shard else {
+        let (Some(shard), Some(lists)) = (self.plan.problem.shard, self.lists.shard) else {
             return;
         };
         params.first_class = shard.first_class as u32;
         params.all_classes = shard.classes as u32;
         params.record_stride = self.plan.problem.rows as u32;
-        if self.lists.shard.is_some() {
-            params.record_offset = chunk.rows.start as u32;
-        }
+        params.record_offset = chunk.rows.start as u32;
         if kernel == Kernel::Decide {
             params.classes = params.all_classes;
         }
         if matches!(kernel, Kernel::SecondSweep | Kernel::MergeRowStats) {
-            params.segments = self.lists.shard.map_or(1, |lists| lists.shards);
+            params.segments = lists.shards;
         }
     }
 

@@ -16,7 +16,7 @@ fn cut<'a>(logits: &GpuLogits<'a>, columns: &Range<usize>) -> GpuLogits<'a> {
     }
 }
 
-/// What one device has.
+/// The part of the batch that one device has.
 fn slice<'a>(batch: &GpuBatch<'a>, columns: &Range<usize>, sampled: bool) -> GpuBatch<'a> {
     GpuBatch {
         student_logits: cut(&batch.student_logits, columns),

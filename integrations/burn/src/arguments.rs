@@ -24,6 +24,15 @@ pub(crate) struct Beside {
     pub class_weights: bool,
 }
 
+/// Logits of a batch without rows, for the core's checks of everything else.
+pub(crate) fn logits_without_rows(classes: usize) -> Logits<'static> {
+    Logits {
+        values: Values::F32(&[]),
+        classes,
+        row_stride: classes,
+    }
+}
+
 /// Runs the core's checks of configuration, progress, classes and optional tensors. They apply to every batch, including one without rows.
 pub(crate) fn check_configuration(
     config: &Config,
@@ -31,16 +40,11 @@ pub(crate) fn check_configuration(
     [classes, teacher_classes]: [usize; 2],
     beside: Beside,
 ) -> Result<()> {
-    let no_rows = |classes| Logits {
-        values: Values::F32(&[]),
-        classes,
-        row_stride: classes,
-    };
     let batch = |[classes, teacher_classes]: [usize; 2], class_weights| Batch {
-        student_logits: no_rows(classes),
-        teacher_logits: no_rows(teacher_classes),
+        student_logits: logits_without_rows(classes),
+        teacher_logits: logits_without_rows(teacher_classes),
         labels: &[],
-        soft_labels: beside.soft_labels.then(|| no_rows(classes)),
+        soft_labels: beside.soft_labels.then(|| logits_without_rows(classes)),
         row_weights: None,
         class_weights,
         teacher_ids: beside.teacher_ids.then_some(&[]),

@@ -25,20 +25,13 @@ pub(crate) fn compute(
         return composed::distill(arguments, &call, want_gradient);
     }
     let inputs = arguments.into_kernel_inputs();
-    let (rows, summary, counts, gradient) = catch_error(|| {
+    catch_error(|| {
         if want_gradient {
             let (r, s, c, g) = Dispatch::distill_loss_and_gradient(inputs, call);
-            (r, s, c, Some(g))
+            LossTensors::from_dispatch((r, s, c), Some(g))
         } else {
-            let (r, s, c) = Dispatch::distill_loss(inputs, call);
-            (r, s, c, None)
+            LossTensors::from_dispatch(Dispatch::distill_loss(inputs, call), None)
         }
-    })?;
-    Ok(LossTensors {
-        rows: Tensor::from_dispatch(rows),
-        summary: Tensor::from_dispatch(summary),
-        counts: Tensor::from_dispatch(counts),
-        gradient: gradient.map(Tensor::from_dispatch),
     })
 }
 

@@ -103,7 +103,7 @@ pub enum Error {
     Shards {
         /// The batch in the list of [`try_forward_shards`](crate::DistillationLoss::try_forward_shards).
         shard: usize,
-        /// What is wrong, in words.
+        /// The reason, in words.
         why: String,
     },
     /// A denominator that is not one number.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
+use burn_cubecl::CubeDevice;
 
 use crate::shared_device;
 
@@ -41,19 +42,29 @@ impl fmt::Display for ExecutionPath {
     }
 }
 
+/// The path on a wgpu device if it were not shared.
+pub(crate) fn launched_by_burn(device: &Device) -> ExecutionPath {
+    match device.clone().inner().as_dispatch() {
+        DispatchDevice::Cube(device) => launched_on(device),
+        _ => ExecutionPath::Composed,
+    }
+}
+
+fn launched_on(device: &CubeDevice) -> ExecutionPath {
+    match !cfg!(target_family = "wasm") && device.client().name() == "wgpu<wgsl>" {
+        true => ExecutionPath::SourceKernels,
+        false => ExecutionPath::Composed,
+    }
+}
+
 fn of_dispatch(device: &DispatchDevice) -> ExecutionPath {
     match device {
         DispatchDevice::Autodiff(device) => of_dispatch(&device.clone().inner()),
         DispatchDevice::Flex(_) => ExecutionPath::Host,
-        DispatchDevice::Cube(device) => {
-            if shared_device::find(device).is_some() {
-                ExecutionPath::SharedDevice
-            } else if !cfg!(target_family = "wasm") && device.client().name() == "wgpu<wgsl>" {
-                ExecutionPath::SourceKernels
-            } else {
-                ExecutionPath::Composed
-            }
-        }
+        DispatchDevice::Cube(device) => match shared_device::find(device) {
+            Some(_) => ExecutionPath::SharedDevice,
+            None => launched_on(device),
+        },
         #[allow(unreachable_patterns, reason = "other backends are features of burn")]
         _ => ExecutionPath::Composed,
     }

@@ -1,7 +1,7 @@
 //! The results of the kernels and their layout in memory.
 
-use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch};
 use burn::tensor::{Int, IntDType, Tensor};
 use wgpu_distill::{Reduction, RowMetrics, RowReport, RowResult, Summary};
 
@@ -73,6 +73,23 @@ pub(crate) struct LossTensors {
 }
 
 impl LossTensors {
+    /// The results of an operation of Burn's dispatch: rows, summary, counts and gradient.
+    pub(crate) fn from_dispatch(
+        (rows, summary, counts): (
+            FloatTensor<Dispatch>,
+            FloatTensor<Dispatch>,
+            IntTensor<Dispatch>,
+        ),
+        gradient: Option<FloatTensor<Dispatch>>,
+    ) -> Self {
+        Self {
+            rows: Tensor::from_dispatch(rows),
+            summary: Tensor::from_dispatch(summary),
+            counts: Tensor::from_dispatch(counts),
+            gradient: gradient.map(Tensor::from_dispatch),
+        }
+    }
+
     /// The loss of a reduction: `[1]`, or `[rows]` for `None`.
     pub(crate) fn loss(&self, reduction: Reduction) -> Tensor<1> {
         match reduction {

@@ -1,25 +1,10 @@
 //! Classes on several devices: each has the weights of its own classes, and `forward_shards` joins them.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_distill::{DistillationBatch, Progress};
 
-use crate::data::{Digits, PIXELS};
-use crate::{CLASSES, LEARNING_RATE, ROWS, Task, weights};
-
-/// Images `[ROWS, PIXELS]` and labels of a step.
-pub fn step_rows(digits: &Digits, step: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
-    let rows = (0..ROWS).map(|row| (step * ROWS + row) % digits.len());
-    let pixels: Vec<f32> = rows
-        .clone()
-        .flat_map(|i| digits.image(i).iter().map(|p| f32::from(*p) / 255.0))
-        .collect();
-    let labels: Vec<i32> = rows.map(|i| digits.label(i)).collect();
-    let images = Tensor::<1>::from_floats(&pixels[..], device);
-    (
-        images.reshape([ROWS as i32, -1]),
-        Tensor::from_ints(&labels[..], device),
-    )
-}
+use crate::data::PIXELS;
+use crate::{CLASSES, LEARNING_RATE, Task, step_rows, weights};
 
 /// The columns of a device, in the order of the devices.
 fn columns(of_all: &[f32], device: usize, devices: usize) -> Vec<f32> {

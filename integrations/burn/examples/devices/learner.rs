@@ -70,12 +70,16 @@ impl InferenceStep for Distilled {
 }
 
 /// The digits in an order in which the rows of a step are the batches of all workers: Burn gives each worker a part of the data set.
-fn loader(task: &Task, workers: usize, device: &Device) -> Arc<dyn DataLoader<DigitBatch>> {
+fn loader(
+    digits: &Digits,
+    steps: usize,
+    workers: usize,
+    device: &Device,
+) -> Arc<dyn DataLoader<DigitBatch>> {
     let own = ROWS / workers;
-    let digits: &Digits = &task.train;
     let rows = (0..workers).flat_map(|worker| {
         let of_step = move |step| (0..own).map(move |row| step * ROWS + worker * own + row);
-        (0..task.steps).flat_map(of_step)
+        (0..steps).flat_map(of_step)
     });
     let items = rows.map(|row| {
         let i = row % digits.len();
@@ -105,17 +109,8 @@ pub fn train(task: &Task, devices: Vec<Device>) -> Result<Vec<f32>, Box<dyn Erro
             ExecutionStrategy::multi(workers, MultiDeviceOptim::OptimMainDevice)
         }
     };
-    let train = loader(task, workers, &tracked);
-    let valid = loader(
-        &Task {
-            steps: 1,
-            train: task.train.clone(),
-            loss: task.loss.clone(),
-            teacher: Vec::new(),
-        },
-        1,
-        &main,
-    );
+    let train = loader(&task.train, task.steps, workers, &tracked);
+    let valid = loader(&task.train, 1, 1, &main);
     let trained = SupervisedTraining::new(std::env::temp_dir(), train, valid)
         .metrics((KdrMetric::new(),))
         .with_metric_logger(InMemoryMetricLogger::new())

@@ -53,7 +53,7 @@ pub const ROWS: usize = 64;
 /// Of plain gradient descent.
 pub const LEARNING_RATE: f64 = 0.5;
 
-/// What all trainings have in common.
+/// The part that all trainings have in common.
 pub struct Task {
     pub train: Arc<Digits>,
     pub steps: usize,
@@ -67,12 +67,27 @@ pub fn weights(values: &[f32], device: &Device) -> Tensor<2> {
     Tensor::<1>::from_floats(values, device).reshape([PIXELS as i32, -1])
 }
 
+/// Images `[ROWS, PIXELS]` and labels of a step.
+pub fn step_rows(digits: &Digits, step: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
+    let rows = (0..ROWS).map(|row| (step * ROWS + row) % digits.len());
+    let pixels: Vec<f32> = rows
+        .clone()
+        .flat_map(|i| digits.image(i).iter().map(|p| f32::from(*p) / 255.0))
+        .collect();
+    let labels: Vec<i32> = rows.map(|i| digits.label(i)).collect();
+    let images = Tensor::<1>::from_floats(&pixels[..], device);
+    (
+        images.reshape([ROWS as i32, -1]),
+        Tensor::from_ints(&labels[..], device),
+    )
+}
+
 /// The teacher: a classifier that was trained on labels alone.
 fn teacher(train: &Digits, steps: usize) -> Vec<f32> {
     let device = Device::flex();
     let mut own = vec![0.0; PIXELS * CLASSES];
     for step in 0..steps {
-        let (images, labels) = classes::step_rows(train, step, &device);
+        let (images, labels) = step_rows(train, step, &device);
         let q = burn::tensor::activation::softmax(images.clone().matmul(weights(&own, &device)), 1);
         let targets: Tensor<2> = labels.one_hot(CLASSES).float();
         let gradient = images.transpose().matmul((q - targets) / ROWS as f32);

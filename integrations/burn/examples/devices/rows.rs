@@ -3,9 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use burn_distill::Progress;
 
-use crate::classes::step_rows;
 use crate::data::PIXELS;
-use crate::{CLASSES, LEARNING_RATE, ROWS, Task, weights};
+use crate::{CLASSES, LEARNING_RATE, ROWS, Task, step_rows, weights};
 
 /// Trains with a part of each step's rows on each device. Returns the weights.
 pub fn train(task: &Task, devices: &[Device]) -> Vec<f32> {

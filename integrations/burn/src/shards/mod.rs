@@ -9,7 +9,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Device, Int, Tensor};
 use wgpu_distill::cpu::Cpu;
 use wgpu_distill::plan::ShardStep;
-use wgpu_distill::{Batch, Logits, Progress, Shard, Values};
+use wgpu_distill::{Batch, Progress, Shard};
 
 use self::inputs::{Gathered, ShardCall};
 use self::ops::ShardOps;
@@ -20,7 +20,7 @@ use crate::batch::DistillationBatch;
 use crate::compute::no_rows;
 use crate::denominator::{Denominator, reciprocal};
 use crate::error::{Error, Result};
-use crate::execution_path::ExecutionPath;
+use crate::execution_path::{self, ExecutionPath};
 use crate::kernel_inputs::Arguments;
 use crate::kernel_outputs::LossTensors;
 use crate::loss::DistillationLoss;
@@ -68,21 +68,12 @@ impl Slice {
     fn apply(&self, shards: usize, gathered: &Gathered, gradient: bool) -> Result<LossTensors> {
         let call = self.call(ShardStep::Apply, shards);
         let inputs = gathered.inputs(self.arguments.clone());
-        let (rows, summary, counts, gradient) = catch_error(|| match gradient {
+        catch_error(|| match gradient {
             true => {
                 let (r, s, c, g) = Dispatch::shard_loss_and_gradient(inputs, call);
-                (r, s, c, Some(g))
+                LossTensors::from_dispatch((r, s, c), Some(g))
             }
-            false => {
-                let (r, s, c) = Dispatch::shard_loss(inputs, call);
-                (r, s, c, None)
-            }
-        })?;
-        Ok(LossTensors {
-            rows: Tensor::from_dispatch(rows),
-            summary: Tensor::from_dispatch(summary),
-            counts: Tensor::from_dispatch(counts),
-            gradient: gradient.map(Tensor::from_dispatch),
+            false => LossTensors::from_dispatch(Dispatch::shard_loss(inputs, call), None),
         })
     }
 }
@@ -235,6 +226,10 @@ impl DistillationLoss {
             let mut call = self.call(denominator, &device, progress, [true, false])?;
             // The steps of the CPU path give gradients in f32.
             call.divided_later = true;
+            // Burn's runtime launches the steps, on shared devices too.
+            if call.path == ExecutionPath::SharedDevice {
+                call.path = execution_path::launched_by_burn(&device);
+            }
             if call.path == ExecutionPath::Composed {
                 return Err(refused(
                     i,
@@ -272,12 +267,7 @@ fn check_choices<const D: usize, const L: usize>(
     batch: &DistillationBatch<D, L>,
     shard: Shard,
 ) -> Result<()> {
-    let no_rows = |classes| Logits {
-        values: Values::F32(&[]),
-        classes,
-        row_stride: classes,
-    };
-    let columns = |tensor: &Tensor<D>| no_rows(tensor.dims()[D - 1]);
+    let columns = |tensor: &Tensor<D>| arguments::logits_without_rows(tensor.dims()[D - 1]);
     let soft_labels = batch.soft_labels.as_ref().map(columns);
     let empty = Batch {
         student_logits: columns(&batch.student_logits),

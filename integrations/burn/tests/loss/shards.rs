@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_distill::{
-    CoreReduction, DistillationBatch, DistillationLossConfig, Divergence, Error, Progress, Scope,
-    Standardization, TeacherClasses,
+    CoreReduction, DistillationBatch, DistillationLossConfig, Divergence, Error, ExecutionPath,
+    Progress, Scope, Standardization, TeacherClasses,
 };
 
 use crate::cases::compare::{self, Outcome};
@@ -61,6 +61,8 @@ fn run(case: &Case, devices: &[Device], shards: usize) -> Outcome {
     let own = own.collect();
     let out = table::loss(case).forward_shards(own, case.progress);
     assert!(out.row_loss.device() == devices[0]);
+    // Burn's runtime launches the steps, on the shared device too.
+    assert_ne!(out.path, ExecutionPath::SharedDevice);
     let grads = table::backward(case, out.loss.clone());
     let mut gradient = vec![f32::NAN; case.rows * case.classes];
     for ((student, columns), device) in students.iter().zip(&cuts).zip(devices.iter().cycle()) {
